@@ -1,0 +1,24 @@
+"""bertq: sentences to BERT vectors through a durable queue.
+
+``from bertq import BertClient`` is the public import; ``celery -A bertq worker`` is the worker.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertq_client import BertClient as BertClient
+    from bertq_client import EncodeFuture as EncodeFuture
+
+__version__ = "0.1.0"
+
+__all__ = ["BertClient", "EncodeFuture", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy (PEP 562): bertq_client imports bertq, so an eager import here would be a cycle, and a
+    # worker would load the client for nothing.
+    if name in ("BertClient", "EncodeFuture"):
+        import bertq_client
+
+        return getattr(bertq_client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

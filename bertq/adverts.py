@@ -1,0 +1,104 @@
+"""What workers say of themselves, in Redis, for as long as they live."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from redis import Redis
+
+from bertq import keys
+
+
+@dataclass(frozen=True)
+class Advert:
+    """One worker: what it takes, on what it runs, and what its rows mean.
+
+    Attributes:
+        node: Celery's name of the worker.
+        instance: an id of this run of the worker.
+        queues: the queues that it takes from.
+        device: ``gpu0``, ``cpu0`` or ``default``.
+        device_name: what that really is, ``cpu`` where a GPU was asked for and there is none.
+        model: name of the model.
+        fingerprint: hash over everything that changes a row.
+        max_seq_len: wordpieces that are read of a sentence.
+        max_batch_size: sentences that the graph takes at once.
+        pooling_strategy: name of the strategy.
+        pooling_layer: layers, -1 the last.
+        row_shape: shape of a sentence's row; None stands for the longest of the request.
+        dtype: type that the graph computes in.
+        pid: process id, on the host of ``node``.
+        started: Unix time at which it was ready.
+        versions: of bertq, celery, tensorflow and python.
+    """
+
+    node: str
+    instance: str
+    queues: list[str]
+    device: str
+    device_name: str
+    model: str
+    fingerprint: str
+    max_seq_len: int
+    max_batch_size: int
+    pooling_strategy: str
+    pooling_layer: list[int]
+    row_shape: list[int | None]
+    dtype: str
+    pid: int
+    started: float
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one float32 row; of the longest possible one where its length varies."""
+        size = 4
+        for length in self.row_shape:
+            size *= self.max_seq_len if length is None else length
+        return size
+
+
+def publish(redis: Redis, advert: Advert) -> None:
+    """Write, or renew, a worker's advert."""
+    with redis.pipeline() as pipe:
+        pipe.set(keys.worker(advert.node), json.dumps(asdict(advert)), ex=keys.WORKER_TTL)
+        pipe.zadd(keys.WORKERS, {advert.node: time.time()})
+        pipe.expire(keys.WORKERS, keys.RESULT_TTL)
+        pipe.execute()
+
+
+def withdraw(redis: Redis, advert: Advert) -> None:
+    """Remove a worker's advert, unless another run of the same name has replaced it."""
+    stored = _parse(redis.get(keys.worker(advert.node)))
+    if stored is None or stored.instance == advert.instance:
+        with redis.pipeline() as pipe:
+            pipe.delete(keys.worker(advert.node))
+            pipe.zrem(keys.WORKERS, advert.node)
+            pipe.execute()
+
+
+def read(redis: Redis) -> list[Advert]:
+    """Return the adverts of the workers that are alive, by node name."""
+    members: Any = redis.zrange(keys.WORKERS, 0, -1)
+    nodes = sorted(member.decode() for member in members)
+    if not nodes:
+        return []
+    documents: Any = redis.mget([keys.worker(node) for node in nodes])
+    if None in documents:
+        # A worker that was killed left its name behind; the index is trimmed by whoever notices.
+        with redis.pipeline() as pipe:
+            pipe.zremrangebyscore(keys.WORKERS, "-inf", time.time() - 4 * keys.WORKER_TTL)
+            pipe.execute()
+    return [advert for text in documents if (advert := _parse(text)) is not None]
+
+
+def _parse(text: Any) -> Advert | None:
+    # An advert of another version of bertq may have more fields, or lack some.
+    if text is None:
+        return None
+    try:
+        document = json.loads(text)
+        return Advert(**{spec.name: document[spec.name] for spec in fields(Advert)})
+    except (ValueError, TypeError, KeyError):
+        return None

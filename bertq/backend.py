@@ -1,0 +1,72 @@
+"""The result backend: each result stored once, and a notice of it on the client's reply stream.
+
+Celery's own Redis backend reads the old value, then writes and publishes the whole payload, and the
+client subscribes to one channel per task. Here the payload is written once, under Celery's usual
+key, and the client reads one stream of task ids.
+
+Relies on the inside of celery 5.7 (the version is pinned; tests/test_backend.py checks each):
+``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``, ``on_task_call``
+and ``expires`` of the key-value backends.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.backends.redis import RedisBackend
+
+from bertq import keys
+from bertq.wire import ChunkResult
+
+_MAX_MESSAGE = 500
+
+
+class ReplyBackend(RedisBackend):
+    """Redis backend that answers to the stream that a task's ``reply_to`` names."""
+
+    expires: int
+    _get_result_meta: Callable[..., dict[str, Any]]
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Do nothing: the stock backend subscribes to the task's channel here."""
+
+    def prepare_value(self, result: Any) -> Any:
+        """Return a task's result as the serializer takes it."""
+        if isinstance(result, ChunkResult):
+            return result.to_wire()
+        return super().prepare_value(result)
+
+    def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
+        """Return an error as type name and one line of message, never its arguments."""
+        return {
+            "exc_type": type(exc).__name__,
+            "exc_message": [summarize(exc)],
+            "exc_module": type(exc).__module__,
+        }
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        # The traceback stays in the worker: it means nothing to a client, and may quote values.
+        meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
+        meta["task_id"] = task_id
+        payload = self.encode(meta)
+        reply_to = getattr(request, "reply_to", None)
+        with self.client.pipeline() as pipe:
+            pipe.set(self.get_key_for_task(task_id), payload, ex=self.expires)
+            if reply_to and state in self.READY_STATES:
+                pipe.xadd(keys.reply(reply_to), {"task": task_id})
+                pipe.expire(keys.reply(reply_to), self.expires)
+            pipe.execute()
+        return result
+
+
+def summarize(error: BaseException) -> str:
+    """Return an error's message as one bounded line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."

@@ -1,0 +1,70 @@
+"""The Celery app's configuration, for workers, the dashboard and clients alike."""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from bertq import keys, queues, wire
+from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+
+#: Name of the one task.
+ENCODE_TASK = "bertq.encode"
+
+#: Seconds after which a chunk that a worker took and did not answer is given to another. The solo
+#: pool cannot tell Redis that it is alive while it computes, so this must outlast the slowest
+#: chunk; one that takes longer is computed twice, which changes nothing but the time.
+VISIBILITY_TIMEOUT = 300
+
+
+def configuration(redis_url: str) -> dict[str, Any]:
+    """Return the settings of Celery for a broker and result backend at ``redis_url``."""
+    return {
+        "broker_url": redis_url,
+        "result_backend": f"bertq.backend:ReplyBackend+{redis_url}",
+        # What travels: JSON tasks, msgpack results. Never pickle.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_serializer": wire.SERIALIZER,
+        "result_accept_content": [wire.SERIALIZER, "json"],
+        "result_expires": keys.RESULT_TTL,
+        # A result that cannot be stored is tried again for about a minute, then the chunk goes
+        # back to the queue.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 60,
+        "result_backend_base_sleep_between_retries_ms": 50,
+        "result_backend_max_sleep_between_retries_ms": 1000,
+        "redis_socket_timeout": SOCKET_TIMEOUT,
+        "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+        # Nothing is lost with a worker: a chunk is acknowledged once its rows are stored.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_default_priority": 0,
+        "task_queues": [Queue(queues.SHARED), Queue(queues.SMALL)],
+        "task_default_queue": queues.SHARED,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 10,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # One chunk at a time on one graph, in the worker's own process: TensorFlow does not
+        # survive a fork.
+        "worker_pool": "solo",
+        "worker_prefetch_multiplier": 1,
+        "worker_consumer": "bertq_workers.consumer:Consumer",
+        "worker_send_task_events": True,
+    }
+
+
+def create_app(redis_url: str) -> Celery:
+    """Return an app that does not become the process's current one.
+
+    A client lives in somebody else's process, next to their own Celery app.
+    """
+    app = Celery("bertq", set_as_current=False)
+    app.config_from_object(configuration(redis_url))
+    return app

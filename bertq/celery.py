@@ -1,0 +1,38 @@
+"""The app of ``celery -A bertq``: workers, the dashboard and Celery's other commands.
+
+Clients make an app of their own (``bertq.broker.create_app``).
+"""
+
+import os
+from typing import Any, cast
+
+import click
+from celery import Celery
+
+from bertq import redis_url
+from bertq.broker import configuration
+from bertq.errors import SettingsError
+from bertq.options import worker_options
+
+
+def _configuration() -> dict[str, Any]:
+    # Called by Celery when the first setting is read, not at import: ``celery -b URL`` hands the
+    # URL over in the environment, and it must hold for the result backend too.
+    try:
+        given = os.environ.get("CELERY_BROKER_URL")
+        if not given:
+            return configuration(redis_url.from_environ(os.environ))
+        url = redis_url.check(given, "the broker URL (-b)")
+    except SettingsError as error:
+        # A ClickException is what the celery command prints as one line.
+        raise click.ClickException(str(error)) from None
+    # Celery reads this variable itself, before any setting: let it see the completed URL.
+    os.environ["CELERY_BROKER_URL"] = url
+    return configuration(url)
+
+
+# The task module is named, not imported: it belongs to a room that this one does not know.
+app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])
+app.add_defaults(_configuration)
+# A list where Celery has an empty set: the help shows options in the order of the settings.
+app.user_options["worker"] = cast(Any, worker_options())

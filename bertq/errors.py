@@ -1,0 +1,93 @@
+"""What can go wrong, as one tree.
+
+::
+
+    BertqError
+    ├── BadInput
+    │   ├── BadInputType       (also a TypeError)
+    │   └── BadInputValue      (also a ValueError)
+    ├── SettingsError          (also a ValueError)
+    ├── Timeout                (also a TimeoutError)
+    │   └── NoWorker
+    ├── RemoteError
+    ├── LostResult
+    ├── ModelMismatch
+    ├── WireError
+    ├── RedisUnavailable       (also a ConnectionError)
+    ├── RedisFull
+    └── ClientClosed
+
+A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
+"""
+
+
+class BertqError(Exception):
+    """Base of every error that bertq raises."""
+
+
+class BadInput(BertqError):
+    """The sentences are not what ``encode`` takes; nothing was sent."""
+
+
+class BadInputType(BadInput, TypeError):
+    """The sentences, or one of them, have the wrong type."""
+
+
+class BadInputValue(BadInput, ValueError):
+    """There are no sentences, or one of them is blank."""
+
+
+class SettingsError(BertqError, ValueError):
+    """A setting, an option or a URL has a value that cannot be used."""
+
+
+class Timeout(BertqError, TimeoutError):
+    """The vectors did not arrive within the timeout."""
+
+
+class NoWorker(Timeout):
+    """The vectors did not arrive within the timeout, and no worker serves the queue."""
+
+
+class RemoteError(BertqError):
+    """A chunk failed in the worker.
+
+    Attributes:
+        type_name: name of the worker's exception class.
+        message: the worker's message.
+        task_id: id of the chunk's task, as the worker's log shows it.
+    """
+
+    def __init__(self, type_name: str, message: str, task_id: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.task_id = task_id
+
+    def __reduce__(self) -> tuple[type["RemoteError"], tuple[str, str, str]]:
+        # The default would call the class with the one formatted message.
+        return type(self), (self.type_name, self.message, self.task_id)
+
+
+class LostResult(BertqError):
+    """Redis no longer holds the job or a result of it; the request must be sent again."""
+
+
+class ModelMismatch(BertqError):
+    """The chunks of one request were encoded by different models."""
+
+
+class WireError(BertqError):
+    """A stored result is cut, damaged or not of a kind that bertq accepts."""
+
+
+class RedisUnavailable(BertqError, ConnectionError):
+    """Redis cannot be reached, or refuses the client."""
+
+
+class RedisFull(BertqError):
+    """Redis has reached its memory limit and takes no more work."""
+
+
+class ClientClosed(BertqError):
+    """The client was closed before, or while, the request was under way."""

@@ -1,0 +1,50 @@
+"""Every Redis key of bertq, and how long each lives.
+
+Every key has a time to live: what a dead client or worker leaves behind goes by itself. Task
+messages are Celery's own (lists named like the queue, ``unacked``, ``_kombu.binding.*``).
+"""
+
+#: Sorted set: node name of a worker -> Unix time when it was last seen.
+WORKERS = "bertq:workers"
+
+#: Seconds that a stored chunk, and the notice of it, wait for the client to fetch them.
+RESULT_TTL = 600
+
+#: Seconds that a job is wanted without a sign of life of its client, which renews the record.
+JOB_TTL = 600
+
+#: Seconds after which a worker that says nothing counts as gone.
+WORKER_TTL = 15
+
+
+def result(task_id: str) -> str:
+    """Return the key of a chunk's result: Celery's own name, so that its tools find it."""
+    return f"celery-task-meta-{task_id}"
+
+
+def reply(client_id: str) -> str:
+    """Return the key of a client's reply stream: one entry per finished chunk."""
+    return f"bertq:reply:{client_id}"
+
+
+def job(job_id: str) -> str:
+    """Return the key of a job's record, a hash: whether its chunks are still wanted."""
+    return f"bertq:job:{job_id}"
+
+
+def worker(node: str) -> str:
+    """Return the key of a worker's advert, a JSON document."""
+    return f"bertq:worker:{node}"
+
+
+def task_id(job_id: str, chunk: int) -> str:
+    """Return the Celery task id of a job's chunk, counted from 0."""
+    return f"{job_id}-{chunk}"
+
+
+def split_task_id(task_id: str) -> tuple[str, int] | None:
+    """Return (job id, chunk number) of a task id, or None if it is not one of ours."""
+    job_id, dash, chunk = task_id.rpartition("-")
+    if not dash or not job_id or len(chunk) > 9 or not (chunk.isascii() and chunk.isdigit()):
+        return None
+    return job_id, int(chunk)

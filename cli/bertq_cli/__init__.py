@@ -1,0 +1,1 @@
+"""The ``bertq`` command. The one room that knows the client; workers it starts as processes."""

@@ -1,0 +1,6 @@
+"""The client: sentences in, vectors out. Needs neither TensorFlow nor a GPU."""
+
+from bertq_client.client import BertClient
+from bertq_client.futures import EncodeFuture
+
+__all__ = ["BertClient", "EncodeFuture"]

@@ -1,0 +1,147 @@
+"""BertClient: what users hold in their hands."""
+
+import json
+import os
+import weakref
+from dataclasses import asdict
+from typing import Any, Literal
+
+from redis import RedisError
+
+from bertq import adverts, queues, redis_url
+from bertq.errors import RedisUnavailable, SettingsError
+from bertq_client import inputs
+from bertq_client.futures import EncodeFuture
+from bertq_client.session import Session
+
+_HOST, _PORT = "localhost", 6379
+
+
+class BertClient:
+    """Turns sentences into vectors, by workers that take them from a queue.
+
+    One client may be used from many threads at once, and from coroutines. It connects at the
+    first request, and again by itself when the connection is lost.
+
+    Args:
+        ip: host of the Redis server.
+        port: its port.
+        redis_url: the whole address, ``redis://[[user]:password@]host[:port][/database]``, or
+            ``rediss://`` for TLS. Without it, and without another ``ip`` or ``port``, the variable
+            ``BERTQ_REDIS_URL`` decides.
+        output_fmt: ``"ndarray"``, or ``"list"`` for nested lists of float.
+        show_server_config: print what the workers advertise.
+        timeout: seconds for a whole request; None waits for as long as it takes.
+        queue: send to this queue, ``"gpu0"`` for one device, instead of the shared ones.
+
+    Raises:
+        SettingsError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        ip: str = _HOST,
+        port: int = _PORT,
+        *,
+        redis_url: str | None = None,
+        output_fmt: Literal["ndarray", "list"] = "ndarray",
+        show_server_config: bool = False,
+        timeout: float | None = None,
+        queue: str | None = None,
+    ) -> None:
+        if output_fmt not in ("ndarray", "list"):
+            raise SettingsError(f"output_fmt is {output_fmt!r}: it must be 'ndarray' or 'list'")
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (number and 0 < timeout < float("inf")):
+            raise SettingsError(f"timeout is {timeout!r}: it must be seconds above zero, or None")
+        self._url = _address(ip, port, redis_url)
+        self._output_fmt = output_fmt
+        self._timeout = timeout
+        self._queue = None if queue is None else queues.check(queue)
+        self._session = Session(self._url)
+        # Also runs when the client is collected, and at the interpreter's exit.
+        self._closer = weakref.finalize(self, self._session.close)
+        if show_server_config:
+            print(json.dumps(self.server_config, indent=2))  # noqa: T201 - it is asked for
+
+    def encode(self, texts: list[str]) -> Any:
+        """Encode sentences and wait for their vectors.
+
+        Args:
+            texts: a list of str, none of them blank.
+
+        Returns:
+            float32 ndarray ``[len(texts), dim]``, row i for sentence i; for the pooling strategy
+            NONE ``[len(texts), max_seq_len, dim]``. With ``output_fmt="list"`` nested lists.
+
+        Raises:
+            BadInputType, BadInputValue: the sentences are not such a list; nothing was sent.
+            NoWorker, Timeout: the client's timeout has passed, without or with workers.
+            RemoteError: a chunk failed in the worker.
+            RedisUnavailable, RedisFull: the request could not be sent for 30 s.
+            LostResult, ModelMismatch, WireError: the answer is not to be trusted.
+            ClientClosed: the client is, or was meanwhile, closed.
+        """
+        return self.encode_async(texts).result()
+
+    def encode_async(self, texts: list[str]) -> EncodeFuture:
+        """Encode sentences and return a future at once.
+
+        Args:
+            texts: as for ``encode``. Of a list of more than 4096 the rest is checked behind the
+                scenes, and an error then comes out of the future.
+
+        Returns:
+            A ``concurrent.futures.Future``, which can be awaited, of what ``encode`` returns;
+            its ``exception()`` is what ``encode`` raises.
+
+        Raises:
+            BadInputType, BadInputValue: as ``encode``.
+            ClientClosed: the client is closed.
+        """
+        inputs.check_list(texts)
+        small = len(texts) <= queues.PRIORITY_BATCH_SIZE
+        queue = self._queue or (queues.SMALL if small else queues.SHARED)
+        future = self._session.submit(
+            tuple(texts), queue, self._timeout, as_list=self._output_fmt == "list"
+        )
+        future.keep(self)
+        return future
+
+    @property
+    def server_config(self) -> dict[str, dict[str, Any]]:
+        """What the workers advertise: by node name, the fields of ``bertq.adverts.Advert``.
+
+        Raises:
+            RedisUnavailable: Redis cannot be asked.
+        """
+        try:
+            return {advert.node: asdict(advert) for advert in adverts.read(self._session.redis)}
+        except RedisError as error:
+            where = _redact(self._url)
+            raise RedisUnavailable(f"Redis at {where} cannot be asked: {error}") from None
+
+    def close(self) -> None:
+        """End the client. Requests that are under way fail with ``ClientClosed``."""
+        self._closer()
+
+    def __enter__(self) -> "BertClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<BertClient {_redact(self._url)}>"
+
+
+def _address(ip: str, port: int, url: str | None) -> str:
+    if url is not None:
+        return redis_url.check(url)
+    if (ip, port) != (_HOST, _PORT):
+        return redis_url.from_address(ip, port)
+    return redis_url.from_environ(os.environ)
+
+
+# The argument of the same name hides the module where it is needed most.
+_redact = redis_url.redact

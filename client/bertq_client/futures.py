@@ -1,0 +1,116 @@
+"""The future of a request: a ``concurrent.futures.Future`` that can be awaited too."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any
+
+log = logging.getLogger("bertq.client")
+
+
+class Callbacks:
+    """The thread that runs the callbacks of a client's futures, one after the other.
+
+    Not the gather thread: a callback may call ``encode()``, which waits for that one.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, call: Callable[[], object]) -> None:
+        """Run ``call`` after those before it; an exception of it is logged."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="bertq-callbacks", daemon=True
+                )
+                self._thread.start()
+            self._queue.put(call)
+
+    def close(self) -> None:
+        """End the thread once it has run what is queued; it starts again if it must."""
+        with self._lock:
+            if self._thread is not None:
+                self._queue.put(None)
+                self._thread = None
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except Exception:
+                log.exception("a callback of a bertq future failed")
+
+
+class EncodeFuture(Future[Any]):
+    """The vectors of one request, once they are there.
+
+    Everything of ``concurrent.futures.Future``, with three differences: it can be awaited;
+    ``cancel`` works until the vectors are there, and tells the workers; callbacks run on a thread
+    of the client's own, one at a time, in the order in which they become due.
+    """
+
+    def __init__(self, callbacks: Callbacks, on_cancel: Callable[[], object]) -> None:
+        super().__init__()
+        self._callbacks_thread = callbacks
+        self._on_cancel = on_cancel
+        self._cancel_lock = threading.Lock()
+        self._kept: object = None
+
+    def keep(self, client: object) -> None:
+        """Keep the client, and with it its threads, alive as long as somebody holds the future."""
+        self._kept = client
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Have ``fn(self)`` called when the future is done, or soon if it is."""
+        super().add_done_callback(lambda done: self._callbacks_thread.put(lambda: fn(done)))
+
+    def cancel(self) -> bool:
+        """Give the request up; workers drop what they have not begun.
+
+        Returns:
+            False if the vectors, or an error, were there before.
+        """
+        with self._cancel_lock:
+            if self.cancelled():
+                return True
+            if not super().cancel():
+                return False
+            # An executor would do this when it takes up the task: only now do
+            # ``concurrent.futures.wait`` and ``as_completed`` hear of it.
+            self.set_running_or_notify_cancel()
+        self._on_cancel()
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait in a coroutine; cancelling the awaiting task cancels the request."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Any] = loop.create_future()
+
+        def finish() -> None:
+            if waiter.done():
+                return
+            if self.cancelled():
+                waiter.cancel()
+            elif (error := self.exception()) is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(self.result())
+
+        def wake(_: Future[Any]) -> None:
+            # On the thread that completes the future: it may only pass the news on.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(finish)
+
+        def forward(done: asyncio.Future[Any]) -> None:
+            if done.cancelled():
+                self.cancel()
+
+        super().add_done_callback(wake)
+        waiter.add_done_callback(forward)
+        return waiter.__await__()

@@ -1,0 +1,185 @@
+"""The thread that collects the results of a client's chunks."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from redis import Redis, RedisError
+
+from bertq import jobs, keys, redis_url, wire
+from bertq.errors import BertqError, LostResult, NoWorker, RemoteError, Timeout, WireError
+from bertq.wire import ChunkResult
+from bertq_client.fleet import Fleet
+from bertq_client.registry import Job, Registry
+from bertq_client.sender import Sender
+
+log = logging.getLogger("bertq.client")
+
+#: Seconds of one blocking read of the stream; a deadline is noticed no later.
+_BLOCK = 0.25
+#: Notices that are read, and results that are fetched, at once.
+_NOTICES, _RESULTS = 256, 8
+_RENEW_EVERY = keys.JOB_TTL / 4
+_PAUSE = 0.25
+
+
+class Gatherer:
+    """Reads the reply stream from where it stood, fetches rows, completes futures.
+
+    It asks Redis for nothing while the client waits for nothing.
+    """
+
+    def __init__(
+        self, url: str, redis: Redis, client_id: str, registry: Registry, sender: Sender
+    ) -> None:
+        self._url = url
+        self._redis = redis
+        self._stream = keys.reply(client_id)
+        self._registry = registry
+        self._sender = sender
+        self._fleet = Fleet(redis)
+        self._position = "0-0"
+        self._renewed = time.monotonic()
+        self._away = False
+        self._thread = threading.Thread(target=self._run, name="bertq-gatherer", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Wait for the thread to end, for a bounded time; the registry must be closed."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while self._registry.wait():
+            try:
+                self._give_up_overdue()
+                self._renew()
+                self._collect()
+                self._away = False
+            except RedisError as error:
+                if not self._away:
+                    where = redis_url.redact(self._url)
+                    reason = type(error).__name__
+                    log.warning("Redis at %s is away (%s): trying again", where, reason)
+                self._away = True
+                time.sleep(_PAUSE)
+            except Exception:
+                # Nothing may end this thread: every caller would wait for ever.
+                log.exception("results could not be collected; trying again")
+                time.sleep(_PAUSE)
+        try:
+            self._redis.unlink(self._stream)
+        except RedisError:
+            log.debug("the reply stream is left to expire")
+
+    # -- deadlines and records
+
+    def _give_up_overdue(self) -> None:
+        now = time.monotonic()
+        overdue = [job for job in self._registry.jobs() if job.deadline and job.deadline <= now]
+        for job in overdue:
+            self._fail(job, self._overdue(job))
+
+    def _overdue(self, job: Job) -> Timeout:
+        waited = f"no answer within {job.timeout:g} s"
+        where = redis_url.redact(self._url)
+        try:
+            workers = self._fleet.serving(job.queue)
+        except RedisError:
+            return Timeout(f"{waited}: Redis at {where} cannot be reached")
+        if not workers:
+            return NoWorker(
+                f"{waited}: no worker takes from queue {job.queue} of {where}; "
+                "start one with celery -A bertq worker"
+            )
+        done = len(job.assembly.plan) - len(job.assembly.missing) if job.assembly else 0
+        total = len(job.assembly.plan) if job.assembly else 0
+        return Timeout(f"{waited}: {done} of {total} chunks are in, {len(workers)} workers serve")
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed < _RENEW_EVERY:
+            return
+        recorded = [job.id for job in self._registry.jobs() if job.recorded]
+        for job_id in jobs.renew(self._redis, recorded) if recorded else []:
+            job = self._registry.get(job_id)
+            if job is not None:
+                self._fail(job, LostResult("Redis has lost the record of the job: send it again"))
+        self._renewed = time.monotonic()
+
+    # -- results
+
+    def _collect(self) -> None:
+        answer: Any = self._redis.xread(
+            {self._stream: self._position}, count=_NOTICES, block=int(_BLOCK * 1000)
+        )
+        # RESP2 answers with a list of streams, RESP3 with a map.
+        streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer]
+        for entries in streams:
+            notices = entries[0] if entries and isinstance(entries[0], list) else entries
+            for first in range(0, len(notices), _RESULTS):
+                self._fetch(notices[first : first + _RESULTS])
+
+    def _fetch(self, notices: list[Any]) -> None:
+        task_ids = [fields.get(b"task", b"").decode("utf-8", "replace") for _, fields in notices]
+        payloads: Any = self._redis.mget([keys.result(task_id) for task_id in task_ids])
+        answered = [
+            job_id
+            for task_id, payload in zip(task_ids, payloads, strict=True)
+            if (job_id := self._deliver(task_id, payload)) is not None
+        ]
+        # Only now that the rows are copied may they go; until then the stream stands still, and
+        # after a lost connection the same notices are read again.
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.unlink(*[keys.result(task_id) for task_id in task_ids])
+            pipe.xdel(self._stream, *[entry for entry, _ in notices])
+            for job_id in answered:
+                jobs.discard(pipe, job_id)
+            pipe.execute()
+        self._position = notices[-1][0]
+
+    def _deliver(self, task_id: str, payload: Any) -> str | None:
+        """Take one result in; return the job's id if that was its last."""
+        parts = keys.split_task_id(task_id)
+        job = self._registry.get(parts[0]) if parts else None
+        if parts is None or job is None or job.assembly is None:
+            return None  # cancelled, given up, or a chunk that was computed twice
+        try:
+            if payload is None:
+                if parts[1] in job.assembly.missing:
+                    raise LostResult(f"the result of chunk {task_id} is gone from Redis")
+                return None
+            job.assembly.add(parts[1], decode(payload, task_id))
+            if job.assembly.missing or self._registry.pop(job.id) is None:
+                return None
+            job.succeed(job.assembly.rows())
+        except Exception as error:
+            # Anything else than our own errors is lack of memory: it must not stop the stream.
+            known = error if isinstance(error, BertqError) else BertqError(f"no rows: {error!r}")
+            self._fail(job, known)
+            return None
+        return job.id
+
+    def _fail(self, job: Job, error: BertqError) -> None:
+        self._registry.pop(job.id)
+        job.fail(error)
+        self._sender.cancel(job)
+
+
+def decode(payload: bytes, task_id: str) -> ChunkResult:
+    """Return the rows of a stored result.
+
+    Raises:
+        RemoteError: the chunk failed in the worker.
+        WireError: the payload is not what a worker stores.
+    """
+    meta = wire.loads(payload)
+    if not isinstance(meta, dict):
+        raise WireError(f"the result of chunk {task_id} is a {type(meta).__name__}")
+    result = meta.get("result")
+    if meta.get("status") == "SUCCESS":
+        return ChunkResult.from_wire(result)
+    if not isinstance(result, dict):
+        raise WireError(f"chunk {task_id} has the state {str(meta.get('status'))[:40]!r}, no rows")
+    message = result.get("exc_message")
+    first = message[0] if isinstance(message, list) and message else message
+    raise RemoteError(str(result.get("exc_type")), str(first or ""), task_id)

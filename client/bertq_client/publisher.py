@@ -1,0 +1,73 @@
+"""Putting chunks on a queue."""
+
+from types import TracebackType
+from typing import Any
+
+from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+
+
+class Publisher:
+    """One connection to the broker, used by one thread.
+
+    ``Celery.send_task`` would also set up the result backend and make an ``AsyncResult`` for every
+    chunk, whose finalizer talks to Redis from the garbage collector; here the message is made and
+    sent by the same two public steps of ``app.amqp``, and nothing else happens.
+    """
+
+    def __init__(self, url: str, reply_to: str) -> None:
+        # Celery takes a moment to import; ``import bertq`` should not.
+        from kombu import Connection
+
+        from bertq.broker import create_app
+
+        self._app = create_app(url)
+        self._reply_to = reply_to
+        # The URL itself, not the app's setting: Celery lets an environment variable of the host
+        # program (CELERY_BROKER_URL) override that.
+        self._connection = Connection(
+            url,
+            transport_options={
+                "socket_timeout": SOCKET_TIMEOUT,
+                "socket_connect_timeout": CONNECT_TIMEOUT,
+            },
+        )
+        self._producer: Any = None
+
+    def publish(self, task_id: str, texts: list[str], queue: str) -> None:
+        """Send one chunk; not repeated on an error.
+
+        Raises:
+            redis.RedisError, kombu.exceptions.OperationalError, OSError: it may not have arrived.
+        """
+        from bertq.broker import ENCODE_TASK
+
+        amqp = self._app.amqp
+        if self._producer is None:
+            self._producer = amqp.Producer(self._connection, auto_declare=False)
+        # ``argsrepr`` is what logs, events and the dashboard show of the arguments.
+        message = amqp.create_task_message(
+            task_id,
+            ENCODE_TASK,
+            [texts],
+            {},
+            argsrepr=f"(<{len(texts)} sentences>,)",
+            kwargsrepr="{}",
+            reply_to=self._reply_to,
+        )
+        amqp.send_task_message(self._producer, ENCODE_TASK, message, queue=queue, retry=False)
+
+    def close(self) -> None:
+        """Close the connection; the next ``publish`` opens another."""
+        self._producer = None
+        self._connection.release()
+
+    def __enter__(self) -> "Publisher":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

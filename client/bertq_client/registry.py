@@ -1,0 +1,106 @@
+"""The jobs of a client that are not answered yet."""
+
+import threading
+import time
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bertq_client.chunks import Assembly
+from bertq_client.futures import EncodeFuture
+
+
+@dataclass(eq=False)
+class Job:
+    """One request.
+
+    Attributes:
+        id: of the job; its chunks are ``<id>-0``, ``<id>-1``, ...
+        texts: the sentences.
+        queue: where the chunks go.
+        future: what the caller holds.
+        timeout: seconds that the caller allowed, or None.
+        as_list: whether the caller wants nested lists.
+        assembly: the answer so far; set before the first chunk is sent.
+        recorded: whether the job's record is in Redis.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    queue: str
+    future: EncodeFuture
+    timeout: float | None
+    as_list: bool
+    assembly: Assembly | None = None
+    recorded: bool = False
+    submitted: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float | None:
+        """The monotonic time at which it is given up."""
+        return None if self.timeout is None else self.submitted + self.timeout
+
+    def succeed(self, rows: NDArray[Any]) -> None:
+        """Complete the future, unless it was cancelled meanwhile."""
+        if not self.future.done():
+            self._complete(self.future.set_result, rows.tolist() if self.as_list else rows)
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the future with an error, unless it was cancelled meanwhile."""
+        if not self.future.done():
+            self._complete(self.future.set_exception, error)
+
+    def _complete(self, setter: Any, value: Any) -> None:
+        with suppress(InvalidStateError):  # cancelled between the look and the leap
+            setter(value)
+
+
+class Registry:
+    """Jobs by id. Who pops a job completes its future: it happens once."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def add(self, job: Job) -> bool:
+        """Add a job; return False if the registry is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._jobs[job.id] = job
+            self._changed.notify_all()
+            return True
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a job that is not answered yet."""
+        with self._changed:
+            return self._jobs.get(job_id)
+
+    def pop(self, job_id: str) -> Job | None:
+        """Remove a job and return it, or None if somebody else was first."""
+        with self._changed:
+            return self._jobs.pop(job_id, None)
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs that are not answered yet."""
+        with self._changed:
+            return list(self._jobs.values())
+
+    def wait(self) -> bool:
+        """Block until there is a job; return False once the registry is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+            return not self._closed
+
+    def close(self) -> list[Job]:
+        """Take no more jobs; return those that were under way."""
+        with self._changed:
+            self._closed = True
+            jobs = list(self._jobs.values())
+            self._jobs.clear()
+            self._changed.notify_all()
+            return jobs

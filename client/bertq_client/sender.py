@@ -1,0 +1,170 @@
+"""The thread that writes a client's jobs to Redis: records, chunks, cancellations."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from redis import Redis, RedisError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError, ResponseError
+
+from bertq import jobs, keys, redis_url
+from bertq.errors import BertqError, RedisFull, RedisUnavailable
+from bertq_client import chunks, fleet, inputs
+from bertq_client.publisher import Publisher
+from bertq_client.registry import Job, Registry
+
+log = logging.getLogger("bertq.client")
+
+#: Seconds for which an unreachable or full Redis is tried again before the request fails.
+PATIENCE = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class Sender:
+    """Takes jobs from the callers, so that submitting costs them nothing."""
+
+    def __init__(self, url: str, redis: Redis, client_id: str, registry: Registry) -> None:
+        self._url = url
+        self._redis = redis
+        self._client_id = client_id
+        self._registry = registry
+        self._fleet = fleet.Fleet(redis)
+        self._work: queue.SimpleQueue[Callable[[Publisher], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._warned = False
+        self._thread = threading.Thread(target=self._run, name="bertq-sender", daemon=True)
+        self._thread.start()
+
+    def send(self, job: Job) -> None:
+        """Send a job's chunks, after what was asked for before."""
+        self._work.put(lambda publisher: self._send(publisher, job))
+
+    def cancel(self, job: Job) -> None:
+        """Tell the workers that a job's chunks are not wanted."""
+        self._work.put(lambda _: self._cancel(job))
+
+    def close(self, timeout: float) -> None:
+        """Do what is left of cancellations and end the thread, waiting for a bounded time."""
+        self._closing.set()
+        self._work.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        with Publisher(self._url, self._client_id) as publisher:
+            while (act := self._work.get()) is not None:
+                act(publisher)
+
+    def _send(self, publisher: Publisher, job: Job) -> None:
+        try:
+            inputs.check_rest(job.texts)
+            self._record(job)
+            assert job.assembly is not None
+            for number, indices in enumerate(job.assembly.plan):
+                task_id = keys.task_id(job.id, number)
+                texts = [job.texts[index] for index in indices]
+                publish = partial(publisher.publish, task_id, texts, job.queue)
+                self._persist(job, publish, publisher)
+            self._warn_if_alone(job)
+        except _GivenUp:
+            self._cancel(job)
+        except BertqError as error:
+            self._fail(job, error)
+        except Exception as error:
+            # Nothing may end this thread: the caller, and those after it, would wait for ever.
+            log.exception("a request could not be sent")
+            self._fail(job, BertqError(f"the request could not be sent: {error!r}"))
+
+    def _record(self, job: Job) -> None:
+        workers = self._persist(job, lambda: self._fleet.serving(job.queue))
+        plan = chunks.split([len(text) for text in job.texts], fleet.chunk_rows(workers))
+        self._persist(
+            job,
+            lambda: jobs.create(
+                self._redis, job.id, client=self._client_id, rows=len(job.texts), chunks=len(plan)
+            ),
+        )
+        job.assembly = chunks.Assembly(plan)
+        job.recorded = True
+
+    def _persist(self, job: Job, act: Callable[[], Any], publisher: Publisher | None = None) -> Any:
+        """Do something on Redis, again and again while it is away or full.
+
+        Raises:
+            _GivenUp: nobody waits for the job any more.
+            RedisUnavailable, RedisFull: it has not worked for ``PATIENCE`` seconds, or never will.
+        """
+        # kombu's errors are not the client's to import before it needs them.
+        from kombu.exceptions import OperationalError
+
+        give_up = time.monotonic() + PATIENCE
+        pause = _FIRST_PAUSE
+        while True:
+            if self._closing.is_set() or job.future.done():
+                raise _GivenUp
+            try:
+                return act()
+            except (RedisError, OperationalError, OSError) as error:
+                if publisher is not None:
+                    publisher.close()
+                failure = self._explain(error.__cause__ if _is_wrapper(error) else error)
+                if failure.final or time.monotonic() + pause > give_up:
+                    raise failure.error from None
+            self._closing.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _explain(self, error: BaseException | None) -> "_Failure":
+        where = redis_url.redact(self._url)
+        if isinstance(error, OutOfMemoryError):
+            full = f"Redis at {where} has reached its memory limit (maxmemory)"
+            return _Failure(RedisFull(full), final=False)
+        if isinstance(error, AuthenticationError):
+            refused = f"Redis at {where} refuses the login: check user and password in the URL"
+            return _Failure(RedisUnavailable(refused), final=True)
+        if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
+            return _Failure(RedisUnavailable(f"Redis at {where} refuses: {error}"), final=True)
+        away = f"Redis at {where} cannot be reached: {error or 'connection lost'}"
+        return _Failure(RedisUnavailable(away), final=False)
+
+    def _warn_if_alone(self, job: Job) -> None:
+        if self._warned or job.timeout is not None or self._fleet.serving(job.queue):
+            return
+        self._warned = True
+        log.warning(
+            "no worker takes from queue %s of %s: waiting until one is started "
+            "(celery -A bertq worker; BertClient(timeout=...) bounds the wait)",
+            job.queue, redis_url.redact(self._url),
+        )  # fmt: skip
+
+    def _cancel(self, job: Job) -> None:
+        if not job.recorded:
+            return
+        try:
+            jobs.cancel(self._redis, job.id)
+        except RedisError:
+            log.debug("job %s could not be cancelled; its record expires", job.id)
+
+    def _fail(self, job: Job, error: BertqError) -> None:
+        if self._registry.pop(job.id) is not None:
+            job.fail(error)
+        self._cancel(job)
+
+
+class _GivenUp(Exception):
+    """The job is not wanted any more."""
+
+
+class _Failure:
+    """An error for the caller, and whether it is of no use to try again."""
+
+    def __init__(self, error: BertqError, final: bool) -> None:
+        self.error = error
+        self.final = final
+
+
+def _is_wrapper(error: BaseException) -> bool:
+    # kombu hands redis-py's errors on as the cause of its own.
+    return not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError)

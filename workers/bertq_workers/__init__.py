@@ -1,0 +1,1 @@
+"""The Celery side: the task, what a worker does at its start, devices, adverts."""

@@ -1,0 +1,60 @@
+"""Celery's consumer, without its habit of logging whole message bodies.
+
+Relies on the inside of celery 5.7 (the version is pinned; tests/test_consumer.py checks it): the
+stock class logs the body of a message that it cannot use in ``on_unknown_message``,
+``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
+"""
+
+import logging
+from typing import Any
+
+from celery import signals
+from celery.app.task import Context
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+log = logging.getLogger("bertq.worker")
+
+
+class RefusedMessage(Exception):
+    """A message is not a chunk that this worker can read."""
+
+
+class Consumer(CeleryConsumer):
+    """Refuses messages that are no chunks in one line that tells their kind and size."""
+
+    connection_errors: tuple[type[BaseException], ...]  # set by the stock class
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Reject a message that is no task."""
+        self._refuse(message, "it is not a Celery task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject a task of a name that is not ours."""
+        self._refuse(message, "no task of that name is registered", exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject a task whose message is malformed or of a refused content type."""
+        self._refuse(message, f"it is malformed ({type(exc).__name__})", exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Reject a message whose body cannot be decoded."""
+        self._refuse(message, f"it cannot be decoded ({type(exc).__name__})", exc)
+
+    def _refuse(self, message: Any, reason: str, exc: Exception | None = None) -> None:
+        content_type = str(message.content_type)[:60]
+        log.error(
+            "refused a message of %d bytes, content type %r: %s",
+            len(message.body or b""), content_type, reason,
+        )  # fmt: skip
+        message.reject_log_error(log, self.connection_errors)
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+        self._answer(message, reason)
+
+    def _answer(self, message: Any, reason: str) -> None:
+        # Whoever sent it and waits for an answer gets one at once.
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        reply_to = message.properties.get("reply_to")
+        task_id = headers.get("id")
+        if isinstance(task_id, str) and task_id and isinstance(reply_to, str) and reply_to:
+            request = Context(id=task_id, reply_to=reply_to)
+            self.app.backend.mark_as_failure(task_id, RefusedMessage(reason), request=request)

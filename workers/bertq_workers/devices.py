@@ -1,0 +1,72 @@
+"""Pinning a worker process to one device.
+
+``pin`` runs before TensorFlow is imported: CUDA reads ``CUDA_VISIBLE_DEVICES`` once, when it is
+loaded. ``configure`` runs right after the import, before TensorFlow touches a device.
+"""
+
+import os
+from collections.abc import MutableMapping
+
+from bertq.errors import SettingsError
+from bertq.queues import Device
+
+
+def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
+    """Let the process see its own device only.
+
+    Args:
+        device: from the worker's queues; None leaves the choice to TensorFlow.
+        environ: the environment of this process. If it names GPUs already, ``gpu<N>`` is the N-th
+            of those.
+
+    Raises:
+        SettingsError: the environment names fewer GPUs than that.
+    """
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if device is None:
+        return
+    if device.kind == "cpu":
+        environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        return
+    # Numbers as nvidia-smi shows them, not fastest first.
+    environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    given = environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
+        return
+    # CUDA ignores what follows the first invalid entry; -1 is the usual way to say "none".
+    visible = [name for name in (part.strip() for part in given.split(",")) if name]
+    if "-1" in visible:
+        visible = visible[: visible.index("-1")]
+    if not visible:
+        return
+    if device.index >= len(visible):
+        raise SettingsError(
+            f"queue {device.queue} asks for GPU number {device.index} of those that "
+            f"CUDA_VISIBLE_DEVICES={given} names, and it names {len(visible)}"
+        )
+    environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
+
+
+def configure(threads: int | None) -> str:
+    """Import TensorFlow, grow GPU memory on demand, bound the CPU threads.
+
+    Args:
+        threads: CPU threads of the graph; None takes all cores that the process may use.
+
+    Returns:
+        Name of what the graph will run on: ``cpu``, or the GPU's own name.
+    """
+    import tensorflow as tf
+
+    count = threads or len(os.sched_getaffinity(0))
+    # One operation at a time on all threads: the graph is a chain of large products.
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not gpus:
+        return "cpu"
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return str(details.get("device_name", "gpu"))
