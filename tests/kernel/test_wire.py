@@ -1,0 +1,150 @@
+"""The wire format: what goes through it, and what hostile bytes come to."""
+
+import pickle
+import struct
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from kombu import serialization
+from kombu.exceptions import ContentDisallowed
+from numpy.typing import NDArray
+
+from bertq import wire
+from bertq.errors import WireError
+from bertq.wire import ChunkResult
+
+ARRAYS = hnp.arrays(
+    dtype=st.sampled_from(["<f4", "<f2", "<f8", "<i4", "<i8", "|u1", ">f4"]),
+    shape=hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+    elements=st.integers(0, 100),
+)
+
+
+def array_payload(dtype: Any, shape: Any, raw: bytes) -> bytes:
+    """A payload whose array claims what it likes."""
+    packed: bytes = msgpack.packb(msgpack.ExtType(1, msgpack.packb([dtype, shape]) + raw))
+    return packed
+
+
+@given(ARRAYS)
+def test_arrays_survive(array: NDArray[Any]) -> None:
+    back = wire.loads(wire.dumps({"rows": array}))["rows"]
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    np.testing.assert_array_equal(back, array)
+
+
+def test_an_array_that_is_not_contiguous_survives() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    np.testing.assert_array_equal(wire.loads(wire.dumps(array)), array)
+
+
+@given(st.integers(0, 400), st.binary(max_size=3))
+def test_a_cut_payload_is_a_wire_error_or_a_plain_value(cut: int, tail: bytes) -> None:
+    payload = wire.dumps({"status": "SUCCESS", "rows": np.ones((4, 8), np.float32), "id": "abc"})
+    damaged = payload[: min(cut, len(payload) - 1)] + tail
+    try:
+        value = wire.loads(damaged)
+    except WireError:
+        return
+    # What is no error must be whole in itself: never an array of fewer bytes than it claims.
+    assert not isinstance(value, np.ndarray)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
+    try:
+        value = wire.loads(payload)
+    except WireError:
+        value = None
+    assert not isinstance(value, np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "raw", "reason"),
+    [
+        ("<f4", [2, 2], b"\0" * 15, "claims 16 bytes and has 15"),
+        ("<f4", [2, 2], b"\0" * 17, "claims 16 bytes and has 17"),
+        ("<f4", [2**40, 2**40], b"", "claims"),
+        ("<f4", [2**62, 4], b"", "claims"),
+        ("|O", [1], b"\0" * 8, "dtype '|O' is refused"),
+        ("|V4", [1], b"\0" * 4, "dtype '|V4' is refused"),
+        ("<M8", [1], b"\0" * 8, "is refused"),
+        ("|S4", [1], b"abcd", "is refused"),
+        ("f4,i4", [1], b"\0" * 8, "is refused"),
+        ("<f1", [1], b"\0", "is refused"),
+        (7, [1], b"\0" * 4, "is refused"),
+        ("<f4", [-1, -1], b"\0" * 4, "four sizes"),
+        ("<f4", [1.5], b"\0" * 4, "four sizes"),
+        ("<f4", [True], b"\0" * 4, "four sizes"),
+        ("<f4", [1] * 33, b"\0" * 4, "four sizes"),
+        ("<f4", "11", b"\0" * 4, "four sizes"),
+    ],
+)
+def test_a_lying_array_is_refused(dtype: Any, shape: Any, raw: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason.replace("|", r"\|")):
+        wire.loads(array_payload(dtype, shape, raw))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        struct.pack(">BI", 0xDD, 2**32 - 1),  # an array of four billion items
+        struct.pack(">BI", 0xC6, 2**32 - 1),  # four gigabytes of bytes
+        struct.pack(">BIb", 0xC9, 2**31, 1),  # an extension of two gigabytes
+        b"\x91" * 100_000,  # nested too deeply
+        wire.dumps(1) + b"\0",  # something behind the end
+        msgpack.packb(msgpack.ExtType(1, b"")),
+        msgpack.packb(msgpack.ExtType(1, b"\x93\xa3<f4")),
+        msgpack.packb(msgpack.ExtType(5, b"x")),
+        msgpack.packb({1: b"\xff"}) + b"\x80",
+        pickle.dumps({"rows": 1}),
+    ],
+)
+def test_a_damaged_payload_is_refused(payload: bytes) -> None:
+    with pytest.raises(WireError):
+        wire.loads(payload)
+
+
+@pytest.mark.parametrize("value", [object(), np.array([object()]), np.array(["a"]), {"a": {1, 2}}])
+def test_only_plain_values_and_numbers_are_sent(value: Any) -> None:
+    with pytest.raises(WireError, match="cannot be sent"):
+        wire.dumps(value)
+
+
+def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
+    content_type, encoding, payload = serialization.dumps({"a": 1}, serializer="bertq")
+    assert (content_type, encoding) == ("application/x-bertq", "binary")
+    accept = {"application/x-bertq", "application/json"}
+    assert serialization.loads(payload, content_type, encoding, accept=accept) == {"a": 1}
+    with pytest.raises(ContentDisallowed):
+        serialization.loads(pickle.dumps(1), "application/x-python-serialize", "binary", accept)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"rows": [[1.0]], "fingerprint": "f"},
+        {"rows": np.ones(3, np.float32), "fingerprint": "f"},
+        {"rows": np.ones((3, 1), np.float32)},
+        {"rows": np.ones((3, 1), np.float32), "fingerprint": 3},
+    ],
+)
+def test_a_result_of_another_form_is_refused(value: Any) -> None:
+    with pytest.raises(WireError):
+        ChunkResult.from_wire(value)
+
+
+def test_a_result_shows_its_shape_and_no_vector() -> None:
+    result = ChunkResult(np.full((2, 3), 0.123, np.float32), "f")
+    assert repr(result) == "<rows 2 x 3, float32>"
