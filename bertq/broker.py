@@ -1,9 +1,10 @@
 """The Celery app's configuration, for workers, the dashboard and clients alike."""
 
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 from kombu import Queue
+from kombu.serialization import register
 
 from bertq import keys, queues, wire
 from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
@@ -15,6 +16,15 @@ ENCODE_TASK = "bertq.encode"
 #: pool cannot tell Redis that it is alive while it computes, so this must outlast the slowest
 #: chunk; one that takes longer is computed twice, which changes nothing but the time.
 VISIBILITY_TIMEOUT = 300
+
+# kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
+register(
+    wire.SERIALIZER,
+    cast(Any, wire.dumps),
+    wire.loads,
+    content_type=wire.CONTENT_TYPE,
+    content_encoding="binary",
+)
 
 
 def configuration(redis_url: str) -> dict[str, Any]:

@@ -105,7 +105,10 @@ class Settings:
         "NAME",
     )
     threads: int | None = setting(
-        positive_int, None, "--threads", "CPU threads of the graph. Default: all cores of the process."
+        positive_int,
+        None,
+        "--threads",
+        "CPU threads of the graph; by default one for each core.",
     )
 
     @classmethod

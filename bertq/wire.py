@@ -8,11 +8,10 @@ values and numeric arrays, and allocates nothing that the payload itself does no
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgpack
 import numpy as np
-from kombu.serialization import register
 
 from bertq.errors import WireError
 
@@ -133,7 +132,3 @@ def _unpack(code: int, data: bytes) -> Any:
     if claimed != raw.nbytes:
         raise WireError(f"an array claims {claimed} bytes and has {raw.nbytes}")
     return np.frombuffer(raw, kind).reshape(shape)
-
-
-# kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
-register(SERIALIZER, cast(Any, dumps), loads, content_type=CONTENT_TYPE, content_encoding="binary")

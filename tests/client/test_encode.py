@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_small_requests_go_to_the_small_queue(redis_url: str, redis: Redis) -> N
         while redis.llen("bertq") + redis.llen("bertq.small") < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert (redis.llen("bertq.small"), redis.llen("bertq")) == (2, 1)
-        message = redis.lindex("bertq", 0)
+        message: Any = redis.lindex("bertq", 0)
         assert b"<17 sentences>" in message
         assert not futures[0].done()
     with BertClient(redis_url=redis_url, queue="gpu3") as client:

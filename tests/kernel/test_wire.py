@@ -14,7 +14,7 @@ from kombu import serialization
 from kombu.exceptions import ContentDisallowed
 from numpy.typing import NDArray
 
-from bertq import wire
+from bertq import broker, wire
 from bertq.errors import WireError
 from bertq.wire import ChunkResult
 
@@ -120,6 +120,7 @@ def test_only_plain_values_and_numbers_are_sent(value: Any) -> None:
 
 
 def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
+    assert broker.configuration("redis://h/0")["result_serializer"] == "bertq"
     content_type, encoding, payload = serialization.dumps({"a": 1}, serializer="bertq")
     assert (content_type, encoding) == ("application/x-bertq", "binary")
     accept = {"application/x-bertq", "application/json"}

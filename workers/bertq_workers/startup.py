@@ -147,6 +147,9 @@ def _load(settings: Settings, device: queues.Device | None) -> "tuple[Encoder, s
             "Google's BERT releases or of Hugging Face"
         )
     devices.pin(device, os.environ)
+    if device is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.info("queue %s: CUDA_VISIBLE_DEVICES=%s", device.queue, visible)
     started = time.perf_counter()
     try:
         device_name = devices.configure(settings.threads)

@@ -39,6 +39,12 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
 
     encoder: "ClassVar[Encoder | None]" = None
 
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Log a chunk that failed, whether in the task's body, before it or after it."""
+        log.error("chunk %s: failed, %s: %s", task_id, type(exc).__name__, summarize(exc))
+
 
 # ``shared`` would put the task into every other Celery app of the process.
 @app.task(bind=True, base=EncodeTask, name=ENCODE_TASK, shared=False)
@@ -62,11 +68,7 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
         log.info("chunk %s: dropped, its job is over", task_id)
         raise Ignore()
     started = time.perf_counter()
-    try:
-        result, tokens = _encode(self.encoder, texts)
-    except Exception as error:
-        log.error("chunk %s: failed, %s: %s", task_id, type(error).__name__, summarize(error))
-        raise
+    result, tokens = _encode(self.encoder, texts)
     log.info(
         "chunk %s: %d rows, %d tokens, %.3f s",
         task_id, len(result.rows), tokens, time.perf_counter() - started,

@@ -1,0 +1,93 @@
+"""The result backend, and the parts of celery's inside that it stands on."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from celery import Celery
+from celery.app.task import Context
+from celery.backends.base import Backend
+from celery.backends.redis import RedisBackend
+from redis import Redis
+
+from bertq import keys, wire
+from bertq.backend import ReplyBackend, summarize
+from bertq.broker import create_app
+from bertq.wire import ChunkResult
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    made = create_app(redis_url)
+    yield made
+    made.backend.client.close()  # type: ignore[attr-defined]  # the stubs know no Redis backend
+    made.close()
+
+
+@pytest.fixture
+def backend(app: Celery) -> ReplyBackend:
+    assert isinstance(app.backend, ReplyBackend)
+    return app.backend
+
+
+def test_celery_still_calls_what_is_overridden() -> None:
+    stored = inspect.signature(RedisBackend._store_result)  # type: ignore[attr-defined]
+    mine = inspect.signature(ReplyBackend._store_result)
+    assert list(stored.parameters)[:6] == list(mine.parameters)[:6]
+    source = inspect.getsource(Backend.store_result)
+    assert "self.encode_result(result, state)" in source
+    assert "self._store_result" in source
+    encode = inspect.getsource(Backend.encode_result)
+    assert "self.prepare_exception(result)" in encode
+    assert "self.prepare_value(result)" in encode
+    assert "self.backend.on_task_call" in inspect.getsource(Celery.send_task)
+
+
+def test_rows_are_stored_once_with_a_notice(backend: ReplyBackend, redis: Redis) -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    backend.mark_as_done("job-0", ChunkResult(rows, "f"), Context(id="job-0", reply_to="client"))
+    payload: Any = redis.get(keys.result("job-0"))
+    meta = wire.loads(payload)
+    assert (meta["status"], meta["task_id"]) == ("SUCCESS", "job-0")
+    np.testing.assert_array_equal(ChunkResult.from_wire(meta["result"]).rows, rows)
+    stream: Any = redis.xrange(keys.reply("client"))
+    assert [fields for _, fields in stream] == [{b"task": b"job-0"}]
+    for key in (keys.result("job-0"), keys.reply("client")):
+        assert 0 < int(redis.ttl(key)) <= keys.RESULT_TTL
+
+
+def test_celery_reads_the_state_of_a_result(backend: ReplyBackend, app: Celery) -> None:
+    rows = np.ones((1, 2), np.float32)
+    backend.mark_as_done("job-0", ChunkResult(rows, "f"), Context(id="job-0", reply_to="client"))
+    assert app.AsyncResult("job-0").state == "SUCCESS"
+    assert app.AsyncResult("job-1").state == "PENDING"
+
+
+def test_an_error_is_a_name_and_one_line(backend: ReplyBackend, redis: Redis) -> None:
+    error = UnicodeEncodeError(
+        "utf-8", "a secret sentence \ud800", 18, 19, "surrogates\nnot allowed"
+    )
+    backend.mark_as_failure("job-0", error, "a traceback", Context(id="job-0", reply_to="client"))
+    payload: Any = redis.get(keys.result("job-0"))
+    assert b"secret" not in payload
+    assert b"traceback" in payload
+    meta = wire.loads(payload)
+    assert meta["traceback"] is None
+    assert meta["result"]["exc_type"] == "UnicodeEncodeError"
+    (message,) = meta["result"]["exc_message"]
+    assert "\n" not in message
+
+
+def test_messages_are_bounded() -> None:
+    assert summarize(ValueError("a\n  b")) == "a b"
+    assert len(summarize(ValueError("x" * 10_000))) < 600
+
+
+def test_a_task_without_a_reply_stream_is_stored_all_the_same(
+    backend: ReplyBackend, redis: Redis
+) -> None:
+    backend.mark_as_done("other", 5, Context(id="other"))
+    assert redis.exists(keys.result("other"))
+    assert list(redis.scan_iter("bertq:reply:*")) == []

@@ -1,0 +1,66 @@
+"""Adverts of workers and records of jobs, on a real server."""
+
+import dataclasses
+import json
+
+from redis import Redis
+
+from bertq import adverts, jobs, keys
+from tests.client.stub import advert
+
+
+def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
+    mine = advert(["gpu0", "bertq"])
+    assert adverts.read(redis) == []
+    adverts.publish(redis, mine)
+    assert adverts.read(redis) == [mine]
+    assert 0 < int(redis.ttl(keys.worker(mine.node))) <= keys.WORKER_TTL
+    assert int(redis.ttl(keys.WORKERS)) > 0
+    successor = dataclasses.replace(mine, instance="2")
+    adverts.publish(redis, successor)
+    adverts.withdraw(redis, mine)
+    assert adverts.read(redis) == [successor]
+    adverts.withdraw(redis, successor)
+    assert adverts.read(redis) == []
+    assert redis.dbsize() == 0
+
+
+def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
+    mine, dead = advert(["bertq"]), dataclasses.replace(advert(["bertq"]), node="dead@test")
+    adverts.publish(redis, mine)
+    redis.zadd(keys.WORKERS, {dead.node: 1.0})
+    assert adverts.read(redis) == [mine]
+    assert redis.zscore(keys.WORKERS, dead.node) is None
+
+
+def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
+    mine = advert(["bertq"])
+    adverts.publish(redis, mine)
+    more = {**dataclasses.asdict(mine), "colour": "green"}
+    redis.set(keys.worker(mine.node), json.dumps(more))
+    assert adverts.read(redis) == [mine]
+    for text in (b"{}", b"[]", b"no json", b'"x"'):
+        redis.set(keys.worker(mine.node), text)
+        assert adverts.read(redis) == []
+
+
+def test_row_bytes() -> None:
+    mine = advert(["bertq"])
+    assert mine.row_bytes == 16
+    assert dataclasses.replace(mine, row_shape=[None, 10]).row_bytes == 4 * 25 * 10
+
+
+def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
+    assert not jobs.is_wanted(redis, "j")
+    jobs.create(redis, "j", client="c", rows=5, chunks=1)
+    assert jobs.is_wanted(redis, "j")
+    redis.expire(keys.job("j"), 5)
+    assert jobs.renew(redis, ["j", "other"]) == ["other"]
+    assert int(redis.ttl(keys.job("j"))) > 5
+    jobs.cancel(redis, "j")
+    assert not jobs.is_wanted(redis, "j")
+    assert int(redis.ttl(keys.job("j"))) > 0
+    with redis.pipeline() as pipe:
+        jobs.discard(pipe, "j")
+        pipe.execute()
+    assert redis.dbsize() == 0

@@ -1,0 +1,53 @@
+"""The real model through the whole system, as a user runs it, against the golden vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertq import BertClient
+from tests.conftest import StartWorker, WorkerProcess
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@pytest.fixture(scope="module")
+def worker(
+    module_redis_url: str, demo_model: Path, module_start_worker: StartWorker
+) -> WorkerProcess:
+    options = ("--concurrency", "1", "-Q", "gpu0")
+    return module_start_worker(module_redis_url, demo_model, *options).wait_ready()
+
+
+def test_golden_sentences_through_the_queue(worker: WorkerProcess) -> None:
+    sentences = json.loads((GOLDEN / "minilm.json").read_text())["sentences"]
+    with np.load(GOLDEN / "minilm.npz") as golden:
+        expected = golden["REDUCE_MEAN|-2|25"]
+    with BertClient(redis_url=worker.url, timeout=100) as client:
+        vectors = client.encode(sentences)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=2e-5)
+        # One by one, and among others: the same vectors.
+        alone = np.concatenate([future.result() for future in map(_one(client), sentences)])
+        np.testing.assert_allclose(alone, vectors, rtol=0, atol=1e-6)
+        many = client.encode([*sentences, *(f"padding {n} " * (n % 9 + 1) for n in range(500))])
+        np.testing.assert_allclose(many[: len(sentences)], vectors, rtol=0, atol=1e-6)
+
+
+def _one(client: BertClient):  # type: ignore[no-untyped-def]
+    return lambda sentence: client.encode_async([sentence])
+
+
+def test_a_gpu_queue_on_a_machine_without_a_gpu_says_so(worker: WorkerProcess) -> None:
+    tf = pytest.importorskip("tensorflow")
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has a GPU")
+    assert "queue gpu0: no GPU is to be seen, this worker runs on the CPU" in worker.log
+
+
+def test_sentences_do_not_reach_the_log(worker: WorkerProcess) -> None:
+    with BertClient(redis_url=worker.url, timeout=100) as client:
+        client.encode(["a very secret xylophone"])
+    assert "xylophone" not in worker.log
+    assert "chunk " in worker.log
