@@ -12,7 +12,7 @@ from bertq.errors import BertqError, LostResult, NoWorker, RemoteError, Timeout,
 from bertq.wire import ChunkResult
 from bertq_client.fleet import Fleet
 from bertq_client.registry import Job, Registry
-from bertq_client.sender import Sender
+from bertq_client.sender import Sender, join
 
 log = logging.getLogger("bertq.client")
 
@@ -47,7 +47,7 @@ class Gatherer:
 
     def close(self, timeout: float) -> None:
         """Wait for the thread to end, for a bounded time; the registry must be closed."""
-        self._thread.join(timeout)
+        join(self._thread, timeout)
 
     def _run(self) -> None:
         while self._registry.wait():
@@ -85,8 +85,8 @@ class Gatherer:
         where = redis_url.redact(self._url)
         try:
             workers = self._fleet.serving(job.queue)
-        except RedisError:
-            return Timeout(f"{waited}: Redis at {where} cannot be reached")
+        except RedisError as error:
+            return Timeout(f"{waited}: Redis at {where} cannot be reached: {error}")
         if not workers:
             return NoWorker(
                 f"{waited}: no worker takes from queue {job.queue} of {where}; "

@@ -51,7 +51,7 @@ class Sender:
         """Do what is left of cancellations and end the thread, waiting for a bounded time."""
         self._closing.set()
         self._work.put(None)
-        self._thread.join(timeout)
+        join(self._thread, timeout)
 
     def _run(self) -> None:
         with Publisher(self._url, self._client_id) as publisher:
@@ -153,6 +153,12 @@ class Sender:
         if self._registry.pop(job.id) is not None:
             job.fail(error)
         self._cancel(job)
+
+
+def join(thread: threading.Thread, timeout: float) -> None:
+    """Wait for a thread, unless it is this one: a client may be collected on its own threads."""
+    if thread is not threading.current_thread():
+        thread.join(timeout)
 
 
 class _GivenUp(Exception):

@@ -241,6 +241,28 @@ def test_a_refused_login_is_final(redis_url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_client_may_be_collected_on_a_thread_of_its_own(redis_url: str, stub: Stub) -> None:
+    client = BertClient(redis_url=redis_url)
+    client.encode(["a"])
+    sender = client._session._sender
+    assert sender is not None
+    outcome: list[BaseException | None] = []
+
+    def close(_: object) -> None:
+        try:
+            client.close()
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    sender._work.put(close)
+    deadline = time.monotonic() + 10
+    while not outcome and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert outcome == [None]
+
+
 def test_a_closed_client(redis_url: str, redis: Redis) -> None:
     client = BertClient(redis_url=redis_url)
     future = client.encode_async(["a"])
