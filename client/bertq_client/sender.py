@@ -132,8 +132,13 @@ class Sender:
         return _Failure(RedisUnavailable(away), final=False)
 
     def _warn_if_alone(self, job: Job) -> None:
-        if self._warned or job.timeout is not None or self._fleet.serving(job.queue):
+        if self._warned or job.timeout is not None:
             return
+        try:
+            if self._fleet.serving(job.queue):
+                return
+        except RedisError:
+            return  # the chunks are sent; the gatherer says that Redis is away
         self._warned = True
         log.warning(
             "no worker takes from queue %s of %s: waiting until one is started "

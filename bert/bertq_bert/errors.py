@@ -1,0 +1,98 @@
+"""What a model can be refused for.
+
+    ModelError
+    ├── MissingFile         a directory or a file that is not there
+    ├── BrokenFile          a file that is there and cannot be read
+    ├── UnsafeCheckpoint    a pickle
+    ├── NotBert             another architecture, or a part of one that is not BERT's
+    ├── BadConfig           a hyper-parameter that is missing or impossible
+    ├── MissingVariable     a tensor that the checkpoint lacks
+    ├── WrongShape          a tensor of another shape than the config says
+    ├── BadVocabulary       no [CLS], or more tokens than embeddings
+    ├── BadOption           (also a ValueError)
+    │   ├── UnknownPooling
+    │   ├── UnknownLayer
+    │   ├── UnknownDtype
+    │   └── BadLength
+    └── BadIds              (also a ValueError) rows that the model cannot take
+
+Every message is one line that names the value and what to do. None shows a user's text.
+"""
+
+__all__ = [
+    "BadConfig",
+    "BadIds",
+    "BadLength",
+    "BadOption",
+    "BadVocabulary",
+    "BrokenFile",
+    "MissingFile",
+    "MissingVariable",
+    "ModelError",
+    "NotBert",
+    "UnknownDtype",
+    "UnknownLayer",
+    "UnknownPooling",
+    "UnsafeCheckpoint",
+    "WrongShape",
+]
+
+
+class ModelError(Exception):
+    """The model cannot do what it was asked for; the base of every error of this package."""
+
+
+class MissingFile(ModelError):
+    """A directory or a file of the model does not exist."""
+
+
+class BrokenFile(ModelError):
+    """A file of the model exists and cannot be read: cut, damaged or of another format."""
+
+
+class UnsafeCheckpoint(ModelError):
+    """The weights are a pickle, which can run code when it is opened."""
+
+
+class NotBert(ModelError):
+    """The model is of another architecture."""
+
+
+class BadConfig(ModelError):
+    """A hyper-parameter is missing or impossible."""
+
+
+class MissingVariable(ModelError):
+    """The checkpoint lacks a tensor that the config calls for."""
+
+
+class WrongShape(ModelError):
+    """A tensor has another shape than the config calls for."""
+
+
+class BadVocabulary(ModelError):
+    """The vocabulary lacks a special token or does not fit the embedding table."""
+
+
+class BadOption(ModelError, ValueError):
+    """An option has a value that this model cannot be run with."""
+
+
+class UnknownPooling(BadOption):
+    """There is no such pooling strategy."""
+
+
+class UnknownLayer(BadOption):
+    """The model has no such encoder layer."""
+
+
+class UnknownDtype(BadOption):
+    """There is no such compute dtype."""
+
+
+class BadLength(BadOption):
+    """`max_seq_len` or `max_batch_size` is out of the model's range."""
+
+
+class BadIds(ModelError, ValueError):
+    """A row of token ids is empty, too long, or names a token that is not there."""

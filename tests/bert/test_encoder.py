@@ -1,0 +1,272 @@
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertq_bert import load_encoder
+from bertq_bert.encoder import _batches
+from bertq_bert.errors import (
+    BadIds,
+    BadLength,
+    BadVocabulary,
+    MissingFile,
+    MissingVariable,
+    ModelError,
+    UnknownDtype,
+    UnknownLayer,
+    UnknownPooling,
+)
+from tests.bert.checkpoints import VOCABULARY, write_tiny_google, write_tiny_hf, write_vocab
+from tests.bert.test_parity import sequences
+
+TEXTS = ["the of", "and", "to in that he shall", "the [SEP] of", ""]
+
+
+def test_attributes(tiny_hf: Path) -> None:
+    encoder = load_encoder(tiny_hf, pooling_strategy="REDUCE_MEAN_MAX", pooling_layers=[-1, -2])
+    assert encoder.name == "tiny"
+    assert (encoder.max_seq_len, encoder.fixed_length, encoder.max_batch_size) == (25, True, 256)
+    assert encoder.pooling_strategy == "REDUCE_MEAN_MAX"
+    assert encoder.pooling_layers == (-1, -2)
+    assert encoder.dtype == "float32"
+    assert encoder.row_shape == (128,)
+    assert encoder.vocab_size == 160
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        encoder.name = "other"  # type: ignore[misc]
+    assert "_graph" not in repr(encoder)
+
+
+def test_encode_is_compute_of_tokenize(tiny_hf: Path) -> None:
+    encoder = load_encoder(tiny_hf, max_seq_len=5)
+    assert encoder.wordpieces(TEXTS) == [
+        ["[CLS]", "the", "of", "[SEP]"],
+        ["[CLS]", "and", "[SEP]"],
+        ["[CLS]", "to", "in", "that", "[SEP]"],
+        ["[CLS]", "the", "[", "s", "[SEP]"],
+        ["[CLS]", "[SEP]"],
+    ]
+    ids = encoder.tokenize(TEXTS)
+    assert [[VOCABULARY[n] for n in row] for row in ids] == encoder.wordpieces(TEXTS)
+    np.testing.assert_array_equal(encoder.encode(TEXTS), encoder.compute(ids))
+    assert encoder.encode(TEXTS).shape == (5, 32)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["REDUCE_MEAN", "REDUCE_MAX", "SEP_TOKEN", "CLS_POOLED", "NONE"]
+)
+def test_rows_do_not_depend_on_their_batch(tiny_hf: Path, strategy: str) -> None:
+    encoder = load_encoder(tiny_hf, max_seq_len=48, pooling_strategy=strategy)
+    rows = sequences(300, 48)
+    together = encoder.compute(rows)
+    np.testing.assert_array_equal(encoder.compute(rows), together)
+    alone = np.concatenate([encoder.compute([row]) for row in rows])
+    np.testing.assert_allclose(alone, together, atol=1e-6, rtol=0)
+    backwards = encoder.compute(rows[::-1])[::-1]
+    np.testing.assert_allclose(backwards, together, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
+def test_rows_do_not_depend_on_the_batch_size(tiny_hf: Path, strategy: str) -> None:
+    rows = sequences(50, 25)
+    large = load_encoder(tiny_hf, pooling_strategy=strategy).compute(rows)
+    small = load_encoder(tiny_hf, pooling_strategy=strategy, max_batch_size=3).compute(rows)
+    np.testing.assert_allclose(small, large, atol=1e-6, rtol=0)
+
+
+def test_token_vectors_of_a_fixed_length(tiny_hf: Path) -> None:
+    encoder = load_encoder(tiny_hf, max_seq_len=10, pooling_strategy="NONE", max_batch_size=2)
+    assert encoder.row_shape == (10, 32)
+    rows = encoder.encode(["the", "the of and to"])
+    assert rows.shape == (2, 10, 32)
+    assert [np.flatnonzero(row.any(axis=1)).tolist() for row in rows] == [[0, 1, 2], [*range(6)]]
+
+
+def test_token_vectors_up_to_the_longest(tiny_hf: Path) -> None:
+    encoder = load_encoder(tiny_hf, max_seq_len=None, pooling_strategy="NONE", max_batch_size=1)
+    assert (encoder.row_shape, encoder.max_seq_len) == ((None, 32), 48)
+    assert not encoder.fixed_length
+    rows = encoder.encode(["the", "the of and to"])
+    assert rows.shape == (2, 6, 32)
+    assert [np.flatnonzero(row.any(axis=1)).tolist() for row in rows] == [[0, 1, 2], [*range(6)]]
+    assert encoder.encode(["the " * 100]).shape == (1, 48, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (0, 32)),
+        ({"pooling_strategy": "NONE"}, (0, 25, 32)),
+        ({"pooling_strategy": "NONE", "max_seq_len": None}, (0, 0, 32)),
+    ],
+)
+def test_no_texts(tiny_hf: Path, options: dict[str, Any], shape: tuple[int, ...]) -> None:
+    encoder = load_encoder(tiny_hf, **options)
+    rows = encoder.encode([])
+    assert rows.shape == shape
+    assert rows.dtype == np.float32
+    assert encoder.tokenize([]) == []
+
+
+def test_warm_up_covers_tiny_limits(tiny_hf: Path) -> None:
+    load_encoder(tiny_hf, max_seq_len=3, max_batch_size=1).warm_up()
+
+
+def test_many_threads(tiny_hf: Path) -> None:
+    encoder = load_encoder(tiny_hf)
+    wanted = encoder.encode(TEXTS)
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(encoder.encode(TEXTS))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    for rows in results:
+        np.testing.assert_array_equal(rows, wanted)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[2, 3], []], "row 1 has 0 ids: give 1 to 25"),
+        ([[2] * 26], "row 0 has 26 ids: give 1 to 25"),
+        ([[2, 3], [2, 160]], r"row 1 has an id that is not in 0\.\.159"),
+        ([[-1]], r"row 0 has an id that is not in 0\.\.159"),
+    ],
+)
+def test_ids_that_cannot_be_computed(tiny_hf: Path, ids: list[list[int]], message: str) -> None:
+    with pytest.raises(BadIds, match=message):
+        load_encoder(tiny_hf).compute(ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_seq_len": 49}, BadLength, r"max_seq_len is 49: .* to 48, the model's max_pos"),
+        ({"max_seq_len": 2}, BadLength, r"max_seq_len is 2: give 3"),
+        ({"max_batch_size": 0}, BadLength, r"max_batch_size is 0: give at least 1"),
+        ({"pooling_strategy": "MEAN"}, UnknownPooling, r"'MEAN' is unknown: use one of NONE, R"),
+        ({"pooling_layers": [-5]}, UnknownLayer, r"pooling layer -5 is out of range.* to -4"),
+        ({"pooling_layers": [2]}, UnknownLayer, r"pooling layer 2 is out of range"),
+        ({"dtype": "int8"}, UnknownDtype, r"dtype 'int8' is unknown"),
+    ],
+)
+def test_options_that_are_refused(
+    tiny_hf: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        load_encoder(tiny_hf, **options)
+    assert isinstance(caught.value, ModelError)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_longest_sequence_that_the_model_has(tiny_hf: Path) -> None:
+    assert load_encoder(tiny_hf, max_seq_len=48).encode(["the " * 60]).shape == (1, 32)
+
+
+def test_cls_pooled_without_a_pooler(tmp_path: Path) -> None:
+    from tests.bert.checkpoints import save_google, tiny_variables
+
+    write_tiny_google(tmp_path)
+    variables = {k: v for k, v in tiny_variables().items() if "pooler" not in k}
+    save_google(tmp_path / "bert_model.ckpt", variables)
+    with pytest.raises(MissingVariable, match="'bert/pooler/dense/kernel'"):
+        load_encoder(tmp_path, pooling_strategy="CLS_POOLED")
+    assert load_encoder(tmp_path).encode(["the"]).shape == (1, 32)
+
+
+def test_vocabulary_of_another_model(tmp_path: Path) -> None:
+    write_tiny_hf(tmp_path)
+    write_vocab(tmp_path, [*VOCABULARY, *(f"more{n}" for n in range(100))])
+    with pytest.raises(BadVocabulary, match="tokens, the embedding table only 160"):
+        load_encoder(tmp_path)
+
+
+def test_model_dir_may_be_a_string_or_a_path(tiny_hf: Path) -> None:
+    assert load_encoder(str(tiny_hf)).fingerprint == load_encoder(tiny_hf).fingerprint
+    with pytest.raises(MissingFile, match="no such model directory: /nowhere"):
+        load_encoder("/nowhere")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_seq_len": 24},
+        {"max_seq_len": None},
+        {"max_seq_len": 48},
+        {"pooling_strategy": "REDUCE_MAX"},
+        {"pooling_layers": [-1]},
+        {"pooling_layers": [-1, -2]},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_fingerprint_changes_with_the_options(tiny_hf: Path, options: dict[str, Any]) -> None:
+    fingerprint = load_encoder(tiny_hf, **options).fingerprint
+    assert fingerprint != load_encoder(tiny_hf).fingerprint
+    others = [{"max_seq_len": None}, {"max_seq_len": 48}]
+    assert all(
+        fingerprint != load_encoder(tiny_hf, **o).fingerprint  # type: ignore[arg-type]
+        for o in others
+        if o != options
+    )
+
+
+def test_fingerprint_changes_with_the_files(
+    broken_hf: Path, edit_json: Callable[..., None]
+) -> None:
+    seen = [load_encoder(broken_hf).fingerprint]
+    for change in (
+        '{"do_lower_case": false, "strip_accents": true}',
+        '{"do_lower_case": false}',
+        '{"tokenize_chinese_chars": false}',
+    ):
+        (broken_hf / "tokenizer_config.json").write_text(change)
+        seen.append(load_encoder(broken_hf).fingerprint)
+    write_vocab(broken_hf, [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]])
+    seen.append(load_encoder(broken_hf).fingerprint)
+    edit_json(broken_hf / "config.json", hidden_act="relu")
+    seen.append(load_encoder(broken_hf).fingerprint)
+    write_tiny_hf(broken_hf, seed=1)
+    seen.append(load_encoder(broken_hf).fingerprint)
+    assert len(set(seen)) == len(seen)
+    assert all(len(fingerprint) == 64 for fingerprint in seen)
+
+
+def test_fingerprint_is_of_the_content(tiny_google: Path, tiny_hf: Path, tmp_path: Path) -> None:
+    fingerprint = load_encoder(tiny_hf).fingerprint
+    assert load_encoder(tiny_google).fingerprint == fingerprint
+    assert load_encoder(tiny_hf, max_batch_size=8).fingerprint == fingerprint
+    (tmp_path / "elsewhere").symlink_to(tiny_hf)
+    moved = load_encoder(tmp_path / "elsewhere")
+    assert (moved.name, moved.fingerprint) == ("elsewhere", fingerprint)
+
+
+def test_fingerprint_of_synonyms(tiny_hf: Path) -> None:
+    first = load_encoder(tiny_hf, pooling_strategy="FIRST_TOKEN")
+    cls = load_encoder(tiny_hf, pooling_strategy="CLS_TOKEN")
+    assert first.fingerprint == cls.fingerprint
+    assert (first.pooling_strategy, cls.pooling_strategy) == ("FIRST_TOKEN", "CLS_TOKEN")
+
+
+def test_batches_hold_every_row_once_and_like_lengths() -> None:
+    lengths = np.random.default_rng(0).integers(1, 512, 1000, dtype=np.int32)
+    batches = _batches(lengths, 64)
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert max(len(batch) for batch in batches) == 64
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * int(lengths[batch].max()) ** 2 <= 2**23
+    tops = [int(lengths[batch].max()) for batch in batches]
+    assert tops == sorted(tops)
+
+
+def test_a_long_row_does_not_pad_the_short_ones() -> None:
+    lengths = np.array([512, *[5] * 255], dtype=np.int32)
+    assert [len(batch) for batch in _batches(lengths, 256)] == [255, 1]
+    assert [len(b) for b in _batches(np.full(256, 512, np.int32), 256)] == [32] * 8
+    assert _batches(np.array([], np.int32), 256) == []

@@ -1,0 +1,64 @@
+"""The vectors of bert-as-service 1.10, from all-MiniLM-L6-v2."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertq_bert import load_encoder
+from tests.bert.conftest import GOLDEN
+
+with np.load(GOLDEN / "minilm.npz") as _archive:
+    ARRAYS = {name: _archive[name] for name in _archive.files}
+DEFAULT = "REDUCE_MEAN|-2|25"
+
+Golden = Callable[[str], list[Any]]
+
+
+def options(name: str) -> dict[str, Any]:
+    strategy, layers, length = name.split("|")
+    return {
+        "pooling_strategy": strategy,
+        "pooling_layers": [int(layer) for layer in layers.split(",")],
+        "max_seq_len": int(length),
+    }
+
+
+def test_all_arrays_are_there() -> None:
+    assert len(ARRAYS) == 11
+    assert DEFAULT in ARRAYS
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("layout", ["demo_model", "demo_google"])
+def test_vectors(request: pytest.FixtureRequest, layout: str, name: str, golden: Golden) -> None:
+    encoder = load_encoder(request.getfixturevalue(layout), **options(name))
+    rows = encoder.encode(golden("sentences"))
+    assert rows.shape == ARRAYS[name].shape
+    np.testing.assert_allclose(rows, ARRAYS[name], atol=2e-5, rtol=0)
+
+
+def test_tokens(demo_model: Path, golden: Golden) -> None:
+    encoder = load_encoder(demo_model)
+    assert encoder.wordpieces(golden("sentences")) == golden("tokens_uncased_25")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(demo_model: Path, dtype: str, golden: Golden) -> None:
+    rows = load_encoder(demo_model, dtype=dtype).encode(golden("sentences"))
+    wanted = ARRAYS[DEFAULT]
+    cosines = (rows * wanted).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert cosines.shape == (32,)
+    assert cosines.min() >= 0.999
+    assert np.abs(rows - wanted).max() > 1e-5, "this was float32"
+
+
+def test_rows_do_not_depend_on_their_batch(demo_model: Path, golden: Golden) -> None:
+    encoder = load_encoder(demo_model)
+    sentences = golden("sentences")
+    many = encoder.encode((sentences * 10)[:300])
+    np.testing.assert_array_equal(encoder.encode((sentences * 10)[:300]), many)
+    alone = np.concatenate([encoder.encode([sentence]) for sentence in sentences])
+    np.testing.assert_allclose(alone, many[:32], atol=1e-6, rtol=0)
