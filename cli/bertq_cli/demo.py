@@ -18,12 +18,12 @@ from bertq_cli.processes import Worker, celery_worker, embedded_redis, terminabl
 from bertq_client import BertClient, inputs
 
 SENTENCES = (
-    "The cat sleeps on the warm windowsill.",
-    "A kitten is napping in the sun.",
-    "The stock market fell sharply on Monday.",
-    "Shares lost a tenth of their value this week.",
-    "She plays the violin in an orchestra.",
-    "He is learning to play the cello.",
+    "The cat sleeps on the sofa.",
+    "A kitten naps in the sun.",
+    "Stocks fell sharply on Monday.",
+    "Shares lost a tenth this week.",
+    "She plays the violin.",
+    "He is learning the cello.",
 )
 
 #: Seconds for TensorFlow to be imported and a model to be loaded, on a slow machine.
