@@ -4,7 +4,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,10 @@ log = logging.getLogger("bertq.client")
 PATIENCE = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
+#: Something to do in steps.
+Work = Callable[[Publisher], Iterator[None]]
+_DONE = object()
+
 
 class Sender:
     """Takes jobs from the callers, so that submitting costs them nothing."""
@@ -33,7 +38,7 @@ class Sender:
         self._client_id = client_id
         self._registry = registry
         self._fleet = fleet.Fleet(redis)
-        self._work: queue.SimpleQueue[Callable[[Publisher], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._run, name="bertq-sender", daemon=True)
@@ -45,7 +50,12 @@ class Sender:
 
     def cancel(self, job: Job) -> None:
         """Tell the workers that a job's chunks are not wanted."""
-        self._work.put(lambda _: self._cancel(job))
+
+        def act(_: Publisher) -> Iterator[None]:
+            self._cancel(job)
+            return iter(())
+
+        self._work.put(act)
 
     def close(self, timeout: float) -> None:
         """Do what is left of cancellations and end the thread, waiting for a bounded time."""
@@ -54,13 +64,24 @@ class Sender:
         join(self._thread, timeout)
 
     def _run(self) -> None:
+        # Requests are sent a chunk of each in turn: one of a million sentences keeps no small one
+        # waiting. What is finished is held by no name here, or its client could not be collected.
+        running: deque[Iterator[None]] = deque()
+        last = False
         with Publisher(self._url, self._client_id) as publisher:
-            while (act := self._work.get()) is not None:
-                act(publisher)
-                # Or the last request, and through its future the client, would live on here.
-                del act
+            while running or not last:
+                while not last and not (running and self._work.empty()):
+                    work = self._work.get()
+                    last = work is None
+                    if work is not None:
+                        running.append(work(publisher))
+                    del work
+                if running and next(running[0], _DONE) is _DONE:
+                    running.popleft()
+                else:
+                    running.rotate(-1)
 
-    def _send(self, publisher: Publisher, job: Job) -> None:
+    def _send(self, publisher: Publisher, job: Job) -> Iterator[None]:
         try:
             inputs.check_rest(job.texts)
             self._record(job)
@@ -70,6 +91,7 @@ class Sender:
                 texts = [job.texts[index] for index in indices]
                 publish = partial(publisher.publish, task_id, texts, job.queue)
                 self._persist(job, publish, publisher)
+                yield
             self._warn_if_alone(job)
         except _GivenUp:
             self._cancel(job)

@@ -146,6 +146,20 @@ def test_a_bad_sentence_far_behind_comes_out_of_the_future(redis_url: str, redis
     assert redis.dbsize() == 0
 
 
+def test_a_large_request_keeps_no_small_one_waiting(redis_url: str, redis: Redis) -> None:
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        large = client.encode_async(["x"] * 200_000)
+        small = client.encode_async(["y"])
+        deadline = time.monotonic() + 30
+        while not redis.llen("bertq.small") and time.monotonic() < deadline:
+            time.sleep(0.001)
+        sent = int(redis.llen("bertq"))
+        assert redis.llen("bertq.small") == 1
+        assert sent < -(-200_000 // 256)
+        assert not large.done()
+        assert not small.done()
+
+
 def test_the_list_may_be_changed_after_the_call(client: BertClient, stub: Stub) -> None:
     texts = ["abc", "d"]
     future = client.encode_async(texts)
@@ -248,13 +262,14 @@ def test_a_client_may_be_collected_on_a_thread_of_its_own(redis_url: str, stub: 
     assert sender is not None
     outcome: list[BaseException | None] = []
 
-    def close(_: object) -> None:
+    def close(_: object) -> Iterator[None]:
         try:
             client.close()
         except BaseException as error:
             outcome.append(error)
         else:
             outcome.append(None)
+        return iter(())
 
     sender._work.put(close)
     deadline = time.monotonic() + 10
