@@ -4,18 +4,24 @@ Celery's own Redis backend reads the old value, then writes and publishes the wh
 client subscribes to one channel per task. Here the payload is written once, under Celery's usual
 key, and the client reads one stream of task ids.
 
-Relies on the inside of celery 5.7 (the version is pinned; tests/test_backend.py checks each):
-``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``, ``on_task_call``
-and ``expires`` of the key-value backends.
+Relies on the inside of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py looks
+at each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
+``on_task_call``, ``exception_safe_to_retry`` and ``expires`` of the key-value backends.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery.backends.redis import RedisBackend
+from celery.states import SUCCESS
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from bertq import keys
-from bertq.wire import ChunkResult
+from bertq.errors import WireError
+from bertq.wire import MAX_PAYLOAD, ChunkResult
+
+log = logging.getLogger("bertq.worker")
 
 _MAX_MESSAGE = 500
 
@@ -35,8 +41,17 @@ class ReplyBackend(RedisBackend):
             return result.to_wire()
         return super().prepare_value(result)
 
-    def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Say that a full or read-only Redis is worth another try, as a lost connection is."""
+        if isinstance(exc, OutOfMemoryError | ReadOnlyError):
+            return True
+        return bool(super().exception_safe_to_retry(exc))
+
+    def prepare_exception(self, exc: Exception, serializer: str | None = None) -> Any:
         """Return an error as type name and one line of message, never its arguments."""
+        if serializer == "pickle":
+            # The tracer wants the exception itself, for a report of its own.
+            return super().prepare_exception(exc, serializer)
         return {
             "exc_type": type(exc).__name__,
             "exc_message": [summarize(exc)],
@@ -56,6 +71,21 @@ class ReplyBackend(RedisBackend):
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = task_id
         payload = self.encode(meta)
+        if len(payload) > MAX_PAYLOAD:
+            raise WireError(
+                f"the rows of the chunk take {len(payload)} bytes, a value in Redis at most "
+                f"{MAX_PAYLOAD}: encode fewer sentences at once"
+            )
+        try:
+            self._write(task_id, payload, state, request)
+        except ResponseError as error:
+            if state == SUCCESS or self.exception_safe_to_retry(error):
+                raise  # the tracer stores the failure instead, or this is tried again
+            # The failure cannot be stored either: the worker must go on all the same.
+            log.error("the result of chunk %s cannot be stored: %s", task_id, summarize(error))
+        return result
+
+    def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         reply_to = getattr(request, "reply_to", None)
         with self.client.pipeline() as pipe:
             pipe.set(self.get_key_for_task(task_id), payload, ex=self.expires)
@@ -63,7 +93,6 @@ class ReplyBackend(RedisBackend):
                 pipe.xadd(keys.reply(reply_to), {"task": task_id})
                 pipe.expire(keys.reply(reply_to), self.expires)
             pipe.execute()
-        return result
 
 
 def summarize(error: BaseException) -> str:

@@ -64,6 +64,7 @@ def configuration(redis_url: str) -> dict[str, Any]:
         # One chunk at a time on one graph, in the worker's own process: TensorFlow does not
         # survive a fork.
         "worker_pool": "solo",
+        "worker_concurrency": 1,
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "bertq_workers.consumer:Consumer",
         "worker_send_task_events": True,

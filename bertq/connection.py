@@ -5,7 +5,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 #: Seconds that one command may take, and a connection to be made. Longer than any blocking read.
-SOCKET_TIMEOUT = 15.0
+SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
 
 

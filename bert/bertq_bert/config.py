@@ -20,6 +20,8 @@ _SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
+#: Sizes beyond these are damage, not models; other sizes may go up to 2**24.
+_LARGEST = {"num_hidden_layers": 4096}
 
 
 @dataclass(frozen=True)
@@ -109,4 +111,6 @@ def _size(raw: dict[str, Any], key: str, path: Path) -> int:
     value = raw[key]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadConfig(f"{path}: {key} is {value!r}, not a positive whole number")
+    if value > _LARGEST.get(key, 2**24):
+        raise BadConfig(f"{path}: {key} is {value}: no BERT is that large")
     return value

@@ -48,7 +48,11 @@ def find_model(model_dir: str | os.PathLike[str]) -> ModelFiles:
     directory = Path(model_dir).absolute()
     if directory.name in ("", ".."):
         directory = directory.resolve()
-    if not directory.is_dir():
+    try:
+        is_directory = directory.is_dir()
+    except OSError:  # a name that is too long, say
+        is_directory = False
+    if not is_directory:
         raise MissingFile(f"no such model directory: {directory}")
     google, hugging_face = directory / "bert_config.json", directory / "config.json"
     safetensors = directory / _SAFETENSORS

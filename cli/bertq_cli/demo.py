@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertq import redis_url
+from bertq.connection import connect
 from bertq_cli import model
 from bertq_cli.processes import Worker, celery_worker, embedded_redis, terminable
 from bertq_client import BertClient, inputs
@@ -82,11 +83,13 @@ def _redis(console: Console, stack: ExitStack) -> str:
 
 def _run(console: Console, stack: ExitStack, url: str, directory: str, texts: list[str]) -> None:
     client = stack.enter_context(BertClient(redis_url=url, timeout=_ENCODE_WITHIN))
-    queue = _free_queue(client)
-    options = ["--concurrency", "1", "-Q", queue]
+    queue = "gpu0"  # the first GPU, or the CPU where there is none
+    options = ["--concurrency", "1"]
     if os.environ.get("BERTQ_REDIS_URL"):
         # Somebody else's server: leave the work of their queues to their workers.
+        queue = _free_queue(client, url)
         options += ["-X", "bertq,bertq.small"]
+    options += ["-Q", queue]
     began = time.perf_counter()
     with _step(console, "worker", "loading TensorFlow and the model"):
         worker = stack.enter_context(
@@ -117,10 +120,15 @@ def _wait(worker: Worker, client: BertClient, queue: str) -> None:
     )
 
 
-def _free_queue(client: BertClient) -> str:
-    # The first GPU, or the CPU where there is none; on a server with workers, a queue of our own.
+def _free_queue(client: BertClient, url: str) -> str:
+    # Nobody else's: its messages would be answered with the demo's model.
     taken = {name for config in client.server_config.values() for name in config["queues"]}
-    return "gpu0" if not taken else next(f"cpu{n}" for n in range(10_000) if f"cpu{n}" not in taken)
+    with connect(url) as redis:
+        return next(
+            name
+            for name in (f"cpu{number}" for number in range(9999, -1, -1))
+            if name not in taken and not redis.exists(name)
+        )
 
 
 @contextmanager

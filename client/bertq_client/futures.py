@@ -20,30 +20,32 @@ class Callbacks:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._running = False
+        self._closed = False
 
     def put(self, call: Callable[[], object]) -> None:
         """Run ``call`` after those before it; an exception of it is logged."""
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="bertq-callbacks", daemon=True
-                )
-                self._thread.start()
             self._queue.put(call)
+            if self._closed:
+                self._queue.put(None)
+            if not self._running or self._closed:
+                self._running = True
+                threading.Thread(target=self._run, name="bertq-callbacks", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread once it has run what is queued; it starts again if it must."""
+        """End the thread once it has run what is queued; one that comes later has its own."""
         with self._lock:
-            if self._thread is not None:
+            if self._running and not self._closed:
                 self._queue.put(None)
-                self._thread = None
+            self._closed = True
 
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:
             try:
                 call()
-            except Exception:
+            except BaseException:
+                # SystemExit too: it would end the callbacks of all futures, and nothing else.
                 log.exception("a callback of a bertq future failed")
 
 

@@ -3,20 +3,21 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis, RedisError
 
 from bertq import jobs, keys, redis_url, wire
-from bertq.errors import BertqError, LostResult, NoWorker, RemoteError, Timeout, WireError
+from bertq.errors import BertqError, LostResult, RemoteError, WireError
 from bertq.wire import ChunkResult
 from bertq_client.fleet import Fleet
 from bertq_client.registry import Job, Registry
-from bertq_client.sender import Sender, join
+from bertq_client.sender import join
 
 log = logging.getLogger("bertq.client")
 
-#: Seconds of one blocking read of the stream; a deadline is noticed no later.
+#: Seconds of one blocking read of the stream.
 _BLOCK = 0.25
 #: Notices that are read, and results that are fetched, at once.
 _NOTICES, _RESULTS = 256, 8
@@ -31,14 +32,20 @@ class Gatherer:
     """
 
     def __init__(
-        self, url: str, redis: Redis, client_id: str, registry: Registry, sender: Sender
+        self,
+        url: str,
+        redis: Redis,
+        client_id: str,
+        registry: Registry,
+        fleet: Fleet,
+        cancel: Callable[[Job], None],
     ) -> None:
         self._url = url
         self._redis = redis
         self._stream = keys.reply(client_id)
         self._registry = registry
-        self._sender = sender
-        self._fleet = Fleet(redis)
+        self._fleet = fleet
+        self._cancel = cancel
         self._position = "0-0"
         self._renewed = time.monotonic()
         self._away = False
@@ -52,11 +59,12 @@ class Gatherer:
     def _run(self) -> None:
         while self._registry.wait():
             try:
-                self._give_up_overdue()
+                self._fleet.refresh()
                 self._renew()
                 self._collect()
                 self._away = False
             except RedisError as error:
+                self._fleet.missed(error)
                 if not self._away:
                     where = redis_url.redact(self._url)
                     reason = type(error).__name__
@@ -69,32 +77,8 @@ class Gatherer:
                 time.sleep(_PAUSE)
         try:
             self._redis.unlink(self._stream)
-        except RedisError:
+        except (RedisError, OSError, ValueError):  # ValueError: the client is closed already
             log.debug("the reply stream is left to expire")
-
-    # -- deadlines and records
-
-    def _give_up_overdue(self) -> None:
-        now = time.monotonic()
-        overdue = [job for job in self._registry.jobs() if job.deadline and job.deadline <= now]
-        for job in overdue:
-            self._fail(job, self._overdue(job))
-
-    def _overdue(self, job: Job) -> Timeout:
-        waited = f"no answer within {job.timeout:g} s"
-        where = redis_url.redact(self._url)
-        try:
-            workers = self._fleet.serving(job.queue)
-        except RedisError as error:
-            return Timeout(f"{waited}: Redis at {where} cannot be reached: {error}")
-        if not workers:
-            return NoWorker(
-                f"{waited}: no worker takes from queue {job.queue} of {where}; "
-                "start one with celery -A bertq worker"
-            )
-        done = len(job.assembly.plan) - len(job.assembly.missing) if job.assembly else 0
-        total = len(job.assembly.plan) if job.assembly else 0
-        return Timeout(f"{waited}: {done} of {total} chunks are in, {len(workers)} workers serve")
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed < _RENEW_EVERY:
@@ -162,7 +146,7 @@ class Gatherer:
     def _fail(self, job: Job, error: BertqError) -> None:
         self._registry.pop(job.id)
         job.fail(error)
-        self._sender.cancel(job)
+        self._cancel(job)
 
 
 def decode(payload: bytes, task_id: str) -> ChunkResult:

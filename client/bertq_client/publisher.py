@@ -15,22 +15,10 @@ class Publisher:
     """
 
     def __init__(self, url: str, reply_to: str) -> None:
-        # Celery takes a moment to import; ``import bertq`` should not.
-        from kombu import Connection
-
-        from bertq.broker import create_app
-
-        self._app = create_app(url)
+        self._url = url
         self._reply_to = reply_to
-        # The URL itself, not the app's setting: Celery lets an environment variable of the host
-        # program (CELERY_BROKER_URL) override that.
-        self._connection = Connection(
-            url,
-            transport_options={
-                "socket_timeout": SOCKET_TIMEOUT,
-                "socket_connect_timeout": CONNECT_TIMEOUT,
-            },
-        )
+        self._amqp: Any = None
+        self._connection: Any = None
         self._producer: Any = None
 
     def publish(self, task_id: str, texts: list[str], queue: str) -> None:
@@ -39,11 +27,12 @@ class Publisher:
         Raises:
             redis.RedisError, kombu.exceptions.OperationalError, OSError: it may not have arrived.
         """
+        # Celery takes a moment to import; ``import bertq`` should not.
         from bertq.broker import ENCODE_TASK
 
-        amqp = self._app.amqp
         if self._producer is None:
-            self._producer = amqp.Producer(self._connection, auto_declare=False)
+            self._open()
+        amqp = self._amqp
         # ``argsrepr`` is what logs, events and the dashboard show of the arguments.
         message = amqp.create_task_message(
             task_id,
@@ -56,10 +45,29 @@ class Publisher:
         )
         amqp.send_task_message(self._producer, ENCODE_TASK, message, queue=queue, retry=False)
 
+    def _open(self) -> None:
+        from kombu import Connection
+
+        from bertq.broker import create_app
+
+        if self._amqp is None:
+            self._amqp = create_app(self._url).amqp
+        # The URL itself, not the app's setting: Celery lets an environment variable of the host
+        # program (CELERY_BROKER_URL) override that.
+        self._connection = Connection(
+            self._url,
+            transport_options={
+                "socket_timeout": SOCKET_TIMEOUT,
+                "socket_connect_timeout": CONNECT_TIMEOUT,
+            },
+        )
+        self._producer = self._amqp.Producer(self._connection, auto_declare=False)
+
     def close(self) -> None:
         """Close the connection; the next ``publish`` opens another."""
-        self._producer = None
-        self._connection.release()
+        if self._connection is not None:
+            self._connection.release()
+        self._connection = self._producer = None
 
     def __enter__(self) -> "Publisher":
         return self

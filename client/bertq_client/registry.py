@@ -1,5 +1,6 @@
 """The jobs of a client that are not answered yet."""
 
+import heapq
 import threading
 import time
 from concurrent.futures import InvalidStateError
@@ -63,44 +64,64 @@ class Registry:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
-        self._changed = threading.Condition()
+        self._deadlines: list[tuple[float, str]] = []  # a heap
         self._closed = False
+        self._lock = threading.RLock()
+        self._has_work = threading.Condition(self._lock)
+        self._sooner = threading.Condition(self._lock)
 
     def add(self, job: Job) -> bool:
         """Add a job; return False if the registry is closed."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return False
             self._jobs[job.id] = job
-            self._changed.notify_all()
+            self._has_work.notify_all()
+            if job.deadline is not None:
+                heapq.heappush(self._deadlines, (job.deadline, job.id))
+                if self._deadlines[0][1] == job.id:
+                    self._sooner.notify_all()
             return True
 
     def get(self, job_id: str) -> Job | None:
         """Return a job that is not answered yet."""
-        with self._changed:
+        with self._lock:
             return self._jobs.get(job_id)
 
     def pop(self, job_id: str) -> Job | None:
         """Remove a job and return it, or None if somebody else was first."""
-        with self._changed:
+        with self._lock:
             return self._jobs.pop(job_id, None)
+
+    def pop_overdue(self) -> Job | None:
+        """Block until a job is overdue and remove it; return None once the registry is closed."""
+        with self._lock:
+            while not self._closed:
+                if not self._deadlines:
+                    self._sooner.wait()
+                elif (left := self._deadlines[0][0] - time.monotonic()) > 0:
+                    self._sooner.wait(left)
+                elif job := self._jobs.pop(heapq.heappop(self._deadlines)[1], None):
+                    return job
+            return None
 
     def jobs(self) -> list[Job]:
         """Return the jobs that are not answered yet."""
-        with self._changed:
+        with self._lock:
             return list(self._jobs.values())
 
     def wait(self) -> bool:
         """Block until there is a job; return False once the registry is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
+        with self._lock:
+            self._has_work.wait_for(lambda: self._jobs or self._closed)
             return not self._closed
 
     def close(self) -> list[Job]:
         """Take no more jobs; return those that were under way."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             jobs = list(self._jobs.values())
             self._jobs.clear()
-            self._changed.notify_all()
+            self._has_work.notify_all()
+            self._sooner.notify_all()
             return jobs

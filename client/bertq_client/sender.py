@@ -14,7 +14,8 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyErro
 
 from bertq import jobs, keys, redis_url
 from bertq.errors import BertqError, RedisFull, RedisUnavailable
-from bertq_client import chunks, fleet, inputs
+from bertq_client import chunks, inputs
+from bertq_client.fleet import Fleet, chunk_rows
 from bertq_client.publisher import Publisher
 from bertq_client.registry import Job, Registry
 
@@ -32,12 +33,15 @@ _DONE = object()
 class Sender:
     """Takes jobs from the callers, so that submitting costs them nothing."""
 
-    def __init__(self, url: str, redis: Redis, client_id: str, registry: Registry) -> None:
+    def __init__(
+        self, url: str, redis: Redis, client_id: str, registry: Registry, fleet: Fleet
+    ) -> None:
         self._url = url
         self._redis = redis
         self._client_id = client_id
         self._registry = registry
-        self._fleet = fleet.Fleet(redis)
+        self._fleet = fleet
+        self._reached = 0.0  # when Redis last did what it was asked, on the monotonic clock
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._warned = False
@@ -99,12 +103,14 @@ class Sender:
             self._fail(job, error)
         except Exception as error:
             # Nothing may end this thread: the caller, and those after it, would wait for ever.
-            log.exception("a request could not be sent")
-            self._fail(job, BertqError(f"the request could not be sent: {error!r}"))
+            # The error's own message may quote a sentence.
+            failure = BertqError(f"the request could not be sent ({type(error).__name__})")
+            failure.__cause__ = error
+            self._fail(job, failure)
 
     def _record(self, job: Job) -> None:
         workers = self._persist(job, lambda: self._fleet.serving(job.queue))
-        plan = chunks.split([len(text) for text in job.texts], fleet.chunk_rows(workers))
+        plan = chunks.split([len(text) for text in job.texts], chunk_rows(workers))
         self._persist(
             job,
             lambda: jobs.create(
@@ -124,19 +130,23 @@ class Sender:
         # kombu's errors are not the client's to import before it needs them.
         from kombu.exceptions import OperationalError
 
-        give_up = time.monotonic() + PATIENCE
         pause = _FIRST_PAUSE
         while True:
             if self._closing.is_set() or job.future.done():
                 raise _GivenUp
             try:
-                return act()
+                done = act()
             except (RedisError, OperationalError, OSError) as error:
                 if publisher is not None:
                     publisher.close()
                 failure = self._explain(error.__cause__ if _is_wrapper(error) else error)
-                if failure.final or time.monotonic() + pause > give_up:
+                # Not from the first try: those who waited behind another have waited as long.
+                waited = time.monotonic() - max(job.submitted, self._reached)
+                if failure.final or waited + pause > PATIENCE:
                     raise failure.error from None
+            else:
+                self._reached = time.monotonic()
+                return done
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -1,14 +1,16 @@
-"""The moving parts behind a client: one registry of jobs, two threads, one more for callbacks."""
+"""The moving parts behind a client: one registry of jobs and the threads around it."""
 
 import threading
 import uuid
 
 from bertq.connection import connect
 from bertq.errors import ClientClosed
+from bertq_client.fleet import Fleet
 from bertq_client.futures import Callbacks, EncodeFuture
 from bertq_client.gatherer import Gatherer
 from bertq_client.registry import Job, Registry
 from bertq_client.sender import Sender
+from bertq_client.timekeeper import Timekeeper
 
 #: Seconds that closing waits for each thread.
 _JOIN = 2.0
@@ -23,9 +25,11 @@ class Session:
         self._url = url
         self._registry = Registry()
         self._callbacks = Callbacks()
+        self._fleet = Fleet(self.redis)
         self._lock = threading.Lock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
+        self._timekeeper: Timekeeper | None = None
         self._closed = False
 
     def submit(
@@ -43,12 +47,19 @@ class Session:
             if self._closed or not self._registry.add(job):
                 raise ClientClosed("the client is closed: make a new BertClient")
             if self._sender is None:
-                self._sender = Sender(self._url, self.redis, self.client_id, self._registry)
-                self._gatherer = Gatherer(
-                    self._url, self.redis, self.client_id, self._registry, self._sender
+                self._sender = self._start()
+            if timeout is not None and self._timekeeper is None:
+                self._timekeeper = Timekeeper(
+                    self._url, self._registry, self._fleet, self._sender.cancel
                 )
             self._sender.send(job)
         return future
+
+    def _start(self) -> Sender:
+        around = (self._url, self.redis, self.client_id, self._registry, self._fleet)
+        sender = Sender(*around)
+        self._gatherer = Gatherer(*around, sender.cancel)
+        return sender
 
     def close(self) -> None:
         """Fail what is under way, tell the workers, end the threads; twice is once."""

@@ -33,6 +33,8 @@ def test_defaults_are_those_of_bert(broken_hf: Path, edit_json: Callable[..., No
         ({"hidden_size": None}, BadConfig, r"config.json: hidden_size is missing"),
         ({"vocab_size": "30522"}, BadConfig, r"vocab_size is '30522', not a positive"),
         ({"num_hidden_layers": 0}, BadConfig, r"num_hidden_layers is 0, not a positive"),
+        ({"num_hidden_layers": 10**30}, BadConfig, r"num_hidden_layers is 10+: no BERT is"),
+        ({"vocab_size": 2**24 + 1}, BadConfig, r"vocab_size is 16777217: no BERT is"),
         ({"intermediate_size": True}, BadConfig, r"intermediate_size is True, not a positive"),
         ({"layer_norm_eps": 0}, BadConfig, r"layer_norm_eps is 0, not a number"),
         ({"layer_norm_eps": "1e-12"}, BadConfig, r"layer_norm_eps is '1e-12', not a number"),

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -191,7 +194,7 @@ def test_chunks_of_different_models_are_not_mixed(client: BertClient, stub: Stub
 
 
 def test_no_worker(redis_url: str, redis: Redis) -> None:
-    with BertClient(redis_url=redis_url, timeout=0.4) as client:
+    with BertClient(redis_url=redis_url, timeout=1.5) as client:
         with pytest.raises(NoWorker, match=r"no worker takes from queue bertq\.small") as caught:
             client.encode(["a"])
         assert isinstance(caught.value, TimeoutError)
@@ -246,6 +249,91 @@ def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
             client.server_config  # noqa: B018 - reading it is the test
         with pytest.raises((Timeout, RedisUnavailable), match="cannot be reached"):
             BertClient("127.0.0.1", 1, timeout=0.2).encode(["a"])
+
+
+def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.5)
+    with BertClient("127.0.0.1", 1) as client:
+        futures = [client.encode_async(["a"]) for _ in range(30)]
+        # One after the other they would take 15 s.
+        assert wait(futures, timeout=10).not_done == set()
+        assert {type(future.exception()) for future in futures} == {RedisUnavailable}
+
+
+def test_a_server_that_accepts_and_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        client = BertClient("127.0.0.1", port, timeout=0.5)
+        futures = [client.encode_async(["a"]) for _ in range(5)]
+        assert wait(futures, timeout=4).not_done == set()
+        for future in futures:
+            with pytest.raises(Timeout, match=r"within 0\.5 s: Redis at .* has not answered"):
+                future.result()
+        client.close()
+
+
+FORK = """
+import os, sys
+from bertq import BertClient
+client = BertClient(redis_url=sys.argv[1], timeout=20)
+before = client.encode(["before"])
+pending = client.encode_async(["of the parent"])
+child = os.fork()
+vectors = client.encode(["after" + str(child == 0)])
+if child == 0:
+    print("child", vectors.shape, flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("parent", vectors.shape, pending.result().shape)
+client.close()
+"""
+
+
+def test_a_fork_with_a_live_client(redis_url: str, stub: Stub) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, redis_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["child (1, 4)", "parent (1, 4) (1, 4)"], done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
+def test_rows_too_large_to_store_are_an_error_of_their_caller(
+    redis_url: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertq.backend.MAX_PAYLOAD", 2000)
+    with BertClient(redis_url=redis_url, timeout=30) as client:
+        with pytest.raises(RemoteError, match="WireError: the rows of the chunk take"):
+            client.encode(sentences(200))
+        assert client.encode(["small"]).shape == (1, DIM)
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
+def test_a_worker_that_may_not_answer_lives_on(redis_url: str, redis: Any) -> None:
+    name = f"mute{redis.connection_pool.connection_kwargs['db']}"
+    redis.execute_command("ACL", "SETUSER", name, "on", ">pw", "~*", "&*", "+@all", "-xadd")
+    try:
+        with (
+            stub_worker(redis_url.replace("redis://", f"redis://{name}:pw@")) as stub,
+            BertClient(redis_url=redis_url, timeout=1.5) as client,
+        ):
+            for _ in range(2):
+                with pytest.raises(Timeout):
+                    client.encode(["a"])
+            assert stub.chunks == [1, 1]
+    finally:
+        redis.execute_command("ACL", "DELUSER", name)
+
+
+def test_a_login(redis_url: str, redis: Any) -> None:
+    name = f"user{redis.connection_pool.connection_kwargs['db']}"
+    redis.execute_command("ACL", "SETUSER", name, "on", ">p@ss/word", "~*", "&*", "+@all")
+    url = redis_url.replace("redis://", f"redis://{name}:p%40ss%2Fword@")
+    try:
+        with stub_worker(url), BertClient(redis_url=url, timeout=20) as client:
+            np.testing.assert_array_equal(client.encode(["a"]), rows(["a"]))
+            assert "ss" not in repr(client)
+    finally:
+        redis.execute_command("ACL", "DELUSER", name)
 
 
 def test_a_refused_login_is_final(redis_url: str) -> None:
@@ -373,6 +461,7 @@ def test_what_the_workers_advertise(
         {"timeout": "5"},
         {"timeout": True},
         {"timeout": float("nan")},
+        {"timeout": 10**400},
         {"queue": "gpux"},
         {"redis_url": "http://h"},
         {"port": 0},

@@ -130,6 +130,27 @@ def test_a_callback_that_fails_is_logged(
     assert "a bug of the user's" in caplog.text
 
 
+def test_a_callback_may_not_end_the_callbacks(
+    client: BertClient, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = threading.Event()
+    future = client.encode_async(["a"])
+    future.add_done_callback(lambda _: sys.exit(3))
+    future.add_done_callback(lambda _: called.set())
+    assert called.wait(20)
+    assert "SystemExit: 3" in caplog.text
+
+
+def test_a_callback_after_the_end_of_its_client(client: BertClient, stub: Stub) -> None:
+    called = threading.Event()
+    future = client.encode_async(["a"])
+    future.result(20)
+    client.close()
+    future.add_done_callback(lambda _: called.set())
+    assert called.wait(20)
+    eventually(lambda: not any(t.name == "bertq-callbacks" for t in threading.enumerate()))
+
+
 def test_callbacks_are_called_for_errors_and_cancellation(client: BertClient, stub: Stub) -> None:
     seen: list[type] = []
     failed = client.encode_async(["!fail"])

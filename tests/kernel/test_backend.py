@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from celery import Celery
+from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import Backend
 from celery.backends.redis import RedisBackend
-from redis import Redis
+from redis import ConnectionError, Redis, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from bertq import keys, wire
 from bertq.backend import ReplyBackend, summarize
@@ -78,6 +80,21 @@ def test_an_error_is_a_name_and_one_line(backend: ReplyBackend, redis: Redis) ->
     assert meta["result"]["exc_type"] == "UnicodeEncodeError"
     (message,) = meta["result"]["exc_message"]
     assert "\n" not in message
+
+
+def test_what_is_tried_again(backend: ReplyBackend) -> None:
+    assert backend.exception_safe_to_retry(OutOfMemoryError("maxmemory"))
+    assert backend.exception_safe_to_retry(ReadOnlyError("a replica"))
+    assert backend.exception_safe_to_retry(ConnectionError("away"))
+    assert not backend.exception_safe_to_retry(ResponseError("no permission"))
+    source = inspect.getsource(Backend._ensure_retryable)  # type: ignore[attr-defined]
+    assert "self.exception_safe_to_retry(exc)" in source
+
+
+def test_the_tracer_gets_an_exception_for_its_report(backend: ReplyBackend) -> None:
+    error = ValueError("x")
+    assert isinstance(backend.prepare_exception(error, "pickle"), ValueError)
+    assert "prepare_exception(exc, 'pickle')" in inspect.getsource(trace.report_internal_error)
 
 
 def test_messages_are_bounded() -> None:

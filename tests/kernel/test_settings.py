@@ -77,7 +77,21 @@ def test_urls_are_completed(given: str, full: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "h:1", "http://h", "redis://", "redis://h:99999", "redis://h/x", "redis://:pw@/0"],
+    [
+        "",
+        "h:1",
+        "http://h",
+        "redis://",
+        "redis://h:99999",
+        "redis://h/x",
+        "redis://:pw@/0",
+        "redis://me:12/pw@h/0",
+        "redis://me:12?pw@h/0",
+        "redis://h/0?password=pw",
+        "rediss://h/0?ssl_password=pw",
+        "redis://h/0?ssl_cert_reqs=none",
+        "rediss://h/0?nonsense=1",
+    ],
 )
 def test_wrong_urls_are_refused_without_the_password(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -100,6 +114,7 @@ def test_passwords_are_hidden() -> None:
     assert redis_url.redact("redis://me:secret@h:1/0") == "redis://me:**@h:1/0"
     assert redis_url.redact("redis://:s3@cret@h/0") == "redis://:**@h/0"
     assert redis_url.redact("redis://h/0") == "redis://h/0"
+    assert redis_url.redact("redis://h/0?password=secret") == "redis://h/0"
 
 
 def test_queue_names() -> None:

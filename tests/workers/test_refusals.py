@@ -14,6 +14,8 @@ CASES = [
     (["-Q", "celery"], {}, "no queue is named 'celery'"),
     (["-Q", "gpu0,gpu1"], {}, "one device, not on gpu0, gpu1"),
     (["-P", "threads"], {}, "leave out -P/--pool"),
+    (["-Q", "cpu0", "-X", "cpu0"], {}, "-X leaves no queue"),
+    (["--model-dir", "/" + "x" * 300], {}, "no such model directory"),
     (["--max-seq-len", "1"], {}, "--max-seq-len is '1'"),
     (["--pooling-layer", "two"], {}, "--pooling-layer is 'two'"),
     (["--max-batch-size", "0"], {}, "--max-batch-size is '0'"),

@@ -1,5 +1,6 @@
 """A worker as a user starts it: a process of its own, with a tiny model."""
 
+import base64
 import json
 import pickle
 import re
@@ -16,7 +17,7 @@ from kombu.serialization import disable_insecure_serializers, enable_insecure_se
 from redis import Redis
 
 from bertq import BertClient, adverts, jobs, keys
-from bertq.errors import RemoteError
+from bertq.errors import NoWorker, RemoteError
 from tests.conftest import StartWorker, WorkerProcess
 
 SECRET = "xylophone"
@@ -203,16 +204,21 @@ def test_a_chunk_of_a_job_that_is_gone_is_dropped(worker: WorkerProcess, redis: 
     worker.wait_for(lambda: "dropped, its job is over" in worker.log[before:])
 
 
-def test_a_long_chunk_does_not_silence_the_advert(worker: WorkerProcess, redis: Redis) -> None:
-    # The worker's main thread is stopped in its tracks by a chunk; here it is idle, and the
-    # advert must be renewed by another thread than Celery's.
-    names = {
-        Path(f"/proc/{worker.process.pid}/task/{task.name}/comm").read_text().strip()
-        for task in Path(f"/proc/{worker.process.pid}/task").iterdir()
-    }
-    assert names
-    redis.delete(keys.worker(adverts.read(redis)[0].node))
-    worker.wait_for(lambda: len(adverts.read(redis)) == 1, timeout=keys.WORKER_TTL)
+def test_events_carry_no_text(worker: WorkerProcess, client: BertClient, redis: Any) -> None:
+    with redis.pubsub() as listener:
+        listener.psubscribe("*")
+        client.encode([f"{SECRET} {number}" for number in range(20)])
+        heard = b""
+        give_up = time.monotonic() + 20
+        while b"task-succeeded" not in heard and time.monotonic() < give_up:
+            message: Any = listener.get_message(timeout=0.5)
+            if message and isinstance(message["data"], bytes):
+                # kombu wraps each event in base64.
+                for part in re.findall(rb'"body": "([^"]*)"', message["data"]):
+                    heard += base64.b64decode(part)
+    assert b"task-succeeded" in heard
+    assert b"<20 sentences>" in heard
+    assert SECRET.encode() not in heard
 
 
 def test_sigterm_is_a_clean_end(
@@ -231,6 +237,22 @@ def test_sigterm_is_a_clean_end(
         # What it had not begun is done by the next one.
         start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
         assert future.result(60).shape[0] == 2000
+
+
+def test_a_worker_that_was_killed_is_no_worker(
+    redis_url: str, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
+    worker.kill()
+    with Redis.from_url(redis_url) as redis:
+        give_up = time.monotonic() + keys.WORKER_TTL + 5
+        while adverts.read(redis) and time.monotonic() < give_up:
+            time.sleep(0.1)
+    with (
+        BertClient(redis_url=redis_url, timeout=1) as client,
+        pytest.raises(NoWorker, match="no worker takes from queue"),
+    ):
+        client.encode(["the lord"])
 
 
 def test_a_worker_that_is_still_loading_can_be_stopped(
@@ -255,8 +277,6 @@ def _pop(redis: Redis, queue: str) -> dict[str, Any]:
 
 def _send_raw(client: BertClient, redis: Redis, make_body: Any) -> Any:
     """Have a client wait for a chunk whose body is something else than it sent."""
-    import base64
-
     with_queue = BertClient(redis_url=client._url, queue="gpu9", timeout=30)
     future = with_queue.encode_async([SECRET])
     message = _pop(redis, "gpu9")

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from celery import Celery
-from redis import RedisError
+from redis import Redis, RedisError
 
 from bertq import adverts, keys
 from bertq.connection import connect
@@ -46,11 +46,22 @@ class Advertiser:
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
+    def _look_for_namesake(self, redis: Redis, advert: adverts.Advert) -> None:
+        if any(other.node == advert.node for other in adverts.read(redis)):
+            log.warning(
+                "another worker named %s is alive, or was seconds ago: two of one name hide each "
+                "other; give each its own with -n",
+                advert.node,
+            )
+
     def _run(self, advert: adverts.Advert) -> None:
-        silent = False
+        silent = introduced = False
         with connect(self._app.conf.broker_url) as redis:
             while not self._leaving.is_set():
                 try:
+                    if not introduced:
+                        self._look_for_namesake(redis, advert)
+                        introduced = True
                     adverts.publish(redis, advert)
                     silent = False
                 except RedisError as error:

@@ -1,7 +1,7 @@
 """Celery's consumer, without its habit of logging whole message bodies.
 
-Relies on the inside of celery 5.7 (the version is pinned; tests/test_consumer.py checks it): the
-stock class logs the body of a message that it cannot use in ``on_unknown_message``,
+Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py looks
+at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
 ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
 """
 

@@ -111,8 +111,9 @@ def _name_node(worker: Any) -> None:
     # Two workers on one machine would both be celery@host; call them gpu0@host, gpu1@host. A name
     # that the user gave with -n stays.
     if worker.hostname == default_nodename(""):
-        devices = [name for name in _option("queues") if queues.parse_device(name)]
-        worker.hostname = f"{(devices or [queues.SHARED])[0]}@{gethostname()}"
+        named = [name for name in _option("queues") if queues.parse_device(name)]
+        name = named[0] if named else f"{queues.SHARED}-{os.getpid()}"
+        worker.hostname = f"{name}@{gethostname()}"
 
 
 def _option(name: str) -> list[str]:
@@ -137,6 +138,8 @@ def _take_queues(worker: Any) -> queues.Device | None:
     if device is not None:
         for name in {queues.SHARED, queues.SMALL}.difference(_option("exclude_queues")):
             selected.select_add(name)
+    if not selected.consume_from:
+        raise SettingsError("-X leaves no queue to take from")
     return device
 
 

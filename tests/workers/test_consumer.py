@@ -1,0 +1,31 @@
+"""What the consumer replaces in celery's own, which must still be there to be replaced."""
+
+import inspect
+
+import pytest
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from bertq.broker import configuration
+from bertq_workers.consumer import Consumer
+
+REPLACED = ["on_unknown_message", "on_unknown_task", "on_invalid_task", "on_decode_error"]
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_celery_still_logs_bodies_in_what_is_replaced(name: str) -> None:
+    stock = getattr(CeleryConsumer, name)
+    assert list(inspect.signature(stock).parameters) == list(
+        inspect.signature(getattr(Consumer, name)).parameters
+    )
+    assert "dump_body" in inspect.getsource(stock) or "_message_report" in inspect.getsource(stock)
+
+
+def test_no_other_place_of_the_consumer_logs_bodies() -> None:
+    source = inspect.getsource(CeleryConsumer)
+    # One in each of three methods, and one in the report that the fourth makes.
+    assert source.count("dump_body(") == 4
+    assert source.count("self._message_report(") == 1
+
+
+def test_workers_use_it() -> None:
+    assert configuration("redis://h/0")["worker_consumer"] == "bertq_workers.consumer:Consumer"
