@@ -31,18 +31,7 @@ from bertq.errors import (
 )
 from bertq_client import inputs
 from tests.client.stub import DIM, Stub, advert, rows, stub_worker
-
-
-@pytest.fixture
-def stub(redis_url: str) -> Iterator[Stub]:
-    with stub_worker(redis_url) as running:
-        yield running
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[BertClient]:
-    with BertClient(redis_url=redis_url, timeout=30) as made:
-        yield made
+from tests.waiting import eventually
 
 
 def left_behind(redis: Redis) -> set[str]:
@@ -65,27 +54,21 @@ def test_rows_come_in_order_and_nothing_stays(client: BertClient, stub: Stub, re
     assert stub.chunks == [250, 250, 250, 250]
     client.close()
     assert left_behind(redis) == set()
-    deadline = time.monotonic() + 10
-    while redis.hlen("unacked") and time.monotonic() < deadline:
-        time.sleep(0.01)  # a chunk is acknowledged a moment after its rows are stored
-    assert redis.hlen("unacked") == 0
+    # A chunk is acknowledged a moment after its rows are stored.
+    eventually(lambda: redis.hlen("unacked") == 0)
 
 
 def test_small_requests_go_to_the_small_queue(redis_url: str, redis: Redis) -> None:
     with BertClient(redis_url=redis_url) as client:
         futures = [client.encode_async(["a"] * size) for size in (1, 16, 17)]
-        deadline = time.monotonic() + 10
-        while redis.llen("bertq") + redis.llen("bertq.small") < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: redis.llen("bertq") + redis.llen("bertq.small") == 3)
         assert (redis.llen("bertq.small"), redis.llen("bertq")) == (2, 1)
         message: Any = redis.lindex("bertq", 0)
         assert b"<17 sentences>" in message
         assert not futures[0].done()
     with BertClient(redis_url=redis_url, queue="gpu3") as client:
         client.encode_async(["a"])
-        while not redis.llen("gpu3") and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert redis.llen("gpu3") == 1
+        eventually(lambda: redis.llen("gpu3") == 1)
 
 
 def test_an_advertised_batch_size_lowers_the_chunks(redis_url: str) -> None:
@@ -156,9 +139,7 @@ def test_a_large_request_keeps_no_small_one_waiting(redis_url: str, redis: Redis
     with BertClient(redis_url=redis_url, timeout=60) as client:
         large = client.encode_async(["x"] * 200_000)
         small = client.encode_async(["y"])
-        deadline = time.monotonic() + 30
-        while not redis.llen("bertq.small") and time.monotonic() < deadline:
-            time.sleep(0.001)
+        eventually(lambda: redis.llen("bertq.small"), 30)
         sent = int(redis.llen("bertq"))
         assert redis.llen("bertq.small") == 1
         assert sent < -(-200_000 // 256)
@@ -213,9 +194,7 @@ def test_a_worker_that_starts_later_does_the_work(
     with BertClient(redis_url=redis_url) as client:
         with caplog.at_level(logging.WARNING):
             futures = [client.encode_async(["one"]), client.encode_async(["two"])]
-            deadline = time.monotonic() + 10
-            while "no worker takes" not in caplog.text and time.monotonic() < deadline:
-                time.sleep(0.02)
+            eventually(lambda: "no worker takes" in caplog.text)
             time.sleep(0.2)
         warnings_seen = [record for record in caplog.records if "no worker" in record.message]
         assert len(warnings_seen) == 1
@@ -233,10 +212,7 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
             client.encode(sentences(300))
         assert not isinstance(caught.value, NoWorker)
         stub.gate.set()
-        deadline = time.monotonic() + 10
-        while len(stub.dropped) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(stub.dropped) == 2
+        eventually(lambda: len(stub.dropped) == 2)
         np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
 
 
@@ -363,9 +339,7 @@ def test_a_client_may_be_collected_on_a_thread_of_its_own(redis_url: str, stub: 
         return iter(())
 
     sender._work.put(close)
-    deadline = time.monotonic() + 10
-    while not outcome and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: outcome)
     assert outcome == [None]
 
 
@@ -387,10 +361,7 @@ def test_a_client_that_is_forgotten_ends_its_threads(redis_url: str, stub: Stub)
     mine = [t for t in threading.enumerate() if t.name.startswith("bertq-")]
     assert len(mine) == 2
     del client
-    deadline = time.monotonic() + 10
-    while any(t.is_alive() for t in mine) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(t.is_alive() for t in mine)
+    eventually(lambda: not any(t.is_alive() for t in mine))
 
 
 def test_a_lost_connection_loses_no_result(
@@ -427,9 +398,7 @@ def test_a_hostile_result_is_a_clear_error(
     adverts.publish(redis, advert(["bertq.small"]))
     with BertClient(redis_url=redis_url, timeout=20) as client:
         future = client.encode_async(["a"])
-        deadline = time.monotonic() + 10
-        while not redis.llen("bertq.small") and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: redis.llen("bertq.small"))
         (job_key,) = redis.scan_iter("bertq:job:*")
         task_id = keys.task_id(job_key.decode().removeprefix("bertq:job:"), 0)
         stream = keys.reply(redis.hget(job_key, "client").decode())  # type: ignore[union-attr]

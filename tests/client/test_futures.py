@@ -6,8 +6,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -24,27 +22,8 @@ from redis import Redis
 from bertq import BertClient
 from bertq.errors import RemoteError
 from bertq_client.futures import Callbacks, EncodeFuture
-from tests.client.stub import Stub, rows, stub_worker
-
-
-@pytest.fixture
-def stub(redis_url: str) -> Iterator[Stub]:
-    with stub_worker(redis_url) as running:
-        yield running
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[BertClient]:
-    with BertClient(redis_url=redis_url, timeout=30) as made:
-        yield made
-
-
-def eventually(condition: object, seconds: float = 10) -> None:
-    """Wait until ``condition()`` holds."""
-    give_up = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < give_up, "it did not happen"
-        time.sleep(0.01)
+from tests.client.stub import Stub, rows
+from tests.waiting import eventually
 
 
 def test_it_is_a_future(client: BertClient, stub: Stub) -> None:
