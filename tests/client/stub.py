@@ -78,6 +78,7 @@ def stub_worker(url: str, *, max_batch_size: int = 256, **advertised: Any) -> It
     """Run a stub worker on the shared queues of the server at ``url``."""
     stub = Stub()
     app = create_app(url)
+    app.conf.worker_hijack_root_logger = False  # it is pytest's here
 
     @app.task(bind=True, name=ENCODE_TASK, shared=False)
     def encode(self: Any, texts: list[str]) -> ChunkResult:

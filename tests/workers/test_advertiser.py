@@ -1,6 +1,7 @@
 """The thread that renews a worker's advert."""
 
 import dataclasses
+import logging
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,12 @@ from redis import Redis
 from bertq import adverts, keys
 from bertq_workers.advertiser import Advertiser
 from tests.client.stub import advert
+
+
+@pytest.fixture(autouse=True)
+def _audible(caplog: pytest.LogCaptureFixture) -> None:
+    # Celery workers of other tests in this process have set levels of their own.
+    caplog.set_level(logging.WARNING, "bertq.worker")
 
 
 def app_at(url: str) -> Any:
