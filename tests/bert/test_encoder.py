@@ -112,7 +112,9 @@ def test_no_texts(tiny_hf: Path, options: dict[str, Any], shape: tuple[int, ...]
 
 
 def test_warm_up_covers_tiny_limits(tiny_hf: Path) -> None:
-    load_encoder(tiny_hf, max_seq_len=3, max_batch_size=1).warm_up()
+    encoder = load_encoder(tiny_hf, max_seq_len=3, max_batch_size=1)
+    encoder.warm_up()
+    assert encoder.encode(TEXTS[:2]).shape == (2, *encoder.row_shape)
 
 
 def test_many_threads(tiny_hf: Path) -> None:

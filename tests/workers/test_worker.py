@@ -202,6 +202,7 @@ def test_a_chunk_of_a_job_that_is_gone_is_dropped(worker: WorkerProcess, redis: 
         pipe.execute()
     redis.lpush("bertq", json.dumps(message))
     worker.wait_for(lambda: "dropped, its job is over" in worker.log[before:])
+    assert " rows, " not in worker.log[before:]
 
 
 def test_events_carry_no_text(worker: WorkerProcess, client: BertClient, redis: Any) -> None:
