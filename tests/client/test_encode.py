@@ -356,10 +356,11 @@ def test_a_closed_client(redis_url: str, redis: Redis) -> None:
 
 
 def test_a_client_that_is_forgotten_ends_its_threads(redis_url: str, stub: Stub) -> None:
+    before = set(threading.enumerate())
     client = BertClient(redis_url=redis_url)
     client.encode(["a"])
-    mine = [t for t in threading.enumerate() if t.name.startswith("bertq-")]
-    assert len(mine) == 2
+    mine = set(threading.enumerate()) - before
+    assert {t.name for t in mine} == {"bertq-sender", "bertq-gatherer"}
     del client
     eventually(lambda: not any(t.is_alive() for t in mine))
 
