@@ -87,9 +87,7 @@ def read(redis: Redis) -> list[Advert]:
     documents: Any = redis.mget([keys.worker(node) for node in nodes])
     if None in documents:
         # A worker that was killed left its name behind; the index is trimmed by whoever notices.
-        with redis.pipeline() as pipe:
-            pipe.zremrangebyscore(keys.WORKERS, "-inf", time.time() - 4 * keys.WORKER_TTL)
-            pipe.execute()
+        redis.zremrangebyscore(keys.WORKERS, "-inf", time.time() - 4 * keys.WORKER_TTL)
     return [advert for text in documents if (advert := _parse(text)) is not None]
 
 

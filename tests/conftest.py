@@ -18,7 +18,6 @@ from bertq_cli import model
 from bertq_cli.processes import start_server
 from tests.bert.checkpoints import write_tiny_hf
 
-ROOT = Path(__file__).parent.parent
 _databases = itertools.count()
 
 
@@ -63,12 +62,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def clean_environ() -> dict[str, str]:
+    """The environment without what would configure Celery or bertq."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
+
+
 class WorkerProcess:
     """``celery -A bertq worker`` as a user starts it, with its log."""
 
     def __init__(self, url: str, model_dir: Path | None, log: Path, *options: str) -> None:
         self.log_path = log
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
+        environ = clean_environ()
         environ["BERTQ_REDIS_URL"] = url
         if model_dir is not None:
             environ["BERTQ_MODEL_DIR"] = str(model_dir)

@@ -29,14 +29,10 @@ def test_golden_sentences_through_the_queue(worker: WorkerProcess) -> None:
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=2e-5)
         # One by one, and among others: the same vectors.
-        alone = np.concatenate([future.result() for future in map(_one(client), sentences)])
+        alone = np.concatenate([client.encode([sentence]) for sentence in sentences])
         np.testing.assert_allclose(alone, vectors, rtol=0, atol=1e-6)
         many = client.encode([*sentences, *(f"padding {n} " * (n % 9 + 1) for n in range(500))])
         np.testing.assert_allclose(many[: len(sentences)], vectors, rtol=0, atol=1e-6)
-
-
-def _one(client: BertClient):  # type: ignore[no-untyped-def]
-    return lambda sentence: client.encode_async([sentence])
 
 
 def test_a_gpu_queue_on_a_machine_without_a_gpu_says_so(worker: WorkerProcess) -> None:

@@ -122,7 +122,7 @@ class BertClient:
         try:
             return {advert.node: asdict(advert) for advert in adverts.read(self._session.redis)}
         except RedisError as error:
-            where = _redact(self._url)
+            where = redis_url.redact(self._url)
             raise RedisUnavailable(f"Redis at {where} cannot be asked: {error}") from None
 
     def _open(self) -> None:
@@ -146,7 +146,7 @@ class BertClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<BertClient {_redact(self._url)}>"
+        return f"<BertClient {redis_url.redact(self._url)}>"
 
 
 _clients: "weakref.WeakSet[BertClient]" = weakref.WeakSet()
@@ -167,7 +167,3 @@ def _address(ip: str, port: int, url: str | None) -> str:
     if (ip, port) != (_HOST, _PORT):
         return redis_url.from_address(ip, port)
     return redis_url.from_environ(os.environ)
-
-
-# The argument of the same name hides the module where it is needed most.
-_redact = redis_url.redact

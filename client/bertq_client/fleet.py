@@ -52,7 +52,7 @@ class Fleet:
 
     def missed(self, error: Exception) -> None:
         """Note that Redis is away; the next look is a real one."""
-        self.trouble = f"cannot be reached: {error or type(error).__name__}"
+        self.trouble = f"cannot be reached: {str(error) or type(error).__name__}"
         self._read_at = -_FRESH
 
     def known(self, queue: str) -> list[Advert]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
+from bertq_client import threads
+
 log = logging.getLogger("bertq.client")
 
 
@@ -31,7 +33,7 @@ class Callbacks:
                 self._queue.put(None)
             if not self._running or self._closed:
                 self._running = True
-                threading.Thread(target=self._run, name="bertq-callbacks", daemon=True).start()
+                threads.start(self._run, "callbacks")
 
     def close(self) -> None:
         """End the thread once it has run what is queued; one that comes later has its own."""

@@ -1,7 +1,6 @@
 """The thread that collects the results of a client's chunks."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +10,9 @@ from redis import Redis, RedisError
 from bertq import jobs, keys, redis_url, wire
 from bertq.errors import BertqError, LostResult, RemoteError, WireError
 from bertq.wire import ChunkResult
+from bertq_client import threads
 from bertq_client.fleet import Fleet
 from bertq_client.registry import Job, Registry
-from bertq_client.sender import join
 
 log = logging.getLogger("bertq.client")
 
@@ -49,12 +48,11 @@ class Gatherer:
         self._position = "0-0"
         self._renewed = time.monotonic()
         self._away = False
-        self._thread = threading.Thread(target=self._run, name="bertq-gatherer", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._run, "gatherer")
 
     def close(self, timeout: float) -> None:
         """Wait for the thread to end, for a bounded time; the registry must be closed."""
-        join(self._thread, timeout)
+        threads.join(self._thread, timeout)
 
     def _run(self) -> None:
         while self._registry.wait():

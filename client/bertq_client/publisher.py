@@ -1,6 +1,5 @@
 """Putting chunks on a queue."""
 
-from types import TracebackType
 from typing import Any
 
 from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
@@ -68,14 +67,3 @@ class Publisher:
         if self._connection is not None:
             self._connection.release()
         self._connection = self._producer = None
-
-    def __enter__(self) -> "Publisher":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

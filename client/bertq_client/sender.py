@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyErro
 
 from bertq import jobs, keys, redis_url
 from bertq.errors import BertqError, RedisFull, RedisUnavailable
-from bertq_client import chunks, inputs
+from bertq_client import chunks, inputs, threads
 from bertq_client.fleet import Fleet, chunk_rows
 from bertq_client.publisher import Publisher
 from bertq_client.registry import Job, Registry
@@ -45,8 +46,7 @@ class Sender:
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._warned = False
-        self._thread = threading.Thread(target=self._run, name="bertq-sender", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._run, "sender")
 
     def send(self, job: Job) -> None:
         """Send a job's chunks, after what was asked for before."""
@@ -65,14 +65,14 @@ class Sender:
         """Do what is left of cancellations and end the thread, waiting for a bounded time."""
         self._closing.set()
         self._work.put(None)
-        join(self._thread, timeout)
+        threads.join(self._thread, timeout)
 
     def _run(self) -> None:
         # Requests are sent a chunk of each in turn: one of a million sentences keeps no small one
         # waiting. What is finished is held by no name here, or its client could not be collected.
         running: deque[Iterator[None]] = deque()
         last = False
-        with Publisher(self._url, self._client_id) as publisher:
+        with closing(Publisher(self._url, self._client_id)) as publisher:
             while running or not last:
                 while not last and not (running and self._work.empty()):
                     work = self._work.get()
@@ -139,7 +139,7 @@ class Sender:
             except (RedisError, OperationalError, OSError) as error:
                 if publisher is not None:
                     publisher.close()
-                failure = self._explain(error.__cause__ if _is_wrapper(error) else error)
+                failure = self._explain(_redis_error(error))
                 # Not from the first try: those who waited behind another have waited as long.
                 waited = time.monotonic() - max(job.submitted, self._reached)
                 if failure.final or waited + pause > PATIENCE:
@@ -150,7 +150,7 @@ class Sender:
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _explain(self, error: BaseException | None) -> "_Failure":
+    def _explain(self, error: BaseException) -> "_Failure":
         where = redis_url.redact(self._url)
         if isinstance(error, OutOfMemoryError):
             full = f"Redis at {where} has reached its memory limit (maxmemory)"
@@ -160,7 +160,7 @@ class Sender:
             return _Failure(RedisUnavailable(refused), final=True)
         if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
             return _Failure(RedisUnavailable(f"Redis at {where} refuses: {error}"), final=True)
-        away = f"Redis at {where} cannot be reached: {error or 'connection lost'}"
+        away = f"Redis at {where} cannot be reached: {str(error) or type(error).__name__}"
         return _Failure(RedisUnavailable(away), final=False)
 
     def _warn_if_alone(self, job: Job) -> None:
@@ -192,12 +192,6 @@ class Sender:
         self._cancel(job)
 
 
-def join(thread: threading.Thread, timeout: float) -> None:
-    """Wait for a thread, unless it is this one: a client may be collected on its own threads."""
-    if thread is not threading.current_thread():
-        thread.join(timeout)
-
-
 class _GivenUp(Exception):
     """The job is not wanted any more."""
 
@@ -210,6 +204,8 @@ class _Failure:
         self.final = final
 
 
-def _is_wrapper(error: BaseException) -> bool:
+def _redis_error(error: BaseException) -> BaseException:
     # kombu hands redis-py's errors on as the cause of its own.
-    return not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError)
+    if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
+        return error.__cause__
+    return error

@@ -1,10 +1,10 @@
 """The thread that keeps the deadlines of a client's requests."""
 
-import threading
 from collections.abc import Callable
 
 from bertq import redis_url
 from bertq.errors import NoWorker, Timeout
+from bertq_client import threads
 from bertq_client.fleet import Fleet
 from bertq_client.registry import Job, Registry
 
@@ -23,8 +23,7 @@ class Timekeeper:
         self._registry = registry
         self._fleet = fleet
         self._cancel = cancel
-        self._thread = threading.Thread(target=self._run, name="bertq-timekeeper", daemon=True)
-        self._thread.start()
+        threads.start(self._run, "timekeeper")
 
     def _run(self) -> None:
         # Ends with the registry, and at once: there is nothing to wait for.

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from redis import Redis
 from rich.console import Console
 
 from bertq_cli.demo import closest
+from tests.conftest import clean_environ
+from tests.waiting import eventually
 
 RUN = [sys.executable, "-c", "from bertq_cli.main import main; main()", "demo"]
 
@@ -27,8 +28,11 @@ class Demo:
         self.mark = uuid.uuid4().hex
         self.temporary = tmp_path / "tmp"
         self.temporary.mkdir()
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
-        environ |= {"TMPDIR": str(self.temporary), "BERTQ_TEST": self.mark, **variables}
+        environ = clean_environ() | {
+            "TMPDIR": str(self.temporary),
+            "BERTQ_TEST": self.mark,
+            **variables,
+        }
         self.output = tmp_path / "output"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
@@ -117,10 +121,7 @@ def test_interrupted_it_leaves_nothing(
     # Many sentences, so that there is something to interrupt once the worker is ready.
     texts = [f"the lord {n}" for n in range(3000)]
     demo = Demo(tmp_path, "--model-dir", str(tiny_model), *texts)
-    give_up = time.monotonic() + 60
-    while moment not in demo.output.read_text():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+    eventually(lambda: moment in demo.output.read_text(), 60)
     # Ctrl-C reaches the whole group of the terminal; a TERM the one process.
     (os.killpg if number == signal.SIGINT else os.kill)(demo.process.pid, number)
     ended, output = demo.wait(60)

@@ -4,7 +4,6 @@ It runs Celery's own worker on a thread of the test process, with a task of the 
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +36,7 @@ def rows(texts: list[str]) -> NDArray[np.float32]:
 class Stub:
     """What the stub worker was asked, and how it shall behave.
 
-    A chunk with a sentence ``!fail`` raises; one with ``!slow`` takes half a second.
+    A chunk with a sentence ``!fail`` raises; none is begun while ``gate`` is closed.
     """
 
     def __init__(self) -> None:
@@ -55,8 +54,6 @@ class Stub:
             self.dropped.append(request.id)
             raise Ignore()
         self.chunks.append(len(texts))
-        if any(text.startswith("!slow") for text in texts):
-            time.sleep(0.5)
         if "!fail" in texts:
             raise ZeroDivisionError("the stub was asked to fail")
         fingerprint = self.fingerprints[len(self.chunks) % len(self.fingerprints)]
@@ -74,7 +71,7 @@ def advert(queues: list[str], max_batch_size: int = 256) -> Advert:
 
 
 @contextmanager
-def stub_worker(url: str, *, max_batch_size: int = 256, **advertised: Any) -> Iterator[Stub]:
+def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
     """Run a stub worker on the shared queues of the server at ``url``."""
     stub = Stub()
     app = create_app(url)

@@ -12,6 +12,7 @@ from redis import Redis
 from bertq import adverts, keys
 from bertq_workers.advertiser import Advertiser
 from tests.client.stub import advert
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +48,7 @@ def test_a_namesake_is_warned_about(
     advertiser = Advertiser(app_at(redis_url))
     advertiser.advert = dataclasses.replace(advert(["bertq"]), instance="2")
     advertiser.start()
-    give_up = time.monotonic() + 10
-    while not caplog.text and time.monotonic() < give_up:
-        time.sleep(0.01)
+    eventually(lambda: caplog.text)
     advertiser.stop()
     assert "another worker named stub@test is alive" in caplog.text
 

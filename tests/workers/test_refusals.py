@@ -1,11 +1,12 @@
 """Workers that must not start: one line that names the value, no traceback, no zero status."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import clean_environ
 
 CASES = [
     ([], {}, "no model: give --model-dir DIR or BERTQ_MODEL_DIR"),
@@ -31,10 +32,9 @@ CASES = [
 def test_a_worker_that_cannot_start_says_why(
     options: list[str], variables: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "bertq", "worker", *options],
-        env={**environ, "BERTQ_REDIS_URL": "redis://127.0.0.1:1/0", **variables},
+        env={**clean_environ(), "BERTQ_REDIS_URL": "redis://127.0.0.1:1/0", **variables},
         cwd=tmp_path,
         capture_output=True,
         text=True,

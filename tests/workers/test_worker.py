@@ -19,6 +19,7 @@ from redis import Redis
 from bertq import BertClient, adverts, jobs, keys
 from bertq.errors import NoWorker, RemoteError
 from tests.conftest import StartWorker, WorkerProcess
+from tests.waiting import eventually
 
 SECRET = "xylophone"
 
@@ -246,9 +247,7 @@ def test_a_worker_that_was_killed_is_no_worker(
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
     worker.kill()
     with Redis.from_url(redis_url) as redis:
-        give_up = time.monotonic() + keys.WORKER_TTL + 5
-        while adverts.read(redis) and time.monotonic() < give_up:
-            time.sleep(0.1)
+        eventually(lambda: not adverts.read(redis), keys.WORKER_TTL + 5)
     with (
         BertClient(redis_url=redis_url, timeout=1) as client,
         pytest.raises(NoWorker, match="no worker takes from queue"),
@@ -267,10 +266,7 @@ def test_a_worker_that_is_still_loading_can_be_stopped(
 
 def _pop(redis: Redis, queue: str) -> dict[str, Any]:
     """Take the message that a client put on a queue that nobody serves."""
-    give_up = time.monotonic() + 20
-    while not redis.llen(queue):
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    eventually(lambda: redis.llen(queue), 20)
     text: Any = redis.rpop(queue)
     message: dict[str, Any] = json.loads(text)
     return message
