@@ -1,6 +1,7 @@
 """BERT for bertq: checkpoints, tokenizer and graph. It knows no queue.
 
-Importing it imports neither TensorFlow nor the tokenizer; `load_encoder` does.
+Importing it imports neither TensorFlow nor the tokenizer. `read_source` reads a model,
+`Encoder.build` puts it on a device, `load_encoder` does both.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,18 @@ from bertq_bert.pooling import DTYPES, POOLING_STRATEGIES
 
 if TYPE_CHECKING:
     from bertq_bert.encoder import Encoder, load_encoder
+    from bertq_bert.source import Model, Source, read_source
 
-__all__ = ["DTYPES", "POOLING_STRATEGIES", "Encoder", "ModelError", "load_encoder"]
+__all__ = [
+    "DTYPES",
+    "POOLING_STRATEGIES",
+    "Encoder",
+    "Model",
+    "ModelError",
+    "Source",
+    "load_encoder",
+    "read_source",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from bertq_bert import encoder
 
         return getattr(encoder, name)
+    if name in ("Model", "Source", "read_source"):
+        from bertq_bert import source
+
+        return getattr(source, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

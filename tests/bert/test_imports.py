@@ -23,6 +23,7 @@ print(",".join(heavy))
         ("import bertq_bert.errors, bertq_bert.pooling, bertq_bert.config", ""),
         ("import bertq_bert.tokenizer", "tokenizers"),
         ("from bertq_bert import Encoder, load_encoder", "numpy,safetensors,tokenizers"),
+        ("from bertq_bert import Model, Source, read_source", "numpy,safetensors,tokenizers"),
     ],
 )
 def test_imports_no_more_than_it_needs(statement: str, allowed: str) -> None:
@@ -38,7 +39,7 @@ def test_imports_no_more_than_it_needs(statement: str, allowed: str) -> None:
 
 
 def test_public_names() -> None:
-    assert len(bertq_bert.__all__) == 5
+    assert len(bertq_bert.__all__) == 8
     for name in bertq_bert.__all__:
         assert getattr(bertq_bert, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
