@@ -11,6 +11,29 @@ from bertq import keys
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a worker has done since it was ready.
+
+    Attributes:
+        chunks: chunks that were answered with rows.
+        sentences: the rows of those.
+        tokens: the wordpieces that were read for them, ``[CLS]`` and ``[SEP]`` included.
+        failures: chunks that were answered with an error.
+        busy_seconds: time spent on chunks.
+        sentences_per_second: over the last minute, or since the start where that is less.
+        busy: share of the same time that was spent on chunks, 0 to 1.
+    """
+
+    chunks: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    failures: int = 0
+    busy_seconds: float = 0.0
+    sentences_per_second: float = 0.0
+    busy: float = 0.0
+
+
+@dataclass(frozen=True)
 class Advert:
     """One worker: what it takes, on what it runs, and what its rows mean.
 
@@ -31,6 +54,7 @@ class Advert:
         pid: process id, on the host of ``node``.
         started: Unix time at which it was ready.
         versions: of bertq, celery, tensorflow and python.
+        work: what it has done so far.
     """
 
     node: str
@@ -49,6 +73,7 @@ class Advert:
     pid: int
     started: float
     versions: dict[str, str] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
 
     @property
     def row_bytes(self) -> int:
@@ -97,6 +122,8 @@ def _parse(text: Any) -> Advert | None:
         return None
     try:
         document = json.loads(text)
-        return Advert(**{spec.name: document[spec.name] for spec in fields(Advert)})
+        work = Work(**{spec.name: document["work"][spec.name] for spec in fields(Work)})
+        known = {spec.name: document[spec.name] for spec in fields(Advert)}
+        return Advert(**{**known, "work": work})
     except (ValueError, TypeError, KeyError):
         return None

@@ -8,18 +8,25 @@ from typing import Any, cast
 
 import click
 from celery import Celery
+from celery.bin.base import CeleryOption
 
 from bertq import redis_url
 from bertq.broker import configuration
 from bertq.errors import SettingsError
-from bertq.options import worker_options
+from bertq.options import settings_options
+
+
+class _Refused(click.ClickException):
+    """What the celery command prints as one line; it will not start before something changes."""
+
+    exit_code = os.EX_CONFIG
 
 
 def _configuration() -> dict[str, Any]:
     # Called by Celery when the first setting is read, not at import: ``celery -b URL`` hands the
     # URL over in the environment, and it must hold for the result backend too.
     if os.environ.get("CELERY_RESULT_BACKEND"):
-        raise click.ClickException(
+        raise _Refused(
             "results are kept where the queue is: leave out --result-backend and the variable "
             "CELERY_RESULT_BACKEND"
         )
@@ -29,8 +36,7 @@ def _configuration() -> dict[str, Any]:
             return configuration(redis_url.from_environ(os.environ))
         url = redis_url.check(given, "the broker URL (-b)")
     except SettingsError as error:
-        # A ClickException is what the celery command prints as one line.
-        raise click.ClickException(str(error)) from None
+        raise _Refused(str(error)) from None
     # Celery reads this variable itself, before any setting: let it see the completed URL.
     os.environ["CELERY_BROKER_URL"] = url
     return configuration(url)
@@ -40,4 +46,4 @@ def _configuration() -> dict[str, Any]:
 app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])
 app.add_defaults(_configuration)
 # A list where Celery has an empty set: the help shows options in the order of the settings.
-app.user_options["worker"] = cast(Any, worker_options())
+app.user_options["worker"] = cast(Any, settings_options(CeleryOption, help_group="bertq Options"))

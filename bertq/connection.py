@@ -1,12 +1,26 @@
-"""Plain connections to Redis, beside the ones that Celery makes."""
+"""Plain connections to Redis, beside those that Celery makes, and what can go wrong with them."""
 
-from redis import Redis
+from dataclasses import dataclass
+
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.retry import Retry
+
+from bertq import redis_url
+from bertq.errors import BertqError, RedisFull, RedisUnavailable
 
 #: Seconds that one command may take, and a connection to be made. Longer than any blocking read.
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
+
+#: Seconds for which an unreachable or full Redis is tried again before somebody is told.
+PATIENCE = 30.0
 
 
 def connect(url: str) -> Redis:
@@ -21,3 +35,37 @@ def connect(url: str) -> Redis:
         socket_connect_timeout=CONNECT_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with Redis.
+
+    Attributes:
+        error: for the caller.
+        final: whether it is of no use to try again.
+    """
+
+    error: BertqError
+    final: bool
+
+
+def explain(error: BaseException, url: str) -> Trouble:
+    """Say what an error of redis-py, kombu or a socket means for the one who asked."""
+    # kombu hands redis-py's errors on as the cause of its own.
+    if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
+        error = error.__cause__
+    where = f"Redis at {redis_url.redact(url)}"
+    if isinstance(error, OutOfMemoryError):
+        full = f"{where} has reached its memory limit (maxmemory)"
+        return Trouble(RedisFull(full), final=False)
+    if isinstance(error, ResponseError) and str(error).startswith("MISCONF"):
+        full = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
+        return Trouble(RedisFull(full), final=False)
+    if isinstance(error, AuthenticationError):
+        refused = f"{where} refuses the login: check user and password in the URL"
+        return Trouble(RedisUnavailable(refused), final=True)
+    if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
+        return Trouble(RedisUnavailable(f"{where} refuses: {error}"), final=True)
+    away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
+    return Trouble(RedisUnavailable(away), final=False)

@@ -1,27 +1,72 @@
-"""The record of a job in Redis: whether anybody still wants its chunks.
+"""The record of a job in Redis: whether anybody still wants its chunks, and of which model.
 
 A client writes the record before it sends the first chunk, renews it while it waits, and removes it
 when the job is done or given up. A worker looks at it before it computes: what nobody wants any
-more, or has already, is dropped.
+more, or has already, is dropped. The first answer pins the model's fingerprint in the record, so
+that no two models answer to one job.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
-from bertq import keys
+from bertq import keys, statistics
 
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
 
+# A record that is gone must not come back as one that holds nothing but a fingerprint.
+_PIN = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return ARGV[1]
+end
+redis.call('HSETNX', KEYS[1], 'fingerprint', ARGV[1])
+return redis.call('HGET', KEYS[1], 'fingerprint')
+"""
 
-def create(redis: Redis, job_id: str, *, client: str, rows: int, chunks: int) -> None:
-    """Write the record of a job whose chunks are about to be sent."""
+
+@dataclass(frozen=True)
+class Record:
+    """What a worker sees of a job.
+
+    Attributes:
+        wanted: whether a chunk of it is worth computing.
+        chunks: how many it has.
+        fingerprint: of the model that has answered already, or None.
+    """
+
+    wanted: bool
+    chunks: int
+    fingerprint: str | None
+
+
+def create(redis: Redis, job_id: str, *, client: str, queue: str, rows: int, chunks: int) -> None:
+    """Write the record of a job whose chunks are about to be sent, and count the request."""
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping=record)
         pipe.expire(keys.job(job_id), keys.JOB_TTL)
+        statistics.count(pipe, client=client, queue=queue, rows=rows)
         pipe.execute()
+
+
+def read(redis: Redis, job_id: str) -> Record:
+    """Look at a job's record; of one that is gone nothing is wanted."""
+    fields: Any = redis.hmget(keys.job(job_id), ["state", "chunks", "fingerprint"])
+    state, chunks, fingerprint = fields
+    return Record(
+        wanted=state == ACTIVE,
+        chunks=int(chunks) if chunks and chunks.isdigit() else 0,
+        fingerprint=fingerprint.decode() if fingerprint else None,
+    )
+
+
+def pin(redis: Redis, job_id: str, fingerprint: str) -> str:
+    """Pin a job to a model, unless it is pinned already; return the fingerprint that it has."""
+    run: Any = redis.eval
+    pinned: bytes = run(_PIN, 1, keys.job(job_id), fingerprint)
+    return pinned.decode()
 
 
 def renew(redis: Redis, job_ids: list[str]) -> list[str]:
@@ -44,8 +89,3 @@ def cancel(redis: Redis, job_id: str) -> None:
 def discard(pipe: Any, job_id: str) -> None:
     """Remove the record of a job that is answered, with the other commands of ``pipe``."""
     pipe.unlink(keys.job(job_id))
-
-
-def is_wanted(redis: Redis, job_id: str) -> bool:
-    """Return whether a chunk of the job is worth computing."""
-    return redis.hget(keys.job(job_id), "state") == ACTIVE

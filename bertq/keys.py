@@ -7,14 +7,30 @@ messages are Celery's own (lists named like the queue, ``unacked``, ``_kombu.bin
 #: Sorted set: node name of a worker -> Unix time when it was last seen.
 WORKERS = "bertq:workers"
 
+#: Sorted set: queue that a client has sent to -> Unix time of the last request.
+QUEUES = "bertq:queues"
+
+#: Sorted set: id of a client -> Unix time of its last request.
+CLIENTS = "bertq:clients"
+
+#: Hash of counters over all requests, and a stream with one entry for each of the latest.
+TOTALS = "bertq:totals"
+REQUESTS = "bertq:requests"
+
+#: Celery's hash of the chunks that workers have taken and not yet acknowledged.
+UNACKED = "unacked"
+
 #: Seconds that a stored chunk, and the notice of it, wait for the client to fetch them.
 RESULT_TTL = 600
 
 #: Seconds that a job is wanted without a sign of life of its client, which renews the record.
 JOB_TTL = 600
 
-#: Seconds after which a worker that says nothing counts as gone.
+#: Seconds after which a worker that says nothing counts as gone, and its claim on a queue ends.
 WORKER_TTL = 15
+
+#: Seconds without a request after which the counters are forgotten.
+STATISTICS_TTL = 24 * 3600
 
 
 def result(task_id: str) -> str:
@@ -35,6 +51,11 @@ def job(job_id: str) -> str:
 def worker(node: str) -> str:
     """Return the key of a worker's advert, a JSON document."""
     return f"bertq:worker:{node}"
+
+
+def claim(queue: str) -> str:
+    """Return the key of the claim on a shared queue: the fingerprint that its workers have."""
+    return f"bertq:queue:{queue}"
 
 
 def task_id(job_id: str, chunk: int) -> str:

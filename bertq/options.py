@@ -1,24 +1,29 @@
-"""The worker's command-line options, made from the table of settings."""
+"""Command-line options made from the table of settings."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import click
-from celery.bin.base import CeleryOption
 
 from bertq.errors import SettingsError
-from bertq.settings import Settings
+from bertq.settings import Settings, variable
 
 
-def worker_options() -> list[click.Option]:
-    """Return an option of ``celery -A bertq worker`` for each setting."""
+def settings_options(make: Callable[..., click.Option], **more: Any) -> list[click.Option]:
+    """Return an option for each setting, checked where the user typed it.
+
+    Args:
+        make: the class of the options.
+        more: further arguments of it.
+    """
     return [
-        CeleryOption(
+        make(
             [spec.metadata["option"]],
-            help=f"{spec.metadata['help']} [BERTQ_{spec.name.upper()}{_default(spec.default)}]",
+            help=f"{spec.metadata['help']} [{variable(spec.name)}{_default(spec.default)}]",
             metavar=spec.metadata["metavar"],
-            help_group="bertq Options",
             callback=_check,
+            **more,
         )
         for spec in fields(Settings)
     ]
@@ -33,7 +38,7 @@ def _default(value: Any) -> str:
 
 
 def _check(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse a wrong value where the user typed it; the worker parses the text again."""
+    """Refuse a wrong value; the worker parses the text again."""
     if value is not None:
         try:
             Settings.read({}, {str(parameter.name): value})

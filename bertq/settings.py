@@ -65,6 +65,11 @@ def setting(
     )
 
 
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"BERTQ_{name.upper()}"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a worker encodes with. Each field is ``BERTQ_<NAME>`` and a worker option."""
@@ -126,7 +131,7 @@ class Settings:
         for spec in fields(cls):
             given, source = options.get(spec.name), spec.metadata["option"]
             if given is None:
-                source = f"BERTQ_{spec.name.upper()}"
+                source = variable(spec.name)
                 given = environ.get(source)
             if given is None or given == "":
                 continue

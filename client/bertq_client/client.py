@@ -1,21 +1,25 @@
 """BertClient: what users hold in their hands."""
 
+import asyncio
 import json
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from redis import RedisError
+from redis import Redis, RedisError
 
-from bertq import adverts, queues, redis_url
-from bertq.errors import RedisUnavailable, SettingsError
-from bertq_client import inputs
+from bertq import adverts, queues, redis_url, statistics, status
+from bertq.connection import explain
+from bertq.errors import SettingsError
+from bertq_client import inputs, threads
 from bertq_client.futures import EncodeFuture
 from bertq_client.session import Session
 
 _HOST, _PORT = "localhost", 6379
+_T = TypeVar("_T")
 
 
 class BertClient:
@@ -118,12 +122,33 @@ class BertClient:
 
         Raises:
             RedisUnavailable: Redis cannot be asked.
+            ClientClosed: the client is closed.
         """
+        return {advert.node: asdict(advert) for advert in self._ask(adverts.read)}
+
+    @property
+    def server_status(self) -> dict[str, Any]:
+        """The state of the service: workers, queues, chunks on their way, counters.
+
+        The names of bert-as-service 1.10 are ``num_worker``, ``device_map``,
+        ``server_current_time`` and, in ``statistic``, the counters over the requests of all
+        clients (``bertq.statistics.read``); ``workers``, ``queues`` and ``unacked`` are the fields
+        of ``bertq.status.Status``.
+
+        Raises:
+            RedisUnavailable: Redis cannot be asked.
+            ClientClosed: the client is closed.
+        """
+        return self._ask(status.read).document()
+
+    def _ask(self, question: Callable[[Redis], _T]) -> _T:
+        redis = self._session.redis
+        self._session.check_open()
         try:
-            return {advert.node: asdict(advert) for advert in adverts.read(self._session.redis)}
+            statistics.count_look(redis)
+            return question(redis)
         except RedisError as error:
-            where = redis_url.redact(self._url)
-            raise RedisUnavailable(f"Redis at {where} cannot be asked: {error}") from None
+            raise explain(error, self._url).error from None
 
     def _open(self) -> None:
         self._session = Session(self._url)
@@ -132,18 +157,36 @@ class BertClient:
 
     def _after_fork(self) -> None:
         # The threads stayed in the parent, and so did the requests: start afresh.
-        if self._closer.detach() is not None:
-            self._open()
+        closed = self._closer.detach() is None
+        self._session.abandon()
+        self._open()
+        if closed:
+            # Perhaps it was just being closed, and the old session's lock is held for ever.
+            self.close()
 
     def close(self) -> None:
-        """End the client. Requests that are under way fail with ``ClientClosed``."""
+        """End the client. Requests that are under way fail with ``ClientClosed``.
+
+        It takes a few milliseconds; when Redis does not answer, about two seconds. The first call
+        does it, further ones do nothing.
+        """
         self._closer()
+
+    async def aclose(self) -> None:
+        """End the client as ``close`` does; the event loop goes on meanwhile."""
+        await asyncio.wrap_future(threads.run(self.close, "closer"))
 
     def __enter__(self) -> "BertClient":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> "BertClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<BertClient {redis_url.redact(self._url)}>"

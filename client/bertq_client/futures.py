@@ -21,7 +21,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # signal handlers may close the client
         self._running = False
         self._closed = False
 
@@ -32,8 +32,16 @@ class Callbacks:
             if self._closed:
                 self._queue.put(None)
             if not self._running or self._closed:
-                self._running = True
-                threads.start(self._run, "callbacks")
+                self._start()
+
+    def _start(self) -> None:
+        try:
+            threads.start(self._run, "callbacks")
+        except RuntimeError as error:
+            # From Python 3.12 on there are no new threads once the interpreter is ending.
+            log.debug("callbacks of bertq futures are not called: %s", error)
+        else:
+            self._running = True
 
     def close(self) -> None:
         """End the thread once it has run what is queued; one that comes later has its own."""
@@ -49,6 +57,7 @@ class Callbacks:
             except BaseException:
                 # SystemExit too: it would end the callbacks of all futures, and nothing else.
                 log.exception("a callback of a bertq future failed")
+            del call  # or its client could not be collected before the next one
 
 
 class EncodeFuture(Future[Any]):
@@ -63,7 +72,7 @@ class EncodeFuture(Future[Any]):
         super().__init__()
         self._callbacks_thread = callbacks
         self._on_cancel = on_cancel
-        self._cancel_lock = threading.Lock()
+        self._cancel_lock = threading.RLock()  # callbacks of other futures may cancel this one
         self._kept: object = None
 
     def keep(self, client: object) -> None:
@@ -90,6 +99,16 @@ class EncodeFuture(Future[Any]):
             self.set_running_or_notify_cancel()
         self._on_cancel()
         return True
+
+    def abandon(self, error: BaseException) -> None:
+        """Fail in a forked child; who completes the future is the parent, and who is called."""
+        # A thread that the child does not have may have held these.
+        self._condition = threading.Condition()
+        self._cancel_lock = threading.RLock()
+        if not self.done():
+            self._done_callbacks: list[Callable[[Future[Any]], object]] = []
+            self._waiters = []
+            self.set_exception(error)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait in a coroutine; cancelling the awaiting task cancels the request."""

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis, RedisError
 
 from bertq import jobs, keys, redis_url, wire
-from bertq.errors import BertqError, LostResult, RemoteError, WireError
+from bertq.errors import BertqError, LostResult, ModelMismatch, RemoteError, WireError
 from bertq.wire import ChunkResult
 from bertq_client import threads
 from bertq_client.fleet import Fleet
@@ -22,10 +22,12 @@ _BLOCK = 0.25
 _NOTICES, _RESULTS = 256, 8
 _RENEW_EVERY = keys.JOB_TTL / 4
 _PAUSE = 0.25
+#: Seconds that the end of the thread is waited for, and that a stream may be left behind.
+_LAST, _LEFT = 1.0, 60
 
 
 class Gatherer:
-    """Reads the reply stream from where it stood, fetches rows, completes futures.
+    """Reads the reply stream, fetches rows, completes futures.
 
     It asks Redis for nothing while the client waits for nothing.
     """
@@ -45,14 +47,23 @@ class Gatherer:
         self._registry = registry
         self._fleet = fleet
         self._cancel = cancel
-        self._position = "0-0"
         self._renewed = time.monotonic()
         self._away = False
-        self._thread = threads.start(self._run, "gatherer")
+        self.thread = threads.start(self._run, "gatherer")
 
-    def close(self, timeout: float) -> None:
-        """Wait for the thread to end, for a bounded time; the registry must be closed."""
-        threads.join(self._thread, timeout)
+    def dismiss(self) -> None:
+        """End the thread and remove the stream, after the registry was closed.
+
+        Raises:
+            redis.RedisError: Redis is away; the stream expires.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            # Whatever is written ends a blocking read.
+            pipe.xadd(self._stream, {"end": ""})
+            pipe.expire(self._stream, _LEFT)
+            pipe.execute(raise_on_error=False)
+        self.thread.join(_LAST)
+        self._redis.unlink(self._stream)
 
     def _run(self) -> None:
         while self._registry.wait():
@@ -61,22 +72,22 @@ class Gatherer:
                 self._renew()
                 self._collect()
                 self._away = False
-            except RedisError as error:
-                self._fleet.missed(error)
-                if not self._away:
-                    where = redis_url.redact(self._url)
-                    reason = type(error).__name__
-                    log.warning("Redis at %s is away (%s): trying again", where, reason)
-                self._away = True
-                time.sleep(_PAUSE)
-            except Exception:
+            except Exception as error:
                 # Nothing may end this thread: every caller would wait for ever.
-                log.exception("results could not be collected; trying again")
-                time.sleep(_PAUSE)
-        try:
-            self._redis.unlink(self._stream)
-        except (RedisError, OSError, ValueError):  # ValueError: the client is closed already
-            log.debug("the reply stream is left to expire")
+                if self._registry.closed:
+                    break  # the connection was closed to wake it
+                self._report(error)
+                self._registry.pause(_PAUSE)
+
+    def _report(self, error: Exception) -> None:
+        if not isinstance(error, RedisError):
+            log.error("results could not be collected; trying again", exc_info=error)
+            return
+        self._fleet.missed(error)
+        if not self._away:
+            where = redis_url.redact(self._url)
+            log.warning("Redis at %s is away (%s): trying again", where, type(error).__name__)
+        self._away = True
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed < _RENEW_EVERY:
@@ -91,8 +102,10 @@ class Gatherer:
     # -- results
 
     def _collect(self) -> None:
+        # From the beginning: what was taken in is no longer there. After a place in the stream one
+        # would miss the notices of a server whose clock is behind that of the one before.
         answer: Any = self._redis.xread(
-            {self._stream: self._position}, count=_NOTICES, block=int(_BLOCK * 1000)
+            {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)
         )
         # RESP2 answers with a list of streams, RESP3 with a map.
         streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer]
@@ -109,15 +122,14 @@ class Gatherer:
             for task_id, payload in zip(task_ids, payloads, strict=True)
             if (job_id := self._deliver(task_id, payload)) is not None
         ]
-        # Only now that the rows are copied may they go; until then the stream stands still, and
-        # after a lost connection the same notices are read again.
+        # Only now that the rows are copied may they go: after a lost connection the same notices
+        # are read again.
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.unlink(*[keys.result(task_id) for task_id in task_ids])
             pipe.xdel(self._stream, *[entry for entry, _ in notices])
             for job_id in answered:
                 jobs.discard(pipe, job_id)
             pipe.execute()
-        self._position = notices[-1][0]
 
     def _deliver(self, task_id: str, payload: Any) -> str | None:
         """Take one result in; return the job's id if that was its last."""
@@ -152,6 +164,7 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
 
     Raises:
         RemoteError: the chunk failed in the worker.
+        ModelMismatch: the worker has another model than the one that the job is pinned to.
         WireError: the payload is not what a worker stores.
     """
     meta = wire.loads(payload)
@@ -164,4 +177,6 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
         raise WireError(f"chunk {task_id} has the state {str(meta.get('status'))[:40]!r}, no rows")
     message = result.get("exc_message")
     first = message[0] if isinstance(message, list) and message else message
+    if result.get("exc_type") == ModelMismatch.__name__:
+        raise ModelMismatch(str(first or ModelMismatch.__doc__))
     raise RemoteError(str(result.get("exc_type")), str(first or ""), task_id)

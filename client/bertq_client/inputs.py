@@ -1,7 +1,6 @@
 """What ``encode`` takes: a list of sentences, none of them blank."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from bertq.errors import BadInputType, BadInputValue
@@ -34,8 +33,9 @@ def check_rest(texts: Sequence[Any]) -> None:
     Raises:
         BadInputType, BadInputValue: as ``check_list``.
     """
-    if len(texts) > AT_ONCE:
-        check_elements(list(islice(texts, AT_ONCE, None)), AT_ONCE)
+    # Bit by bit: the C loops below let no other thread run.
+    for first in range(AT_ONCE, len(texts), AT_ONCE):
+        check_elements(list(texts[first : first + AT_ONCE]), first)
 
 
 def check_elements(texts: list[Any], first: int) -> None:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from bertq_client.chunks import Assembly
 from bertq_client.futures import EncodeFuture
 
+#: Deadlines of answered jobs that are kept at most, beside as many as there are jobs.
+_SPARE = 64
+
 
 @dataclass(eq=False)
 class Job:
@@ -47,12 +50,15 @@ class Job:
     def succeed(self, rows: NDArray[Any]) -> None:
         """Complete the future, unless it was cancelled meanwhile."""
         if not self.future.done():
-            self._complete(self.future.set_result, rows.tolist() if self.as_list else rows)
+            # Row by row: one call for all of them would keep every other thread waiting.
+            answer = [row.tolist() for row in rows] if self.as_list else rows
+            self._complete(self.future.set_result, answer)
 
     def fail(self, error: BaseException) -> None:
         """Complete the future with an error, unless it was cancelled meanwhile."""
         if not self.future.done():
-            self._complete(self.future.set_exception, error)
+            # The frames of this thread would keep the job for as long as there is the error.
+            self._complete(self.future.set_exception, error.with_traceback(None))
 
     def _complete(self, setter: Any, value: Any) -> None:
         with suppress(InvalidStateError):  # cancelled between the look and the leap
@@ -65,7 +71,7 @@ class Registry:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._deadlines: list[tuple[float, str]] = []  # a heap
-        self._closed = False
+        self._closed = threading.Event()
         self._lock = threading.RLock()
         self._has_work = threading.Condition(self._lock)
         self._sooner = threading.Condition(self._lock)
@@ -73,7 +79,7 @@ class Registry:
     def add(self, job: Job) -> bool:
         """Add a job; return False if the registry is closed."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return False
             self._jobs[job.id] = job
             self._has_work.notify_all()
@@ -91,12 +97,17 @@ class Registry:
     def pop(self, job_id: str) -> Job | None:
         """Remove a job and return it, or None if somebody else was first."""
         with self._lock:
-            return self._jobs.pop(job_id, None)
+            job = self._jobs.pop(job_id, None)
+            if len(self._deadlines) > 2 * len(self._jobs) + _SPARE:
+                # Most belong to jobs that were answered long before they are due.
+                self._deadlines = [entry for entry in self._deadlines if entry[1] in self._jobs]
+                heapq.heapify(self._deadlines)
+            return job
 
     def pop_overdue(self) -> Job | None:
         """Block until a job is overdue and remove it; return None once the registry is closed."""
         with self._lock:
-            while not self._closed:
+            while not self._closed.is_set():
                 if not self._deadlines:
                     self._sooner.wait()
                 elif (left := self._deadlines[0][0] - time.monotonic()) > 0:
@@ -113,13 +124,22 @@ class Registry:
     def wait(self) -> bool:
         """Block until there is a job; return False once the registry is closed."""
         with self._lock:
-            self._has_work.wait_for(lambda: self._jobs or self._closed)
-            return not self._closed
+            self._has_work.wait_for(lambda: self._jobs or self._closed.is_set())
+            return not self._closed.is_set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Block for some time, or until the registry is closed."""
+        self._closed.wait(seconds)
 
     def close(self) -> list[Job]:
         """Take no more jobs; return those that were under way."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             jobs = list(self._jobs.values())
             self._jobs.clear()
             self._has_work.notify_all()

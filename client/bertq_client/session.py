@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import weakref
 
 from bertq.connection import connect
 from bertq.errors import ClientClosed
@@ -12,8 +13,10 @@ from bertq_client.registry import Job, Registry
 from bertq_client.sender import Sender
 from bertq_client.timekeeper import Timekeeper
 
-#: Seconds that closing waits for each thread.
+#: Seconds that closing waits for Redis.
 _JOIN = 2.0
+
+_CLOSED = "the client is closed: make a new BertClient"
 
 
 class Session:
@@ -26,7 +29,9 @@ class Session:
         self._registry = Registry()
         self._callbacks = Callbacks()
         self._fleet = Fleet(self.redis)
-        self._lock = threading.Lock()
+        self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
+        # Reentrant: a signal handler may close the client amid a call of its own thread.
+        self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
         self._timekeeper: Timekeeper | None = None
@@ -44,16 +49,29 @@ class Session:
         future = EncodeFuture(self._callbacks, lambda: self._cancelled(job_id))
         job = Job(job_id, texts, queue, future, timeout, as_list)
         with self._lock:
-            if self._closed or not self._registry.add(job):
-                raise ClientClosed("the client is closed: make a new BertClient")
+            self.check_open()
+            # Before the job is known: where no thread can be started there is no job.
             if self._sender is None:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
                 self._timekeeper = Timekeeper(
                     self._url, self._registry, self._fleet, self._sender.cancel
                 )
+            self._futures.add(future)
+            self._registry.add(job)
             self._sender.send(job)
+            if self._closed:  # by a signal handler, meanwhile
+                job.fail(ClientClosed(_CLOSED))
         return future
+
+    def check_open(self) -> None:
+        """Refuse to go on with a closed client.
+
+        Raises:
+            ClientClosed: the session is closed.
+        """
+        if self._closed:
+            raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
         around = (self._url, self.redis, self.client_id, self._registry, self._fleet)
@@ -62,20 +80,34 @@ class Session:
         return sender
 
     def close(self) -> None:
-        """Fail what is under way, tell the workers, end the threads; twice is once."""
+        """Fail what is under way, tell the workers, end the threads; twice is once.
+
+        It takes a few milliseconds, and ``_JOIN`` seconds when Redis does not answer.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        for job in self._registry.close():
+        given_up = self._registry.close()
+        for job in given_up:
             job.fail(ClientClosed("the client was closed before the vectors were there"))
-            if self._sender is not None:
-                self._sender.cancel(job)
         if self._sender is not None and self._gatherer is not None:
-            self._sender.close(_JOIN)
-            self._gatherer.close(_JOIN)
+            # A client may be collected on a thread of its own, which the other one will wait for.
+            here = threading.current_thread()
+            own = here in (self._sender.thread, self._gatherer.thread)
+            self._sender.close(given_up, self._gatherer.dismiss, 0.0 if own else _JOIN)
         self._callbacks.close()
+        # Wakes those who wait for an answer all the same.
         self.redis.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let nobody wait for what only the parent's threads can do."""
+        # Or it would take the pool's lock when it is collected, which one of them may have held.
+        self.redis.auto_close_connection_pool = False
+        for future in list(self._futures):
+            future.abandon(
+                ClientClosed("the request belongs to the process that was forked: send it again")
+            )
 
     def _cancelled(self, job_id: str) -> None:
         job = self._registry.pop(job_id)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 
 def start(run: Callable[[], None], name: str) -> threading.Thread:
@@ -11,7 +12,18 @@ def start(run: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def join(thread: threading.Thread, timeout: float) -> None:
-    """Wait for a thread, unless it is this one: a client may be collected on its own threads."""
-    if thread is not threading.current_thread():
-        thread.join(timeout)
+def run(call: Callable[[], None], name: str) -> Future[None]:
+    """Run ``call`` on a thread of its own; return its outcome, which cannot be cancelled."""
+    outcome: Future[None] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    start(work, name)
+    return outcome

@@ -28,9 +28,16 @@ class Timekeeper:
     def _run(self) -> None:
         # Ends with the registry, and at once: there is nothing to wait for.
         while (job := self._registry.pop_overdue()) is not None:
-            job.fail(self._explain(job))
+            job.fail(self._reason(job))
             self._cancel(job)
             del job  # or it would keep its client alive until the next one
+
+    def _reason(self, job: Job) -> Timeout:
+        try:
+            return self._explain(job)
+        except Exception as error:
+            # An advert of who knows what version; nothing may end this thread.
+            return Timeout(f"no answer within {job.timeout:g} s ({error!r})")
 
     def _explain(self, job: Job) -> Timeout:
         waited = f"no answer within {job.timeout:g} s"

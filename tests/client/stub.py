@@ -50,7 +50,7 @@ class Stub:
         """The task's body."""
         self.gate.wait(20)
         parts = keys.split_task_id(request.id)
-        if parts is None or not jobs.is_wanted(redis, parts[0]):
+        if parts is None or not jobs.read(redis, parts[0]).wanted:
             self.dropped.append(request.id)
             raise Ignore()
         self.chunks.append(len(texts))

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import subprocess
 import sys
 import threading
 from concurrent.futures import (
@@ -216,22 +215,3 @@ def test_a_request_is_completed_once() -> None:
     future.set_result(1)
     assert not future.cancel()
     assert cancels == []
-
-
-SCRIPT = """
-import sys, time
-from bertq import BertClient
-client = BertClient(redis_url=sys.argv[1])
-future = client.encode_async(["nobody answers"])
-time.sleep(0.5)
-print("leaving", future.done())
-"""
-
-
-def test_the_interpreter_ends_with_futures_pending(redis_url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, redis_url], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "leaving False\n"
-    assert "Traceback" not in done.stderr

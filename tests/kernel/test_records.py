@@ -50,17 +50,33 @@ def test_row_bytes() -> None:
     assert dataclasses.replace(mine, row_shape=[None, 10]).row_bytes == 4 * 25 * 10
 
 
+def create_job(redis: Redis, *, chunks: int = 1) -> None:
+    jobs.create(redis, "j", client="c", queue="bertq", rows=5, chunks=chunks)
+
+
 def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
-    assert not jobs.is_wanted(redis, "j")
-    jobs.create(redis, "j", client="c", rows=5, chunks=1)
-    assert jobs.is_wanted(redis, "j")
+    assert not jobs.read(redis, "j").wanted
+    create_job(redis, chunks=3)
+    assert jobs.read(redis, "j") == jobs.Record(wanted=True, chunks=3, fingerprint=None)
     redis.expire(keys.job("j"), 5)
     assert jobs.renew(redis, ["j", "other"]) == ["other"]
     assert int(redis.ttl(keys.job("j"))) > 5
     jobs.cancel(redis, "j")
-    assert not jobs.is_wanted(redis, "j")
+    assert not jobs.read(redis, "j").wanted
     assert int(redis.ttl(keys.job("j"))) > 0
     with redis.pipeline() as pipe:
         jobs.discard(pipe, "j")
         pipe.execute()
+    assert not redis.exists(keys.job("j"))
+
+
+def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:
+    create_job(redis)
+    assert jobs.pin(redis, "j", "mine") == "mine"
+    assert jobs.pin(redis, "j", "other") == "mine"
+    assert jobs.read(redis, "j").fingerprint == "mine"
+
+
+def test_a_job_that_is_gone_does_not_come_back_by_being_pinned(redis: Redis) -> None:
+    assert jobs.pin(redis, "gone", "mine") == "mine"
     assert redis.dbsize() == 0

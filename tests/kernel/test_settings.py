@@ -1,10 +1,11 @@
 """The table of settings, URLs, queue names and keys."""
 
+import click
 import pytest
 
 from bertq import keys, queues, redis_url
 from bertq.errors import SettingsError
-from bertq.options import worker_options
+from bertq.options import settings_options
 from bertq.queues import Device
 from bertq.settings import Settings
 
@@ -56,7 +57,7 @@ def test_a_wrong_value_names_its_source(name: str, value: str) -> None:
 
 
 def test_every_setting_is_an_option_of_the_worker() -> None:
-    names = [option.name for option in worker_options()]
+    names = [option.name for option in settings_options(click.Option)]
     assert names == list(Settings.__dataclass_fields__)
 
 

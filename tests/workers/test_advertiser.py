@@ -2,15 +2,17 @@
 
 import dataclasses
 import logging
+import os
 import time
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from celery.utils.nodenames import gethostname
 from redis import Redis
 
-from bertq import adverts, keys
+from bertq import adverts, claims, keys
+from bertq.adverts import Work
 from bertq_workers.advertiser import Advertiser
+from bertq_workers.meter import Meter
 from tests.client.stub import advert
 from tests.waiting import eventually
 
@@ -21,45 +23,100 @@ def _audible(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "bertq.worker")
 
 
-def app_at(url: str) -> Any:
-    """What an advertiser needs of an app."""
-    return SimpleNamespace(conf=SimpleNamespace(broker_url=url))
+def make(url: str, left: list[str] | None = None) -> Advertiser:
+    """An advertiser; the reasons for which its worker should leave go to ``left``."""
+    return Advertiser(lambda: url, Meter(), ([] if left is None else left).append)
 
 
 def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL", 1)
-    advertiser = Advertiser(app_at(redis_url))
-    advertiser.start()  # without an advert there is nothing to start
-    advertiser.advert = advert(["bertq"])
-    advertiser.start()
-    advertiser.start()
+    advertiser = make(redis_url)
+    mine = advert(["bertq"])
+    advertiser.hold(mine)
+    eventually(lambda: claims.take(redis, "bertq", "other") == "f")
+    assert adverts.read(redis) == []  # it is loading its model
+    advertiser.announce()
+    advertiser.announce()
     time.sleep(2.5)  # the main thread computes, as far as the advert can tell
-    assert adverts.read(redis) == [advertiser.advert]
+    (published,) = adverts.read(redis)
+    assert dataclasses.replace(published, work=Work()) == mine
+    assert claims.take(redis, "bertq", "other") == "f"
     advertiser.stop()
     assert adverts.read(redis) == []
+    assert claims.take(redis, "bertq", "other") == "other"
 
 
 def test_a_namesake_is_warned_about(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     adverts.publish(redis, advert(["bertq"]))
-    advertiser = Advertiser(app_at(redis_url))
-    advertiser.advert = dataclasses.replace(advert(["bertq"]), instance="2")
-    advertiser.start()
+    advertiser = make(redis_url)
+    advertiser.hold(dataclasses.replace(advert(["bertq"]), instance="2"))
+    advertiser.announce()
     eventually(lambda: caplog.text)
     advertiser.stop()
     assert "another worker named stub@test is alive" in caplog.text
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+def test_a_namesake_that_has_died_is_no_matter(
+    redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture, pid: int
+) -> None:
+    dead = dataclasses.replace(advert(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
+    adverts.publish(redis, dead)
+    advertiser = make(redis_url)
+    advertiser.hold(dataclasses.replace(dead, instance="2", pid=os.getpid()))
+    advertiser.announce()
+    eventually(lambda: adverts.read(redis)[0].instance == "2")
+    advertiser.stop()
+    assert caplog.text == ""
+
+
+def test_work_is_published(redis_url: str, redis: Redis) -> None:
+    meter = Meter()
+    advertiser = Advertiser(lambda: redis_url, meter, print)
+    meter.add(250, 6000, 0.5)
+    advertiser.hold(advert(["bertq"]))
+    advertiser.announce()
+    eventually(lambda: adverts.read(redis))
+    (published,) = adverts.read(redis)
+    advertiser.stop()
+    assert (published.work.chunks, published.work.sentences, published.work.tokens) == (
+        1,
+        250,
+        6000,
+    )
+
+
+def test_a_queue_that_went_to_another_model_is_left(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "WORKER_TTL", 1)
+    left: list[str] = []
+    advertiser = make(redis_url, left)
+    advertiser.hold(advert(["bertq", "cpu0"]))
+    advertiser.announce()
+    eventually(lambda: adverts.read(redis))
+    # Redis has restarted empty, and somebody else was faster.
+    redis.delete(keys.claim("bertq"))
+    claims.take(redis, "bertq", "0123456789abcdef")
+    redis.persist(keys.claim("bertq"))
+    eventually(lambda: left)
+    assert left == ["queue bertq is now held by another model (0123456789ab)"]
+    eventually(lambda: adverts.read(redis) == [])
+    advertiser.stop()
+    assert claims.take(redis, "bertq", "third") == "0123456789abcdef"
 
 
 def test_redis_out_of_reach_is_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL", 0.1)
-    advertiser = Advertiser(app_at("redis://127.0.0.1:1/0"))
-    advertiser.advert = advert(["bertq"])
-    advertiser.start()
+    advertiser = make("redis://127.0.0.1:1/0")
+    advertiser.hold(advert(["bertq"]))
+    advertiser.announce()
     time.sleep(0.5)
     advertiser.stop()
     assert caplog.text.count("the advert cannot be renewed") == 1

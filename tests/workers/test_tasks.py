@@ -42,3 +42,16 @@ def test_celery_leaves_the_chunks_lines_to_us() -> None:
     assert not logging.getLogger("celery.worker.strategy").isEnabledFor(logging.INFO)
     assert not logging.getLogger("celery.app.trace").isEnabledFor(logging.ERROR)
     assert logging.getLogger("celery.app.trace").isEnabledFor(logging.CRITICAL)
+
+
+def test_a_lost_connection_is_a_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    consumer = logging.getLogger("celery.worker.consumer.consumer")
+    caplog.set_level(logging.WARNING, consumer.name)
+    for error in (ConnectionError("gone"), ZeroDivisionError("our own mistake")):
+        try:
+            raise error
+        except Exception:
+            consumer.warning("lost %s\n", "it", exc_info=True)
+    lost, mistake = caplog.records
+    assert (lost.getMessage(), lost.exc_info) == ("lost it (ConnectionError: gone)", None)
+    assert mistake.exc_info is not None

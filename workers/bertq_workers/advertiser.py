@@ -1,75 +1,134 @@
-"""The thread that keeps a worker's advert in Redis alive."""
+"""The thread that keeps a worker's advert, and its claims on queues, alive in Redis."""
 
 import logging
+import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 
-from celery import Celery
+from celery.utils.nodenames import gethostname, nodesplit
 from redis import Redis, RedisError
 
-from bertq import adverts, keys
+from bertq import adverts, claims, keys
+from bertq.adverts import Advert
 from bertq.connection import connect
+from bertq_workers import admission
+from bertq_workers.meter import Meter
 
 log = logging.getLogger("bertq.worker")
 
 
 class Advertiser:
-    """Renews the advert from a thread of its own.
+    """Renews them from a thread of its own.
 
     The solo pool computes on the thread that runs Celery's timers, so a timer would fall silent
     during a long chunk and the worker would look dead.
 
     Attributes:
-        advert: what to publish; set before ``start``.
+        advert: what is published; set by ``hold``, and may be replaced until ``announce``.
     """
 
-    def __init__(self, app: Celery) -> None:
-        self.advert: adverts.Advert | None = None
-        self._app = app
+    def __init__(self, url: Callable[[], str], meter: Meter, leave: Callable[[str], None]) -> None:
+        """``leave`` is called with a reason when a queue has gone to another model."""
+        self.advert: Advert | None = None
+        self._url = url
+        self._meter = meter
+        self._leave = leave
+        self._ready = threading.Event()
         self._leaving = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Publish the advert, and go on renewing it; once only."""
-        if self.advert is not None and self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, args=(self.advert,), name="bertq-advert", daemon=True
-            )
-            self._thread.start()
+    def hold(self, advert: Advert) -> None:
+        """Renew the claims of an admitted worker from now on."""
+        self.advert = advert
+        self._thread = threading.Thread(target=self._run, name="bertq-advert", daemon=True)
+        self._thread.start()
+
+    def announce(self) -> None:
+        """Publish the advert, and go on renewing it: the worker is ready."""
+        if not self._ready.is_set():
+            self._meter.start()
+            self._ready.set()
+            self._wake.set()
 
     def withdraw(self) -> None:
-        """Have the thread take the advert back; does not wait, for signal handlers."""
+        """Have the thread take everything back; does not wait, for signal handlers."""
         self._leaving.set()
+        self._wake.set()
 
     def stop(self) -> None:
-        """Take the advert back and wait for it, for a bounded time."""
-        self._leaving.set()
+        """Take everything back and wait for it, for a bounded time."""
+        self.withdraw()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
-    def _look_for_namesake(self, redis: Redis, advert: adverts.Advert) -> None:
-        if any(other.node == advert.node for other in adverts.read(redis)):
+    def _run(self) -> None:
+        silent = introduced = False
+        with connect(self._url()) as redis:
+            while not self._leaving.is_set():
+                self._wake.clear()
+                try:
+                    self._renew_claims(redis)
+                    if self._ready.is_set() and not self._leaving.is_set():
+                        if not introduced:
+                            _look_for_namesake(redis, self._published())
+                            introduced = True
+                        adverts.publish(redis, self._published())
+                    silent = False
+                except RedisError as error:
+                    if not silent:
+                        log.warning("the advert cannot be renewed: %s", type(error).__name__)
+                    silent = True
+                if not self._leaving.is_set():
+                    self._wake.wait(keys.WORKER_TTL / 3)
+            self._take_back(redis)
+
+    def _renew_claims(self, redis: Redis) -> None:
+        advert = self._published()
+        for queue in admission.claimed(advert):
+            holder = claims.take(redis, queue, advert.fingerprint)
+            if holder != advert.fingerprint:
+                # Redis was away, or restarted empty, for long enough for others to take over.
+                whose = admission.describe(redis, queue, holder)
+                self._leave(f"queue {queue} is now held by {whose}")
+                self._leaving.set()
+                return
+
+    def _take_back(self, redis: Redis) -> None:
+        advert = self._published()
+        try:
+            adverts.withdraw(redis, advert)
+            for queue in admission.claimed(advert):
+                claims.release(redis, queue, advert.fingerprint)
+        except RedisError:
+            log.debug("the advert is left to expire")
+
+    def _published(self) -> Advert:
+        assert self.advert is not None  # hold has set it
+        return replace(self.advert, work=self._meter.read())
+
+
+def _look_for_namesake(redis: Redis, advert: Advert) -> None:
+    for other in adverts.read(redis):
+        if other.node == advert.node and not _is_gone(other):
             log.warning(
                 "another worker named %s is alive, or was seconds ago: two of one name hide each "
                 "other; give each its own with -n",
                 advert.node,
             )
 
-    def _run(self, advert: adverts.Advert) -> None:
-        silent = introduced = False
-        with connect(self._app.conf.broker_url) as redis:
-            while not self._leaving.is_set():
-                try:
-                    if not introduced:
-                        self._look_for_namesake(redis, advert)
-                        introduced = True
-                    adverts.publish(redis, advert)
-                    silent = False
-                except RedisError as error:
-                    if not silent:
-                        log.warning("the advert cannot be renewed: %s", type(error).__name__)
-                    silent = True
-                self._leaving.wait(keys.WORKER_TTL / 3)
-            try:
-                adverts.withdraw(redis, advert)
-            except RedisError:
-                log.debug("the advert is left to expire")
+
+def _is_gone(other: Advert) -> bool:
+    """Return whether it ran on this machine, as a process that is no more."""
+    if nodesplit(other.node)[1] != gethostname():
+        return False
+    if other.pid == os.getpid():
+        return True  # the first process of a container has the same id each time
+    try:
+        os.kill(other.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,4 +1,4 @@
-"""Celery's consumer, without its habit of logging whole message bodies.
+"""Celery's consumer, without its habit of logging whole message bodies, and without gossip.
 
 Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py looks
 at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
@@ -23,6 +23,12 @@ class Consumer(CeleryConsumer):
     """Refuses messages that are no chunks in one line that tells their kind and size."""
 
     connection_errors: tuple[type[BaseException], ...]  # set by the stock class
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Workers of bertq have nothing to tell each other: as with --without-gossip and
+        # --without-mingle they start a second sooner, do not read all events of all others, and
+        # are spared an error of gossip's when Redis restarts.
+        super().__init__(*args, **{**options, "without_gossip": True, "without_mingle": True})
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Reject a message that is no task."""

@@ -4,9 +4,9 @@
 loaded. ``configure`` runs right after the import, before TensorFlow touches a device.
 """
 
-import os
 from collections.abc import MutableMapping
 
+from bertq import cores
 from bertq.errors import SettingsError
 from bertq.queues import Device
 
@@ -59,7 +59,7 @@ def configure(threads: int | None) -> str:
     """
     import tensorflow as tf
 
-    count = threads or _cores()
+    count = threads or cores.available()
     # One operation at a time on all threads: the graph is a chain of large products.
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -70,10 +70,3 @@ def configure(threads: int | None) -> str:
         return "cpu"
     details = tf.config.experimental.get_device_details(gpus[0])
     return str(details.get("device_name", "gpu"))
-
-
-def _cores() -> int:
-    # What the process may use, where the system tells (Linux), else what there is.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,6 +2,10 @@
 
 import logging
 
+from redis import RedisError
+
+from bertq.backend import summarize
+
 
 def quiet_celery() -> None:
     """Leave the lines about each chunk to ``bertq.worker``.
@@ -12,3 +16,18 @@ def quiet_celery() -> None:
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # CRITICAL stays: it is how the tracer reports errors of its own.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_traceback)
+    # At each reconnect it explains a default that will change, and that bertq sets. Celery sets
+    # the filters of warnings itself, so that this is the place left.
+    logging.getLogger("py.warnings").addFilter(
+        lambda record: "In Celery 5.1 we introduced" not in record.getMessage()
+    )
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say why the connection was lost in a line: where in Celery it was noticed helps nobody."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RedisError | OSError):
+        record.msg = f"{record.getMessage().rstrip()} ({type(error).__name__}: {summarize(error)})"
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True

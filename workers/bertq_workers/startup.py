@@ -1,8 +1,9 @@
-"""What a worker does before its first chunk: pin the device, load the model, advertise.
+"""What a worker does before its first chunk: pin the device, load the model, claim, advertise.
 
 Celery runs the parts in this order: ``celeryd_init`` names the node, the worker blueprint creates
-``ModelStep`` (queues are known, nothing is consumed yet), ``worker_ready`` starts the advert, and
-``worker_shutting_down`` / ``worker_shutdown`` take it back.
+``ModelStep`` (queues are known, nothing is consumed yet), ``worker_ready`` publishes the advert,
+and ``worker_shutting_down`` / ``worker_shutdown`` take it back. What can be refused is refused
+before TensorFlow, which takes seconds, is imported.
 """
 
 import logging
@@ -10,6 +11,7 @@ import os
 import platform
 import time
 import uuid
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,24 +20,27 @@ import click
 from celery import Celery, bootsteps, signals
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.utils.nodenames import default_nodename, gethostname
+from celery.worker import state
 
 import bertq
 from bertq import queues
 from bertq.adverts import Advert
 from bertq.broker import ENCODE_TASK
-from bertq.errors import SettingsError
+from bertq.connection import connect
+from bertq.errors import BertqError, SettingsError
 from bertq.settings import Settings
-from bertq_workers import devices
+from bertq_workers import admission, loading
 from bertq_workers.advertiser import Advertiser
+from bertq_workers.meter import Meter
 
 if TYPE_CHECKING:
-    from bertq_bert import Encoder
+    from bertq_bert import Model
 
 log = logging.getLogger("bertq.worker")
 
 
-def register(app: Celery) -> None:
-    """Hook the start of this app's workers."""
+def register(app: Celery, meter: Meter) -> None:
+    """Hook the start of this app's workers; ``meter`` counts what they do."""
     app.steps["worker"].add(ModelStep)
 
     # Signals reach the workers of every app in the process: each handler looks whose it is.
@@ -45,7 +50,7 @@ def register(app: Celery) -> None:
 
     def ready(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
-            advertiser.start()
+            advertiser.announce()
 
     def shutting_down(**_: Any) -> None:
         advertiser.withdraw()
@@ -54,7 +59,7 @@ def register(app: Celery) -> None:
         if sender is not None and sender.app is app:
             advertiser.stop()
 
-    advertiser = _advertisers[app] = Advertiser(app)
+    advertiser = _advertisers[app] = Advertiser(lambda: str(app.conf.broker_url), meter, _leave)
     signals.celeryd_init.connect(name_node, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
@@ -65,46 +70,84 @@ _advertisers: dict[Celery, Advertiser] = {}
 
 
 class ModelStep(bootsteps.Step):
-    """Loads the model while the worker is being built, before it connects to Redis.
+    """Reads the model, claims the queues and builds the graph while the worker is being built.
 
     Here and not in ``start``: the signal handlers of the warm shutdown are not yet in place, so
     that SIGTERM and Ctrl-C end a worker that is still loading at once.
     """
 
     def __init__(self, worker: Any, **options: Any) -> None:
+        started = time.perf_counter()
+        advertiser = _advertisers[worker.app]
         try:
             settings = Settings.read(os.environ, options)
             device = _take_queues(worker)
-            encoder, device_name = _load(settings, device)
+            source = loading.read(settings, device)
+            advert = _advert(worker, source.model, device)
+            _admit(worker.app.conf.broker_url, advert)
+            advertiser.hold(advert)
+            encoder, device_name = loading.build(source, settings, device)
         except SettingsError as error:
-            refuse(str(error))
+            refuse(str(error), os.EX_CONFIG)
+        advertiser.advert = replace(advert, device_name=device_name, started=time.time())
         task: Any = worker.app.tasks[ENCODE_TASK]
         type(task).encoder = encoder
-        _advertisers[worker.app].advert = Advert(
-            node=worker.hostname,
-            instance=uuid.uuid4().hex,
-            queues=sorted(worker.app.amqp.queues.consume_from),
-            device=device.queue if device else "default",
-            device_name=device_name,
-            model=encoder.name,
-            fingerprint=encoder.fingerprint,
-            max_seq_len=encoder.max_seq_len,
-            max_batch_size=encoder.max_batch_size,
-            pooling_strategy=encoder.pooling_strategy,
-            pooling_layer=list(encoder.pooling_layers),
-            row_shape=list(encoder.row_shape),
-            dtype=encoder.dtype,
-            pid=os.getpid(),
-            started=time.time(),
-            versions=_versions(),
-        )
+        log.info(
+            "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s",
+            encoder.name, device_name, encoder.pooling_strategy, list(encoder.pooling_layers),
+            encoder.max_seq_len, encoder.dtype, time.perf_counter() - started,
+        )  # fmt: skip
         super().__init__(worker, **options)
 
 
-def refuse(reason: str) -> NoReturn:
-    """End the worker before it has started: one line, exit status 1."""
+def _admit(url: str, advert: Advert) -> None:
+    try:
+        with connect(url) as redis:
+            admission.admit(redis, url, advert)
+    except BertqError as error:
+        refuse(str(error), os.EX_UNAVAILABLE)
+
+
+def refuse(reason: str, status: int) -> NoReturn:
+    """End the worker before it has started: one line, and an exit status of ``sysexits.h``.
+
+    ``EX_CONFIG`` (78) says that it will not start before somebody changes something,
+    ``EX_UNAVAILABLE`` (69) that it may do so later.
+    """
     log.critical("this worker cannot start: %s", reason)
-    raise SystemExit(1)
+    raise SystemExit(status)
+
+
+def _leave(reason: str) -> None:
+    """End a running worker from another thread, as soon as it is done with its chunk.
+
+    Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
+    looks at it): the consumer's loop turns ``state.should_stop`` into the exit status.
+    """
+    log.critical("this worker ends: %s", reason)
+    flags: Any = state
+    flags.should_stop = os.EX_UNAVAILABLE
+
+
+def _advert(worker: Any, model: "Model", device: queues.Device | None) -> Advert:
+    return Advert(
+        node=worker.hostname,
+        instance=uuid.uuid4().hex,
+        queues=sorted(worker.app.amqp.queues.consume_from),
+        device=device.queue if device else "default",
+        device_name="",  # TensorFlow will tell
+        model=model.name,
+        fingerprint=model.fingerprint,
+        max_seq_len=model.max_seq_len,
+        max_batch_size=model.max_batch_size,
+        pooling_strategy=model.pooling_strategy,
+        pooling_layer=list(model.pooling_layers),
+        row_shape=list(model.row_shape),
+        dtype=model.dtype,
+        pid=os.getpid(),
+        started=time.time(),
+        versions=_versions(),
+    )
 
 
 def _name_node(worker: Any) -> None:
@@ -141,45 +184,6 @@ def _take_queues(worker: Any) -> queues.Device | None:
     if not selected.consume_from:
         raise SettingsError("-X leaves no queue to take from")
     return device
-
-
-def _load(settings: Settings, device: queues.Device | None) -> "tuple[Encoder, str]":
-    if settings.model_dir is None:
-        raise SettingsError(
-            "no model: give --model-dir DIR or BERTQ_MODEL_DIR, a directory in the layout of "
-            "Google's BERT releases or of Hugging Face"
-        )
-    devices.pin(device, os.environ)
-    if device is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        log.info("queue %s: CUDA_VISIBLE_DEVICES=%s", device.queue, visible)
-    started = time.perf_counter()
-    try:
-        device_name = devices.configure(settings.threads)
-        from bertq_bert import ModelError, load_encoder
-    except ImportError as error:
-        install = "install the worker with pip install 'bertq[worker]'"
-        raise SettingsError(f"{error}: {install}") from None
-    if device_name == "cpu" and device is not None and device.kind == "gpu":
-        log.warning("queue %s: no GPU is to be seen, this worker runs on the CPU", device.queue)
-    try:
-        encoder = load_encoder(
-            settings.model_dir,
-            max_seq_len=settings.max_seq_len,
-            max_batch_size=settings.max_batch_size,
-            pooling_strategy=settings.pooling_strategy,
-            pooling_layers=settings.pooling_layer,
-            dtype=settings.dtype,
-        )
-    except ModelError as error:
-        raise SettingsError(str(error)) from None
-    encoder.warm_up()
-    log.info(
-        "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s",
-        encoder.name, device_name, encoder.pooling_strategy, list(encoder.pooling_layers),
-        encoder.max_seq_len, encoder.dtype, time.perf_counter() - started,
-    )  # fmt: skip
-    return encoder, device_name
 
 
 def _versions() -> dict[str, str]:

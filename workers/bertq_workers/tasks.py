@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task
 from celery.exceptions import Ignore
-from redis import RedisError
+from redis import Redis, RedisError
 
 from bertq import jobs, keys
 from bertq.backend import summarize
 from bertq.broker import ENCODE_TASK
 from bertq.celery import app
-from bertq.errors import BadInputType, BadInputValue
+from bertq.errors import BadInputType, BadInputValue, ModelMismatch
 from bertq.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
 from bertq.wire import ChunkResult
 from bertq_workers import logs, startup
+from bertq_workers.meter import Meter
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder
@@ -35,14 +36,17 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
 
     Attributes:
         encoder: the loaded model; the worker's start puts it here before the first chunk.
+        meter: counts what it does.
     """
 
     encoder: "ClassVar[Encoder | None]" = None
+    meter: ClassVar[Meter] = Meter()
 
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
         """Log a chunk that failed, whether in the task's body, before it or after it."""
+        self.meter.failed()
         log.error("chunk %s: failed, %s: %s", task_id, type(exc).__name__, summarize(exc))
 
 
@@ -61,37 +65,67 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     Raises:
         Ignore: nobody wants the chunk any more; Celery acknowledges and forgets it.
         BadInput: the message does not hold a chunk of sentences.
+        ModelMismatch: another model has answered to the same job.
         TokenizerError: the text cannot be cut into wordpieces.
     """
     task_id = str(self.request.id)
-    if not _is_wanted(self, task_id):
+    encoder = self.encoder
+    if encoder is None:
+        raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
+    record = _record(self, task_id)
+    if record is not None and not record.wanted:
         log.info("chunk %s: dropped, its job is over", task_id)
         raise Ignore()
+    if record is not None and record.fingerprint is not None:
+        _check_model(encoder, record.fingerprint)
     started = time.perf_counter()
-    result, tokens = _encode(self.encoder, texts)
-    log.info(
-        "chunk %s: %d rows, %d tokens, %.3f s",
-        task_id, len(result.rows), tokens, time.perf_counter() - started,
-    )  # fmt: skip
+    result, tokens = _encode(encoder, texts)
+    seconds = time.perf_counter() - started
+    if record is not None and record.chunks > 1 and record.fingerprint is None:
+        _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
+    self.meter.add(len(result.rows), tokens, seconds)
+    log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(result.rows), tokens, seconds)
     return result
 
 
-def _is_wanted(task: EncodeTask, task_id: str) -> bool:
+def _record(task: EncodeTask, task_id: str) -> jobs.Record | None:
+    """Return the record of the chunk's job, or None where Redis cannot be asked."""
     parts = keys.split_task_id(task_id)
     if parts is None:
-        return False
+        return jobs.Record(wanted=False, chunks=0, fingerprint=None)
     try:
-        backend: Any = task.backend
-        return jobs.is_wanted(backend.client, parts[0])
+        return jobs.read(_redis(task), parts[0])
     except RedisError:
         # Redis is away for a moment: compute; the backend goes on trying to store the rows.
-        return True
+        return None
 
 
-def _encode(encoder: "Encoder | None", texts: Any) -> tuple[ChunkResult, int]:
+def _pin(task: EncodeTask, task_id: str, fingerprint: str) -> str:
+    """Pin the chunk's job to this worker's model; return the one that it is pinned to."""
+    parts = keys.split_task_id(task_id)
+    assert parts is not None  # or there was no record
+    try:
+        return jobs.pin(_redis(task), parts[0], fingerprint)
+    except RedisError:
+        return fingerprint  # the rows name their model: the client refuses to mix two
+
+
+def _redis(task: EncodeTask) -> Redis:
+    backend: Any = task.backend
+    client: Redis = backend.client
+    return client
+
+
+def _check_model(encoder: "Encoder", pinned: str) -> None:
+    if pinned != encoder.fingerprint:
+        raise ModelMismatch(
+            f"the request was begun by a worker with model {pinned[:12]}, and now there is one "
+            f"with model {encoder.fingerprint[:12]} ({encoder.name}): send it again"
+        )
+
+
+def _encode(encoder: "Encoder", texts: Any) -> tuple[ChunkResult, int]:
     check_chunk(texts)
-    if encoder is None:
-        raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     try:
         ids = encoder.tokenize(texts)
     except Exception as error:
@@ -118,4 +152,4 @@ def check_chunk(texts: Any) -> None:
 
 
 logs.quiet_celery()
-startup.register(app)
+startup.register(app, EncodeTask.meter)

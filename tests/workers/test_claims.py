@@ -1,0 +1,135 @@
+"""One model a queue: workers as processes, on a real server."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, adverts, claims, keys
+from bertq.errors import ModelMismatch, RedisUnavailable
+from bertq_workers import admission
+from tests.client.stub import advert
+from tests.conftest import StartWorker, WorkerProcess
+from tests.waiting import eventually
+
+SHORT = ("-Q", "cpu0", "--max-seq-len", "12", "--threads", "1")
+LONG = ("-Q", "cpu1", "--max-seq-len", "20", "--threads", "1")
+
+
+def refusal(worker: WorkerProcess, within: float = 60) -> str:
+    """The one line with which a worker refused to start."""
+    assert worker.process.wait(within) == os.EX_UNAVAILABLE, worker.log
+    assert "Traceback" not in worker.log
+    lines = [line for line in worker.log.splitlines() if "this worker cannot start" in line]
+    assert len(lines) == 1, worker.log
+    return lines[0]
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def test_a_worker_with_another_model_is_refused(
+    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    # The same model joins; another does so where it takes nothing from the shared queues.
+    same = start_worker(redis_url, tiny_model, "-Q", "cpu2", *SHORT[2:])
+    other = start_worker(redis_url, tiny_model, *LONG)
+    apart = start_worker(redis_url, tiny_model, "-X", "bertq,bertq.small", *LONG)
+    line = refusal(other)
+    assert re.search(
+        r"queue bertq is held by model tiny\S* \(REDUCE_MEAN of -2, max_seq_len 12, float32, "
+        r"[0-9a-f]{12}\) of cpu0@.*, and this worker has tiny\S* \(.*max_seq_len 20",
+        line,
+    ), line
+    same.wait_ready()
+    apart.wait_ready()
+    assert first.process.poll() is None
+    assert first.stop() == 0
+    assert claims.take(redis, "bertq", "other") != "other"  # the second one needs it still
+    assert same.stop() == 0
+    assert claims.take(redis, "bertq", "other") == "other"
+
+
+def test_the_claim_of_a_worker_that_died_ends(
+    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    second = start_worker(redis_url, tiny_model, *LONG)
+    second.wait_for(lambda: "queue bertq is claimed for another model" in second.log, 60)
+    first.kill()
+    second.wait_ready()
+    (running,) = (worker for worker in adverts.read(redis) if worker.max_seq_len == 20)
+    assert claims.take(redis, "bertq", running.fingerprint) == running.fingerprint
+    assert claims.take(redis, "bertq.small", "other") == running.fingerprint
+
+
+def test_a_worker_whose_queue_is_taken_over_ends(
+    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    redis.set(keys.claim("bertq.small"), "somebody else")
+    assert worker.process.wait(30) == os.EX_UNAVAILABLE
+    assert "this worker ends: queue bertq.small is now held by another model" in worker.log
+    assert "Traceback" not in worker.log
+    assert adverts.read(redis) == []
+
+
+def test_a_model_that_changes_in_the_middle_of_a_job(
+    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    texts = [f"the lord and the law {number}" for number in range(20_000)]
+    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    with BertClient(redis_url=redis_url, timeout=90) as client:
+        future = client.encode_async(texts)
+        first.wait_for(lambda: first.log.count(" rows, ") > 2)
+        assert first.stop() == 0
+        assert not future.done()
+        second = start_worker(redis_url, tiny_model, *LONG).wait_ready()
+        with pytest.raises(ModelMismatch, match=r"begun by a worker with model .* send it again"):
+            future.result(60)
+        # Sent again it is encoded, by one model.
+        vectors = client.encode(texts[:300])
+        np.testing.assert_array_equal(client.encode(texts[:300]), vectors)
+    assert "Traceback" not in second.log
+    eventually(lambda: not list(redis.scan_iter("celery-task-meta-*")))
+
+
+def test_redis_out_of_reach_is_waited_for_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 1.0)
+    url = "redis://127.0.0.1:1/0"
+    for queues in (["bertq"], ["cpu0"]):
+        with (
+            Redis.from_url(url) as redis,
+            pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1/0 cannot be reached"),
+        ):
+            admission.admit(redis, url, advert(queues))
+    assert caplog.text.count("trying again") == 2
+
+
+def test_a_refused_login_is_not_waited_for(redis_url: str) -> None:
+    url = redis_url.replace("redis://", "redis://nobody:secret@")
+    with (
+        Redis.from_url(url) as redis,
+        pytest.raises(RedisUnavailable, match="refuses the login") as caught,
+    ):
+        admission.admit(redis, url, advert(["bertq"]))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_worker_without_redis_ends_in_one_line(
+    tiny_model: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker("redis://:secret@127.0.0.1:1/0", tiny_model, *SHORT)
+    line = refusal(worker, 90)
+    assert "Redis at redis://:**@127.0.0.1:1/0 cannot be reached" in line
+    assert "secret" not in worker.log

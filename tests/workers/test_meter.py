@@ -1,0 +1,52 @@
+"""Totals and rates of a worker, by a clock of the test's own."""
+
+import pytest
+
+from bertq_workers.meter import Meter
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_totals_and_rates() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    clock.now += 50  # loading
+    meter.start()
+    clock.now += 10
+    meter.add(100, 2000, 4.0)
+    meter.failed()
+    work = meter.read()
+    assert (work.chunks, work.sentences, work.tokens, work.failures) == (1, 100, 2000, 1)
+    assert work.busy_seconds == 4.0
+    assert work.sentences_per_second == pytest.approx(10)
+    assert work.busy == pytest.approx(0.4)
+    clock.now += 45
+    meter.add(50, 1000, 1.0)
+    assert meter.read().sentences_per_second == pytest.approx(150 / 55)
+    clock.now += 30  # the first chunk is more than a minute ago
+    work = meter.read()
+    assert (work.chunks, work.sentences) == (2, 150)
+    assert work.sentences_per_second == pytest.approx(50 / 60)
+    assert work.busy == pytest.approx(1 / 60)
+
+
+def test_a_chunk_longer_than_the_window_keeps_it_busy_all_the_time() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.start()
+    clock.now += 200
+    meter.add(256, 5000, 190.0)
+    assert meter.read().busy == 1.0
+
+
+def test_before_any_work() -> None:
+    work = Meter(Clock()).read()
+    assert (work.sentences_per_second, work.busy) == (0.0, 0.0)

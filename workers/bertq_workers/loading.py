@@ -1,0 +1,73 @@
+"""Loading the model onto the worker's device: first what may be refused, then what takes long."""
+
+import importlib.util
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from bertq.errors import SettingsError
+from bertq.queues import Device
+from bertq.settings import Settings
+from bertq_workers import devices
+
+if TYPE_CHECKING:
+    from bertq_bert import Encoder, Source
+
+log = logging.getLogger("bertq.worker")
+
+_INSTALL = "install the worker with pip install 'bertq[worker]'"
+
+
+def read(settings: Settings, device: Device | None) -> "Source":
+    """Pin the device and read the model into main memory.
+
+    Raises:
+        SettingsError: there is no model, or it cannot be used with these settings.
+    """
+    if settings.model_dir is None:
+        raise SettingsError(
+            "no model: give --model-dir DIR or BERTQ_MODEL_DIR, a directory in the layout of "
+            "Google's BERT releases or of Hugging Face"
+        )
+    devices.pin(device, os.environ)
+    if device is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.info("queue %s: CUDA_VISIBLE_DEVICES=%s", device.queue, visible)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise SettingsError(f"TensorFlow is not installed: {_INSTALL}")
+    try:
+        from bertq_bert import ModelError, read_source
+    except ImportError as error:
+        raise SettingsError(f"{error}: {_INSTALL}") from None
+    try:
+        return read_source(
+            settings.model_dir,
+            max_seq_len=settings.max_seq_len,
+            max_batch_size=settings.max_batch_size,
+            pooling_strategy=settings.pooling_strategy,
+            pooling_layers=settings.pooling_layer,
+            dtype=settings.dtype,
+        )
+    except ModelError as error:
+        raise SettingsError(str(error)) from None
+
+
+def build(source: "Source", settings: Settings, device: Device | None) -> "tuple[Encoder, str]":
+    """Build the graph on the device and warm it up.
+
+    Returns:
+        The encoder, and the name of what it runs on.
+
+    Raises:
+        SettingsError: TensorFlow cannot be imported.
+    """
+    try:
+        device_name = devices.configure(settings.threads)
+        from bertq_bert import Encoder
+    except ImportError as error:
+        raise SettingsError(f"{error}: {_INSTALL}") from None
+    if device_name == "cpu" and device is not None and device.kind == "gpu":
+        log.warning("queue %s: no GPU is to be seen, this worker runs on the CPU", device.queue)
+    encoder = Encoder.build(source)
+    encoder.warm_up()
+    return encoder, device_name
