@@ -5,16 +5,20 @@ all-MiniLM-L6-v2, max_seq_len 40, last layer, float32. The two ways take turns, 
 cores: while one is timed, the other is idle. Prints medians and their ratio.
 """
 
+import asyncio
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bertq import BertClient
+from bertq import BertClient, cores
 from bertq_bert import load_encoder
 from bertq_cli import model
-from bertq_cli.processes import celery_worker, embedded_redis
+from bertq_cli.serve import say
+from bertq_cli.server import Server, free_port
+from bertq_cli.service import Service, run_until_stopped
 
 
 def timed(act: Callable[[list[str]], object], texts: list[str]) -> float:
@@ -24,22 +28,30 @@ def timed(act: Callable[[list[str]], object], texts: list[str]) -> float:
     return len(texts) / (time.perf_counter() - start)
 
 
-def main(rounds: int) -> None:
+async def main(rounds: int) -> None:
     """Run the rounds and print what came out."""
     texts = (Path(__file__).parent / "kjv.txt").read_text().splitlines()
     directory = model.fetch()
     encoder = load_encoder(directory, max_seq_len=40, pooling_layers=(-1,))
-    options = ["-Q", "cpu0", "--max-seq-len", "40", "--pooling-layer", "-1"]
-    with embedded_redis() as url:
-        environ = {"BERTQ_REDIS_URL": url, "BERTQ_MODEL_DIR": str(directory)}
-        with celery_worker(options, environ) as worker, BertClient(redis_url=url) as client:
-            worker.wait_until(lambda: bool(client.server_config), 300)
-            speeds: dict[str, list[float]] = {"in process": [], "bertq": []}
+    speeds: dict[str, list[float]] = {"in process": [], "bertq": []}
+    variables = {
+        "BERTQ_MODEL_DIR": str(directory),
+        "BERTQ_MAX_SEQ_LEN": "40",
+        "BERTQ_POOLING_LAYER": "-1",
+    }
+
+    def measure() -> None:
+        with BertClient(redis_url=service.url) as client:
             for number in range(rounds + 1):
                 pair = (timed(encoder.encode, texts), timed(client.encode, texts))
                 if number:  # the first round warms both up
                     for name, speed in zip(speeds, pair, strict=True):
                         speeds[name].append(speed)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        redis = Server("127.0.0.1", free_port(), Path(scratch))
+        service = Service(redis.url, ["cpu0"], [cores.available()], variables, server=redis)
+        await run_until_stopped(service, say, lambda: asyncio.to_thread(measure))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, values in speeds.items():
         print(f"{name:<12}{medians[name]:7.0f} sentences/s  ({min(values):.0f}-{max(values):.0f})")  # noqa: T201
@@ -48,4 +60,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))

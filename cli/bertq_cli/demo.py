@@ -1,10 +1,15 @@
 """``bertq demo``: the whole way of a sentence, from nothing, on one machine."""
 
+import asyncio
 import os
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
 import click
 import numpy as np
@@ -12,10 +17,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bertq import redis_url
+from bertq import cores, redis_url
 from bertq.connection import connect
-from bertq_cli import model
-from bertq_cli.processes import Worker, celery_worker, embedded_redis, terminable
+from bertq_cli import model, server
+from bertq_cli.server import Server
+from bertq_cli.service import Service, run_until_stopped
 from bertq_client import BertClient, inputs
 
 SENTENCES = (
@@ -27,8 +33,6 @@ SENTENCES = (
     "He is learning the cello.",
 )
 
-#: Seconds for TensorFlow to be imported and a model to be loaded, on a slow machine.
-_START_WITHIN = 300.0
 _ENCODE_WITHIN = 120.0
 
 
@@ -50,81 +54,42 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     inputs.check_list(texts)
     console = Console(highlight=False)
     started = time.perf_counter()
-    try:
-        with terminable(), ExitStack() as stack:
-            directory = model_dir or _model(console)
-            url = _redis(console, stack)
-            _run(console, stack, url, directory, texts)
-            with console.status("stopping what was started"):
-                stack.close()
-    except KeyboardInterrupt:
-        console.print("interrupted; everything that was started is stopped")
-        raise SystemExit(128 + signal.SIGINT) from None
+    with _terminable(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
+        directory = model_dir or _model(console)
+        service = _service(directory, Path(scratch))
+        stopped_by = asyncio.run(_run(console, service, texts))
+    if stopped_by:
+        console.print("stopped     everything that was started is stopped")
+        sys.exit(128 + stopped_by)
     console.print(f"all in all  {time.perf_counter() - started:.1f} s, everything is stopped")
 
 
 def _model(console: Console) -> str:
     here = model.is_cached()
-    with _step(console, "model", "checking" if here else f"downloading {model.NAME}, 80 MB"):
+    with console.status("checking the model" if here else f"downloading {model.NAME}, 80 MB"):
         # What is cached has just been checked: reading 90 MB once is enough.
         directory = model.cached() if here else model.fetch()
     console.print(f"model       {model.NAME}, {'from the cache' if here else 'downloaded'}")
     return str(directory)
 
 
-def _redis(console: Console, stack: ExitStack) -> str:
-    if os.environ.get("BERTQ_REDIS_URL"):
-        url = redis_url.from_environ(os.environ)
-        console.print(f"redis       {redis_url.redact(url)}, as BERTQ_REDIS_URL says")
-        return url
-    url = stack.enter_context(embedded_redis())
-    console.print(f"redis       embedded Valkey, {url}")
-    return url
-
-
-def _run(console: Console, stack: ExitStack, url: str, directory: str, texts: list[str]) -> None:
-    client = stack.enter_context(BertClient(redis_url=url, timeout=_ENCODE_WITHIN))
-    queue = "gpu0"  # the first GPU, or the CPU where there is none
-    options = ["--concurrency", "1"]
+def _service(directory: str, scratch: Path) -> Service:
+    variables = {"BERTQ_MODEL_DIR": directory}
+    threads = [cores.available()]
     if os.environ.get("BERTQ_REDIS_URL"):
         # Somebody else's server: leave the work of their queues to their workers.
-        queue = _free_queue(client, url)
-        options += ["-X", "bertq,bertq.small"]
-    options += ["-Q", queue]
-    began = time.perf_counter()
-    with _step(console, "worker", "loading TensorFlow and the model"):
-        worker = stack.enter_context(
-            celery_worker(options, {"BERTQ_REDIS_URL": url, "BERTQ_MODEL_DIR": directory})
-        )
-        _wait(worker, client, queue)
-    advert = next(config for config in client.server_config.values() if queue in config["queues"])
-    console.print(
-        f"worker      {advert['node']} on {advert['device_name']}, "
-        f"ready after {time.perf_counter() - began:.1f} s"
-    )
-    sender = stack.enter_context(BertClient(redis_url=url, queue=queue, timeout=_ENCODE_WITHIN))
-    with _step(console, "encode", f"{len(texts)} sentences"):
-        began = time.perf_counter()
-        vectors = sender.encode(texts)
-        elapsed = time.perf_counter() - began
-    console.print(
-        f"encoded     {len(texts)} sentences in {1000 * elapsed:.0f} ms: "
-        f"shape {vectors.shape}, {vectors.dtype}"
-    )
-    console.print(closest(texts, vectors))
+        url = redis_url.from_environ(os.environ)
+        apart = ("-X", "bertq,bertq.small")
+        return Service(url, [_free_queue(url)], threads, variables, options=apart)
+    embedded = Server("127.0.0.1", server.free_port(), scratch)
+    # The first GPU, or the CPU where there is none.
+    return Service(embedded.url, ["gpu0"], threads, variables, server=embedded)
 
 
-def _wait(worker: Worker, client: BertClient, queue: str) -> None:
-    worker.wait_until(
-        lambda: any(queue in config["queues"] for config in client.server_config.values()),
-        _START_WITHIN,
-    )
-
-
-def _free_queue(client: BertClient, url: str) -> str:
+def _free_queue(url: str) -> str:
     # Nobody else's: its messages would be answered with the demo's model.
-    taken = {name for config in client.server_config.values() for name in config["queues"]}
-    with connect(url) as redis:
+    with BertClient(redis_url=url) as client, connect(url) as redis:
+        taken = {name for config in client.server_config.values() for name in config["queues"]}
         return next(
             name
             for name in (f"cpu{number}" for number in range(9999, -1, -1))
@@ -132,10 +97,43 @@ def _free_queue(client: BertClient, url: str) -> str:
         )
 
 
+async def _run(console: Console, service: Service, texts: list[str]) -> int:
+    status = console.status("starting Redis and a worker")
+
+    async def encode() -> None:
+        status.stop()
+        client = BertClient(redis_url=service.url, queue=service.queues[0], timeout=_ENCODE_WITHIN)
+        async with client:
+            began = time.perf_counter()
+            vectors = await client.encode_async(texts)
+            elapsed = time.perf_counter() - began
+        console.print(
+            f"encoded     {len(texts)} sentences in {1000 * elapsed:.0f} ms: "
+            f"shape {vectors.shape}, {vectors.dtype}"
+        )
+        console.print(closest(texts, vectors))
+
+    with status:
+        return await run_until_stopped(service, lambda *line: _say(console, *line), encode)
+
+
+def _say(console: Console, what: str, text: str) -> None:
+    console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+
+
 @contextmanager
-def _step(console: Console, name: str, doing: str) -> Iterator[None]:
-    with console.status(f"{name:<10}  {doing} ..."):
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that it removes its files."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def closest(texts: list[str], vectors: NDArray[np.float32]) -> Table:

@@ -20,8 +20,12 @@ def main() -> None:
     try:
         # Here, because it takes a moment, in which Ctrl-C may come.
         from bertq_cli.demo import demo
+        from bertq_cli.embedded import redis
+        from bertq_cli.serve import serve
+        from bertq_cli.status import show
 
-        cli.add_command(demo)
+        for command in (demo, redis, serve, show):
+            cli.add_command(command)
         cli(prog_name="bertq")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

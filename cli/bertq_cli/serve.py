@@ -1,0 +1,140 @@
+"""``bertq serve``: a whole service on one machine, in the foreground."""
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import fields
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from bertq import cores, redis_url
+from bertq.errors import SettingsError
+from bertq.options import settings_options
+from bertq.settings import Settings, variable
+from bertq_cli import embedded, server
+from bertq_cli.service import Service, run_until_stopped
+
+
+class _Setting(click.Option):
+    """An option that is also read from the variable of its setting."""
+
+    def __init__(self, names: list[str], **more: Any) -> None:
+        super().__init__(names, **more)
+        self.envvar = variable(str(self.name))
+
+
+@click.command()
+@click.option(
+    "--num-workers",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Worker processes, each on a device of its own: gpu0, gpu1, ...",
+)
+@click.option("--cpu", is_flag=True, help="Run on the CPU: cpu0, cpu1, ... share the cores.")
+@embedded.options
+@click.option(
+    "--redis-url",
+    envvar="BERTQ_REDIS_URL",
+    metavar="URL",
+    help="A Redis that runs already, instead of the embedded one. [BERTQ_REDIS_URL]",
+)
+@click.option(
+    "--flower",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Run the Flower dashboard on this port of 127.0.0.1.",
+)
+@click.option(
+    "-l",
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False),
+    default="WARNING",
+    show_default=True,
+    help="Lines of the workers' logs that are shown.",
+)
+def serve(**options: Any) -> None:
+    """Run a Redis server, workers and, if asked, a dashboard, until Ctrl-C.
+
+    What dies is started again. Clients on this machine need no argument: BertClient().
+    """
+    with ExitStack() as stack:
+        service = plan(options, stack)
+
+        async def wait() -> None:
+            count = len(service.queues)
+            at = service.server.public_url if service.server else redis_url.redact(service.url)
+            say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}")
+            await asyncio.Event().wait()
+
+        asyncio.run(run_until_stopped(service, say, wait))
+    say("stopped", "nothing is left running")
+
+
+def plan(options: dict[str, Any], stack: ExitStack) -> Service:
+    """Check the options and return the service that they ask for; locks its data directory.
+
+    Raises:
+        SettingsError: an option cannot be used.
+        ProcessFailed: a port is taken, or the data directory cannot be used.
+    """
+    settings = Settings.read({}, options)
+    if settings.model_dir is None:
+        raise SettingsError("no model: give --model-dir DIR or BERTQ_MODEL_DIR")
+    count: int = options["num_workers"]
+    kind = "cpu" if options["cpu"] else "gpu"
+    own = {name: options[name] for name in ("host", "port", "password", "data_dir")}
+    redis = None
+    if options["redis_url"]:
+        url = redis_url.check(options["redis_url"], "--redis-url")
+        _refuse_beside_url(own)
+    else:
+        redis = embedded.chosen(**own)
+        stack.enter_context(server.locked(redis.data_dir))
+        url = redis.url
+    if options["flower"]:
+        if importlib.util.find_spec("flower") is None:
+            raise SettingsError("Flower is not installed: pip install 'bertq[dashboard]'")
+        server.check_port("127.0.0.1", options["flower"], "--flower")
+    return Service(
+        url=url,
+        queues=[f"{kind}{number}" for number in range(count)],
+        threads=[settings.threads] * count if settings.threads else cores.share(count),
+        variables={
+            variable(spec.name): options[spec.name]
+            for spec in fields(Settings)
+            if options[spec.name] is not None
+        },
+        server=redis,
+        flower_port=options["flower"],
+        log_level=options["log_level"].upper(),
+    )
+
+
+def _refuse_beside_url(names: Iterable[str]) -> None:
+    """Refuse options of the embedded Redis on the command line where there is none."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(
+                f"{option} is for the embedded Redis, and --redis-url or BERTQ_REDIS_URL names "
+                "another: leave out one of the two"
+            )
+
+
+def say(what: str, text: str) -> None:
+    """Print a line of the service's own; goes on without a reader."""
+    try:
+        print(f"{what:<10}  {text}", flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the program
+
+
+# The settings of the workers come first in the help, each with its variable.
+serve.params[:0] = settings_options(_Setting)

@@ -1,0 +1,211 @@
+"""A whole service on one machine: a Redis, workers, a dashboard, kept running."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from redis import RedisError
+
+from bertq import adverts, redis_url
+from bertq.connection import connect
+from bertq_cli.part import Part, Recipe
+from bertq_cli.server import Server
+
+Say = Callable[[str, str], None]
+Body = Callable[[], Awaitable[None]]
+
+# What TensorFlow's C++ parts say before any log level applies to them, and Celery's farewell.
+_NOISE = re.compile(r"WARNING: All log messages before absl|[IWEF]\d{4} \d\d:|worker: Warm shut")
+
+# What a worker says that refuses to start.
+_REFUSAL = "this worker cannot start: "
+
+
+@dataclass
+class Service:
+    """What is to run.
+
+    Attributes:
+        url: of the Redis that everything uses.
+        queues: the device of each worker: ``cpu0``, ``cpu1``.
+        threads: CPU threads of each worker.
+        variables: settings of the workers, ``BERTQ_*``.
+        server: the Redis that is part of the service, if it is.
+        flower_port: port of the dashboard on the loopback interface, if there is to be one.
+        log_level: of the lines of workers that are shown.
+        options: more options of ``celery -A bertq worker``.
+    """
+
+    url: str = field(repr=False)
+    queues: list[str]
+    threads: list[int]
+    variables: Mapping[str, str]
+    server: Server | None = None
+    flower_port: int | None = None
+    log_level: str = "WARNING"
+    options: tuple[str, ...] = ()
+    _parts: list[Part] = field(default_factory=list, init=False)
+
+    async def run(self, say: Say, body: Body) -> None:
+        """Start everything, run ``body`` once all of it is ready, and end everything.
+
+        What dies meanwhile is started again.
+
+        Raises:
+            ProcessFailed: a process cannot be started, or not again.
+        """
+        try:
+            if self.server is None:
+                say("redis", f"{redis_url.redact(self.url)}, as given")
+                await self._keep(self._recipes(), say, body)
+            else:
+                # One within the other: workers end before the server to which they say goodbye.
+                rest = partial(self._keep, self._recipes(), say, body)
+                await self._keep([self.server.recipe()], say, rest)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for part in self._parts:
+            part.kill()
+
+    async def _keep(self, recipes: list[Recipe], say: Say, body: Body) -> None:
+        """Keep processes running while ``body`` does, which begins once all are ready."""
+        parts = [Part(recipe, say) for recipe in recipes]
+        self._parts += parts
+        async with asyncio.TaskGroup() as group:
+            keepers = [group.create_task(part.keep()) for part in parts]
+            for part in parts:
+                await part.ready.wait()
+            await body()
+            for keeper in keepers:
+                keeper.cancel()
+
+    def _recipes(self) -> list[Recipe]:
+        found = [
+            self._worker(queue, threads)
+            for queue, threads in zip(self.queues, self.threads, strict=True)
+        ]
+        return found if self.flower_port is None else [*found, self._flower(self.flower_port)]
+
+    def _environ(self) -> dict[str, str]:
+        # The program around may have set Celery up for itself.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_")}
+        return {**inherited, "BERTQ_REDIS_URL": self.url}
+
+    def _worker(self, queue: str, threads: int) -> Recipe:
+        command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "worker"]
+        command += ["-l", self.log_level, "--concurrency", "1", "-Q", queue, *self.options]
+        verbose = logging.getLevelName(self.log_level) < logging.WARNING
+        found: list[adverts.Advert] = []
+
+        def advertises(pid: int) -> bool:
+            # The process id says that it is this one; the node may be named by the user.
+            try:
+                with connect(self.url) as redis:
+                    found[:] = [
+                        advert
+                        for advert in adverts.read(redis)
+                        if advert.pid == pid and advert.node.endswith(f"@{socket.gethostname()}")
+                    ]
+            except (RedisError, OSError):
+                return False
+            return bool(found)
+
+        def describe(seconds: float) -> str:
+            (advert,) = found
+            return (
+                f"{queue}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
+                f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
+            )
+
+        return Recipe(
+            kind="worker",
+            name=queue,
+            command=command,
+            environ={
+                **self._environ(),
+                **self.variables,
+                "BERTQ_THREADS": str(threads),
+                # Celery warns at length those who run it as root, as containers do.
+                "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
+            },
+            is_ready=lambda pid: asyncio.to_thread(advertises, pid),
+            describe=describe,
+            is_news=lambda line: verbose or not _NOISE.match(line),
+            reason=_refusal,
+        )
+
+    def _flower(self, port: int) -> Recipe:
+        async def listens(_: int) -> bool:
+            try:
+                _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                return False
+            writer.close()
+            await writer.wait_closed()
+            return True
+
+        command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
+        return Recipe(
+            kind="flower",
+            name="flower",
+            command=[*command, "--address=127.0.0.1", f"--port={port}"],
+            environ=self._environ(),
+            is_ready=listens,
+            describe=lambda _: f"http://127.0.0.1:{port}",
+            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
+            start_within=60.0,
+            stop_within=5.0,
+        )
+
+
+async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
+    """Run a service until it is done, or somebody asks the program to stop.
+
+    The first SIGINT, SIGTERM or SIGHUP ends everything in order, another one ends it at once.
+
+    Returns:
+        The number of the signal; 0 if ``body`` has ended by itself.
+    """
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(service.run(say, body))
+    caught: list[int] = []
+
+    def stop(number: int) -> None:
+        if caught:
+            service.kill()
+        else:
+            say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
+            running.cancel()
+        caught.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+    return caught[0] if caught else 0
+
+
+def _refusal(tail: list[str]) -> str:
+    said = [line.partition(_REFUSAL)[2] for line in tail if _REFUSAL in line]
+    return said[-1] if said else "\n".join(tail)
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    """Return the first error of a group of groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,92 @@
+"""A run of the ``bertq`` command, whose processes and files can be told from all others."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+
+BERTQ = [sys.executable, "-c", "from bertq_cli.main import main; main()"]
+
+
+class Run:
+    """``bertq`` with arguments and variables, as the leader of a process group of its own."""
+
+    def __init__(self, tmp_path: Path, *arguments: str, **variables: str) -> None:
+        self.mark = uuid.uuid4().hex
+        self.temporary = tmp_path / f"tmp-{self.mark}"
+        self.temporary.mkdir()
+        environ = clean_environ() | {
+            "TMPDIR": str(self.temporary),
+            "BERTQ_TEST": self.mark,
+            **variables,
+        }
+        self.path = tmp_path / f"output-{self.mark}"
+        with self.path.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*BERTQ, *arguments],
+                env=environ,
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.path.read_text(errors="replace")
+
+    def wait(self, timeout: float = 100) -> tuple[int, str]:
+        """Wait for the end; return exit status and output."""
+        status = self.process.wait(timeout)
+        return status, self.output
+
+    def wait_for(self, text: str, timeout: float = 90, times: int = 1) -> None:
+        """Wait until it has printed ``text`` so often; fails when it ends before."""
+
+        def printed() -> bool:
+            there = self.output.count(text) >= times
+            assert there or self.process.poll() is None, self.output
+            return there
+
+        eventually(printed, timeout)
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of the processes that carry the mark of this run, by process id."""
+        found = {}
+        for directory in Path("/proc").iterdir():
+            try:
+                if (
+                    directory.name.isdigit()
+                    and self.mark.encode() in (directory / "environ").read_bytes()
+                ):
+                    line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(directory.name)] = line
+            except OSError:
+                continue
+        return found
+
+    def find(self, *words: str) -> int:
+        """The process id of the one process of this run with these words in its command line."""
+        (pid,) = (
+            pid for pid, line in self.processes().items() if all(word in line for word in words)
+        )
+        return pid
+
+    def left(self) -> tuple[dict[int, str], list[str]]:
+        """Processes and temporary files that are still there."""
+        return self.processes(), [path.name for path in self.temporary.iterdir()]
+
+    def end(self) -> None:
+        """End what a failed test has left, process by process."""
+        for pid in [self.process.pid, *self.processes()]:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        self.process.wait()

@@ -1,0 +1,162 @@
+"""One process kept running, with programs of a line or two."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertq_cli import part
+from bertq_cli.part import Part, ProcessFailed, Recipe
+
+
+async def at_once(_: int) -> bool:
+    return True
+
+
+def make(program: str, said: list[str], **more: Any) -> Part:
+    """A part that runs a Python program; what it says goes to ``said``."""
+    values: dict[str, Any] = {
+        "kind": "worker",
+        "name": "cpu0",
+        "command": [sys.executable, "-S", "-E", "-c", program],
+        "environ": os.environ,
+        "is_ready": at_once,
+        "describe": lambda _: "cpu0: ready",
+        "is_news": lambda line: "news" in line,
+    }
+    return Part(Recipe(**{**values, **more}), lambda what, text: said.append(f"{what} {text}"))
+
+
+async def keep_until(kept: Part, condition: Callable[[], bool]) -> None:
+    """Keep the process until the condition holds, then cancel; fails after 20 s."""
+    task = asyncio.create_task(kept.keep())
+    async with asyncio.timeout(20):
+        while not condition():
+            assert not task.done(), task.exception()
+            await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_it_is_started_again_after_longer_and_longer_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(part, "LONGEST_PAUSE", 0.3)
+    said: list[str] = []
+    kept = make("import time; time.sleep(0.3); raise SystemExit(3)", said)
+    asyncio.run(keep_until(kept, lambda: len(said) >= 9))
+    again = [line.partition("ended ")[2] for line in said if "ended" in line]
+    assert again[:4] == [
+        f"with status 3, starting again in {pause} s" for pause in ("0.1", "0.2", "0.3", "0.3")
+    ]
+    assert said[::2] == ["worker cpu0: ready"] * len(said[::2])
+
+
+def test_what_was_ready_for_long_starts_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(part, "STABLE", 0.1)
+    said: list[str] = []
+    kept = make("import time; time.sleep(0.3)", said)
+    asyncio.run(keep_until(kept, lambda: len(said) >= 7))
+    assert all(line.endswith("again in 0.05 s") for line in said[1::2])
+
+
+async def never(_: int) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("program", "more", "reason"),
+    [
+        ("print('what is wrong'); raise SystemExit(1)", {}, "what is wrong"),
+        ("raise SystemExit(1)", {}, "ended with status 1"),
+        ("import time; time.sleep(60)", {"start_within": 0.3}, "not ready in time"),
+        ("print('a'); print('b'); raise SystemExit(1)", {"reason": lambda tail: tail[-1]}, "b"),
+    ],
+)
+def test_what_was_never_ready_is_given_up_at_once(
+    program: str, more: dict[str, Any], reason: str
+) -> None:
+    said: list[str] = []
+    kept = make(program, said, is_ready=never, **more)
+    with pytest.raises(ProcessFailed) as caught:
+        asyncio.run(kept.keep())
+    assert str(caught.value) == f"worker cpu0 cannot start: {reason}"
+    assert said == []
+
+
+def test_what_is_killed_while_it_starts_has_more_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(part, "STARTS", 3)
+    said: list[str] = []
+    kept = make("import os; os.kill(os.getpid(), 9)", said, is_ready=never)
+    with pytest.raises(ProcessFailed, match="cannot start: ended by SIGKILL"):
+        asyncio.run(kept.keep())
+    assert len(said) == 2
+
+
+def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(part, "STARTS", 3)
+    asked: list[int] = []
+
+    async def ready_once(pid: int) -> bool:
+        asked.append(pid)
+        return len(asked) == 1
+
+    said: list[str] = []
+    kept = make("import time; time.sleep(0.2); raise SystemExit(9)", said, is_ready=ready_once)
+    with pytest.raises(ProcessFailed, match="cannot start: ended with status 9"):
+        asyncio.run(kept.keep())
+    assert sum("starting again" in line for line in said) == 3  # once from being ready, two tries
+
+
+def test_a_refusal_of_settings_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    asked: list[int] = []
+
+    async def ready_once(pid: int) -> bool:
+        asked.append(pid)
+        return len(asked) == 1
+
+    said: list[str] = []
+    program = f"import time; time.sleep(0.2); raise SystemExit({os.EX_CONFIG})"
+    kept = make(program, said, is_ready=ready_once)
+    with pytest.raises(ProcessFailed, match=f"ended with status {os.EX_CONFIG}"):
+        asyncio.run(kept.keep())
+    assert sum("starting again" in line for line in said) == 1
+
+
+def test_it_shows_what_is_news_and_survives_any_output() -> None:
+    said: list[str] = []
+    program = (
+        "import sys, time\n"
+        "print('x' * 100_000); print('news'); print('old'); print(flush=True)\n"
+        "sys.stdout.buffer.write(b'\\xff news\\n'); sys.stdout.flush(); time.sleep(60)"
+    )
+    asyncio.run(keep_until(make(program, said), lambda: len(said) >= 3))
+    assert said == ["worker cpu0: ready", "cpu0 news", "cpu0 � news"]
+
+
+def test_it_reads_what_it_is_given_and_gets_the_environment(tmp_path: Path) -> None:
+    said: list[str] = []
+    program = "import os, sys, time; print('news', sys.stdin.read(), os.environ['X'], flush=True)"
+    kept = make(program + "; time.sleep(60)", said, stdin=b"secret", environ={"X": "y"})
+    asyncio.run(keep_until(kept, lambda: len(said) >= 2))
+    assert said[1] == "cpu0 news secret y"
+
+
+def test_one_that_does_not_listen_is_killed_in_the_end() -> None:
+    said: list[str] = []
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('news', flush=True)"
+    kept = make(program + "; time.sleep(60)", said, stop_within=0.3)
+    asyncio.run(keep_until(kept, lambda: len(said) >= 2))
+    assert kept._process is not None
+    assert kept._process.returncode == -signal.SIGKILL

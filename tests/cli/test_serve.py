@@ -1,0 +1,309 @@
+"""``bertq serve`` as a user runs it: real server, real workers, a tiny model."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
+
+from bertq import BertClient, adverts
+from bertq_cli.server import free_port
+from tests.cli.runs import Run
+from tests.waiting import eventually
+
+
+class Serve(Protocol):
+    """Starts ``bertq serve``; what is left of it ends with the test."""
+
+    def __call__(self, *arguments: str, **variables: str) -> Run: ...
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    runs: list[Run] = []
+
+    def start(*arguments: str, **variables: str) -> Run:
+        runs.append(Run(tmp_path, "serve", *arguments, **variables))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.end()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def options(tmp_path: Path, tiny_model: Path, port: int) -> list[str]:
+    """A tiny model on one CPU worker, and an embedded Redis on a free port."""
+    data = tmp_path / "data"
+    return ["--model-dir", str(tiny_model), "--cpu", "--port", str(port), "--data-dir", str(data)]
+
+
+def url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def encode(port: int, count: int = 40) -> None:
+    """Encode sentences and look that there is a row for each."""
+    with BertClient(port=port, timeout=60) as client:
+        rows = client.encode([f"the lord {number}" for number in range(count)])
+    assert rows.shape == (count, 32)
+    assert len(np.unique(rows, axis=0)) == count
+
+
+def server_pid(port: int) -> int:
+    """The process id of the embedded server, whose process title hides the mark of its run."""
+    with Redis.from_url(url(port)) as redis:
+        found: Any = redis.info("server")
+        return int(found["process_id"])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_service_with_two_workers_and_a_dashboard(
+    serve: Serve, options: list[str], port: int
+) -> None:
+    flower = free_port()
+    run = serve(*options, "--num-workers", "2", "--flower", str(flower))
+    run.wait_for("\nready ")
+    lines = run.output.splitlines()
+    assert re.fullmatch(rf"redis       embedded, {url(port)}, data in .*/data", lines[0])
+    assert sorted(line.split()[0] for line in lines[1:4]) == ["flower", "worker", "worker"]
+    shown = r"worker      cpu[01]: ready after \d+\.\d s, tiny\d* on cpu, \d+ threads?, pid \d+"
+    assert sum(bool(re.fullmatch(shown, line)) for line in lines) == 2, lines
+    assert lines[-1] == f"ready       2 workers at {url(port)}"
+    # The cores are shared out.
+    threads = 0
+    for queue in ("cpu0", "cpu1"):
+        environ = Path(f"/proc/{run.find('celery', queue)}/environ").read_text()
+        threads += int(environ.partition("BERTQ_THREADS=")[2].partition("\0")[0])
+    assert threads == max(2, len(os.sched_getaffinity(0)))
+    encode(port, 600)
+    with urllib.request.urlopen(f"http://127.0.0.1:{flower}/workers", timeout=20) as page:
+        assert b"cpu1@" in page.read()
+    # Ctrl-C reaches the whole group of the terminal.
+    os.killpg(run.process.pid, signal.SIGINT)
+    status, output = run.wait()
+    assert status == 0, output
+    assert output.endswith("stopped     nothing is left running\n")
+    assert "Traceback" not in output
+    assert run.left() == ({}, [])
+    assert is_free(port)
+
+
+def test_what_dies_is_started_again(serve: Serve, options: list[str], port: int) -> None:
+    run = serve(*options)
+    run.wait_for("\nready ")
+    first = run.find("celery", "cpu0")
+    os.kill(first, signal.SIGKILL)
+    run.wait_for("worker      cpu0: ended by SIGKILL, starting again in 1 s")
+    run.wait_for("cpu0: ready after", times=2)
+    assert run.find("celery", "cpu0") != first
+    encode(port)
+    # The server too, with what it has: its workers find it again.
+    with Redis.from_url(url(port)) as redis:
+        redis.set("kept", "yes")
+        eventually(lambda: redis.info("persistence")["aof_pending_bio_fsync"] == 0)
+    os.kill(server_pid(port), signal.SIGKILL)
+    run.wait_for("redis       redis: ended by SIGKILL, starting again in 1 s")
+    run.wait_for("redis       embedded", times=2)
+    with Redis.from_url(url(port)) as redis:
+        assert redis.get("kept") == b"yes"
+    encode(port)
+    run.process.terminate()
+    status, output = run.wait()
+    assert status == 0, output
+    assert "Traceback" not in output
+    # What the worker says of it: that the connection is lost, and that it tries again.
+    assert all(re.search(r"consumer: C|Trying again", line) for line in output.splitlines()
+               if line.startswith("cpu0 ")), output  # fmt: skip
+    assert run.left() == ({}, [])
+
+
+def test_killed_it_leaves_no_process_and_loses_no_data(
+    serve: Serve, options: list[str], port: int
+) -> None:
+    run = serve(*options, "--flower", str(free_port()))
+    run.wait_for("\nready ")
+    with BertClient(port=port) as client, Redis.from_url(url(port)) as redis:
+        # Work for a queue that nobody serves: it must outlive the service.
+        other = BertClient(port=port, queue="cpu7")
+        other.encode_async(["the lord"])
+        eventually(lambda: redis.llen("cpu7") == 1)
+        assert client.server_config
+    server = server_pid(port)
+    run.process.kill()
+    eventually(lambda: not run.processes() and not Path(f"/proc/{server}").exists(), 20)
+    assert is_free(port)
+    again = serve(*options)
+    again.wait_for("\nready ")
+    with Redis.from_url(url(port)) as redis:
+        assert redis.llen("cpu7") == 1
+    other.close()
+    again.process.send_signal(signal.SIGTERM)
+    assert again.wait()[0] == 0
+
+
+def test_a_worker_that_cannot_come_back(
+    serve: Serve, options: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    run = serve(*options, "--model-dir", str(model))
+    run.wait_for("\nready ")
+    (model / "vocab.txt").unlink()
+    os.kill(run.find("celery", "cpu0"), signal.SIGKILL)
+    status, output = run.wait()
+    assert status == 1
+    assert re.search(r"\nError: worker cpu0 cannot start: .*vocab.txt.*\n$", output), output
+    assert run.left() == ({}, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_while_it_starts(serve: Serve, options: list[str], number: int, port: int) -> None:
+    run = serve(*options)
+    run.wait_for("redis ")
+    run.process.send_signal(number)
+    status, output = run.wait()
+    assert status == 0, output
+    assert "Traceback" not in output
+    assert run.left() == ({}, [])
+    assert is_free(port)
+
+
+def test_a_second_signal_ends_a_worker_that_hangs(serve: Serve, options: list[str]) -> None:
+    run = serve(*options)
+    run.wait_for("\nready ")
+    os.kill(run.find("celery", "cpu0"), signal.SIGSTOP)
+    run.process.send_signal(signal.SIGINT)
+    run.wait_for("stopping ")
+    assert run.find("celery", "cpu0")
+    run.process.send_signal(signal.SIGINT)
+    status, output = run.wait(20)
+    assert status == 0, output
+    assert run.left() == ({}, [])
+
+
+def test_a_password(serve: Serve, options: list[str], port: int) -> None:
+    secret = "x y#\"'\\/@%ü"
+    run = serve(*options, "--host", "0.0.0.0", BERTQ_REDIS_PASSWORD=secret)
+    run.wait_for("\nready ")
+    assert f"redis://:**@{socket.gethostname()}:{port}/0" in run.output
+    assert secret not in run.output
+    assert all("x%20y" not in line and secret not in line for line in run.processes().values())
+    with Redis(port=port, password=secret) as redis:
+        assert redis.ping()
+        assert len(adverts.read(redis)) == 1
+    with Redis(port=port) as redis, pytest.raises(AuthenticationError):
+        redis.ping()
+    run.process.terminate()
+    assert run.wait()[0] == 0
+
+
+def test_a_redis_that_runs_already(serve: Serve, tiny_model: Path, redis_url: str) -> None:
+    run = serve("--cpu", BERTQ_MODEL_DIR=str(tiny_model), BERTQ_REDIS_URL=redis_url)
+    run.wait_for("\nready ")
+    assert f"redis       {redis_url}, as given" in run.output
+    assert "embedded" not in run.output
+    with Redis.from_url(redis_url) as redis:
+        assert len(adverts.read(redis)) == 1
+        run.process.terminate()
+        assert run.wait()[0] == 0
+        assert adverts.read(redis) == []
+        assert redis.ping()
+
+
+def refused(run: Run, reason: str) -> None:
+    """Look that it ended with one clear line and left nothing."""
+    status, output = run.wait()
+    assert status in (1, 2), output
+    assert re.search(reason, output.splitlines()[-1]), output
+    assert "Traceback" not in output
+    assert run.left() == ({}, [])
+
+
+def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        refused(serve(*options), rf"^Error: port {port} of 127.0.0.1 is taken: choose another with")
+        ports = ["--port", str(free_port()), "--flower", str(port)]
+        refused(serve(*options, *ports), rf"^Error: port {port} of 127.0.0.1 is taken.*--flower$")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--model-dir", "/no/such/model"], r"^Error: worker cpu\d cannot start: no such model"),
+        (["--max-seq-len", "2"], r"^Error: Invalid value for '--max-seq-len': .*'2'"),
+        (["--max-seq-len", "60"], r"^Error: worker cpu\d cannot start: max_seq_len is 60: give 3"),
+        (
+            ["--host", "0.0.0.0"],
+            r"^Error: --host 0.0.0.0 is open .* BERTQ_REDIS_PASSWORD or --pass",
+        ),
+        (["--host", "192.0.2.1", "--password", "x"], r"192.0.2.1 cannot be used, Cannot assign"),
+        (["--host", "no.such.host.invalid", "--password", "x"], r"^Error: --host no.such.host"),
+        (["--num-workers", "0"], r"^Error: Invalid value for '--num-workers'"),
+        (["--redis-url", "nonsense"], r"^Error: --redis-url is 'nonsense': it must be redis://"),
+        (
+            ["--redis-url", "redis://h"],
+            r"^Error: --port is for the embedded Redis, and --redis-url",
+        ),
+        (["--data-dir", "/dev/null/x"], r"^Error: data directory /dev/null/x: Not a directory$"),
+        (["--data-dir", "/dev/null"], r"^Error: data directory /dev/null: "),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    serve: Serve, options: list[str], arguments: list[str], reason: str
+) -> None:
+    refused(serve(*options, "--num-workers", "2", *arguments), reason)
+
+
+def test_without_a_model(serve: Serve) -> None:
+    refused(serve("--cpu"), "^Error: no model: give --model-dir DIR or BERTQ_MODEL_DIR$")
+
+
+def test_a_redis_that_is_not_there(serve: Serve, tiny_model: Path) -> None:
+    run = serve("--cpu", "--model-dir", str(tiny_model), "--redis-url", "redis://127.0.0.1:1/0")
+    refused(run, r"worker cpu0 cannot start: Redis at redis://127.0.0.1:1/0 cannot be reached")
+
+
+def test_a_data_directory_has_one_user(serve: Serve, options: list[str]) -> None:
+    run = serve(*options)
+    run.wait_for("redis ")
+    refused(
+        serve(*options, "--port", str(free_port())),
+        r"^Error: data directory .*/data is in use by another bertq: choose one with --data-dir$",
+    )
+    run.process.terminate()
+    assert run.wait()[0] == 0
+
+
+def test_a_disk_that_is_full(serve: Serve, options: list[str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    try:
+        (disk / "filler").write_bytes(bytes(60 * 1024))
+        refused(
+            serve(*options, "--data-dir", str(disk / "data")),
+            r"^Error: redis cannot start: .*No space left on device$",
+        )
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
