@@ -5,6 +5,7 @@ import errno
 import fcntl
 import ipaddress
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ from bertq_cli.part import ProcessFailed, Recipe
 
 #: What comes before the text of a warning in the server's log.
 _WARNING = " # "
+
+#: What it says when it cannot write to the disk, among others.
+_NEWS = re.compile(_WARNING + "(Error|Short write)")
 
 _ANY = {"0.0.0.0", "::"}
 
@@ -89,7 +93,7 @@ class Server:
             stdin=self.configuration().encode(),
             is_ready=lambda pid: asyncio.to_thread(self._answers, pid),
             describe=lambda _: f"embedded, {self.public_url}, data in {self.data_dir}",
-            is_news=lambda line: _WARNING + "Error" in line,  # a full disk, say
+            is_news=lambda line: bool(_NEWS.search(line)),
             reason=_complaint,
             quiet_start=True,
             # It saves what it has; a worker has nothing to save.

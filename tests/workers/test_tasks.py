@@ -44,9 +44,12 @@ def test_celery_leaves_the_chunks_lines_to_us() -> None:
     assert logging.getLogger("celery.app.trace").isEnabledFor(logging.CRITICAL)
 
 
-def test_a_lost_connection_is_a_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    consumer = logging.getLogger("celery.worker.consumer.consumer")
-    caplog.set_level(logging.WARNING, consumer.name)
+@pytest.mark.parametrize("name", ["celery.worker.consumer.consumer", "celery.worker.worker"])
+def test_trouble_with_redis_is_a_line_and_no_traceback(
+    caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    consumer = logging.getLogger(name)
+    caplog.set_level(logging.WARNING, name)
     for error in (ConnectionError("gone"), ZeroDivisionError("our own mistake")):
         try:
             raise error

@@ -16,7 +16,8 @@ def quiet_celery() -> None:
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # CRITICAL stays: it is how the tracer reports errors of its own.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
-    logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_traceback)
+    for name in ("celery.worker.consumer.consumer", "celery.worker.worker"):
+        logging.getLogger(name).addFilter(_without_traceback)
     # At each reconnect it explains a default that will change, and that bertq sets. Celery sets
     # the filters of warnings itself, so that this is the place left.
     logging.getLogger("py.warnings").addFilter(
@@ -25,7 +26,7 @@ def quiet_celery() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Say why the connection was lost in a line: where in Celery it was noticed helps nobody."""
+    """Say what Redis did in a line: where in Celery it was noticed helps nobody."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, RedisError | OSError):
         record.msg = f"{record.getMessage().rstrip()} ({type(error).__name__}: {summarize(error)})"
