@@ -27,7 +27,8 @@ class BertClient:
 
     One client may be used from many threads at once, and from coroutines. It connects at the
     first request, and again by itself when the connection is lost. After a fork the child's copy
-    is a client of its own; futures from before the fork belong to the parent.
+    is a client of its own; futures from before the fork belong to the parent. ``with`` and
+    ``async with`` close it.
 
     Args:
         ip: host of the Redis server.

@@ -1,10 +1,8 @@
 """Clients in more than one process: forks, spawned children, and the end of the interpreter."""
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,13 +60,6 @@ def run(script: str, *arguments: str) -> list[str]:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout.splitlines()
-
-
-@pytest.fixture
-def silent_url() -> Iterator[str]:
-    """The URL of a server that accepts and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
-        yield f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
 
 
 # -- forks

@@ -35,7 +35,7 @@ def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
     advertiser = make(redis_url)
     mine = advert(["bertq"])
     advertiser.hold(mine)
-    eventually(lambda: claims.take(redis, "bertq", "other") == "f")
+    eventually(lambda: redis.get(keys.claim("bertq")) == b"f")
     assert adverts.read(redis) == []  # it is loading its model
     advertiser.announce()
     advertiser.announce()
