@@ -39,7 +39,7 @@ class Callbacks:
             threads.start(self._run, "callbacks")
         except RuntimeError as error:
             # From Python 3.12 on there are no new threads once the interpreter is ending.
-            log.debug("callbacks of bertq futures are not called: %s", error)
+            log.warning("callbacks of bertq futures have to wait: %s", error)
         else:
             self._running = True
 

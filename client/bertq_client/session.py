@@ -62,6 +62,7 @@ class Session:
             self._sender.send(job)
             if self._closed:  # by a signal handler, meanwhile
                 job.fail(ClientClosed(_CLOSED))
+                self._sender.close([], lambda: None, 0.0)
         return future
 
     def check_open(self) -> None:
