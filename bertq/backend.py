@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend
 from celery.states import SUCCESS
+from celery.utils.serialization import UnpickleableExceptionWrapper
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from bertq import keys
@@ -53,7 +54,7 @@ class ReplyBackend(RedisBackend):
             # The tracer wants the exception itself, for a report of its own.
             return super().prepare_exception(exc, serializer)
         return {
-            "exc_type": type(exc).__name__,
+            "exc_type": type_name(exc),
             "exc_message": [summarize(exc)],
             "exc_module": type(exc).__module__,
         }
@@ -95,7 +96,17 @@ class ReplyBackend(RedisBackend):
             pipe.execute()
 
 
+def type_name(error: BaseException) -> str:
+    """Return the name of an error's class: the real one, where Celery has wrapped the error."""
+    if isinstance(error, UnpickleableExceptionWrapper):
+        return str(error.exc_cls_name)
+    return type(error).__name__
+
+
 def summarize(error: BaseException) -> str:
     """Return an error's message as one bounded line."""
-    text = " ".join(str(error).split())
+    whole = str(error)
+    if isinstance(error, UnpickleableExceptionWrapper):
+        whole = ", ".join(map(str, error.exc_args or ()))
+    text = " ".join(whole.split())
     return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."

@@ -11,6 +11,10 @@ from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import Backend
 from celery.backends.redis import RedisBackend
+from celery.utils.serialization import (
+    UnpickleableExceptionWrapper,
+    get_pickleable_exception,
+)
 from redis import ConnectionError, Redis, ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
@@ -80,6 +84,22 @@ def test_an_error_is_a_name_and_one_line(backend: ReplyBackend, redis: Redis) ->
     assert meta["result"]["exc_type"] == "UnicodeEncodeError"
     (message,) = meta["result"]["exc_message"]
     assert "\n" not in message
+
+
+class NeedsTwo(Exception):
+    """Cannot be pickled: it is made of two arguments, and kept with one."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def test_an_error_that_celery_wraps_keeps_its_name(backend: ReplyBackend, redis: Redis) -> None:
+    wrapped = get_pickleable_exception(NeedsTwo(1, 2))
+    assert type(wrapped) is UnpickleableExceptionWrapper
+    backend.mark_as_failure("job-0", wrapped, "", Context(id="job-0"))
+    payload: Any = redis.get(keys.result("job-0"))
+    result = wire.loads(payload)["result"]
+    assert (result["exc_type"], result["exc_message"]) == ("NeedsTwo", ["1 and 2"])
 
 
 def test_what_is_tried_again(backend: ReplyBackend) -> None:

@@ -9,7 +9,7 @@ from celery.exceptions import Ignore
 from redis import Redis, RedisError
 
 from bertq import jobs, keys
-from bertq.backend import summarize
+from bertq.backend import summarize, type_name
 from bertq.broker import ENCODE_TASK
 from bertq.celery import app
 from bertq.errors import BadInputType, BadInputValue, ModelMismatch
@@ -47,7 +47,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     ) -> None:
         """Log a chunk that failed, whether in the task's body, before it or after it."""
         self.meter.failed()
-        log.error("chunk %s: failed, %s: %s", task_id, type(exc).__name__, summarize(exc))
+        log.error("chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc))
 
 
 # ``shared`` would put the task into every other Celery app of the process.
