@@ -69,20 +69,20 @@ client = BertClient(redis_url=url, timeout=40)
 pending = client.encode_async(["of the parent"])  # imports Celery, on a thread
 children = []
 end = time.monotonic() + 0.4
-while time.monotonic() < end or not pending.done():
+while time.monotonic() < end or not pending.done() or len(children) < 6:
     number = len(children)
     children.append(in_child(lambda: check(client, [f"child {number}", "x" * number + "y"])))
     time.sleep(float(sys.argv[2]))
 assert pending.result().shape == (1, 4)
 check(client, ["after"])
-print(set(wait_for(children)), len(children) > 5)
+print(set(wait_for(children)))
 client.close()
 """
 
 
 @pytest.mark.parametrize("pause", ["0.001", "0.017"])
 def test_a_fork_at_any_moment_of_the_first_request(redis_url: str, stub: Stub, pause: str) -> None:
-    assert run(FORKS_AROUND_THE_FIRST_REQUEST, redis_url, pause) == ["{0} True"]
+    assert run(FORKS_AROUND_THE_FIRST_REQUEST, redis_url, pause) == ["{0}"]
 
 
 FORKS_UNDER_LOAD = """

@@ -1,5 +1,6 @@
 """One model a queue: workers as processes, on a real server."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -105,6 +106,8 @@ def test_a_model_that_changes_in_the_middle_of_a_job(
 def test_redis_out_of_reach_is_waited_for_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Celery workers of other tests in this process have set levels of their own.
+    caplog.set_level(logging.WARNING, "bertq.worker")
     monkeypatch.setattr(admission, "PATIENCE", 1.0)
     url = "redis://127.0.0.1:1/0"
     for queues in (["bertq"], ["cpu0"]):
