@@ -16,7 +16,6 @@ from pathlib import Path
 from bertq import BertClient, cores
 from bertq_bert import load_encoder
 from bertq_cli import model
-from bertq_cli.serve import say
 from bertq_cli.server import Server, free_port
 from bertq_cli.service import Service, run_until_stopped
 
@@ -51,7 +50,7 @@ async def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         redis = Server("127.0.0.1", free_port(), Path(scratch))
         service = Service(redis.url, ["cpu0"], [cores.available()], variables, server=redis)
-        await run_until_stopped(service, say, lambda: asyncio.to_thread(measure))
+        await run_until_stopped(service, print, lambda: asyncio.to_thread(measure))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, values in speeds.items():
         print(f"{name:<12}{medians[name]:7.0f} sentences/s  ({min(values):.0f}-{max(values):.0f})")  # noqa: T201

@@ -2,10 +2,12 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from bertq import keys
 
@@ -84,6 +86,14 @@ class Advert:
         return size
 
 
+# A worker that was killed left its name behind, and may be back by now.
+_FORGET = """
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+"""
+
+
 def publish(redis: Redis, advert: Advert) -> None:
     """Write, or renew, a worker's advert."""
     with redis.pipeline() as pipe:
@@ -110,9 +120,12 @@ def read(redis: Redis) -> list[Advert]:
     if not nodes:
         return []
     documents: Any = redis.mget([keys.worker(node) for node in nodes])
-    if None in documents:
-        # A worker that was killed left its name behind; the index is trimmed by whoever notices.
-        redis.zremrangebyscore(keys.WORKERS, "-inf", time.time() - 4 * keys.WORKER_TTL)
+    gone = [node for node, text in zip(nodes, documents, strict=True) if text is None]
+    # A Redis that takes no writes can still be asked.
+    with suppress(ResponseError):
+        for node in gone:
+            run: Any = redis.eval
+            run(_FORGET, 2, keys.WORKERS, keys.worker(node), node)
     return [advert for text in documents if (advert := _parse(text)) is not None]
 
 

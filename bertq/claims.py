@@ -1,14 +1,14 @@
 """The claim on a shared queue: all workers that take from it have one and the same model.
 
 A claim is a key with a time to live that holds a fingerprint. Every worker of that fingerprint
-renews it; when the last one is gone it ends, and the queue is free for another model.
+renews it; some seconds after the last one is gone it ends, and the queue is free for another model.
 """
 
 from typing import Any
 
 from redis import Redis
 
-from bertq import adverts, keys
+from bertq import keys
 
 # In one step on the server: between a look and a write another worker could come in.
 _TAKE = """
@@ -21,7 +21,7 @@ return ARGV[1]
 """
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('UNLINK', KEYS[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 """
 
@@ -38,14 +38,15 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
 
 
 def release(redis: Redis, queue: str, fingerprint: str) -> None:
-    """Give the claim up, unless another worker of the same fingerprint still needs it."""
-    others = adverts.read(redis)
-    if not any(queue in other.queues and other.fingerprint == fingerprint for other in others):
-        run: Any = redis.eval
-        run(_RELEASE, 1, keys.claim(queue), fingerprint)
+    """Give a worker's part in the claim up.
+
+    It ends a moment later than any other worker of the same fingerprint would renew it.
+    """
+    run: Any = redis.eval
+    run(_RELEASE, 1, keys.claim(queue), fingerprint, keys.WORKER_TTL // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:
-    """Return the seconds until a claim ends; zero or less if there is none."""
+    """Return the seconds until a claim ends; less than zero if there is none, or it never ends."""
     milliseconds: Any = redis.pttl(keys.claim(queue))
     return int(milliseconds) / 1000

@@ -1,5 +1,6 @@
 """Where Redis is: checking, completing and showing its URL."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -47,16 +48,19 @@ def check(url: str, source: str = "redis_url") -> str:
     shape = "redis://[[user]:password@]host[:port][/database] or rediss:// for TLS"
     if not isinstance(url, str):
         raise SettingsError(f"{source} is a {type(url).__name__}: it must be {shape}")
+    authority, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
+    login = authority.rpartition("@")[0]
+    if "@" in "".join(rest) or "[" in login or "]" in login or not url.isprintable():
+        # Nothing of the password is shown.
+        raise SettingsError(
+            f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
+            "[ as %5B, ] as %5D, and what is not printable as its bytes"
+        )
     try:
         parts = urlsplit(url)
         port_ok = parts.port is None or parts.port > 0
     except ValueError:
         raise SettingsError(f"{source} has a port that is not one: it must be {shape}") from None
-    if "@" in parts.path or "@" in parts.query:
-        # The password holds a / or ?; nothing of it is shown.
-        raise SettingsError(
-            f"{source} cannot be read: in user and password write / as %2F, ? as %3F"
-        )
     database = parts.path.strip("/") or "0"
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or not port_ok:
         raise SettingsError(f"{source} is {redact(url)!r}: it must be {shape}")

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -118,7 +118,8 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
 
 
 def _say(console: Console, what: str, text: str) -> None:
-    console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+    with suppress(OSError):  # a service goes on without a reader
+        console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -128,7 +129,9 @@ def _terminable() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What somebody has had ignored stays so: nohup.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
     finally:

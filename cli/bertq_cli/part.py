@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from bertq.errors import BertqError
 from bertq_cli import child
@@ -39,6 +38,7 @@ class Recipe:
         kind, name: what the user is told of it: ``worker``, ``cpu0``.
         command: program and arguments; no secret, every user of the machine can see them.
         environ: its environment.
+        prepare: called before each start; raises ProcessFailed where it cannot succeed.
         is_ready: whether the process of this id does its work yet.
         describe: how to tell that it is ready.
         is_news: whether a line of its output is for the user, once it is ready.
@@ -57,6 +57,7 @@ class Recipe:
     describe: Callable[[float], str]
     is_news: Callable[[str], bool]
     reason: Callable[[list[str]], str] = "\n".join
+    prepare: Callable[[], None] = lambda: None
     stdin: bytes = b""
     on_orphaned: signal.Signals = signal.SIGKILL
     start_within: float = 300.0
@@ -74,34 +75,37 @@ class Part:
     _process: asyncio.subprocess.Process | None = None
     _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
     _was_ready: bool = False
+    _retired: bool = False
 
-    async def keep(self) -> NoReturn:
-        """Run the process, and start it again after a pause whenever it ends.
+    async def keep(self) -> None:
+        """Run the process, and start it again after a pause whenever it ends; until ``kill``.
 
         Raises:
             ProcessFailed: it ended before it was ever ready, or failed to come back too often.
         """
         pause, failures = FIRST_PAUSE, 0
         while True:
-            ready_since: float | None = None
-            async with self._running() as process:
-                if await self._comes_up(process):
-                    ready_since = time.monotonic()
-                    failures = 0
-                    await process.wait()
-                status = process.returncode  # None: it has not become ready in time
-            if ready_since is None:
+            try:
+                ending, ready_for = await self._live()
+                failures = 0
+                if ready_for > STABLE:
+                    pause = FIRST_PAUSE
+            except _NotReady as failure:
+                ending = failure.reason
                 failures += 1
-                self._give_up_after(failures, status)
-            elif time.monotonic() - ready_since > STABLE:
-                pause = FIRST_PAUSE
-            again = f"{_ending(status)}, starting again in {pause:g} s"
+                if failure.final or failures >= STARTS:
+                    what = " ".join(dict.fromkeys((self.recipe.kind, self.recipe.name)))
+                    raise ProcessFailed(f"{what} cannot start: {ending}") from None
+            if self._retired:
+                return
+            again = f"{ending}, starting again in {pause:g} s"
             self.say(self.recipe.kind, f"{self.recipe.name}: {again}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and for good."""
+        self._retired = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -127,13 +131,37 @@ class Part:
             await self._stop(process)
             await reading
 
+    async def _live(self) -> tuple[str, float]:
+        """Run the process once; return how it ended, and the seconds for which it was ready.
+
+        Raises:
+            _NotReady: it never was.
+        """
+        try:
+            self.recipe.prepare()
+        except ProcessFailed as error:
+            raise _NotReady(str(error), final=not self._was_ready) from None
+        async with self._running() as process:
+            ready = await self._comes_up(process)
+            since = time.monotonic()
+            if ready:
+                await process.wait()
+            status = process.returncode  # None: it has not become ready in time
+        if ready:
+            return _ending(status), time.monotonic() - since
+        # What ends by itself before it was ever ready will do no better the next time, nor does
+        # a worker that refuses its settings; what was killed, for its memory perhaps, may.
+        killed = status is not None and status < 0
+        final = status == os.EX_CONFIG or not (self._was_ready or killed)
+        raise _NotReady(self.recipe.reason(list(self._tail)) or _ending(status), final)
+
     async def _comes_up(self, process: asyncio.subprocess.Process) -> bool:
         """Wait until it is ready; return False if it ends, or takes too long, before that."""
         began = time.monotonic()
         ended = asyncio.create_task(process.wait())
         try:
             while not ended.done() and time.monotonic() - began < self.recipe.start_within:
-                if await self.recipe.is_ready(process.pid):
+                if await self.recipe.is_ready(process.pid) and not ended.done():
                     self._was_ready = True
                     self.ready.set()
                     self.say(self.recipe.kind, self.recipe.describe(time.monotonic() - began))
@@ -142,17 +170,6 @@ class Part:
             return False
         finally:
             ended.cancel()
-
-    def _give_up_after(self, failures: int, status: int | None) -> None:
-        # What ends by itself before it was ever ready will do no better the next time, nor does
-        # a worker that refuses its settings; what was killed, for its memory perhaps, may.
-        killed = status is not None and status < 0
-        hopeless = status == os.EX_CONFIG
-        if (self._was_ready or killed) and not hopeless and failures < STARTS:
-            return
-        reason = self.recipe.reason(list(self._tail)) or _ending(status)
-        what = " ".join(dict.fromkeys((self.recipe.kind, self.recipe.name)))
-        raise ProcessFailed(f"{what} cannot start: {reason}")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -188,6 +205,15 @@ class Part:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+class _NotReady(Exception):
+    """A process has ended, or taken too long, before it was ready."""
+
+    def __init__(self, reason: str, final: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.final = final
 
 
 def _ending(status: int | None) -> str:

@@ -2,10 +2,8 @@
 
 import asyncio
 import importlib.util
-import os
-import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +16,7 @@ from bertq.options import settings_options
 from bertq.settings import Settings, variable
 from bertq_cli import embedded, server
 from bertq_cli.service import Service, run_until_stopped
+from bertq_cli.voice import Voice
 
 
 class _Setting(click.Option):
@@ -63,17 +62,17 @@ def serve(**options: Any) -> None:
 
     What dies is started again. Clients on this machine need no argument: BertClient().
     """
-    with ExitStack() as stack:
+    with closing(Voice()) as voice, ExitStack() as stack:
         service = plan(options, stack)
 
         async def wait() -> None:
             count = len(service.queues)
             at = service.server.public_url if service.server else redis_url.redact(service.url)
-            say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}")
+            voice.say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}")
             await asyncio.Event().wait()
 
-        asyncio.run(run_until_stopped(service, say, wait))
-    say("stopped", "nothing is left running")
+        asyncio.run(run_until_stopped(service, voice.say, wait))
+        voice.say("stopped", "nothing is left running")
 
 
 def plan(options: dict[str, Any], stack: ExitStack) -> Service:
@@ -100,6 +99,8 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
     if options["flower"]:
         if importlib.util.find_spec("flower") is None:
             raise SettingsError("Flower is not installed: pip install 'bertq[dashboard]'")
+        if redis is not None and options["flower"] == redis.port:
+            raise SettingsError(f"--flower and --port are both {redis.port}: choose another")
         server.check_port("127.0.0.1", options["flower"], "--flower")
     return Service(
         url=url,
@@ -126,14 +127,6 @@ def _refuse_beside_url(names: Iterable[str]) -> None:
                 f"{option} is for the embedded Redis, and --redis-url or BERTQ_REDIS_URL names "
                 "another: leave out one of the two"
             )
-
-
-def say(what: str, text: str) -> None:
-    """Print a line of the service's own; goes on without a reader."""
-    try:
-        print(f"{what:<10}  {text}", flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the program
 
 
 # The settings of the workers come first in the help, each with its variable.

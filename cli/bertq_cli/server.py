@@ -71,6 +71,8 @@ class Server:
             SettingsError: the address is open to others and there is no password.
             ProcessFailed: the port is taken, or the address is not of this machine.
         """
+        if not all(text.isprintable() for text in (self.host, self.password)):
+            raise SettingsError("the host and the password must be printable text")
         if not is_loopback(self.host) and not self.password:
             raise SettingsError(
                 f"--host {self.host} is open to other machines: give a password, with "
@@ -98,7 +100,7 @@ class Server:
             quiet_start=True,
             # It saves what it has; a worker has nothing to save.
             on_orphaned=signal.SIGTERM,
-            start_within=60.0,
+            start_within=600.0,  # a long queue takes its time to be read
         )
 
     def configuration(self) -> str:
@@ -110,7 +112,7 @@ class Server:
         lines = [
             f"bind {self.host}",
             f"port {self.port}",
-            f"dir {_quoted(str(self.data_dir))}",
+            f"dir {_quoted(os.fsencode(self.data_dir))}",
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -118,7 +120,7 @@ class Server:
             "daemonize no",
         ]
         if self.password:
-            lines.append(f"requirepass {_quoted(self.password)}")
+            lines.append(f"requirepass {_quoted(self.password.encode())}")
         return "\n".join(lines) + "\n"
 
     def _answers(self, pid: int) -> bool:
@@ -200,8 +202,9 @@ def is_loopback(host: str) -> bool:
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise SettingsError(f"--host {host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise SettingsError(f"--host {host}: {reason}") from None
     return all(
         ipaddress.ip_address(str(item[4][0]).partition("%")[0]).is_loopback for item in found
     )
@@ -237,7 +240,7 @@ def _complaint(tail: list[str]) -> str:
     return complaints[-1] if complaints else "\n".join(tail)
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: bytes) -> str:
     # As sdssplitargs of the server reads it: every byte that is not plain as \\xHH.
     plain = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./ ")
-    return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in text.encode()) + '"'
+    return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in text) + '"'

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPException
+from urllib.request import urlopen
 
 from redis import RedisError
 
 from bertq import adverts, redis_url
 from bertq.connection import connect
 from bertq_cli.part import Part, Recipe
-from bertq_cli.server import Server
+from bertq_cli.server import Server, check_port
 
 Say = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
@@ -140,19 +142,18 @@ class Service:
             },
             is_ready=lambda pid: asyncio.to_thread(advertises, pid),
             describe=describe,
-            is_news=lambda line: verbose or not _NOISE.match(line),
+            # A refusal is told when it is clear what comes of it.
+            is_news=lambda line: _REFUSAL not in line and (verbose or not _NOISE.match(line)),
             reason=_refusal,
         )
 
     def _flower(self, port: int) -> Recipe:
-        async def listens(_: int) -> bool:
+        def answers() -> bool:
             try:
-                _reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
+                with urlopen(f"http://127.0.0.1:{port}/healthcheck", timeout=5) as page:
+                    return bool(page.read(10) == b"OK")
+            except (OSError, HTTPException):
                 return False
-            writer.close()
-            await writer.wait_closed()
-            return True
 
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
         return Recipe(
@@ -160,7 +161,8 @@ class Service:
             name="flower",
             command=[*command, "--address=127.0.0.1", f"--port={port}"],
             environ=self._environ(),
-            is_ready=listens,
+            is_ready=lambda _: asyncio.to_thread(answers),
+            prepare=lambda: check_port("127.0.0.1", port, "--flower"),
             describe=lambda _: f"http://127.0.0.1:{port}",
             is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
             start_within=60.0,
@@ -181,15 +183,16 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
     caught: list[int] = []
 
     def stop(number: int) -> None:
-        if caught:
-            service.kill()
-        else:
-            say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
-            running.cancel()
         caught.append(number)
+        if len(caught) > 1:
+            service.kill()
+            return
+        running.cancel()
+        say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, stop, number)
     try:
         await running
     except asyncio.CancelledError:

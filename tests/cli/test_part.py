@@ -134,6 +134,43 @@ def test_a_refusal_of_settings_is_final(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum("starting again" in line for line in said) == 1
 
 
+def taken() -> None:
+    raise ProcessFailed("port 5555 is taken")
+
+
+def test_what_cannot_be_started_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    said: list[str] = []
+    with pytest.raises(ProcessFailed, match=r"^worker cpu0 cannot start: port 5555 is taken$"):
+        asyncio.run(make("", said, prepare=taken).keep())
+    assert said == []
+    # Of what has run before, somebody else's use of the port may be over soon.
+    free = iter([True, False, False, True])
+    kept = make(
+        "import time; time.sleep(0.2)", said, prepare=lambda: None if next(free, True) else taken()
+    )
+    asyncio.run(keep_until(kept, lambda: said.count("worker cpu0: ready") == 2))
+    assert [line.partition(",")[0] for line in said[1:4]] == [
+        "worker cpu0: ended with status 0",
+        "worker cpu0: port 5555 is taken",
+        "worker cpu0: port 5555 is taken",
+    ]
+
+
+def test_one_that_was_killed_for_good_is_not_started_again() -> None:
+    said: list[str] = []
+    kept = make("import time; time.sleep(60)", said)
+
+    async def run() -> None:
+        task = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        kept.kill()
+        await asyncio.wait_for(task, 20)
+
+    asyncio.run(run())
+    assert said == ["worker cpu0: ready"]
+
+
 def test_it_shows_what_is_news_and_survives_any_output() -> None:
     said: list[str] = []
     program = (

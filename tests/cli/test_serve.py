@@ -234,6 +234,7 @@ def refused(run: Run, reason: str) -> None:
     status, output = run.wait()
     assert status in (1, 2), output
     assert re.search(reason, output.splitlines()[-1]), output
+    assert output.count("cannot start") <= 1, output
     assert "Traceback" not in output
     assert run.left() == ({}, [])
 
@@ -242,6 +243,8 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
     with socket.create_server(("127.0.0.1", port)):
         refused(serve(*options), rf"^Error: port {port} of 127.0.0.1 is taken: choose another with")
         ports = ["--port", str(free_port()), "--flower", str(port)]
+        both = ["--port", ports[1], "--flower", ports[1]]
+        refused(serve(*options, *both), r"^Error: --flower and --port are both \d+: choose another")
         refused(serve(*options, *ports), rf"^Error: port {port} of 127.0.0.1 is taken.*--flower$")
 
 
@@ -257,6 +260,8 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
         ),
         (["--host", "192.0.2.1", "--password", "x"], r"192.0.2.1 cannot be used, Cannot assign"),
         (["--host", "no.such.host.invalid", "--password", "x"], r"^Error: --host no.such.host"),
+        (["--host", "x" * 70, "--password", "x"], r"^Error: --host x+: not a host name"),
+        (["--password", "\udcff"], r"^Error: the host and the password must be printable text"),
         (["--num-workers", "0"], r"^Error: Invalid value for '--num-workers'"),
         (["--redis-url", "nonsense"], r"^Error: --redis-url is 'nonsense': it must be redis://"),
         (

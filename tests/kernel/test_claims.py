@@ -1,11 +1,8 @@
 """Claims of models on queues, on a real server."""
 
-import dataclasses
-
 from redis import Redis
 
-from bertq import adverts, claims, keys
-from tests.client.stub import advert
+from bertq import claims, keys
 from tests.waiting import eventually
 
 
@@ -29,17 +26,16 @@ def test_a_claim_ends_unless_it_is_renewed(redis: Redis) -> None:
     eventually(lambda: claims.take(redis, "bertq", "other") == "other")
 
 
-def test_the_last_worker_of_a_model_gives_the_queue_up(redis: Redis) -> None:
-    first = dataclasses.replace(advert(["bertq"]), node="first@test")
-    second = dataclasses.replace(advert(["bertq"]), node="second@test")
-    claims.take(redis, "bertq", "f")
-    adverts.publish(redis, first)
-    adverts.publish(redis, second)
-    adverts.withdraw(redis, first)
-    claims.release(redis, "bertq", "f")
-    assert claims.take(redis, "bertq", "other") == "f"
-    adverts.withdraw(redis, second)
+def test_a_worker_that_leaves_shortens_the_claim(redis: Redis) -> None:
+    claims.take(redis, "bertq", "mine")
     claims.release(redis, "bertq", "other")  # not its own
-    assert claims.take(redis, "bertq", "other") == "f"
-    claims.release(redis, "bertq", "f")
-    assert claims.take(redis, "bertq", "other") == "other"
+    renewal = keys.WORKER_TTL / 3
+    assert claims.time_left(redis, "bertq") > 2 * renewal
+    claims.release(redis, "bertq", "mine")
+    # Long enough for another worker of the model to renew it, or to end by itself.
+    assert renewal < claims.time_left(redis, "bertq") <= renewal + 1
+    assert claims.take(redis, "bertq", "other") == "mine"
+    assert claims.take(redis, "bertq", "mine") == "mine"
+    assert claims.time_left(redis, "bertq") > 2 * renewal
+    claims.release(redis, "gone", "mine")
+    assert claims.time_left(redis, "gone") < 0

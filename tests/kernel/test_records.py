@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import time
 
+import pytest
 from redis import Redis
 
 from bertq import adverts, jobs, keys
@@ -31,6 +33,17 @@ def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
     redis.zadd(keys.WORKERS, {dead.node: 1.0})
     assert adverts.read(redis) == [mine]
     assert redis.zscore(keys.WORKERS, dead.node) is None
+
+
+def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = advert(["bertq"])
+    adverts.publish(redis, mine)
+    redis.zadd(keys.WORKERS, {"dead@test": 1.0})
+    monkeypatch.setattr(time, "time", lambda: 1e10)
+    for _ in range(2):
+        assert adverts.read(redis) == [mine]
 
 
 def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:

@@ -81,10 +81,14 @@ def test_a_client_that_is_silent_is_not_active(redis: Redis) -> None:
 
 def test_a_server_that_takes_no_writes_can_be_asked(redis_url: str, redis: Any) -> None:
     request(redis, "a", 1)
-    redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
+    rights = ("~*", "+@read", "+@connection", "+time")
+    redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", *rights)
     try:
+        # A name that would be removed, and a look that would be counted.
+        redis.zadd(keys.WORKERS, {"dead@test": 1.0})
         with Redis.from_url(redis_url, username="reader", password="pw") as reader:
             statistics.count_look(reader)
+            assert status.read(reader).workers == []
     finally:
         redis.execute_command("ACL", "DELUSER", "reader")
     assert statistics.read(redis)["num_sys_request"] == 0

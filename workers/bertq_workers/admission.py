@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from redis import Redis, RedisError
 
-from bertq import adverts, claims, queues
+from bertq import adverts, claims, keys, queues
 from bertq.adverts import Advert
 from bertq.connection import PATIENCE, explain
 from bertq.errors import ModelMismatch
@@ -67,12 +67,14 @@ def meaning(advert: Advert) -> str:
 
 def _claim(redis: Redis, queue: str, advert: Advert, patience: "_Patience") -> None:
     shortest = float("inf")
+    # Longer than any claim lives that nobody renews.
+    until = time.monotonic() + keys.WORKER_TTL + 2
     while True:
         holder = patience.ask(lambda: claims.take(redis, queue, advert.fingerprint))
         if holder == advert.fingerprint:
             return
         left = patience.ask(lambda: claims.time_left(redis, queue))
-        if left > shortest:
+        if left > shortest or time.monotonic() > until:
             # It was renewed while we looked: its workers are alive.
             whose = patience.ask(partial(describe, redis, queue, holder))
             raise ModelMismatch(

@@ -1,0 +1,135 @@
+"""A service whose output goes nowhere: it works on, and ends when it is asked to."""
+
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertq import BertClient
+from bertq_cli.server import free_port
+from bertq_cli.voice import Voice
+from tests.cli.runs import BERTQ
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+
+
+class Service:
+    """``bertq serve`` with one worker and an output of the test's choice."""
+
+    def __init__(self, model: Path, tmp_path: Path, output: int, *wrapper: str) -> None:
+        self.port = free_port()
+        arguments = ["--model-dir", str(model), "--cpu", "--port", str(self.port), "-l", "INFO"]
+        arguments += ["--data-dir", str(tmp_path / "data"), "--threads", "1"]
+        self.process = subprocess.Popen(
+            [*wrapper, *BERTQ, "serve", *arguments],
+            env=clean_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def encode(self, requests: int = 1) -> None:
+        """Have it print a line for each request."""
+        with BertClient(port=self.port, timeout=90) as client:
+            for future in [client.encode_async(["the lord"]) for _ in range(requests)]:
+                assert future.result().shape == (1, 32)
+
+    def stop(self) -> int:
+        """End it as an operator does; return its exit status."""
+        self.process.terminate()
+        return self.process.wait(40)
+
+
+@pytest.fixture
+def end() -> Iterator[list[Service]]:
+    """Services whose processes end with the test; the workers go with them."""
+    started: list[Service] = []
+    yield started
+    for service in started:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.wait()
+
+
+def test_a_terminal_that_is_gone(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
+    reading, terminal = pty.openpty()
+    service = Service(tiny_model, tmp_path, terminal)
+    end.append(service)
+    os.close(terminal)
+    service.encode()
+    os.close(reading)
+    service.encode(20)
+    assert service.stop() == 0
+
+
+def test_a_reader_that_has_stopped_reading(
+    tiny_model: Path, tmp_path: Path, end: list[Service]
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    service = Service(tiny_model, tmp_path, writing)
+    end.append(service)
+    service.encode(1500)  # a line each, of 100 characters: more than a pipe holds
+    assert service.stop() == 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_disk_that_is_full(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    service = Service(tiny_model, tmp_path, full)
+    end.append(service)
+    service.encode(3)
+    assert service.stop() == 0
+    os.close(full)
+
+
+def test_nohup(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        service = Service(tiny_model, tmp_path, output.fileno(), "nohup")
+    end.append(service)
+    eventually(lambda: "ready " in log.read_text(), 60)
+    service.process.send_signal(signal.SIGHUP)
+    service.encode()
+    assert "stopping" not in log.read_text()
+    assert service.stop() == 0
+
+
+def test_a_status_that_cannot_be_printed(redis_url: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*BERTQ, "status", "--redis-url", redis_url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environ(),
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+
+
+def test_the_last_lines_are_printed_and_the_oldest_are_dropped() -> None:
+    reading, writing = os.pipe()
+    voice = Voice(writing)
+    for number in range(20_000):
+        voice.say("line", str(number))
+    with os.fdopen(reading, "rb") as output:
+        numbers = [int(output.readline().removeprefix(b"line        "))]
+        while numbers[-1] != 19_999:
+            numbers.append(int(output.readline().removeprefix(b"line        ")))
+        assert numbers == sorted(set(numbers))
+        assert 1000 <= len(numbers) < 15_000
+        voice.close()
+    os.close(writing)
