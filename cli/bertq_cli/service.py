@@ -191,7 +191,9 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
         say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+        # nohup has the last one ignored. A shell that starts a program in the background has the
+        # first ignored, which is no reason not to stop when asked.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop, number)
     try:
         await running

@@ -106,6 +106,18 @@ def test_nohup(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
     assert service.stop() == 0
 
 
+def test_in_the_background_of_a_script(
+    tiny_model: Path, tmp_path: Path, end: list[Service]
+) -> None:
+    # There a shell has SIGINT ignored.
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    service = Service(tiny_model, tmp_path, os.open(os.devnull, os.O_WRONLY), *ignoring)
+    end.append(service)
+    service.encode()
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(40) == 0
+
+
 def test_a_status_that_cannot_be_printed(redis_url: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
