@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,22 @@ def test_what_is_killed_while_it_starts_has_more_tries(monkeypatch: pytest.Monke
     assert len(said) == 2
 
 
-def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(part, "STARTS", 3)
+def only_once() -> Callable[[int], Awaitable[bool]]:
+    """Say of the first process that it is ready, and of no later one."""
     asked: list[int] = []
 
-    async def ready_once(pid: int) -> bool:
+    async def is_ready(pid: int) -> bool:
         asked.append(pid)
         return len(asked) == 1
 
+    return is_ready
+
+
+def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(part, "STARTS", 3)
     said: list[str] = []
-    kept = make("import time; time.sleep(0.2); raise SystemExit(9)", said, is_ready=ready_once)
+    kept = make("import time; time.sleep(0.2); raise SystemExit(9)", said, is_ready=only_once())
     with pytest.raises(ProcessFailed, match="cannot start: ended with status 9"):
         asyncio.run(kept.keep())
     assert sum("starting again" in line for line in said) == 3  # once from being ready, two tries
@@ -120,15 +125,9 @@ def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 def test_a_refusal_of_settings_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
-    asked: list[int] = []
-
-    async def ready_once(pid: int) -> bool:
-        asked.append(pid)
-        return len(asked) == 1
-
     said: list[str] = []
     program = f"import time; time.sleep(0.2); raise SystemExit({os.EX_CONFIG})"
-    kept = make(program, said, is_ready=ready_once)
+    kept = make(program, said, is_ready=only_once())
     with pytest.raises(ProcessFailed, match=f"ended with status {os.EX_CONFIG}"):
         asyncio.run(kept.keep())
     assert sum("starting again" in line for line in said) == 1
