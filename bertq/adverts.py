@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from bertq import keys
+from bertq.connection import run_script
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ class Advert:
             size *= self.max_seq_len if length is None else length
         return size
 
+    @property
+    def meaning(self) -> str:
+        """What the settings make of a sentence, in words: pooling, length and dtype."""
+        layers = ",".join(map(str, self.pooling_layer))
+        return f"{self.pooling_strategy} of {layers}, max_seq_len {self.max_seq_len}, {self.dtype}"
+
 
 # A worker that was killed left its name behind, and may be back by now.
 _FORGET = """
@@ -124,8 +131,7 @@ def read(redis: Redis) -> list[Advert]:
     # A Redis that takes no writes can still be asked.
     with suppress(ResponseError):
         for node in gone:
-            run: Any = redis.eval
-            run(_FORGET, 2, keys.WORKERS, keys.worker(node), node)
+            run_script(redis, _FORGET, [keys.WORKERS, keys.worker(node)], node)
     return [advert for text in documents if (advert := _parse(text)) is not None]
 
 

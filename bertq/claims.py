@@ -9,6 +9,7 @@ from typing import Any
 from redis import Redis
 
 from bertq import keys
+from bertq.connection import run_script
 
 # In one step on the server: between a look and a write another worker could come in.
 _TAKE = """
@@ -32,8 +33,7 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
     Returns:
         The fingerprint that holds the queue: another one if the claim was refused.
     """
-    run: Any = redis.eval
-    holder: bytes = run(_TAKE, 1, keys.claim(queue), fingerprint, keys.WORKER_TTL)
+    holder: bytes = run_script(redis, _TAKE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL)
     return holder.decode()
 
 
@@ -42,8 +42,7 @@ def release(redis: Redis, queue: str, fingerprint: str) -> None:
 
     It ends a moment later than any other worker of the same fingerprint would renew it.
     """
-    run: Any = redis.eval
-    run(_RELEASE, 1, keys.claim(queue), fingerprint, keys.WORKER_TTL // 3 + 1)
+    run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:

@@ -1,6 +1,7 @@
 """Plain connections to Redis, beside those that Celery makes, and what can go wrong with them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
@@ -35,6 +36,18 @@ def connect(url: str) -> Redis:
         socket_connect_timeout=CONNECT_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def run_script(redis: Any, script: str, names: list[str], *arguments: str | int) -> Any:
+    """Run a Lua script on the server, in one step; return its answer.
+
+    Args:
+        redis: a client, or a pipeline, which answers later.
+        script: the source.
+        names: the keys that it touches, its ``KEYS``.
+        arguments: its ``ARGV``.
+    """
+    return redis.eval(script, len(names), *names, *arguments)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from redis import Redis
 
 from bertq import keys, statistics
+from bertq.connection import run_script
 
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
@@ -64,8 +65,7 @@ def read(redis: Redis, job_id: str) -> Record:
 
 def pin(redis: Redis, job_id: str, fingerprint: str) -> str:
     """Pin a job to a model, unless it is pinned already; return the fingerprint that it has."""
-    run: Any = redis.eval
-    pinned: bytes = run(_PIN, 1, keys.job(job_id), fingerprint)
+    pinned: bytes = run_script(redis, _PIN, [keys.job(job_id)], fingerprint)
     return pinned.decode()
 
 

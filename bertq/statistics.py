@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from bertq import keys
+from bertq.connection import run_script
 
 #: Requests that averages are taken over.
 LATEST = 1000
@@ -47,9 +48,8 @@ end
 def count(pipe: Any, *, client: str, queue: str, rows: int) -> None:
     """Count a request, with the other commands of ``pipe``."""
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
-    pipe.eval(
-        _COUNT, len(names), *names, client, queue, rows, LATEST, _CLIENTS, keys.STATISTICS_TTL
-    )
+    limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL)
+    run_script(pipe, _COUNT, names, client, queue, rows, *limits)
 
 
 def count_look(redis: Redis) -> None:

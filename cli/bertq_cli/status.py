@@ -70,11 +70,7 @@ def workers(adverts: Iterable[Advert]) -> Table:
 
 def model(advert: Advert) -> str:
     """Return what a model's rows mean, after the start of its fingerprint."""
-    layers = ",".join(map(str, advert.pooling_layer))
-    return (
-        f"{advert.fingerprint[:8]}  {advert.model}, {advert.pooling_strategy} of {layers}, "
-        f"max_seq_len {advert.max_seq_len}, {advert.dtype}"
-    )
+    return f"{advert.fingerprint[:8]}  {advert.model}, {advert.meaning}"
 
 
 def queues(found: Iterable[QueueStatus]) -> Table:

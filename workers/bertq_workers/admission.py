@@ -58,11 +58,7 @@ def describe(redis: Redis, queue: str, holder: str) -> str:
 
 def meaning(advert: Advert) -> str:
     """Return what tells one model from another, for messages."""
-    layers = ",".join(map(str, advert.pooling_layer))
-    return (
-        f"{advert.model} ({advert.pooling_strategy} of {layers}, max_seq_len "
-        f"{advert.max_seq_len}, {advert.dtype}, {advert.fingerprint[:12]})"
-    )
+    return f"{advert.model} ({advert.meaning}, {advert.fingerprint[:12]})"
 
 
 def _claim(redis: Redis, queue: str, advert: Advert, patience: "_Patience") -> None:
