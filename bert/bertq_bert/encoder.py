@@ -7,8 +7,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds
 from bertq_bert.source import Model, Source, read_source
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Attention needs memory for rows * longest^2 scores per head: what one batch may have of
 #: them, which 256 rows reach at 181 tokens (400 MB of scores at 12 heads).
 _MAX_SCORES = 2**23
+
+#: Tokens that one batch may have.
+_MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,11 @@ class Encoder(Model):
         graph = Graph(source.config, source.weights, source.pooling, source.model.dtype)
         return cls(**vars(source.model), _graph=graph)
 
+    @property
+    def budget(self) -> Budget:
+        """What one execution of the graph may have."""
+        return Budget(self.max_batch_size, max(_MAX_TOKENS, self.max_seq_len), _MAX_SCORES)
+
     def encode(self, texts: Sequence[str]) -> Array:
         """Rows of `texts`, in their order: float32 [len(texts), *row_shape]."""
         return self.compute(self.tokenize(texts))
@@ -42,28 +50,36 @@ class Encoder(Model):
     def compute(self, ids: Sequence[Sequence[int]]) -> Array:
         """Rows of sequences of token ids, in their order: float32 [len(ids), *row_shape].
 
-        They run in batches of like length, of at most `max_batch_size` rows; a row does not
-        depend on what it is batched with.
+        They run in batches of like length within the `budget`; a row does not depend on what it
+        is batched with.
 
         Raises
         ------
         BadIds
             A sequence is empty, longer than `max_seq_len`, or names an unknown token.
         """
-        lengths = np.array([len(row) for row in ids], dtype=np.int32)
-        self._check(ids, lengths)
-        longest = int(lengths.max(initial=0))
-        rows = np.zeros(
-            (len(ids), *(longest if size is None else size for size in self.row_shape)), np.float32
-        )
-        for batch in _batches(lengths, self.max_batch_size):
-            flat = np.fromiter(chain.from_iterable(ids[row] for row in batch), np.int32)
-            block = self._graph(flat, lengths[batch])
-            if len(self.row_shape) == 1:
-                rows[batch] = block
-            else:
-                rows[batch, : block.shape[1]] = block
+        self.check(ids)
+        lengths = [len(row) for row in ids]
+        rows = self.blank(lengths)
+        for batch in self.budget.split(lengths):
+            place(rows, batch, self.run([ids[row] for row in batch]))
         return rows
+
+    def run(self, ids: Sequence[Sequence[int]]) -> Array:
+        """Rows of one batch, in its order, by one execution of the graph.
+
+        It must be checked (`check`), not empty, and within the `budget`. float32 [len(ids), dim];
+        for NONE [len(ids), tokens of the longest, dim].
+        """
+        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
+        return self._graph(flat, lengths)
+
+    def blank(self, lengths: Sequence[int]) -> Array:
+        """Zeros for the rows of sequences of these lengths: float32 [len(lengths), *row_shape]."""
+        longest = max(lengths, default=0)
+        sizes = (longest if size is None else size for size in self.row_shape)
+        return np.zeros((len(lengths), *sizes), np.float32)
 
     def warm_up(self) -> None:
         """Run a few shapes once, so that the first request does not pay for what is set up late."""
@@ -71,13 +87,11 @@ class Encoder(Model):
             length = min(longest, self.max_seq_len)
             self.compute([[0] * length] * min(rows, self.max_batch_size))
 
-    def _check(self, ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> None:
-        wrong = np.flatnonzero((lengths < 1) | (lengths > self.max_seq_len))
-        if wrong.size:
-            raise BadIds(
-                f"row {wrong[0]} has {lengths[wrong[0]]} ids: give 1 to {self.max_seq_len}"
-            )
+    def check(self, ids: Sequence[Sequence[int]]) -> None:
+        """Raise `BadIds` for what the graph cannot take."""
         for number, row in enumerate(ids):
+            if not 0 < len(row) <= self.max_seq_len:
+                raise BadIds(f"row {number} has {len(row)} ids: give 1 to {self.max_seq_len}")
             if min(row) < 0 or max(row) >= self.vocab_size:
                 raise BadIds(f"row {number} has an id that is not in 0..{self.vocab_size - 1}")
 
@@ -87,15 +101,9 @@ def load_encoder(model_dir: str | os.PathLike[str], **options: Any) -> Encoder:
     return Encoder.build(read_source(model_dir, **options))
 
 
-def _batches(lengths: npt.NDArray[np.int32], max_rows: int) -> list[npt.NDArray[np.intp]]:
-    """Split rows into batches of like length, the shortest first."""
-    order = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        rows = end - start
-        # would the next row be one too many?
-        full = end == len(order) or rows == max_rows
-        if full or (rows + 1) * int(lengths[order[end]]) ** 2 > _MAX_SCORES:
-            batches.append(order[start:end])
-            start = end
-    return batches
+def place(rows: Array, indices: Indices, block: Array) -> None:
+    """Put the rows of a batch, as `Encoder.run` returns them, where they belong in `rows`."""
+    if rows.ndim == 2:
+        rows[indices] = block
+    else:
+        rows[indices, : block.shape[1]] = block

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bertq_bert import load_encoder
-from bertq_bert.encoder import _batches
 from bertq_bert.errors import (
     BadIds,
     BadLength,
@@ -254,21 +253,3 @@ def test_fingerprint_of_synonyms(tiny_hf: Path) -> None:
     cls = load_encoder(tiny_hf, pooling_strategy="CLS_TOKEN")
     assert first.fingerprint == cls.fingerprint
     assert (first.pooling_strategy, cls.pooling_strategy) == ("FIRST_TOKEN", "CLS_TOKEN")
-
-
-def test_batches_hold_every_row_once_and_like_lengths() -> None:
-    lengths = np.random.default_rng(0).integers(1, 512, 1000, dtype=np.int32)
-    batches = _batches(lengths, 64)
-    assert sorted(np.concatenate(batches)) == list(range(1000))
-    assert max(len(batch) for batch in batches) == 64
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * int(lengths[batch].max()) ** 2 <= 2**23
-    tops = [int(lengths[batch].max()) for batch in batches]
-    assert tops == sorted(tops)
-
-
-def test_a_long_row_does_not_pad_the_short_ones() -> None:
-    lengths = np.array([512, *[5] * 255], dtype=np.int32)
-    assert [len(batch) for batch in _batches(lengths, 256)] == [255, 1]
-    assert [len(b) for b in _batches(np.full(256, 512, np.int32), 256)] == [32] * 8
-    assert _batches(np.array([], np.int32), 256) == []

@@ -1,0 +1,46 @@
+"""How many rows run at once: by what they cost, not by their number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+#: Indices of the rows of a batch.
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one execution of the graph may have; a single row always fits.
+
+    Dense layers cost by the token, attention by `rows * longest^2`, whatever the number of rows.
+    """
+
+    #: most rows
+    rows: int
+    #: most tokens of all rows together
+    tokens: int
+    #: most scores of one head: rows * longest^2
+    scores: int
+
+    def fits(self, rows: int, tokens: int, longest: int) -> bool:
+        """Whether a batch of `rows`, with `tokens` in all and `longest` in one, may run."""
+        if rows <= 1:
+            return True
+        return rows <= self.rows and tokens <= self.tokens and rows * longest**2 <= self.scores
+
+    def split(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> list[Indices]:
+        """Deal rows, given the tokens of each, into batches of like length, the shortest first."""
+        sizes = np.asarray(lengths)
+        order = np.argsort(sizes, kind="stable")
+        batches, start, tokens = [], 0, 0
+        for end, row in enumerate(order.tolist()):
+            length = int(sizes[row])
+            if end > start and not self.fits(end - start + 1, tokens + length, length):
+                batches.append(order[start:end])
+                start, tokens = end, 0
+            tokens += length
+        if start < len(order):
+            batches.append(order[start:])
+        return batches
