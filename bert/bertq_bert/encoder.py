@@ -16,18 +16,20 @@ from bertq_bert.source import Model, Source, read_source
 if TYPE_CHECKING:
     from bertq_bert.graph import Graph
 
-#: Attention needs memory for rows * longest^2 scores per head: what one batch may have of
-#: them, which 256 rows reach at 181 tokens (400 MB of scores at 12 heads).
-_MAX_SCORES = 2**23
+#: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
+_CPU_TOKENS, _GPU_TOKENS = 2048, 16384
 
-#: Tokens that one batch may have.
-_MAX_TOKENS = 4096
+#: Scores that a token of a full batch may cost: a full batch of rows of 512 tokens has as many. It
+#: bounds the memory of attention, and what a long row costs the short ones that it is batched with.
+_SCORES = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder(Model):
     """A model on one device. Safe to use from many threads."""
 
+    #: what one execution of the graph may have
+    budget: Budget
     _graph: "Graph" = field(repr=False)
 
     @classmethod
@@ -36,12 +38,10 @@ class Encoder(Model):
         from bertq_bert.graph import Graph
 
         graph = Graph(source.config, source.weights, source.pooling, source.model.dtype)
-        return cls(**vars(source.model), _graph=graph)
-
-    @property
-    def budget(self) -> Budget:
-        """What one execution of the graph may have."""
-        return Budget(self.max_batch_size, max(_MAX_TOKENS, self.max_seq_len), _MAX_SCORES)
+        model = source.model
+        tokens = max(_GPU_TOKENS if graph.on_gpu else _CPU_TOKENS, model.max_seq_len)
+        budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
+        return cls(**vars(model), budget=budget, _graph=graph)
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Rows of `texts`, in their order: float32 [len(texts), *row_shape]."""
@@ -83,9 +83,9 @@ class Encoder(Model):
 
     def warm_up(self) -> None:
         """Run a few shapes once, so that the first request does not pay for what is set up late."""
-        for rows, longest in ((1, 3), (1, self.max_seq_len), (32, 64)):
+        for rows, longest in ((1, 3), (1, 20), (1, self.max_seq_len), (32, 64)):
             length = min(longest, self.max_seq_len)
-            self.compute([[0] * length] * min(rows, self.max_batch_size))
+            self.compute([[0] * length] * rows)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
         """Raise `BadIds` for what the graph cannot take."""

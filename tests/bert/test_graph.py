@@ -1,5 +1,6 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,27 +27,68 @@ def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str
     return graph
 
 
+def operations(graph: Any) -> list[Counter[str]]:
+    """How many operations of each kind the functions have, one for many tokens and one for few."""
+    assert [floor for floor, _ in graph.functions] == [96, 8]
+    return [
+        Counter(op.type for op in traced.get_concrete_function().graph.get_operations())
+        for _, traced in graph.functions
+    ]
+
+
 @pytest.mark.parametrize(("layer", "computed"), [(-1, 4), (-2, 3), (-3, 2), (-4, 1)])
 def test_layers_above_the_highest_are_not_there(tiny_hf: Path, layer: int, computed: int) -> None:
-    operations = make(tiny_hf, layer=layer).concrete.graph.get_operations()
-    kinds = Counter(operation.type for operation in operations)
-    # per layer: QKV, attention output, intermediate, output; and Q K^T, softmax V
-    assert kinds["MatMul"] == 4 * computed
-    assert kinds["BatchMatMulV2"] == 2 * computed
+    for kinds in operations(make(tiny_hf, layer=layer)):
+        # per layer: QKV, attention output, intermediate, output; and Q K^T, softmax V
+        assert kinds["MatMul"] == 4 * computed
+        assert kinds["BatchMatMulV2"] == 2 * computed
 
 
 def test_the_pooler_is_there_only_for_its_strategy(tiny_hf: Path) -> None:
-    operations = make(tiny_hf, "CLS_POOLED").concrete.graph.get_operations()
-    assert Counter(operation.type for operation in operations)["MatMul"] == 4 * 4 + 1
+    for kinds in operations(make(tiny_hf, "CLS_POOLED")):
+        # Q of the highest layer is a product of its own
+        assert kinds["MatMul"] == 4 * 4 + 1 + 1
+
+
+@pytest.mark.parametrize("strategy", ["CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED"])
+def test_the_highest_layer_computes_one_token_of_each_row(tiny_hf: Path, strategy: str) -> None:
+    graph = make(tiny_hf, strategy, -1)
+    tokens = [rows_of_products(traced, rows=4, longest=30) for _, traced in graph.functions]
+    for (floor, _), seen in zip(graph.functions, tokens, strict=True):
+        # K and V of the highest layer see all 120 tokens; Q, its outputs and the pooler do not
+        assert seen.count(120) == 3 * 4 + 1
+        assert set(seen) == {120, floor}
+
+
+def rows_of_products(traced: Any, *, rows: int, longest: int) -> list[int]:
+    """The number of rows of each dense product, when `rows` of `longest` tokens run."""
+    import tensorflow as tf
+
+    concrete = traced.get_concrete_function()
+    graph = concrete.graph
+    products = [op.inputs[0] for op in graph.get_operations() if op.type == "MatMul"]
+    ids, lengths, words = (tensor.name for tensor in graph.inputs)
+    feed = {
+        ids: np.zeros(rows * longest, np.int32),
+        lengths: np.full(rows, longest, np.int32),
+        words: concrete.captured_inputs[0].numpy(),
+    }
+    with tf.compat.v1.Session(graph=graph) as session:
+        return [len(value) for value in session.run(products, feed)]
 
 
 def test_weights_are_constants(tiny_hf: Path) -> None:
-    concrete = make(tiny_hf).concrete
-    assert [tensor.dtype.name for tensor in concrete.inputs] == ["int32", "int32"]
-    assert concrete.captured_inputs == []
-    assert list(concrete.variables) == []
-    kinds = {operation.type for operation in concrete.graph.get_operations()}
-    assert not kinds & {"VarHandleOp", "ReadVariableOp", "VariableV2", "PyFunc", "EagerPyFunc"}
+    graph = make(tiny_hf)
+    for _, traced in graph.functions:
+        concrete = traced.get_concrete_function()
+        assert [tensor.dtype.name for tensor in concrete.inputs[:2]] == ["int32", "int32"]
+        # the table of words is looked up: all functions share one
+        (words,) = concrete.captured_inputs
+        assert words.shape == (160, 32)
+        assert words is graph.functions[0][1].get_concrete_function().captured_inputs[0]
+        assert list(concrete.variables) == []
+    for kinds in operations(graph):
+        assert not set(kinds) & {"VarHandleOp", "ReadVariableOp", "VariableV2", "PyFunc"}
 
 
 def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
@@ -55,7 +97,28 @@ def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
     for count in (1, 2, 7, 8, 30):
         for longest in (1, 2, 31, 48):
             encoder.compute(sequences(count, longest, seed=count))
-    assert encoder._graph.function.experimental_get_tracing_count() == 1
+    for _, traced in encoder._graph.functions:
+        assert traced.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED"])
+def test_few_and_many_tokens_give_the_same(tiny_hf: Path, strategy: str) -> None:
+    graph = make(tiny_hf, strategy, -1)
+    (most, many), (_, few) = graph.functions
+    ids = np.arange(most, dtype=np.int32) % 160
+    lengths = np.full(most // 12, 12, np.int32)
+    np.testing.assert_allclose(many(ids, lengths), few(ids, lengths), atol=1e-6, rtol=0)
+
+
+def test_a_large_model_has_one_function(tiny_hf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bertq_bert import graph as module
+
+    both = make(tiny_hf)
+    monkeypatch.setattr(module, "_TWICE", 0)
+    one = make(tiny_hf)
+    assert [floor for floor, _ in one.functions] == [96]
+    ids, lengths = np.array([2, 5, 6, 3], np.int32), np.array([3, 1], np.int32)
+    np.testing.assert_allclose(one(ids, lengths), both(ids, lengths), atol=1e-6, rtol=0)
 
 
 def test_float32_is_not_tf32(tiny_hf: Path) -> None:
@@ -68,8 +131,10 @@ def test_float32_is_not_tf32(tiny_hf: Path) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_matmuls(tiny_hf: Path, dtype: str) -> None:
     graph = make(tiny_hf, dtype=dtype)
-    for operation in graph.concrete.graph.get_operations():
-        if operation.type in ("MatMul", "BatchMatMulV2"):
+    ((floor, traced),) = graph.functions
+    assert floor == 8
+    for operation in traced.get_concrete_function().graph.get_operations():
+        if operation.type in ("MatMul", "BatchMatMulV2", "Erfc"):
             assert operation.outputs[0].dtype.name == dtype
         if operation.type in ("Softmax", "Rsqrt", "SegmentSum"):
             assert operation.outputs[0].dtype.name in ("float32", "float64")

@@ -1,0 +1,197 @@
+"""BERT's operations, written into a TensorFlow graph while it is traced.
+
+Source of the formulas: Devlin et al. 2018 and `modeling.py` of google-research/bert. Here the
+tokens of all rows are laid end to end, so that dense layers, LayerNorm and the activation see
+no padding; only attention gathers them into a padded block.
+
+Shapes: N tokens of B rows, T columns of the padded block; H hidden size, I intermediate size, A
+heads of D each.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from bertq_bert.checkpoint import Array, Weights
+from bertq_bert.config import BertConfig
+from bertq_bert.errors import UnknownDtype
+from bertq_bert.places import Places, Tensor
+from bertq_bert.pooling import Pooling
+
+
+class Network:
+    """The operations, written into the graph while TensorFlow traces `rows`."""
+
+    def __init__(
+        self,
+        config: BertConfig,
+        weights: Weights,
+        pooling: Pooling,
+        dtype: str,
+        words: Tensor,
+        floor: int,
+    ) -> None:
+        """Plan a graph for batches of at least `floor` tokens; `words` [V, H]."""
+        self.config = config
+        self.weights = weights
+        self.pooling = pooling
+        self.dtype = tf.as_dtype(dtype)
+        self.words = words
+        self.floor = floor
+
+    def rows(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [N], lengths [B] -> pooled rows, float32."""
+        places = Places.of(lengths, self.config.num_attention_heads)
+        x = self.embed(ids, places)  # [N, H]
+        outputs = []
+        for index in range(self.pooling.depth - 1):
+            x = self.layer(x, places, index)  # [N, H]
+            outputs.append(x)
+        # of the highest layer only what is read: all tokens, or one of each row
+        chosen = self.chosen(places)  # [B], or None for all
+        outputs.append(self.layer(x, places, self.pooling.depth - 1, chosen))
+        read = [outputs[self.pooling.num_layers + layer] for layer in self.pooling.layers]
+        if chosen is None:
+            return self.pool(tf.concat(read, 1), places)
+        top = outputs[-1]
+        row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
+        return self.cls_pooled(row) if self.pooling.needs_pooler else row
+
+    def chosen(self, places: Places) -> Tensor:
+        """Flat index of the one token of each row that is read: [B]; None if all are."""
+        if self.pooling.strategy in ("CLS_TOKEN", "CLS_POOLED"):
+            return places.starts
+        return places.last if self.pooling.strategy == "SEP_TOKEN" else None
+
+    def embed(self, ids: Tensor, places: Places) -> Tensor:
+        """Word + position + segment 0, normalised: [N, H]."""
+        weight = self.weights
+        others = tf.constant(  # [P, H]
+            weight["embeddings/position_embeddings"] + weight["embeddings/token_type_embeddings"][0]
+        )
+        x = tf.gather(self.words, ids) + tf.gather(others, places.position)  # [N, H]
+        return self.layer_norm(x, "embeddings/LayerNorm")
+
+    def layer(self, x: Tensor, places: Places, index: int, chosen: Tensor = None) -> Tensor:
+        """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the chosen tokens alone."""
+        at = f"encoder/layer_{index}/"
+        if chosen is None:
+            context = self.attention(x, places, at + "attention/self/")  # [N, H]
+            return self.feed_forward(x, context, at)
+        # M rows: at least `floor`, lest the product's matrix be packed in two ways
+        more = tf.maximum(self.floor - tf.size(chosen), 0)
+        picked = tf.concat([chosen, tf.zeros([more], tf.int32)], 0)  # [M]
+        one = tf.gather(x, picked)  # [M, H]
+        context = self.attention_of(one, x, places, at + "attention/self/")  # [B, H]
+        context = tf.pad(context, [[0, more], [0, 0]])  # [M, H]
+        return self.feed_forward(one, context, at)[: tf.size(chosen)]
+
+    def feed_forward(self, x: Tensor, context: Tensor, at: str) -> Tensor:
+        """What follows attention in a layer, token by token: [M, H] -> [M, H]."""
+        attended = self.dense(context, *self.linear(at + "attention/output/dense"))  # [M, H]
+        x = self.layer_norm(x + attended, at + "attention/output/LayerNorm")  # [M, H]
+        inner = self.matmul(x, *self.linear(at + "intermediate/dense"))  # [M, I]
+        # in the compute dtype, so that the product takes the activation in
+        fed = self.dense(self.activation(inner), *self.linear(at + "output/dense"))  # [M, H]
+        return self.layer_norm(x + fed, at + "output/LayerNorm")
+
+    def attention(self, x: Tensor, places: Places, at: str) -> Tensor:
+        """softmax(Q K^T / sqrt(D)) V over the real tokens of each row: [N, H] -> [N, H]."""
+        heads, size = self.config.num_attention_heads, self.config.head_size
+        qkv = self.matmul(x, *self.query_key_value(at))  # [N, 3H]
+        # one gather pads and transposes: a transpose of its own costs more than the products
+        vectors = tf.reshape(qkv, [-1, size])  # [N * 3A, D]
+        q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A, T, D]
+        context = self.weigh(q, k, v, places)  # [B, A, T, D]
+        context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A, D]
+        return tf.reshape(context, [-1, heads * size])
+
+    def attention_of(self, one: Tensor, x: Tensor, places: Places, at: str) -> Tensor:
+        """The same for one token of each row: one [M, H], x [N, H] -> [B, H], B <= M."""
+        heads, size = self.config.num_attention_heads, self.config.head_size
+        kernel, bias = self.query_key_value(at)  # [H, 3H], [3H]
+        width = heads * size
+        rows = tf.size(places.lengths)
+        q = self.matmul(one, kernel[:, :width], bias[:width])[:rows]  # [B, H]
+        kv = self.matmul(x, kernel[:, width:], bias[width:])  # [N, 2H]
+        vectors = tf.reshape(kv, [-1, size])  # [N * 2A, D]
+        k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A, T, D]
+        context = self.weigh(tf.reshape(q, [rows, heads, 1, size]), k, v, places)  # [B, A, 1, D]
+        return tf.reshape(context, [rows, width])
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, places: Places) -> Tensor:
+        """softmax(q k^T) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
+        scores = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [B, A, S, T]
+        shares = tf.nn.softmax(scores + places.bias)  # [B, A, S, T]
+        return tf.matmul(tf.cast(shares, self.dtype), v)
+
+    def query_key_value(self, at: str) -> tuple[Array, Array]:
+        """Q, K and V as one matrix [H, 3H] and bias [3H], the 1/sqrt(D) folded into Q."""
+        scale = np.float32(1 / np.sqrt(self.config.head_size))
+        query, key, value = (self.linear(at + name) for name in ("query", "key", "value"))
+        kernel = np.concatenate([query[0] * scale, key[0], value[0]], axis=1)
+        bias = np.concatenate([query[1] * scale, key[1], value[1]])
+        return kernel, bias
+
+    def linear(self, name: str) -> tuple[Array, Array]:
+        """Kernel [in, out] and bias [out] of a dense layer."""
+        return self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
+
+    def matmul(self, x: Tensor, kernel: Array, bias: Array) -> Tensor:
+        """x @ kernel + bias in the compute dtype: [N, in] -> [N, out]."""
+        product = tf.matmul(tf.cast(x, self.dtype), self.frozen(kernel))
+        return tf.nn.bias_add(product, self.frozen(bias))
+
+    def dense(self, x: Tensor, kernel: Array, bias: Array) -> Tensor:
+        """x @ kernel + bias in float32: [N, in] -> [N, out]."""
+        return tf.cast(self.matmul(x, kernel, bias), tf.float32)
+
+    def activation(self, x: Tensor) -> Tensor:
+        """The config's `hidden_act`, any shape."""
+        if self.config.hidden_act == "relu":
+            return tf.nn.relu(x)
+        return tf.nn.gelu(x, approximate=self.config.hidden_act != "gelu")
+
+    def layer_norm(self, x: Tensor, name: str) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) * gamma + beta over the last axis, float32: [N, H]."""
+        centred = x - tf.reduce_mean(x, -1, keepdims=True)  # [N, H]
+        variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)  # [N, 1]
+        # float64: the float32 rsqrt rounds a vector's last elements otherwise than the others,
+        # so a row would change with its place in the batch
+        variance = tf.cast(variance, tf.float64) + self.config.layer_norm_eps  # [N, 1]
+        unit = centred * tf.cast(tf.math.rsqrt(variance), tf.float32)  # [N, H]
+        return unit * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
+
+    def pool(self, x: Tensor, places: Places) -> Tensor:
+        """[N, X] -> [B, dim], or [B, longest, X] for NONE."""
+        match self.pooling.strategy:
+            case "REDUCE_MEAN":
+                return self.mean(x, places)
+            case "REDUCE_MAX":
+                return tf.math.segment_max(x, places.row)
+            case "REDUCE_MEAN_MAX":
+                return tf.concat([self.mean(x, places), tf.math.segment_max(x, places.row)], 1)
+            case _:
+                block = tf.where(places.real[:, :, None], places.pad(x), 0.0)  # [B, T, X]
+                return block[:, : tf.reduce_max(places.lengths)]
+
+    def cls_pooled(self, first: Tensor) -> Tensor:
+        """The pooler's tanh dense on each row's `[CLS]`: [B, H] -> [B, H]."""
+        more = tf.maximum(self.floor - tf.shape(first)[0], 0)
+        padded = tf.pad(first, [[0, more], [0, 0]])  # [M, H]
+        pooled = tf.tanh(self.dense(padded, *self.linear("pooler/dense")))
+        return pooled[: tf.shape(first)[0]]
+
+    @staticmethod
+    def mean(x: Tensor, places: Places) -> Tensor:
+        """Mean of each row's tokens: [N, X] -> [B, X]."""
+        return tf.math.segment_sum(x, places.row) / tf.cast(places.lengths, tf.float32)[:, None]
+
+    def frozen(self, array: Array) -> Tensor:
+        """`array` as a constant of the compute dtype."""
+        with np.errstate(over="ignore"):
+            cast = array.astype(self.dtype.as_numpy_dtype)
+        if not np.isfinite(cast).all():
+            raise UnknownDtype(
+                f"dtype {self.dtype.name} cannot hold this model's weights: use bfloat16 or float32"
+            )
+        return tf.constant(cast)
