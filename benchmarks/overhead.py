@@ -1,62 +1,83 @@
-"""What the queue costs: sentences per second through it, and in one process without it.
+"""What the queue costs: ``python -m benchmarks.overhead``.
 
-Usage: ``python benchmarks/overhead.py [ROUNDS]``. Encodes the 4,096 clauses of ``kjv.txt`` with
-all-MiniLM-L6-v2, max_seq_len 40, last layer, float32. The two ways take turns, and each has all
-cores: while one is timed, the other is idle. Prints medians and their ratio.
+The same clauses through a client, Redis and a worker, and through the encoder in a process of its
+own. The two take turns, and each has all cores: while one is timed, the other is idle.
 """
 
-import asyncio
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from bertq import BertClient, cores
-from bertq_bert import load_encoder
+import click
+
+from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
+from benchmarks.peers.guest import Guest
+from benchmarks.results import RESULTS, context, put
 from bertq_cli import model
-from bertq_cli.server import Server, free_port
-from bertq_cli.service import Service, run_until_stopped
+from bertq_cli.bench import corpus
+from bertq_cli.bench.document import Document, Table
+from bertq_cli.bench.stage import Stage, in_thread
+from bertq_cli.bench.timing import Spread, in_turns, seconds
+from bertq_client import BertClient
+
+_INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"
 
 
-def timed(act: Callable[[list[str]], object], texts: list[str]) -> float:
-    """Return sentences per second of one call."""
-    start = time.perf_counter()
-    act(texts)
-    return len(texts) / (time.perf_counter() - start)
+@click.command()
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option("--sentences", type=click.IntRange(1, 4096), default=2048, show_default=True,
+              help="Sentences of a call.")  # fmt: skip
+@click.option("--model-dir", type=click.Path(path_type=Path), help="Instead of the demo's model.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> None:
+    """Measure what the queue costs."""
+    directory = model_dir or model.fetch()
+    around = context(directory)
+    texts = corpus.distinct(sentences)
+    taken: dict[str, Spread] = {}
+
+    def measure(guest: Guest, client: BertClient) -> None:
+        acts = {
+            _INSIDE: lambda: sentences / guest.ask("bulk", variant="float32"),
+            _THROUGH: lambda: sentences / seconds(lambda: client.encode(texts)),
+        }
+        taken.update(in_turns(acts, rounds))
+
+    async def act(stage: Stage) -> None:
+        service = one_worker(stage, directory)
+
+        async def body() -> None:
+            with encoder(directory) as guest, tempfile.NamedTemporaryFile("w") as file:
+                file.write("\n".join(texts))
+                file.flush()
+                guest.ask("texts", path=file.name)
+                async with BertClient(redis_url=service.url) as client:
+
+                    def stop() -> None:
+                        guest.kill()
+                        client.close()
+
+                    await in_thread(partial(measure, guest, client), stop)
+
+        await stage.play(service, say, body)
+
+    run(act)
+    facts = {**around, "settings": f"calls of {sentences:,} sentences, max_seq_len {MAX_SEQ_LEN}, "
+             f"mean of the last layer, float32, {rounds} rounds in turns"}  # fmt: skip
+    put(document(taken, facts), output, "overhead")
 
 
-async def main(rounds: int) -> None:
-    """Run the rounds and print what came out."""
-    texts = (Path(__file__).parent / "kjv.txt").read_text().splitlines()
-    directory = model.fetch()
-    encoder = load_encoder(directory, max_seq_len=40, pooling_layers=(-1,))
-    speeds: dict[str, list[float]] = {"in process": [], "bertq": []}
-    variables = {
-        "BERTQ_MODEL_DIR": str(directory),
-        "BERTQ_MAX_SEQ_LEN": "40",
-        "BERTQ_POOLING_LAYER": "-1",
-    }
-
-    def measure() -> None:
-        with BertClient(redis_url=service.url) as client:
-            for number in range(rounds + 1):
-                pair = (timed(encoder.encode, texts), timed(client.encode, texts))
-                if number:  # the first round warms both up
-                    for name, speed in zip(speeds, pair, strict=True):
-                        speeds[name].append(speed)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        redis = Server("127.0.0.1", free_port(), Path(scratch))
-        service = Service(redis.url, ["cpu0"], [cores.available()], variables, server=redis)
-        await run_until_stopped(service, print, lambda: asyncio.to_thread(measure))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    for name, values in speeds.items():
-        print(f"{name:<12}{medians[name]:7.0f} sentences/s  ({min(values):.0f}-{max(values):.0f})")  # noqa: T201
-    ratio = medians["bertq"] / medians["in process"]
-    print(f"{'ratio':<12}{ratio:7.2f}")  # noqa: T201
+def document(taken: dict[str, Spread], facts: dict[str, str]) -> Document:
+    """Return the page."""
+    pairs = zip(taken[_THROUGH].values, taken[_INSIDE].values, strict=True)
+    ratio = Spread.of([through / inside for through, inside in pairs])
+    rows = [[name, spread.text()] for name, spread in taken.items()]
+    rows.append(["ratio", ratio.text(2)])
+    note = "Medians (lowest\N{EN DASH}highest); the ratio is that of each round."
+    table = Table("With and without the queue", ["", "sentences/s"], rows, note)
+    data = {name: spread.document() for name, spread in [*taken.items(), ("ratio", ratio)]}
+    return Document("What the queue costs", facts, [table], data)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
+    main()

@@ -20,12 +20,13 @@ def main() -> None:
     """Run the command; an error of ours is one line, without a traceback."""
     try:
         # Here, because it takes a moment, in which Ctrl-C may come.
+        from bertq_cli.bench.command import bench
         from bertq_cli.demo import demo
         from bertq_cli.embedded import redis
         from bertq_cli.serve import serve
         from bertq_cli.status import show
 
-        for command in (demo, redis, serve, show):
+        for command in (bench, demo, redis, serve, show):
             cli.add_command(command)
         cli(prog_name="bertq")
     except KeyboardInterrupt:

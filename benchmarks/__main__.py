@@ -1,0 +1,65 @@
+"""Runs every benchmark, one after another: ``python -m benchmarks``.
+
+Nothing else should run on the machine meanwhile. Says how long each took.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks.results import RESULTS
+
+_ROOT = Path(__file__).resolve().parents[1]
+_BERTQ = "from bertq_cli.main import main; main()"
+
+#: What each is run with, in full and in a moment.
+_FULL = {
+    "peers": ["--rounds", "5", "--sentences", "2048", "--singles", "200"],
+    "overhead": ["--rounds", "5", "--sentences", "2048"],
+    "latency": ["--singles", "200", "--rounds", "3", "--seconds", "3", "--bulk", "20000"],
+    "ceiling": ["--rounds", "3", "--seconds", "2"],
+    "bench": ["--cpu", "--workers", "1,2", "--rounds", "3", "--seconds", "1.5"],
+}
+_QUICK = {
+    "peers": ["--rounds", "3", "--sentences", "64", "--singles", "6"],
+    "overhead": ["--rounds", "1", "--sentences", "128"],
+    "latency": ["--singles", "10", "--rounds", "1", "--seconds", "0.3", "--bulk", "512"],
+    "ceiling": ["--workers", "1", "--rounds", "1", "--seconds", "0.3", "--call", "512"],
+    "bench": ["--cpu", "--workers", "1", "--rounds", "1", "--seconds", "0.2", "--max-seq-len",
+              "40", "--client-batch-size", "1,64", "--num-client", "1,2", "--max-batch-size",
+              "256"],
+}  # fmt: skip
+
+
+@click.command()
+@click.option("--peers-python", default=sys.executable, metavar="PATH", show_default=True,
+              help="Interpreter with the packages of the extra 'peers'.")  # fmt: skip
+@click.option("--only", type=click.Choice(list(_FULL)), multiple=True, help="Leave others out.")
+@click.option("--quick", is_flag=True, help="See that all of it works; the figures mean nothing.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(peers_python: str, only: tuple[str, ...], quick: bool, output: Path) -> None:
+    """Run every benchmark, one after another."""
+    failed = []
+    for name, arguments in (_QUICK if quick else _FULL).items():
+        if only and name not in only:
+            continue
+        program = [sys.executable, "-c", _BERTQ] if name == "bench" else [
+            sys.executable, "-m", f"benchmarks.{name}"]  # fmt: skip
+        command = [*program, *(["bench"] if name == "bench" else []), *arguments]
+        command += ["--output", str(output.absolute())]
+        if name == "peers":
+            command += ["--peers-python", peers_python]
+        click.echo(f"== {name}: {' '.join(arguments)}", err=True)
+        start = time.perf_counter()
+        if subprocess.run(command, cwd=_ROOT).returncode:
+            failed.append(name)
+        click.echo(f"== {name}: {time.perf_counter() - start:.0f} s", err=True)
+    if failed:
+        raise click.ClickException(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

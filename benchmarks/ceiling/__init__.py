@@ -1,0 +1,1 @@
+"""What the queue can carry, for devices that this machine does not have."""

@@ -1,0 +1,117 @@
+"""The other end of a peer's process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TAIL = 5
+
+
+class PeerFailed(click.ClickException):
+    """A peer has ended, or gives other vectors."""
+
+
+class Guest:
+    """A peer in a process of its own, with the last lines of what it says; ends with ``with``.
+
+    Args:
+        peer: name of its file.
+        model_dir: the model, for all peers the same.
+        max_seq_len: wordpieces that are read.
+        threads: of each library.
+        variants: what it shall offer.
+        python: the interpreter that has its packages.
+
+    Raises:
+        PeerFailed: it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        model_dir: Path,
+        max_seq_len: int,
+        threads: int,
+        variants: Sequence[str],
+        python: str = sys.executable,
+    ) -> None:
+        self.peer = peer
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
+        program = [python, "-m", "benchmarks.peers.host", peer]
+        program += [str(model_dir), str(max_seq_len), str(threads), *variants]
+        limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "true"}
+        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            program,
+            cwd=_ROOT,
+            env={**os.environ, **limited, **quiet, **hidden},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        try:
+            self.versions: dict[str, str] = self._answer()
+        except BaseException:
+            self.kill()
+            self._close()
+            raise
+
+    def ask(self, order: str, **arguments: Any) -> Any:
+        """Give an order of ``host.Host`` and return the answer.
+
+        Raises:
+            PeerFailed: the process has ended.
+        """
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # what it has said tells more
+            self._process.stdin.write(json.dumps({"do": order, **arguments}) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def kill(self) -> None:
+        """End it at once; an order that is under way fails."""
+        self._process.kill()
+
+    def __enter__(self) -> "Guest":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.kill()
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().strip().splitlines()[-_TAIL:]
+        raise PeerFailed(f"{self.peer} has ended: " + "\n".join(said))

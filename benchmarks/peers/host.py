@@ -1,0 +1,90 @@
+"""One peer in a process of its own: ``PEER MODEL_DIR MAX_SEQ_LEN THREADS VARIANT...``.
+
+Takes orders from standard input and answers on standard output, a line of JSON each. What libraries
+print goes to standard error. Between two orders the process is idle.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+#: float32 ``[n, dim]``.
+Rows: TypeAlias = npt.NDArray[np.float32]
+Encode: TypeAlias = Callable[[Sequence[str]], Rows]
+
+
+def main(peer: str, model_dir: str, max_seq_len: str, threads: str, *variants: str) -> None:
+    """Load the peer and do what is asked, until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    module = importlib.import_module(f"benchmarks.peers.{peer}")
+    loaded = module.load(Path(model_dir), int(max_seq_len), int(threads), variants)
+    host = Host(module, loaded)
+    print(json.dumps(host.versions()), file=answers, flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer = getattr(host, order.pop("do"))(**order)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+class Host:
+    """What a peer can be asked; every method is an order."""
+
+    def __init__(self, module: Any, loaded: dict[str, Encode]) -> None:
+        self._module = module
+        self._loaded = loaded
+        self._texts: list[str] = []
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the peer's packages."""
+        found = {}
+        for name in self._module.PACKAGES:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = "from the checkout"
+        return found
+
+    def texts(self, path: str) -> int:
+        """Take the sentences, one a line, that the other orders are about."""
+        self._texts = Path(path).read_text(encoding="utf-8").splitlines()
+        return len(self._texts)
+
+    def bulk(self, variant: str) -> float:
+        """Encode all of them; return the seconds."""
+        return _seconds(self._loaded[variant], self._texts)
+
+    def single(self, variant: str, start: int, count: int) -> list[float]:
+        """Encode some of them, one after another; return the seconds of each."""
+        encode = self._loaded[variant]
+        return [_seconds(encode, [text]) for text in self._texts[start : start + count]]
+
+    def batches(self, variant: str) -> list[float]:
+        """Encode them batch by batch; return the seconds of each."""
+        encode = self._loaded[variant]
+        return [_seconds(encode, batch) for batch in self._module.batches(encode, self._texts)]
+
+    def vectors(self, variant: str, path: str) -> list[int]:
+        """Write their vectors to a ``.npy`` file; return the shape."""
+        rows = self._loaded[variant](self._texts)
+        np.save(path, rows)
+        return list(rows.shape)
+
+
+def _seconds(encode: Encode, texts: Sequence[str]) -> float:
+    start = time.perf_counter()
+    encode(texts)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

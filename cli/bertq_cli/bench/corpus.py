@@ -1,0 +1,115 @@
+"""The sentences that are encoded: clauses of the King James Version, in random order."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+NAME = "kjv.txt"
+
+#: Counts the wordpieces of texts, ``[CLS]`` and ``[SEP]`` included, uncut.
+Count = Callable[[list[str]], list[int]]
+
+
+@cache
+def clauses() -> tuple[str, ...]:
+    """Return the 4,096 clauses, all different, of 20 wordpieces on average."""
+    return tuple(_path().read_text(encoding="utf-8").splitlines())
+
+
+def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
+    """Return so many different sentences.
+
+    A client encodes a sentence once that is twice in a request. Where there are not enough, the
+    words of a sentence move round by one place, then by two: another sentence of the same length.
+
+    Raises:
+        ValueError: even so there are not that many.
+    """
+    found: dict[str, None] = {}
+    for text in _turned(clauses() if texts is None else texts):
+        if len(found) == number:
+            break
+        found[text] = None
+    if len(found) < number:
+        raise ValueError(f"no {number} different sentences can be made of these")
+    return list(found)
+
+
+def filled(tokens: int, number: int, count: Count) -> list[str]:
+    """Return so many different texts that fill a length: consecutive clauses, joined.
+
+    Args:
+        tokens: wordpieces, ``[CLS]`` and ``[SEP]`` included, that a text has at least.
+        number: how many texts; up to 4,096 each begins with a clause of its own.
+        count: counts wordpieces.
+    """
+    parts = clauses()
+    sizes = [size - 2 for size in count(list(parts))]
+    texts = []
+    for start in range(min(number, len(parts))):
+        end, size = start, 2
+        while size < tokens and end - start < len(parts):
+            size += sizes[end % len(parts)]
+            end += 1
+        texts.append(" ".join(parts[index % len(parts)] for index in range(start, end)))
+    return distinct(number, texts)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a corpus is.
+
+    Attributes:
+        name, sha256: of its file.
+        sentences: how many.
+        tokens: wordpieces on average, ``[CLS]`` and ``[SEP]`` included, nothing cut.
+        longest: wordpieces of the longest sentence.
+    """
+
+    name: str
+    sha256: str
+    sentences: int
+    tokens: float
+    longest: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}, {self.sentences:,} sentences of {self.tokens:.1f} wordpieces on average "
+            f"(at most {self.longest}), SHA-256 {self.sha256[:16]}"
+        )
+
+
+def summary(count: Count) -> Summary:
+    """Describe the corpus, in the wordpieces of a model."""
+    sizes = count(list(clauses()))
+    digest = hashlib.sha256(_path().read_bytes()).hexdigest()
+    return Summary(NAME, digest, len(sizes), sum(sizes) / len(sizes), max(sizes))
+
+
+def counter(model_dir: Path) -> Count:
+    """Return what counts wordpieces as the worker of a model does.
+
+    Raises:
+        ModelError: there is no usable vocabulary.
+        ImportError: the tokenizer is not installed.
+    """
+    from bertq_bert.tokenizer import load_tokenizer
+
+    tokenizer: Any = load_tokenizer(model_dir)
+    return lambda texts: [len(pieces) + 2 for pieces in tokenizer.wordpieces(texts)]
+
+
+def _path() -> Path:
+    return Path(__file__).parent / NAME
+
+
+def _turned(texts: Sequence[str]) -> Iterator[str]:
+    yield from texts
+    words = [text.split() for text in texts]
+    for places in range(1, max(map(len, words), default=0)):
+        for split in words:
+            if places < len(split):
+                yield " ".join(split[places:] + split[:places])

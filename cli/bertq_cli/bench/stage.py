@@ -1,0 +1,83 @@
+"""A Redis of one's own, and one service after another on it."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from bertq import cores
+from bertq_cli.server import Server, free_port
+from bertq_cli.service import Body, Say, Service, run_until_stopped
+
+_T = TypeVar("_T")
+
+#: Databases of a Redis, unless it is told otherwise.
+_DATABASES = 16
+
+
+@dataclass
+class Stage(Service):
+    """A service without workers, which ``play`` starts and stops while it runs."""
+
+    _played: int = field(default=0, init=False)
+    _playing: Service | None = field(default=None, init=False)
+
+    async def play(self, service: Service, say: Say, body: Body) -> None:
+        """Start a service's workers, run ``body`` once they are ready, and end them.
+
+        Raises:
+            ProcessFailed: a worker cannot be started.
+        """
+        self._playing = service
+        await service.run(say, body)
+
+    def next_url(self) -> str:
+        """Return the URL of a database in which no worker has just claimed a queue."""
+        number = self._played % _DATABASES
+        self._played += 1
+        return f"{self.url.rpartition('/')[0]}/{number}"
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        if self._playing is not None:
+            self._playing.kill()
+        super().kill()
+
+
+def perform(act: Callable[[Stage], Awaitable[None]], say: Say) -> int:
+    """Start a Redis, run ``act`` and stop what was started.
+
+    Returns:
+        The number of the signal that has ended it; 0 if ``act`` has ended by itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="bertq-bench-") as scratch:
+        server = Server("127.0.0.1", free_port(), Path(scratch))
+        stage = Stage(server.url, [], [], {}, server=server)
+        return asyncio.run(run_until_stopped(stage, say, lambda: act(stage)))
+
+
+def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Service:
+    """Return a service of so many workers that share the cores.
+
+    Args:
+        url: of its Redis.
+        kind: ``cpu`` or ``gpu``.
+        count: workers, each on a device of its own.
+        variables: their settings.
+    """
+    queues = [f"{kind}{number}" for number in range(count)]
+    return Service(url, queues, cores.share(count), variables)
+
+
+async def in_thread(work: Callable[[], _T], stop: Callable[[], None]) -> _T:
+    """Run what blocks in a thread; when it is cancelled, ``stop`` makes it end."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.to_thread(stop)
+        await asyncio.wait([task])
+        task.exception()  # it has been stopped: that it complains is no news
+        raise

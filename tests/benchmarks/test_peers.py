@@ -1,0 +1,93 @@
+"""The peers: that they are what the list says, and give the same vectors as bertq."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.peers.__main__ import PEERS, agreement
+from benchmarks.peers.guest import Guest, PeerFailed
+from bertq_cli.bench import corpus
+
+_TEXTS = ["the lord", "he shall not be for them", "a", *corpus.clauses()[:30]]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A file of sentences."""
+    path = tmp_path / "texts"
+    path.write_text("\n".join(_TEXTS))
+    return path
+
+
+def test_padded_and_own_give_the_same_vectors(
+    tmp_path: Path, tiny_model: Path, texts: Path
+) -> None:
+    rows = {}
+    for peer in ("own", "padded"):
+        with Guest(peer, tiny_model, 16, 1, ["float32"]) as guest:
+            assert guest.ask("texts", path=str(texts)) == len(_TEXTS)
+            path = tmp_path / f"{peer}.npy"
+            assert guest.ask("vectors", variant="float32", path=str(path)) == [len(_TEXTS), 32]
+            rows[peer] = np.load(path)
+            assert guest.ask("bulk", variant="float32") > 0
+            assert len(guest.ask("single", variant="float32", start=0, count=4)) == 4
+            if peer == "own":
+                assert len(guest.ask("batches", variant="float32")) >= 1
+    assert np.abs(rows["own"]).max() > 0.1
+    np.testing.assert_allclose(rows["padded"], rows["own"], atol=2e-5)
+
+
+def test_own_in_bfloat16(tmp_path: Path, tiny_model: Path, texts: Path) -> None:
+    found = []
+    with Guest("own", tiny_model, 16, 1, ["float32", "bfloat16"]) as guest:
+        guest.ask("texts", path=str(texts))
+        for variant in ("float32", "bfloat16"):
+            guest.ask("vectors", variant=variant, path=str(tmp_path / "rows.npy"))
+            found.append(np.load(tmp_path / "rows.npy"))
+    assert agreement(("own", "bfloat16"), found[1], found[0]).startswith("cosine 0.99")
+
+
+@pytest.mark.parametrize("peer", ["own", "padded", "sbert", "ort"])
+def test_the_list_is_what_the_files_offer(peer: str) -> None:
+    module = importlib.import_module(f"benchmarks.peers.{peer}")
+    name, variants, _ = PEERS[peer]
+    assert name.startswith(module.NAME)
+    assert variants == module.VARIANTS
+    assert module.PACKAGES
+
+
+def test_the_exporter_can_be_read() -> None:
+    module = importlib.import_module("benchmarks.peers.onnx_export")
+    assert callable(module.main)
+
+
+def test_foreign_peers_need_nothing_of_bertq() -> None:
+    # They run in a virtual environment that does not have it.
+    block = "import sys; sys.modules.update(dict.fromkeys(('bertq', 'bertq_bert', 'bertq_cli')))"
+    program = f"{block}; import benchmarks.peers.sbert, benchmarks.peers.ort"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_peer_that_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(PeerFailed, match="no such model directory"):
+        Guest("own", tmp_path / "none", 16, 1, ["float32"])
+
+
+def test_vectors_that_differ_are_refused() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    assert agreement(("ort", "x"), rows + np.float32(5e-5), rows) == "5e-05"
+    with pytest.raises(PeerFailed, match="off by"):
+        agreement(("ort", "x"), rows + np.float32(1e-3), rows)
+    with pytest.raises(PeerFailed, match="off by"):
+        agreement(("ort", "x"), rows * np.float32("nan"), rows)
+    with pytest.raises(PeerFailed, match="cosine"):
+        agreement(("sbert", "bfloat16"), rows[::-1], rows)
+    with pytest.raises(PeerFailed, match="and not"):
+        agreement(("ort", "x"), rows[:1], rows)

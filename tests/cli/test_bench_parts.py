@@ -1,0 +1,198 @@
+"""What `bertq bench` is made of: timing, plan, corpus, pages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bertq_cli.bench import corpus, machine, report
+from bertq_cli.bench.campaign import Figure, fitting
+from bertq_cli.bench.crowd import _cut
+from bertq_cli.bench.document import Document, Table, grid
+from bertq_cli.bench.plan import TABLES, Point, Setup, feasible, points
+from bertq_cli.bench.timing import Spread, in_turns, percentiles
+
+
+def test_a_spread() -> None:
+    spread = Spread.of([1300, 900.4, 1000])
+    assert (spread.median, spread.low, spread.high) == (1000, 900.4, 1300)
+    assert spread.values == (1300, 900.4, 1000)
+    assert spread.text() == "1,000 (900\N{EN DASH}1,300)"
+    assert Spread.of([0.954]).text(2) == "0.95 (0.95\N{EN DASH}0.95)"
+    assert json.loads(json.dumps(spread.document()))["values"] == [1300, 900.4, 1000]
+
+
+def test_percentiles_are_interpolated() -> None:
+    found = percentiles(range(101))
+    assert found == {"p50": 50, "p95": 95, "p99": 99}
+    assert percentiles([3.0]) == {"p50": 3, "p95": 3, "p99": 3}
+    assert percentiles([0, 1])["p95"] == pytest.approx(0.95)
+
+
+def test_turns_are_taken_and_the_warm_up_does_not_count() -> None:
+    order: list[str] = []
+    clock = iter(range(100))
+
+    def measure(name: str) -> float:
+        order.append(name)
+        return next(clock)
+
+    taken = in_turns(
+        {"a": lambda: measure("a"), "b": lambda: measure("b")},
+        rounds=2,
+        after=lambda: order.append("-"),
+    )
+    assert order == ["a", "-", "b", "-"] * 3
+    assert taken["a"].values == (2, 4)
+    assert taken["b"].values == (3, 5)
+
+
+def test_a_grid() -> None:
+    assert grid(["x", "y"], [["1", "a|b"], ["2", "c\nd"]]) == (
+        "| x | y |\n| --- | ---: |\n| 1 | a\\|b |\n| 2 | c d |"
+    )
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        grid(["x", "y"], [["1"]])
+
+
+def test_a_document(tmp_path: Path) -> None:
+    table = Table("Speed", ["n", "rate"], [["1", "2"]], note="A note.", image="speed.png")
+    made = Document("Title", {"machine": "this one"}, [table], {"rates": [2]})
+    page, numbers = made.write(tmp_path / "new", "page")
+    assert page.read_text() == (
+        "# Title\n\n- machine: this one\n\n## Speed\n\nA note.\n\n"
+        "| n | rate |\n| --- | ---: |\n| 1 | 2 |\n\n![Speed](speed.png)\n"
+    )
+    assert json.loads(numbers.read_text()) == {
+        "title": "Title",
+        "context": {"machine": "this one"},
+        "rates": [2],
+    }
+
+
+def test_the_plan_starts_a_service_once() -> None:
+    planned = points(TABLES, [1, 2])
+    assert len(planned) == 2 * (5 + 5 - 1)  # 40 and 256 are in both tables of settings
+    assert sum(map(len, planned.values())) == 2 * (5 + 10 + 6 + 5)
+    shared = planned[Setup(2, 40, 256)]
+    assert {point.table for point in shared} == set(TABLES)
+    assert Point("num_client", 8, Setup(2, 40, 256), 2048, 8) in shared
+    assert Point("client_batch_size", 4, Setup(2, 40, 256), 4, 1) in shared
+    assert points({"max_seq_len": [20]}, [1]) == {
+        Setup(1, 20, 256): [Point("max_seq_len", 20, Setup(1, 20, 256), 2048, 1)]
+    }
+
+
+def test_workers_without_a_device_are_left_out() -> None:
+    assert feasible([1, 2, 4], 2, "cpu") == ([1, 2], ["4 workers: this machine has 2 cores"])
+    assert feasible([1, 2], 1, "gpu") == ([1], ["2 workers: this machine has 1 GPU"])
+
+
+@pytest.mark.parametrize(
+    ("most", "share", "size"),
+    [(2048, 5000, 2048), (2048, 2048, 2048), (2048, 2047, 1024), (2048, 3, 16), (4, 3, 4)],
+)
+def test_a_call_that_fits_its_time(most: int, share: float, size: int) -> None:
+    assert fitting(most, share) == size
+
+
+def test_the_corpus() -> None:
+    clauses = corpus.clauses()
+    assert len(set(clauses)) == len(clauses) == 4096
+    found = corpus.summary(lambda texts: [len(text.split()) for text in texts])
+    assert found.sentences == 4096
+    assert found.sha256.startswith("be804a4e133533dc")
+    assert "4,096 sentences of 14.8 wordpieces" in str(found)
+
+
+def test_more_sentences_than_there_are() -> None:
+    made = corpus.distinct(20_000)
+    assert len(set(made)) == 20_000
+    assert made[:4096] == list(corpus.clauses())
+    assert sorted(made[5000].split()) in [sorted(text.split()) for text in corpus.clauses()]
+    assert corpus.distinct(4, ["a b c", "d"]) == ["a b c", "d", "b c a", "c a b"]
+    with pytest.raises(ValueError, match="no 5 different sentences"):
+        corpus.distinct(5, ["a b c", "d"])
+
+
+def test_sentences_that_fill_a_length() -> None:
+    def count(texts: list[str]) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
+
+    made = corpus.filled(320, 4096, count)
+    assert len(set(made)) == 4096
+    assert min(count(made)) >= 320
+    assert made[0].startswith(corpus.clauses()[0] + " " + corpus.clauses()[1])
+    assert made[4095].startswith(corpus.clauses()[4095] + " " + corpus.clauses()[0])
+
+
+def test_calls_go_round() -> None:
+    assert _cut("abcde", 3, 4) == ["d", "e", "a", "b"]
+    assert _cut("abcde", 11, 2) == ["b", "c"]
+    assert _cut("abcde", 0, 5) == list("abcde")
+    with pytest.raises(ValueError, match="a call of 6 sentences, and there are 5"):
+        _cut("abcde", 0, 6)
+
+
+def test_the_table_by_clients_has_two_rates() -> None:
+    figures = [
+        Figure(
+            Point("num_client", value, Setup(workers, 40, 256), 2048, value),
+            batch=2048 // value,
+            calls=1,
+            total=Spread.of([100.0 * workers]),
+            each=Spread.of([100.0 * workers / value]),
+        )
+        for workers in (1, 2)
+        for value in (1, 2)
+    ]
+    table = report.table("num_client", figures)
+    assert table.header == [
+        "num_client", "1 worker, each", "1 worker, sum", "2 workers, each", "2 workers, sum",
+        "sentences a call",
+    ]  # fmt: skip
+    assert table.rows[1] == [
+        "2", "50.0 (50.0\N{EN DASH}50.0)", "100 (100\N{EN DASH}100)",
+        "100.0 (100.0\N{EN DASH}100.0)", "200 (200\N{EN DASH}200)", "1,024",
+    ]  # fmt: skip
+    made = report.document(figures, {"machine": "m"}, ["4 workers: none"], 3)
+    assert made.context["left out"] == "4 workers: none"
+    assert "medians of 3 rounds" in made.context["figures"]
+
+
+def test_the_machine() -> None:
+    found = machine.context(["pytest", "no-such-package"])
+    assert f"pytest {pytest.__version__}" in found["versions"]
+    assert "no-such-package" not in found["versions"]
+    assert "cores" in found["machine"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["NVIDIA A, 10 MiB", "NVIDIA B, 20 MiB"]),
+        ("1", ["NVIDIA B, 20 MiB"]),
+        ("GPU-a,1", ["NVIDIA A, 10 MiB", "NVIDIA B, 20 MiB"]),
+        ("-1", []),
+    ],
+)
+def test_the_gpus(
+    visible: str | None, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\necho '0, GPU-a, NVIDIA A, 10 MiB'\necho '1, GPU-b, NVIDIA B, 20 MiB'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == names
+
+
+def test_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpus() == []
+    assert machine.commit() is None
