@@ -47,7 +47,7 @@ from bertq.queues import Device
 from bertq_workers import devices, startup, tasks
 assert "tensorflow" not in sys.modules, "TensorFlow came before the pin"
 devices.pin(Device("cpu", 0), os.environ)
-name = devices.configure(threads=1)
+name = devices.configure(threads=1).name
 import tensorflow as tf
 print(name, tf.config.list_physical_devices("GPU"), os.environ["CUDA_VISIBLE_DEVICES"])
 print(tf.config.threading.get_intra_op_parallelism_threads())

@@ -9,6 +9,7 @@ from collections.abc import MutableMapping
 from bertq import cores
 from bertq.errors import SettingsError
 from bertq.queues import Device
+from bertq_workers.hardware import Hardware, instructions
 
 
 def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
@@ -48,14 +49,14 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
     environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
 
 
-def configure(threads: int | None) -> str:
+def configure(threads: int | None) -> Hardware:
     """Import TensorFlow, grow GPU memory on demand, bound the CPU threads.
 
     Args:
         threads: CPU threads of the graph; None takes all cores that the process may use.
 
     Returns:
-        Name of what the graph will run on: ``cpu``, or the GPU's own name.
+        What the graph will run on.
     """
     import tensorflow as tf
 
@@ -67,6 +68,6 @@ def configure(threads: int | None) -> str:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
-        return "cpu"
+        return Hardware("cpu", instructions=instructions())
     details = tf.config.experimental.get_device_details(gpus[0])
-    return str(details.get("device_name", "gpu"))
+    return Hardware(str(details.get("device_name", "gpu")), details.get("compute_capability"))

@@ -62,12 +62,18 @@ def build(source: "Source", settings: Settings, device: Device | None) -> "tuple
         SettingsError: TensorFlow cannot be imported.
     """
     try:
-        device_name = devices.configure(settings.threads)
+        hardware = devices.configure(settings.threads)
         from bertq_bert import Encoder
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
-    if device_name == "cpu" and device is not None and device.kind == "gpu":
+    if hardware.name == "cpu" and device is not None and device.kind == "gpu":
         log.warning("queue %s: no GPU is to be seen, this worker runs on the CPU", device.queue)
+    if not hardware.speeds_up(settings.dtype):
+        log.warning(
+            "%s does not compute faster in %s than in float32, perhaps slower: it saves memory, "
+            "and costs accuracy",
+            hardware.name, settings.dtype,
+        )  # fmt: skip
     encoder = Encoder.build(source)
     encoder.warm_up()
-    return encoder, device_name
+    return encoder, hardware.name
