@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bertq_bert.graph import Graph
 
 #: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
-_CPU_TOKENS, _GPU_TOKENS = 2048, 16384
+_CPU_TOKENS, _GPU_TOKENS = 1024, 16384
 
 #: Scores that a token of a full batch may cost: a full batch of rows of 512 tokens has as many. It
 #: bounds the memory of attention, and what a long row costs the short ones that it is batched with.
@@ -30,18 +31,24 @@ class Encoder(Model):
 
     #: what one execution of the graph may have
     budget: Budget
+    #: how many batches `compute` runs at once
+    lanes: int
     _graph: "Graph" = field(repr=False)
 
     @classmethod
-    def build(cls, source: Source) -> "Encoder":
-        """Put a model on the device that TensorFlow sees; imports TensorFlow."""
+    def build(cls, source: Source, *, lanes: int = 1) -> "Encoder":
+        """Put a model on the device that TensorFlow sees; imports TensorFlow.
+
+        `lanes` batches run at once: on a CPU one for each core, with TensorFlow's intra-op threads
+        set to 1 and its inter-op threads to `lanes`, beats all cores working on one batch.
+        """
         from bertq_bert.graph import Graph
 
         graph = Graph(source.config, source.weights, source.pooling, source.model.dtype)
         model = source.model
         tokens = max(_GPU_TOKENS if graph.on_gpu else _CPU_TOKENS, model.max_seq_len)
         budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
-        return cls(**vars(model), budget=budget, _graph=graph)
+        return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Rows of `texts`, in their order: float32 [len(texts), *row_shape]."""
@@ -61,8 +68,18 @@ class Encoder(Model):
         self.check(ids)
         lengths = [len(row) for row in ids]
         rows = self.blank(lengths)
-        for batch in self.budget.split(lengths):
+
+        def compute(batch: Indices) -> None:
             place(rows, batch, self.run([ids[row] for row in batch]))
+
+        batches = self.budget.split(lengths)
+        if self.lanes == 1 or len(batches) == 1:
+            for batch in batches:
+                compute(batch)
+        else:
+            # the costliest first, so that the lanes end together
+            with ThreadPoolExecutor(self.lanes, "bertq-lane") as pool:
+                list(pool.map(compute, reversed(batches)))
         return rows
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
@@ -96,9 +113,9 @@ class Encoder(Model):
                 raise BadIds(f"row {number} has an id that is not in 0..{self.vocab_size - 1}")
 
 
-def load_encoder(model_dir: str | os.PathLike[str], **options: Any) -> Encoder:
+def load_encoder(model_dir: str | os.PathLike[str], *, lanes: int = 1, **options: Any) -> Encoder:
     """Read a model and build its graph: `Encoder.build` of `read_source`, with its options."""
-    return Encoder.build(read_source(model_dir, **options))
+    return Encoder.build(read_source(model_dir, **options), lanes=lanes)
 
 
 def place(rows: Array, indices: Indices, block: Array) -> None:

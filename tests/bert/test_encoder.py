@@ -76,6 +76,16 @@ def test_rows_do_not_depend_on_the_batch_size(tiny_hf: Path, strategy: str) -> N
     np.testing.assert_allclose(small, large, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
+def test_rows_do_not_depend_on_the_lanes(tiny_hf: Path, strategy: str) -> None:
+    rows = sequences(200, 25)
+    options: dict[str, Any] = {"pooling_strategy": strategy, "max_batch_size": 10}
+    one = load_encoder(tiny_hf, **options)
+    three = load_encoder(tiny_hf, lanes=3, **options)
+    assert len(one.budget.split([len(row) for row in rows])) >= 20
+    np.testing.assert_array_equal(three.compute(rows), one.compute(rows))
+
+
 def test_token_vectors_of_a_fixed_length(tiny_hf: Path) -> None:
     encoder = load_encoder(tiny_hf, max_seq_len=10, pooling_strategy="NONE", max_batch_size=2)
     assert encoder.row_shape == (10, 32)
