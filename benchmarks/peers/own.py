@@ -22,11 +22,11 @@ def load(
     from bertq_bert import load_encoder
 
     devices.pin(Device("cpu", 0), os.environ)
-    devices.configure(threads)
+    lanes = devices.configure(threads).lanes
     loaded: dict[str, Encode] = {}
     for dtype in variants:
         encoder = load_encoder(
-            model_dir, max_seq_len=max_seq_len, pooling_layers=(-1,), dtype=dtype
+            model_dir, max_seq_len=max_seq_len, pooling_layers=(-1,), dtype=dtype, lanes=lanes
         )
         encoder.warm_up()
         loaded[dtype] = partial(_encode, encoder)

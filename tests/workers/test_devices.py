@@ -47,10 +47,11 @@ from bertq.queues import Device
 from bertq_workers import devices, startup, tasks
 assert "tensorflow" not in sys.modules, "TensorFlow came before the pin"
 devices.pin(Device("cpu", 0), os.environ)
-name = devices.configure(threads=1).name
+hardware = devices.configure(threads=3)
 import tensorflow as tf
-print(name, tf.config.list_physical_devices("GPU"), os.environ["CUDA_VISIBLE_DEVICES"])
+print(hardware.name, hardware.lanes, tf.config.list_physical_devices("GPU"), os.environ["CUDA_VISIBLE_DEVICES"])
 print(tf.config.threading.get_intra_op_parallelism_threads())
+print(tf.config.threading.get_inter_op_parallelism_threads())
 """
 
 
@@ -58,4 +59,4 @@ def test_tensorflow_comes_after_the_pin_and_sees_no_gpu() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=100
     )
-    assert done.stdout.splitlines() == ["cpu [] -1", "1"], done.stderr
+    assert done.stdout.splitlines() == ["cpu 3 [] -1", "1", "3"], done.stderr

@@ -21,10 +21,10 @@ from bertq_workers.hardware import Hardware
         (Hardware("cpu", instructions=frozenset({"amx_bf16"})), "float16", False),
         (Hardware("cpu", instructions=frozenset({"avx512_fp16"})), "float16", True),
         (Hardware("cpu"), "bfloat16", True),
-        (Hardware("Tesla M40", (5, 2)), "float16", False),
-        (Hardware("Tesla V100", (7, 0)), "float16", True),
-        (Hardware("Tesla V100", (7, 0)), "bfloat16", False),
-        (Hardware("H100", (9, 0)), "bfloat16", True),
+        (Hardware("Tesla M40", 1, (5, 2)), "float16", False),
+        (Hardware("Tesla V100", 1, (7, 0)), "float16", True),
+        (Hardware("Tesla V100", 1, (7, 0)), "bfloat16", False),
+        (Hardware("H100", 1, (9, 0)), "bfloat16", True),
         (Hardware("some gpu"), "float16", True),
     ],
 )
@@ -51,13 +51,13 @@ def test_a_dtype_without_speed_is_warned_about(
     known: set[str],
     warned: bool,
 ) -> None:
-    def configure(threads: Any) -> Hardware:
-        return Hardware("cpu", instructions=frozenset(known))
+    def configure(threads: Any, concurrency: Any) -> Hardware:
+        return Hardware("cpu", 3, instructions=frozenset(known))
 
     monkeypatch.setattr(devices, "configure", configure)
     settings = Settings(model_dir=str(tiny_model), dtype="bfloat16")
     caplog.set_level(logging.WARNING, "bertq.worker")
     source = loading.read(settings, None)
     encoder, name = loading.build(source, settings, None)
-    assert (encoder.dtype, name) == ("bfloat16", "cpu")
+    assert (encoder.dtype, encoder.lanes, name) == ("bfloat16", 3, "cpu")
     assert ("does not compute faster in bfloat16" in caplog.text) is warned

@@ -49,11 +49,13 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
     environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
 
 
-def configure(threads: int | None) -> Hardware:
-    """Import TensorFlow, grow GPU memory on demand, bound the CPU threads.
+def configure(threads: int | None, concurrency: int = 1) -> Hardware:
+    """Import TensorFlow, grow GPU memory on demand, deal the CPU's threads out.
 
     Args:
         threads: CPU threads of the graph; None takes all cores that the process may use.
+        concurrency: batches that run at the same time on a GPU. On a CPU there is one for each
+            thread at least: a core that has a batch of its own waits for no other.
 
     Returns:
         What the graph will run on.
@@ -61,13 +63,14 @@ def configure(threads: int | None) -> Hardware:
     import tensorflow as tf
 
     count = threads or cores.available()
-    # One operation at a time on all threads: the graph is a chain of large products.
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     gpus = tf.config.list_physical_devices("GPU")
+    lanes = concurrency if gpus else max(concurrency, count)
+    tf.config.threading.set_intra_op_parallelism_threads(count if gpus else 1)
+    tf.config.threading.set_inter_op_parallelism_threads(lanes)
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
-        return Hardware("cpu", instructions=instructions())
+        return Hardware("cpu", lanes, instructions=instructions())
     details = tf.config.experimental.get_device_details(gpus[0])
-    return Hardware(str(details.get("device_name", "gpu")), details.get("compute_capability"))
+    name = str(details.get("device_name", "gpu"))
+    return Hardware(name, lanes, details.get("compute_capability"))

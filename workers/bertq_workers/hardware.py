@@ -21,11 +21,13 @@ class Hardware:
 
     Attributes:
         name: ``cpu``, or the GPU's own name.
+        lanes: batches that run on it at the same time.
         capability: NVIDIA's compute capability of a GPU, where it is known.
         instructions: what a CPU can do; empty where the system does not tell.
     """
 
     name: str
+    lanes: int = 1
     capability: tuple[int, int] | None = None
     instructions: frozenset[str] = frozenset()
 

@@ -52,8 +52,10 @@ def read(settings: Settings, device: Device | None) -> "Source":
         raise SettingsError(str(error)) from None
 
 
-def build(source: "Source", settings: Settings, device: Device | None) -> "tuple[Encoder, str]":
-    """Build the graph on the device and warm it up.
+def build(
+    source: "Source", settings: Settings, device: Device | None, concurrency: int = 1
+) -> "tuple[Encoder, str]":
+    """Build the graph on the device, to run ``concurrency`` batches at once, and warm it up.
 
     Returns:
         The encoder, and the name of what it runs on.
@@ -62,7 +64,7 @@ def build(source: "Source", settings: Settings, device: Device | None) -> "tuple
         SettingsError: TensorFlow cannot be imported.
     """
     try:
-        hardware = devices.configure(settings.threads)
+        hardware = devices.configure(settings.threads, concurrency)
         from bertq_bert import Encoder
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
@@ -74,6 +76,6 @@ def build(source: "Source", settings: Settings, device: Device | None) -> "tuple
             "and costs accuracy",
             hardware.name, settings.dtype,
         )  # fmt: skip
-    encoder = Encoder.build(source)
+    encoder = Encoder.build(source, lanes=hardware.lanes)
     encoder.warm_up()
     return encoder, hardware.name
