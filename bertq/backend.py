@@ -2,7 +2,7 @@
 
 Celery's own Redis backend reads the old value, then writes and publishes the whole payload, and the
 client subscribes to one channel per task. Here the payload is written once, under Celery's usual
-key, and the client reads one stream of task ids.
+key, and the client reads one stream of task ids, in which small results are too.
 
 Relies on the inside of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py looks
 at each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
@@ -25,6 +25,9 @@ from bertq.wire import MAX_PAYLOAD, ChunkResult
 log = logging.getLogger("bertq.worker")
 
 _MAX_MESSAGE = 500
+
+#: Bytes of a result that is worth a second copy, to save the client a round trip.
+SMALL_RESULT = 64 * 1024
 
 
 class ReplyBackend(RedisBackend):
@@ -91,9 +94,20 @@ class ReplyBackend(RedisBackend):
         with self.client.pipeline() as pipe:
             pipe.set(self.get_key_for_task(task_id), payload, ex=self.expires)
             if reply_to and state in self.READY_STATES:
-                pipe.xadd(keys.reply(reply_to), {"task": task_id})
+                pipe.xadd(keys.reply(reply_to), notice(task_id, payload))
                 pipe.expire(keys.reply(reply_to), self.expires)
             pipe.execute()
+
+
+def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
+    """Return the entry of a reply stream that says that a result is stored.
+
+    A small result is in it as well: the client need not ask for it.
+    """
+    entry: dict[Any, Any] = {"task": task_id}
+    if len(payload) <= SMALL_RESULT:
+        entry["result"] = payload
+    return entry
 
 
 def type_name(error: BaseException) -> str:

@@ -1,11 +1,12 @@
 """The record of a job in Redis: whether anybody still wants its chunks, and of which model.
 
-A client writes the record before it sends the first chunk, renews it while it waits, and removes it
+A client writes the record together with the first chunk, renews it while it waits, and removes it
 when the job is done or given up. A worker looks at it before it computes: what nobody wants any
 more, or has already, is dropped. The first answer pins the model's fingerprint in the record, so
 that no two models answer to one job.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +43,45 @@ class Record:
     fingerprint: str | None
 
 
-def create(redis: Redis, job_id: str, *, client: str, queue: str, rows: int, chunks: int) -> None:
-    """Write the record of a job whose chunks are about to be sent, and count the request."""
+def create(
+    redis: Redis,
+    job_id: str,
+    *,
+    client: str,
+    queue: str,
+    rows: int,
+    chunks: int,
+    requests: Sequence[int] | None = None,
+    message: str | None = None,
+) -> None:
+    """Write the record of a job, count its requests and send its first chunk, in one transaction.
+
+    Args:
+        redis: a connection.
+        job_id: of the job.
+        client: whose it is.
+        queue: where its chunks go.
+        rows: sentences that were asked for.
+        chunks: how many messages it has.
+        requests: the sentences of each request that the job is made of and that was not counted
+            before; without it the job is one request.
+        message: asks for the first chunk, if it is to be sent.
+    """
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
+    sizes = [rows] if requests is None else requests
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping=record)
         pipe.expire(keys.job(job_id), keys.JOB_TTL)
-        statistics.count(pipe, client=client, queue=queue, rows=rows)
+        if sizes:
+            statistics.count(pipe, client=client, queue=queue, sizes=sizes)
+        if message is not None:
+            push(pipe, queue, message)
         pipe.execute()
+
+
+def push(redis: Any, queue: str, message: str) -> None:
+    """Put a message on a queue, as kombu does."""
+    redis.lpush(queue, message)
 
 
 def read(redis: Redis, job_id: str) -> Record:

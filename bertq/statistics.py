@@ -5,6 +5,7 @@ Totals run since the first request; averages, minima and maxima are those of the
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -31,25 +32,36 @@ _CLIENTS = 10_000
 _COUNT = """
 local now = redis.call('TIME')
 local seconds = tonumber(now[1])
-redis.call('HINCRBY', KEYS[1], 'requests', 1)
-redis.call('HINCRBY', KEYS[1], 'sequences', ARGV[3])
+local rows = 0
+for index = 6, #ARGV do
+  rows = rows + tonumber(ARGV[index])
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'client', ARGV[1], 'rows', ARGV[index])
+end
+redis.call('HINCRBY', KEYS[1], 'requests', #ARGV - 5)
+redis.call('HINCRBY', KEYS[1], 'sequences', rows)
 if redis.call('ZADD', KEYS[2], seconds, ARGV[1]) == 1 then
   redis.call('HINCRBY', KEYS[1], 'clients', 1)
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[5] - 1)
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[4] - 1)
 end
 redis.call('ZADD', KEYS[3], seconds, ARGV[2])
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[4], '*', 'client', ARGV[1], 'rows', ARGV[3])
 for _, key in ipairs(KEYS) do
-  redis.call('EXPIRE', key, ARGV[6])
+  redis.call('EXPIRE', key, ARGV[5])
 end
 """
 
 
-def count(pipe: Any, *, client: str, queue: str, rows: int) -> None:
-    """Count a request, with the other commands of ``pipe``."""
+def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
+    """Count requests of a client, with the other commands of ``pipe``.
+
+    Args:
+        pipe: a pipeline.
+        client: its id.
+        queue: where they go.
+        sizes: the sentences that each of them asked for.
+    """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
     limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL)
-    run_script(pipe, _COUNT, names, client, queue, rows, *limits)
+    run_script(pipe, _COUNT, names, client, queue, *limits, *sizes)
 
 
 def count_look(redis: Redis) -> None:

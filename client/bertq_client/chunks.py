@@ -1,6 +1,8 @@
-"""Splitting a request into chunks, and putting the rows of the chunks back in order."""
+"""Splitting sentences into chunks, and putting the rows of the chunks back in order."""
 
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,72 @@ from bertq.errors import ModelMismatch, WireError
 from bertq.limits import CHUNK_CHARACTERS, CHUNK_ROWS
 from bertq.wire import ChunkResult
 
-#: Indices, into a request's sentences, of those that make up a chunk.
+#: Positions in a list of sentences, or in the rows of its answer.
 Indices = NDArray[np.intp]
+
+_FIRST = np.zeros(1, np.intp)
+
+#: Rows of sentences that are alike which are copied at once: the copy is made twice.
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some of a job's sentences, which are alike to none of the other chunks.
+
+    Attributes:
+        sentences: which they are, each text once.
+        places: the rows of the answer that the chunk fills.
+        sources: for each of the places, which of the chunk's rows goes there; None where they are
+            the same, one for one.
+    """
+
+    sentences: Indices
+    places: Indices
+    sources: Indices | None = None
+
+
+class Distinct:
+    """Finds the sentences that are the same as one before, and need not be encoded again."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._number_of = array("q")  # for each sentence
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Take in more sentences."""
+        numbers = self._numbers
+        self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
+
+    def deal(self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS) -> list[Chunk]:
+        """Deal the sentences into chunks.
+
+        Args:
+            rows: the most sentences of a chunk.
+            characters: the most characters of a chunk, unless one sentence alone has more.
+
+        Returns:
+            The chunks: each text is in one of them, once, and each row of the answer is a place of
+            one.
+        """
+        if len(self._number_of) == 1:
+            return [Chunk(_FIRST, _FIRST)]
+        parts = split(list(map(len, self._numbers)), rows, characters)
+        if len(self._numbers) == len(self._number_of):
+            return [Chunk(part, part) for part in parts]
+        number_of = np.frombuffer(self._number_of, np.int64)
+        # The rows of the answer, those of the same text together, and where each text's begin.
+        order = np.argsort(number_of, kind="stable")
+        counts = np.bincount(number_of)
+        starts = np.cumsum(counts) - counts
+        return [self._chunk(part, order, starts, counts) for part in parts]
+
+    @staticmethod
+    def _chunk(part: Indices, order: Indices, starts: Indices, counts: Indices) -> Chunk:
+        repeats = counts[part]
+        sources = np.repeat(np.arange(len(part)), repeats)
+        within = np.arange(len(sources)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        return Chunk(order[starts[part]], order[starts[part][sources] + within], sources)
 
 
 def split(
@@ -43,17 +109,17 @@ def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
 
 
 class Assembly:
-    """The growing answer to one request.
+    """The growing answer to one job.
 
     Attributes:
-        plan: the chunks, as ``split`` dealt them.
+        plan: the chunks, as they were dealt.
         missing: numbers of the chunks that are not in yet.
     """
 
-    def __init__(self, plan: list[Indices]) -> None:
+    def __init__(self, plan: list[Chunk]) -> None:
         self.plan = plan
         self.missing = set(range(len(plan)))
-        self._size = sum(map(len, plan))
+        self._size = sum(len(chunk.places) for chunk in plan)
         self._rows: NDArray[Any] | None = None
         self._fingerprint = ""
 
@@ -68,19 +134,19 @@ class Assembly:
             ModelMismatch: they come from another model than those before.
         """
         if not 0 <= number < len(self.plan):
-            raise WireError(f"there is no chunk {number}: the request has {len(self.plan)}")
+            raise WireError(f"there is no chunk {number}: the job has {len(self.plan)}")
         if number not in self.missing:
             return False
-        indices = self.plan[number]
-        if len(result.rows) != len(indices):
+        chunk = self.plan[number]
+        if len(result.rows) != len(chunk.sentences):
             raise WireError(
-                f"chunk {number} has {len(result.rows)} rows for {len(indices)} sentences"
+                f"chunk {number} has {len(result.rows)} rows for {len(chunk.sentences)} sentences"
             )
-        self._place(indices, result)
+        self._place(chunk, result)
         self.missing.discard(number)
         return True
 
-    def _place(self, indices: Indices, result: ChunkResult) -> None:
+    def _place(self, chunk: Chunk, result: ChunkResult) -> None:
         rows = result.rows
         if self._rows is None:
             # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
@@ -98,10 +164,19 @@ class Assembly:
             self._rows = longer
         if rows.ndim != self._rows.ndim or rows.shape[-1] != self._rows.shape[-1]:
             raise WireError(f"rows of shape {rows.shape[1:]} came after {self._rows.shape[1:]}")
-        if rows.ndim == 3:
-            self._rows[indices, : rows.shape[1]] = rows
-        else:
-            self._rows[indices] = rows
+        # What is shorter than the others leaves zeros behind.
+        target = self._rows[:, : rows.shape[1]] if rows.ndim == 3 else self._rows
+        if chunk.sources is None:
+            target[chunk.places] = rows
+            return
+        for first in range(0, len(chunk.places), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            target[chunk.places[some]] = rows[chunk.sources[some]]
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether a row holds vectors of tokens (NONE), as many as the longest sentence has."""
+        return self._rows is not None and self._rows.ndim == 3
 
     def rows(self) -> NDArray[Any]:
         """Return the answer, ``[n, *row_shape]``, in the order of the sentences.

@@ -1,12 +1,16 @@
 """What the client knows of the workers, from their adverts."""
 
+import logging
 import time
+from collections.abc import Iterable
 
 from redis import Redis, RedisError
 
-from bertq import adverts
+from bertq import adverts, redis_url
 from bertq.adverts import Advert
 from bertq.limits import CHUNK_BYTES, CHUNK_ROWS
+
+log = logging.getLogger("bertq.client")
 
 #: Seconds that a look at the adverts holds.
 _FRESH = 2.0
@@ -19,8 +23,10 @@ class Fleet:
         trouble: why Redis could not be asked the last time, or None if it could.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, url: str, redis: Redis) -> None:
         self.trouble: str | None = "has not answered yet"
+        self._where = redis_url.redact(url)
+        self._away = False
         self._redis = redis
         self._adverts: list[Advert] = []
         self._read_at = -_FRESH
@@ -34,13 +40,16 @@ class Fleet:
         self.refresh()
         return self.known(queue)
 
-    def refresh(self) -> None:
+    def refresh(self, *, ahead: bool = False) -> None:
         """Look at the adverts, unless somebody just has.
+
+        Args:
+            ahead: look somewhat before it is time, so that a request that comes then need not.
 
         Raises:
             redis.RedisError: Redis cannot be asked.
         """
-        if time.monotonic() - self._read_at < _FRESH:
+        if time.monotonic() - self._read_at < (_FRESH / 2 if ahead else _FRESH):
             return
         try:
             self._adverts = adverts.read(self._redis)
@@ -48,19 +57,23 @@ class Fleet:
             self.missed(error)
             raise
         self.trouble = None
+        self._away = False
         self._read_at = time.monotonic()
 
     def missed(self, error: Exception) -> None:
-        """Note that Redis is away; the next look is a real one."""
+        """Note that Redis is away, and say so once; the next look is a real one."""
         self.trouble = f"cannot be reached: {str(error) or type(error).__name__}"
         self._read_at = -_FRESH
+        if not self._away:
+            log.warning("Redis at %s is away (%s): trying again", self._where, type(error).__name__)
+        self._away = True
 
     def known(self, queue: str) -> list[Advert]:
         """Return the workers that took from ``queue`` at the last look; asks nobody."""
         return [advert for advert in self._adverts if queue in advert.queues]
 
 
-def chunk_rows(workers: list[Advert]) -> int:
+def chunk_rows(workers: Iterable[Advert]) -> int:
     """Return how many sentences go into a chunk for these workers; works for none as well."""
     rows = CHUNK_ROWS
     for worker in workers:

@@ -3,16 +3,19 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis, RedisError
 
-from bertq import jobs, keys, redis_url, wire
+from bertq import jobs, keys, wire
 from bertq.errors import BertqError, LostResult, ModelMismatch, RemoteError, WireError
 from bertq.wire import ChunkResult
 from bertq_client import threads
 from bertq_client.fleet import Fleet
-from bertq_client.registry import Job, Registry
+from bertq_client.job import Job
+from bertq_client.registry import Registry
+from bertq_client.sender import Sender
 
 log = logging.getLogger("bertq.client")
 
@@ -20,6 +23,8 @@ log = logging.getLogger("bertq.client")
 _BLOCK = 0.25
 #: Notices that are read, and results that are fetched, at once.
 _NOTICES, _RESULTS = 256, 8
+#: Seconds for which what has been taken in may stay in Redis: the next question takes it along.
+_LINGER = 0.1
 _RENEW_EVERY = keys.JOB_TTL / 4
 _PAUSE = 0.25
 #: Seconds that the end of the thread is waited for, and that a stream may be left behind.
@@ -34,21 +39,20 @@ class Gatherer:
 
     def __init__(
         self,
-        url: str,
         redis: Redis,
         client_id: str,
         registry: Registry,
         fleet: Fleet,
-        cancel: Callable[[Job], None],
+        sender: Sender,
     ) -> None:
-        self._url = url
         self._redis = redis
         self._stream = keys.reply(client_id)
         self._registry = registry
         self._fleet = fleet
-        self._cancel = cancel
+        self._sender = sender
+        # Taken in and still in Redis: entries of the stream, tasks, jobs that are answered.
+        self._spent: list[tuple[bytes, str, str | None]] = []
         self._renewed = time.monotonic()
-        self._away = False
         self.thread = threads.start(self._run, "gatherer")
 
     def dismiss(self) -> None:
@@ -66,28 +70,29 @@ class Gatherer:
         self._redis.unlink(self._stream)
 
     def _run(self) -> None:
-        while self._registry.wait():
+        while not self._registry.closed:
             try:
-                self._fleet.refresh()
+                if not self._registry.wait(_LINGER if self._spent else None):
+                    self._clean_up()
+                    continue
+                self._fleet.refresh(ahead=True)
                 self._renew()
                 self._collect()
-                self._away = False
             except Exception as error:
                 # Nothing may end this thread: every caller would wait for ever.
                 if self._registry.closed:
                     break  # the connection was closed to wake it
                 self._report(error)
                 self._registry.pause(_PAUSE)
+        else:
+            with suppress(RedisError):  # then it expires
+                self._clean_up()
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, RedisError):
+        if isinstance(error, RedisError):
+            self._fleet.missed(error)
+        else:
             log.error("results could not be collected; trying again", exc_info=error)
-            return
-        self._fleet.missed(error)
-        if not self._away:
-            where = redis_url.redact(self._url)
-            log.warning("Redis at %s is away (%s): trying again", where, type(error).__name__)
-        self._away = True
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed < _RENEW_EVERY:
@@ -104,32 +109,54 @@ class Gatherer:
     def _collect(self) -> None:
         # From the beginning: what was taken in is no longer there. After a place in the stream one
         # would miss the notices of a server whose clock is behind that of the one before.
-        answer: Any = self._redis.xread(
-            {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)
+        answer = self._ask(
+            lambda redis: redis.xread(
+                {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)
+            )
         )
         # RESP2 answers with a list of streams, RESP3 with a map.
         streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer]
         for entries in streams:
             notices = entries[0] if entries and isinstance(entries[0], list) else entries
             for first in range(0, len(notices), _RESULTS):
-                self._fetch(notices[first : first + _RESULTS])
+                self._take_in(notices[first : first + _RESULTS])
 
-    def _fetch(self, notices: list[Any]) -> None:
+    def _take_in(self, notices: list[Any]) -> None:
         task_ids = [fields.get(b"task", b"").decode("utf-8", "replace") for _, fields in notices]
-        payloads: Any = self._redis.mget([keys.result(task_id) for task_id in task_ids])
-        answered = [
-            job_id
-            for task_id, payload in zip(task_ids, payloads, strict=True)
-            if (job_id := self._deliver(task_id, payload)) is not None
-        ]
-        # Only now that the rows are copied may they go: after a lost connection the same notices
-        # are read again.
+        payloads = [fields.get(b"result") for _, fields in notices]
+        if None in payloads:
+            stored = self._ask(lambda redis: redis.mget(list(map(keys.result, task_ids))))
+            payloads = [near or far for near, far in zip(payloads, stored, strict=True)]
+        for (entry, _), task_id, payload in zip(notices, task_ids, payloads, strict=True):
+            answered = self._deliver(task_id, payload)
+            # Only now that the rows are copied may they go: after a lost connection the same
+            # notices are read again.
+            self._spent.append((entry, task_id, answered))
+
+    def _ask(self, command: Callable[[Any], Any]) -> Any:
+        """Ask Redis something, and have it remove what has been taken in; one round trip."""
+        if not self._spent:
+            return command(self._redis)
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.unlink(*[keys.result(task_id) for task_id in task_ids])
-            pipe.xdel(self._stream, *[entry for entry, _ in notices])
-            for job_id in answered:
-                jobs.discard(pipe, job_id)
-            pipe.execute()
+            self._remove(pipe)
+            command(pipe)
+            answer = pipe.execute()[-1]
+        self._spent.clear()
+        return answer
+
+    def _remove(self, pipe: Any) -> None:
+        entries, task_ids, answered = zip(*self._spent, strict=True)
+        pipe.xdel(self._stream, *entries)
+        pipe.unlink(*map(keys.result, task_ids))
+        for job_id in filter(None, answered):
+            jobs.discard(pipe, job_id)
+
+    def _clean_up(self) -> None:
+        if self._spent:
+            with self._redis.pipeline(transaction=False) as pipe:
+                self._remove(pipe)
+                pipe.execute()
+            self._spent.clear()
 
     def _deliver(self, task_id: str, payload: Any) -> str | None:
         """Take one result in; return the job's id if that was its last."""
@@ -143,9 +170,19 @@ class Gatherer:
                     raise LostResult(f"the result of chunk {task_id} is gone from Redis")
                 return None
             job.assembly.add(parts[1], decode(payload, task_id))
-            if job.assembly.missing or self._registry.pop(job.id) is None:
+            if job.shared and job.assembly.of_tokens:
+                # As long as the longest sentence, which may be another request's.
+                self._separate(job)
                 return None
-            job.succeed(job.assembly.rows())
+            if job.assembly.missing:
+                return None
+            self._complete(job)
+        except RemoteError as error:
+            if job.shared:
+                self._separate(job)
+            else:
+                self._fail(job, error)
+            return None
         except Exception as error:
             # Anything else than our own errors is lack of memory: it must not stop the stream.
             known = error if isinstance(error, BertqError) else BertqError(f"no rows: {error!r}")
@@ -153,10 +190,23 @@ class Gatherer:
             return None
         return job.id
 
-    def _fail(self, job: Job, error: BertqError) -> None:
-        self._registry.pop(job.id)
-        job.fail(error)
-        self._cancel(job)
+    def _complete(self, job: Job) -> None:
+        answers = list(job.answers())
+        waiting = self._registry.disband(job)
+        for request, rows in answers:
+            if request in waiting and self._registry.take(request.number) is not None:
+                request.succeed(rows)
+
+    def _separate(self, job: Job) -> None:
+        """Send the requests of a job again, each alone: the fault of one is not that of all."""
+        for request in self._registry.disband(job):
+            request.alone = True
+            self._sender.send(request)
+        self._sender.drop(job)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._registry.fail(job, error)
+        self._sender.drop(job)
 
 
 def decode(payload: bytes, task_id: str) -> ChunkResult:

@@ -1,6 +1,5 @@
 """What ``encode`` takes: a list of sentences, none of them blank."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from bertq.errors import BadInputType, BadInputValue
@@ -25,17 +24,6 @@ def check_list(texts: Any) -> None:
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
     check_elements(texts[:AT_ONCE], 0)
-
-
-def check_rest(texts: Sequence[Any]) -> None:
-    """Check the sentences that ``check_list`` left.
-
-    Raises:
-        BadInputType, BadInputValue: as ``check_list``.
-    """
-    # Bit by bit: the C loops below let no other thread run.
-    for first in range(AT_ONCE, len(texts), AT_ONCE):
-        check_elements(list(texts[first : first + AT_ONCE]), first)
 
 
 def check_elements(texts: list[Any], first: int) -> None:

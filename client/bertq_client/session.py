@@ -1,5 +1,10 @@
-"""The moving parts behind a client: one registry of jobs and the threads around it."""
+"""The moving parts behind a client: one registry of requests and the threads around it."""
 
+# redis-py imports these when it first connects, on any thread. A fork meanwhile would leave a lock
+# of theirs held in the child for ever: better now.
+import email.parser  # noqa: F401
+import encodings.idna  # noqa: F401
+import itertools
 import threading
 import uuid
 import weakref
@@ -9,7 +14,8 @@ from bertq.errors import ClientClosed
 from bertq_client.fleet import Fleet
 from bertq_client.futures import Callbacks, EncodeFuture
 from bertq_client.gatherer import Gatherer
-from bertq_client.registry import Job, Registry
+from bertq_client.registry import Registry
+from bertq_client.request import Request
 from bertq_client.sender import Sender
 from bertq_client.timekeeper import Timekeeper
 
@@ -27,8 +33,9 @@ class Session:
         self.redis = connect(url)
         self._url = url
         self._registry = Registry()
+        self._numbers = itertools.count()
         self._callbacks = Callbacks()
-        self._fleet = Fleet(self.redis)
+        self._fleet = Fleet(url, self.redis)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client amid a call of its own thread.
         self._lock = threading.RLock()
@@ -45,12 +52,12 @@ class Session:
         Raises:
             ClientClosed: the session is closed.
         """
-        job_id = uuid.uuid4().hex
-        future = EncodeFuture(self._callbacks, lambda: self._cancelled(job_id))
-        job = Job(job_id, texts, queue, future, timeout, as_list)
+        number = next(self._numbers)
+        future = EncodeFuture(self._callbacks, lambda: self._cancelled(number))
+        request = Request(number, texts, queue, future, timeout, as_list)
         with self._lock:
             self.check_open()
-            # Before the job is known: where no thread can be started there is no job.
+            # Before the request is known: where no thread can be started there is none.
             if self._sender is None:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
@@ -58,10 +65,10 @@ class Session:
                     self._url, self._registry, self._fleet, self._sender.cancel
                 )
             self._futures.add(future)
-            self._registry.add(job)
-            self._sender.send(job)
+            self._registry.add(request)
+            self._sender.send(request)
             if self._closed:  # by a signal handler, meanwhile
-                job.fail(ClientClosed(_CLOSED))
+                request.fail(ClientClosed(_CLOSED))
                 self._sender.close([], lambda: None, 0.0)
         return future
 
@@ -75,9 +82,9 @@ class Session:
             raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
-        around = (self._url, self.redis, self.client_id, self._registry, self._fleet)
-        sender = Sender(*around)
-        self._gatherer = Gatherer(*around, sender.cancel)
+        around = (self.redis, self.client_id, self._registry, self._fleet)
+        sender = Sender(self._url, *around)
+        self._gatherer = Gatherer(*around, sender)
         return sender
 
     def close(self) -> None:
@@ -90,8 +97,8 @@ class Session:
                 return
             self._closed = True
         given_up = self._registry.close()
-        for job in given_up:
-            job.fail(ClientClosed("the client was closed before the vectors were there"))
+        for request in given_up:
+            request.fail(ClientClosed("the client was closed before the vectors were there"))
         if self._sender is not None and self._gatherer is not None:
             # A client may be collected on a thread of its own, which the other one will wait for.
             here = threading.current_thread()
@@ -110,7 +117,7 @@ class Session:
                 ClientClosed("the request belongs to the process that was forked: send it again")
             )
 
-    def _cancelled(self, job_id: str) -> None:
-        job = self._registry.pop(job_id)
-        if job is not None and self._sender is not None:
-            self._sender.cancel(job)
+    def _cancelled(self, number: int) -> None:
+        request = self._registry.take(number)
+        if request is not None and self._sender is not None:
+            self._sender.cancel(request)

@@ -6,7 +6,8 @@ from bertq import redis_url
 from bertq.errors import NoWorker, Timeout
 from bertq_client import threads
 from bertq_client.fleet import Fleet
-from bertq_client.registry import Job, Registry
+from bertq_client.registry import Registry
+from bertq_client.request import Request
 
 
 class Timekeeper:
@@ -17,7 +18,7 @@ class Timekeeper:
     """
 
     def __init__(
-        self, url: str, registry: Registry, fleet: Fleet, cancel: Callable[[Job], None]
+        self, url: str, registry: Registry, fleet: Fleet, cancel: Callable[[Request], None]
     ) -> None:
         self._where = redis_url.redact(url)
         self._registry = registry
@@ -27,28 +28,30 @@ class Timekeeper:
 
     def _run(self) -> None:
         # Ends with the registry, and at once: there is nothing to wait for.
-        while (job := self._registry.pop_overdue()) is not None:
-            job.fail(self._reason(job))
-            self._cancel(job)
-            del job  # or it would keep its client alive until the next one
+        while (request := self._registry.take_overdue()) is not None:
+            request.fail(self._reason(request))
+            self._cancel(request)
+            del request  # or it would keep its client alive until the next one
 
-    def _reason(self, job: Job) -> Timeout:
+    def _reason(self, request: Request) -> Timeout:
         try:
-            return self._explain(job)
+            return self._explain(request)
         except Exception as error:
             # An advert of who knows what version; nothing may end this thread.
-            return Timeout(f"no answer within {job.timeout:g} s ({error!r})")
+            return Timeout(f"no answer within {request.timeout:g} s ({error!r})")
 
-    def _explain(self, job: Job) -> Timeout:
-        waited = f"no answer within {job.timeout:g} s"
+    def _explain(self, request: Request) -> Timeout:
+        waited = f"no answer within {request.timeout:g} s"
         if self._fleet.trouble is not None:
             return Timeout(f"{waited}: Redis at {self._where} {self._fleet.trouble}")
-        workers = self._fleet.known(job.queue)
+        workers = self._fleet.known(request.queue)
         if not workers:
             return NoWorker(
-                f"{waited}: no worker takes from queue {job.queue} of {self._where}; "
+                f"{waited}: no worker takes from queue {request.queue} of {self._where}; "
                 "start one with celery -A bertq worker"
             )
-        done = len(job.assembly.plan) - len(job.assembly.missing) if job.assembly else 0
-        total = len(job.assembly.plan) if job.assembly else 0
+        job = request.job
+        assembly = job.assembly if job is not None else None
+        total = len(assembly.plan) if assembly is not None else 0
+        done = total - len(assembly.missing) if assembly is not None else 0
         return Timeout(f"{waited}: {done} of {total} chunks are in, {len(workers)} workers serve")

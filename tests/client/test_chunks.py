@@ -1,7 +1,6 @@
 """Splitting and ordering, as properties: any n, any size, any order of completion, repeats."""
 
 import random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
 from bertq.wire import ChunkResult
-from bertq_client.chunks import Assembly, split
+from bertq_client.chunks import Assembly, Chunk, Distinct, split
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 
@@ -36,30 +35,81 @@ def test_chunks_are_of_like_size() -> None:
     assert [len(chunk) for chunk in split([5] * 256)] == [256]
 
 
-def rows_for(indices: NDArray[Any], shape: tuple[int, ...] = (3,)) -> NDArray[np.float32]:
-    """Rows that tell which sentence each belongs to."""
-    return np.stack([np.full(shape, index, np.float32) for index in indices])
+def deal(texts: list[str], rows: int = 256) -> list[Chunk]:
+    """The chunks of a list of sentences, taken in in two parts."""
+    distinct = Distinct()
+    distinct.add(texts[: len(texts) // 2])
+    distinct.add(texts[len(texts) // 2 :])
+    return distinct.deal(rows)
 
 
-@given(LENGTHS, st.integers(1, 50), st.randoms(use_true_random=False))
+TEXTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=300)
+
+
+@given(TEXTS, st.integers(1, 50))
+def test_a_sentence_is_sent_once_for_all_its_places(texts: list[str], rows: int) -> None:
+    plan = deal(texts, rows)
+    sent = [texts[index] for chunk in plan for index in chunk.sentences]
+    assert len(sent) == len(set(sent))
+    assert set(sent) == set(texts)
+    assert [len(text) for text in sent] == sorted(map(len, sent))
+    assert sorted(place for chunk in plan for place in chunk.places) == list(range(len(texts)))
+    assert all(len(chunk.sentences) <= rows for chunk in plan)
+
+
+def code(text: str) -> int:
+    """A number that tells a short sentence from all others."""
+    return int.from_bytes(text.encode(), "big")
+
+
+def rows_for(texts: list[str], chunk: Chunk) -> NDArray[np.float32]:
+    """Rows that tell what sentence each belongs to."""
+    codes = [code(texts[index]) for index in chunk.sentences]
+    return np.repeat(np.array(codes, np.float32)[:, None], 3, axis=1)
+
+
+@given(TEXTS, st.integers(1, 50), st.randoms(use_true_random=False))
 def test_rows_come_in_the_order_of_sentences(
-    lengths: list[int], rows: int, rng: random.Random
+    texts: list[str], rows: int, rng: random.Random
 ) -> None:
-    plan = split(lengths, rows)
+    plan = deal(texts, rows)
     assembly = Assembly(plan)
     # Every chunk at least once, some twice, in any order.
     numbers = list(range(len(plan)))
     deliveries = numbers + rng.sample(numbers, rng.randint(0, len(numbers)))
     rng.shuffle(deliveries)
-    news = [assembly.add(n, ChunkResult(rows_for(plan[n]), "f")) for n in deliveries]
+    news = [assembly.add(n, ChunkResult(rows_for(texts, plan[n]), "f")) for n in deliveries]
     assert sum(news) == len(plan)
     assert not assembly.missing
-    expected = np.repeat(np.arange(len(lengths), dtype=np.float32)[:, None], 3, axis=1)
-    np.testing.assert_array_equal(assembly.rows(), expected)
+    answer = assembly.rows()
+    np.testing.assert_array_equal(answer, [[code(text)] * 3 for text in texts])
+    assert answer.flags.writeable
+    assert answer.flags.owndata
+    assert not assembly.of_tokens
+
+
+def test_a_sentence_that_comes_a_million_times() -> None:
+    texts = ["a"] * 1_000_000 + ["bb", "a"]
+    plan = deal(texts)
+    assert [len(chunk.sentences) for chunk in plan] == [2]
+    assembly = Assembly(plan)
+    assembly.add(0, ChunkResult(np.array([[1.0, 2.0], [3.0, 4.0]], ">f4"), "f"))
+    rows = assembly.rows()
+    assert rows.dtype == np.float32
+    assert rows.shape == (1_000_002, 2)
+    np.testing.assert_array_equal(rows[-3:], [[1, 2], [3, 4], [1, 2]])
+    np.testing.assert_array_equal(rows[:-2].min(axis=0), [1, 2])
+    np.testing.assert_array_equal(rows[:-2].max(axis=0), [1, 2])
+
+
+def chunks_of(*indices: list[int]) -> list[Chunk]:
+    """A plan for sentences that are all different."""
+    return [Chunk(np.array(some), np.array(some)) for some in indices]
 
 
 def test_token_vectors_of_different_lengths_are_padded_with_zeros() -> None:
-    plan = [np.array([1]), np.array([0, 2])]
+    # Sentence 3 is the same as sentence 1.
+    plan = [Chunk(np.array([1]), np.array([1, 3]), np.array([0, 0])), *chunks_of([0, 2])]
     for order in ([0, 1], [1, 0]):
         assembly = Assembly(plan)
         results = [
@@ -69,29 +119,30 @@ def test_token_vectors_of_different_lengths_are_padded_with_zeros() -> None:
         for number in order:
             assembly.add(number, results[number])
         rows = assembly.rows()
-        assert rows.shape == (3, 4, 3)
-        np.testing.assert_array_equal(rows[1, :2], np.full((2, 3), 7))
-        np.testing.assert_array_equal(rows[1, 2:], np.zeros((2, 3)))
+        assert assembly.of_tokens
+        assert rows.shape == (4, 4, 3)
+        np.testing.assert_array_equal(rows[[1, 3], :2], np.full((2, 2, 3), 7))
+        np.testing.assert_array_equal(rows[[1, 3], 2:], np.zeros((2, 2, 3)))
         np.testing.assert_array_equal(rows[[0, 2]], np.full((2, 4, 3), 9))
 
 
 def test_an_unfinished_answer_cannot_be_taken() -> None:
     with pytest.raises(LookupError, match="2 chunks are missing"):
-        Assembly(split([1, 2], 1)).rows()
+        Assembly(chunks_of([0], [1])).rows()
 
 
 def test_wrong_rows_are_refused() -> None:
-    plan = [np.array([0, 1]), np.array([2, 3])]
-    assembly = Assembly(plan)
+    assembly = Assembly(chunks_of([0, 1], [2, 3]))
+    two, one = np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)
     with pytest.raises(WireError, match="no chunk 2"):
-        assembly.add(2, ChunkResult(rows_for(plan[0]), "f"))
+        assembly.add(2, ChunkResult(two, "f"))
     with pytest.raises(WireError, match="1 rows for 2"):
-        assembly.add(0, ChunkResult(rows_for(np.array([0])), "f"))
-    assembly.add(0, ChunkResult(rows_for(plan[0]), "f"))
+        assembly.add(0, ChunkResult(one, "f"))
+    assembly.add(0, ChunkResult(two, "f"))
     with pytest.raises(WireError, match="shape"):
-        assembly.add(1, ChunkResult(rows_for(plan[1], (4,)), "f"))
+        assembly.add(1, ChunkResult(np.ones((2, 4), np.float32), "f"))
     with pytest.raises(WireError, match="shape"):
-        assembly.add(1, ChunkResult(rows_for(plan[1], (2, 3)), "f"))
+        assembly.add(1, ChunkResult(np.ones((2, 2, 3), np.float32), "f"))
     with pytest.raises(ModelMismatch, match="different models"):
-        assembly.add(1, ChunkResult(rows_for(plan[1]), "g"))
+        assembly.add(1, ChunkResult(two, "g"))
     assert assembly.missing == {1}

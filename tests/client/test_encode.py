@@ -55,9 +55,9 @@ def test_rows_come_in_order_and_nothing_stays(client: BertClient, stub: Stub, re
 
 def test_small_requests_go_to_the_small_queue(redis_url: str, redis: Redis) -> None:
     with BertClient(redis_url=redis_url) as client:
-        futures = [client.encode_async(["a"] * size) for size in (1, 16, 17)]
-        eventually(lambda: redis.llen("bertq") + redis.llen("bertq.small") == 3)
-        assert (redis.llen("bertq.small"), redis.llen("bertq")) == (2, 1)
+        futures = [client.encode_async([f"{n}" for n in range(size)]) for size in (1, 16, 17)]
+        eventually(lambda: redis.llen("bertq") == 1 and redis.llen("bertq.small"))
+        assert all(redis.llen(queue) for queue in ("bertq", "bertq.small"))
         message: Any = redis.lindex("bertq", 0)
         assert b"<17 sentences>" in message
         assert not futures[0].done()
@@ -132,7 +132,7 @@ def test_a_bad_sentence_far_behind_comes_out_of_the_future(redis_url: str, redis
 
 def test_a_large_request_keeps_no_small_one_waiting(redis_url: str, redis: Redis) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
-        large = client.encode_async(["x"] * 200_000)
+        large = client.encode_async([f"{n}" for n in range(200_000)])
         small = client.encode_async(["y"])
         eventually(lambda: redis.llen("bertq.small"), 30)
         sent = int(redis.llen("bertq"))
@@ -212,7 +212,7 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
 
 
 def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.3)
+    monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.3)
     with BertClient("127.0.0.1", 1) as client:
         with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
             client.encode(["a"])
@@ -222,8 +222,17 @@ def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
             BertClient("127.0.0.1", 1, timeout=0.2).encode(["a"])
 
 
+def test_a_redis_that_is_away_is_a_warning_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), BertClient("127.0.0.1", 1, timeout=60) as client:
+        futures = [client.encode_async(["a"]), client.encode_async(["b"] * 20)]
+        eventually(lambda: "trying again" in caplog.text)
+        time.sleep(0.2)
+        assert caplog.text.count("is away (ConnectionError): trying again") == 1
+        assert not any(future.done() for future in futures)
+
+
 def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.5)
     with BertClient("127.0.0.1", 1) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
         # One after the other they would take 15 s.

@@ -42,9 +42,8 @@ def hung(url: str) -> Iterator[None]:
 
 def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the client's sockets wait for so long, and its reads of the stream almost as long."""
-    for module in ("bertq.connection", "bertq_client.publisher"):
-        monkeypatch.setattr(f"{module}.SOCKET_TIMEOUT", seconds)
-        monkeypatch.setattr(f"{module}.CONNECT_TIMEOUT", seconds)
+    monkeypatch.setattr("bertq.connection.SOCKET_TIMEOUT", seconds)
+    monkeypatch.setattr("bertq.connection.CONNECT_TIMEOUT", seconds)
     monkeypatch.setattr("bertq_client.gatherer._BLOCK", seconds * 0.75)
 
 
@@ -79,8 +78,9 @@ def test_closing_wakes_the_reading_thread(
     patient(monkeypatch, 90)
     client = BertClient(redis_url=redis_url)
     client.encode(["a"])
+    eventually(lambda: redis.hlen("unacked") == 0)
     stub.gate.clear()
-    future = client.encode_async(["b"] * 600)
+    future = client.encode_async([f"b {n}" for n in range(600)])
     eventually(lambda: redis.llen("bertq") + redis.hlen("unacked") == 3)
     eventually(lambda: _blocked_readers(redis) == 1)
     threads = threads_of(client)
@@ -108,7 +108,7 @@ def test_closing_while_redis_is_hung(
     client = BertClient(redis_url=own_url)
     futures = [client.encode_async(["a"]) for _ in range(3)]
     with Redis.from_url(own_url) as redis:
-        eventually(lambda: redis.llen("bertq.small") == 3)
+        eventually(lambda: len(client._session._registry.jobs()) == redis.llen("bertq.small") > 0)
     threads = threads_of(client)
     caplog.clear()
     with hung(own_url):
@@ -130,8 +130,10 @@ def test_closing_a_client_that_never_reached_redis(silent_url: str) -> None:
 
 def test_closing_amid_thousands_of_requests(redis_url: str, redis: Redis) -> None:
     client = BertClient(redis_url=redis_url)
-    futures = [client.encode_async(["a"]) for _ in range(2000)]
-    eventually(lambda: redis.llen("bertq.small") == 2000, 60)
+    futures = [client.encode_async(["a"] * 17) for _ in range(2000)]
+    futures += [client.encode_async(["a"]) for _ in range(2000)]
+    eventually(lambda: redis.llen("bertq") == 2000 and redis.llen("bertq.small"), 60)
+    futures += [client.encode_async(["a"]) for _ in range(2000)]
     within(20, client.close)
     assert wait(futures, timeout=0).not_done == set()
     assert not list(redis.scan_iter("bertq:job:*"))
@@ -386,7 +388,7 @@ def test_a_server_that_accepts_and_never_answers(silent_url: str) -> None:
 def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
     silent_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.5)
     patient(monkeypatch, 0.2)
     with BertClient(redis_url=silent_url) as client:
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
@@ -402,10 +404,11 @@ def test_redis_hangs_amid_a_request_and_comes_back(
     patient(monkeypatch, 0.4)
     texts = [f"{number} {'x' * (number % 60)}" for number in range(700)]
     with stub_worker(own_url) as stub, BertClient(redis_url=own_url, timeout=timeout) as client:
-        client.encode(["before"])
-        stub.gate.clear()
-        future = client.encode_async(texts)
         with Redis.from_url(own_url) as redis:
+            client.encode(["before"])
+            eventually(lambda: redis.hlen("unacked") == 0)
+            stub.gate.clear()
+            future = client.encode_async(texts)
             eventually(lambda: redis.llen("bertq") + redis.hlen("unacked") == 3)
         with hung(own_url):
             stub.gate.set()
@@ -435,7 +438,7 @@ def test_redis_loses_its_data_and_goes_away(own_url: str, monkeypatch: pytest.Mo
         future = client.encode_async(["b"])
         eventually(lambda: redis.llen("bertq.small"))
         redis.shutdown(nosave=True)
-        monkeypatch.setattr("bertq_client.sender.PATIENCE", 0.3)
+        monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.3)
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["c"]))
         assert not future.done()

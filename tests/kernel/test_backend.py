@@ -19,7 +19,7 @@ from redis import ConnectionError, Redis, ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from bertq import keys, wire
-from bertq.backend import ReplyBackend, summarize
+from bertq.backend import SMALL_RESULT, ReplyBackend, summarize
 from bertq.broker import create_app
 from bertq.wire import ChunkResult
 
@@ -59,9 +59,18 @@ def test_rows_are_stored_once_with_a_notice(backend: ReplyBackend, redis: Redis)
     assert (meta["status"], meta["task_id"]) == ("SUCCESS", "job-0")
     np.testing.assert_array_equal(ChunkResult.from_wire(meta["result"]).rows, rows)
     stream: Any = redis.xrange(keys.reply("client"))
-    assert [fields for _, fields in stream] == [{b"task": b"job-0"}]
+    # A small result comes along.
+    assert [fields for _, fields in stream] == [{b"task": b"job-0", b"result": payload}]
     for key in (keys.result("job-0"), keys.reply("client")):
         assert 0 < int(redis.ttl(key)) <= keys.RESULT_TTL
+
+
+def test_a_large_result_is_stored_once(backend: ReplyBackend, redis: Redis) -> None:
+    rows = np.zeros((SMALL_RESULT // 4, 1), np.float32)
+    backend.mark_as_done("job-0", ChunkResult(rows, "f"), Context(id="job-0", reply_to="client"))
+    assert redis.exists(keys.result("job-0"))
+    stream: Any = redis.xrange(keys.reply("client"))
+    assert [fields for _, fields in stream] == [{b"task": b"job-0"}]
 
 
 def test_celery_reads_the_state_of_a_result(backend: ReplyBackend, app: Celery) -> None:

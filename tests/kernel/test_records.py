@@ -7,7 +7,7 @@ import time
 import pytest
 from redis import Redis
 
-from bertq import adverts, jobs, keys
+from bertq import adverts, jobs, keys, statistics
 from tests.client.stub import advert
 
 
@@ -81,6 +81,20 @@ def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
         jobs.discard(pipe, "j")
         pipe.execute()
     assert not redis.exists(keys.job("j"))
+
+
+def test_a_job_of_several_requests_is_written_with_its_first_chunk(redis: Redis) -> None:
+    jobs.create(
+        redis, "j", client="c", queue="gpu0", rows=9, chunks=1, requests=[2, 7], message="text"
+    )  # fmt: skip
+    assert jobs.read(redis, "j").wanted
+    assert redis.lrange("gpu0", 0, -1) == [b"text"]
+    counted = statistics.read(redis)
+    assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 9)
+    # Sent again: it was counted before.
+    jobs.create(redis, "k", client="c", queue="gpu0", rows=9, chunks=1, requests=[], message="2")
+    assert redis.lrange("gpu0", 0, -1) == [b"2", b"text"]
+    assert statistics.read(redis)["num_data_request"] == 2
 
 
 def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:

@@ -25,10 +25,15 @@ ARRAYS = hnp.arrays(
 )
 
 
+def payload_of(document: bytes, behind: bytes = b"") -> bytes:
+    """A payload with any document and anything behind it."""
+    whole = struct.pack(">I", len(document)) + document
+    return whole + (bytes(-len(whole) % 16) + behind if behind else b"")
+
+
 def array_payload(dtype: Any, shape: Any, raw: bytes) -> bytes:
     """A payload whose array claims what it likes."""
-    packed: bytes = msgpack.packb(msgpack.ExtType(1, msgpack.packb([dtype, shape]) + raw))
-    return packed
+    return payload_of(msgpack.packb(msgpack.ExtType(1, msgpack.packb([dtype, shape]))), raw)
 
 
 @given(ARRAYS)
@@ -42,6 +47,19 @@ def test_arrays_survive(array: NDArray[Any]) -> None:
 def test_an_array_that_is_not_contiguous_survives() -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
     np.testing.assert_array_equal(wire.loads(wire.dumps(array)), array)
+
+
+def test_arrays_are_read_where_they_are() -> None:
+    arrays = [np.arange(5, dtype=np.uint8), np.ones((3, 2)), np.zeros((0, 7), np.float32)]
+    payload = wire.dumps({"arrays": arrays, "more": np.array([1.5], "<f4")})
+    value = wire.loads(payload)
+    expected = [*arrays, np.array([1.5])]
+    for array, back in zip(expected, [*value["arrays"], value["more"]], strict=True):
+        np.testing.assert_array_equal(back, array)
+        assert back.flags.aligned
+        if back.size:
+            assert np.shares_memory(back, np.frombuffer(payload, np.uint8))
+            assert not back.flags.writeable
 
 
 @given(st.integers(0, 400), st.binary(max_size=3))
@@ -69,9 +87,10 @@ def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
     ("dtype", "shape", "raw", "reason"),
     [
         ("<f4", [2, 2], b"\0" * 15, "claims 16 bytes and has 15"),
-        ("<f4", [2, 2], b"\0" * 17, "claims 16 bytes and has 17"),
+        ("<f4", [2, 2], b"\0" * 17, "payload of 33 bytes should have 32"),
         ("<f4", [2**40, 2**40], b"", "claims"),
         ("<f4", [2**62, 4], b"", "claims"),
+        ("<f4", [0, 2**62, 4], b"", "decoded"),
         ("|O", [1], b"\0" * 8, "dtype '|O' is refused"),
         ("|V4", [1], b"\0" * 4, "dtype '|V4' is refused"),
         ("<M8", [1], b"\0" * 8, "is refused"),
@@ -95,16 +114,21 @@ def test_a_lying_array_is_refused(dtype: Any, shape: Any, raw: bytes, reason: st
     "payload",
     [
         b"",
-        b"\xc1",
-        struct.pack(">BI", 0xDD, 2**32 - 1),  # an array of four billion items
-        struct.pack(">BI", 0xC6, 2**32 - 1),  # four gigabytes of bytes
-        struct.pack(">BIb", 0xC9, 2**31, 1),  # an extension of two gigabytes
-        b"\x91" * 100_000,  # nested too deeply
+        b"\0\0\0",
+        struct.pack(">I", 2**32 - 1) + b"\xc0",  # a document of four gigabytes
+        payload_of(b""),
+        payload_of(b"\xc1"),
+        payload_of(struct.pack(">BI", 0xDD, 2**32 - 1)),  # an array of four billion items
+        payload_of(struct.pack(">BI", 0xC6, 2**32 - 1)),  # four gigabytes of bytes
+        payload_of(struct.pack(">BIb", 0xC9, 2**31, 1)),  # an extension of two gigabytes
+        payload_of(b"\x91" * 100_000),  # nested too deeply
         wire.dumps(1) + b"\0",  # something behind the end
-        msgpack.packb(msgpack.ExtType(1, b"")),
-        msgpack.packb(msgpack.ExtType(1, b"\x93\xa3<f4")),
+        payload_of(msgpack.packb(1) + b"\0"),
+        payload_of(msgpack.packb(msgpack.ExtType(1, b""))),
+        payload_of(msgpack.packb(msgpack.ExtType(1, b"\x93\xa3<f4"))),
+        payload_of(msgpack.packb(msgpack.ExtType(5, b"x"))),
         msgpack.packb(msgpack.ExtType(5, b"x")),
-        msgpack.packb({1: b"\xff"}) + b"\x80",
+        payload_of(msgpack.packb({1: b"\xff"}) + b"\x80"),
         pickle.dumps({"rows": 1}),
     ],
 )

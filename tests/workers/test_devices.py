@@ -49,7 +49,8 @@ assert "tensorflow" not in sys.modules, "TensorFlow came before the pin"
 devices.pin(Device("cpu", 0), os.environ)
 hardware = devices.configure(threads=3)
 import tensorflow as tf
-print(hardware.name, hardware.lanes, tf.config.list_physical_devices("GPU"), os.environ["CUDA_VISIBLE_DEVICES"])
+gpus = tf.config.list_physical_devices("GPU")
+print(hardware.name, hardware.lanes, gpus, os.environ["CUDA_VISIBLE_DEVICES"])
 print(tf.config.threading.get_intra_op_parallelism_threads())
 print(tf.config.threading.get_inter_op_parallelism_threads())
 """

@@ -1,0 +1,68 @@
+"""What is sent, recorded and answered as one: a request, or several small ones together."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bertq_client.chunks import Assembly
+from bertq_client.request import Request
+
+
+class Job:
+    """The requests that share chunks, and their growing answer.
+
+    Attributes:
+        id: of the job; its chunks are ``<id>-0``, ``<id>-1``, ...
+        requests: those that it was made of, in the order of their rows.
+        texts: their sentences, one after the other.
+        waiting: those that nobody has answered or given up yet; the registry keeps it.
+        assembly: the answer so far; set before the first chunk is sent.
+        recorded: whether the job's record is in Redis.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.id = uuid.uuid4().hex
+        self.requests = tuple(requests)
+        self.texts: tuple[str, ...] = (
+            tuple(chain.from_iterable(request.texts for request in requests))
+            if self.shared
+            else requests[0].texts
+        )
+        self.waiting: dict[int, Request] = {}
+        self.assembly: Assembly | None = None
+        self.recorded = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is made of more than one request."""
+        return len(self.requests) > 1
+
+    @property
+    def queue(self) -> str:
+        """Where its chunks go."""
+        return self.requests[0].queue
+
+    @property
+    def submitted(self) -> float:
+        """When the first of its requests was made, on the monotonic clock."""
+        return self.requests[0].submitted
+
+    def answers(self) -> Iterator[tuple[Request, NDArray[Any]]]:
+        """Return the requests and, for each, rows that are its own.
+
+        Raises:
+            LookupError: chunks are missing.
+        """
+        assert self.assembly is not None
+        rows = self.assembly.rows()
+        if not self.shared:
+            yield self.requests[0], rows
+            return
+        end = 0
+        for request in self.requests:
+            first, end = end, end + len(request.texts)
+            # A view would keep the rows of all the others in memory.
+            yield request, rows[first:end].copy()

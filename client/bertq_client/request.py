@@ -1,0 +1,71 @@
+"""What a caller asked for, and waits for."""
+
+import time
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from bertq import queues
+from bertq_client.futures import EncodeFuture
+
+if TYPE_CHECKING:
+    from bertq_client.job import Job
+
+
+@dataclass(eq=False)
+class Request:
+    """One call of ``encode`` or ``encode_async``.
+
+    Attributes:
+        number: tells it from the client's other requests.
+        texts: the sentences.
+        queue: where they go.
+        future: what the caller holds.
+        timeout: seconds that the caller allowed, or None.
+        as_list: whether the caller wants nested lists.
+        job: what it is being sent with, from then on until it is answered.
+        alone: whether it may share a job with no other request.
+        counted: whether the statistics know of it.
+        submitted: when, on the monotonic clock.
+    """
+
+    number: int
+    texts: tuple[str, ...]
+    queue: str
+    future: EncodeFuture
+    timeout: float | None
+    as_list: bool
+    job: "Job | None" = None
+    alone: bool = False
+    counted: bool = False
+    submitted: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float | None:
+        """The monotonic time at which it is given up."""
+        return None if self.timeout is None else self.submitted + self.timeout
+
+    @property
+    def small(self) -> bool:
+        """Whether it is one of those that never wait for large ones."""
+        return len(self.texts) <= queues.PRIORITY_BATCH_SIZE
+
+    def succeed(self, rows: NDArray[Any]) -> None:
+        """Complete the future, unless it was cancelled meanwhile."""
+        if not self.future.done():
+            # Row by row: one call for all of them would keep every other thread waiting.
+            answer = [row.tolist() for row in rows] if self.as_list else rows
+            self._complete(self.future.set_result, answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the future with an error, unless it was cancelled meanwhile."""
+        if not self.future.done():
+            # The frames of this thread would keep the request for as long as there is the error.
+            self._complete(self.future.set_exception, error.with_traceback(None))
+
+    def _complete(self, setter: Any, value: Any) -> None:
+        with suppress(InvalidStateError):  # cancelled between the look and the leap
+            setter(value)

@@ -1,0 +1,166 @@
+"""Writing a job to Redis: its record, its chunks, and that nobody wants them any more."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from redis import Redis, RedisError
+from redis.exceptions import ResponseError
+
+from bertq import jobs, keys, redis_url
+from bertq.connection import PATIENCE, explain
+from bertq_client import inputs
+from bertq_client.chunks import Assembly, Distinct
+from bertq_client.fleet import Fleet, chunk_rows
+from bertq_client.job import Job
+from bertq_client.message import Envelope
+from bertq_client.registry import Registry
+
+log = logging.getLogger("bertq.client")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class GivenUp(Exception):
+    """The job is not wanted any more."""
+
+
+class Writer:
+    """Writes jobs on the sender's thread.
+
+    Args:
+        closing: set when the client is being closed, and nothing is wanted any more.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        redis: Redis,
+        client_id: str,
+        registry: Registry,
+        fleet: Fleet,
+        closing: threading.Event,
+    ) -> None:
+        self._url = url
+        self._redis = redis
+        self._client_id = client_id
+        self._registry = registry
+        self._fleet = fleet
+        self._closing = closing
+        self._envelope = Envelope(client_id)
+        self._reached = 0.0  # when Redis last did what it was asked, on the monotonic clock
+        self._warned = False
+
+    def write(self, job: Job) -> Iterator[None]:
+        """Write a job's record and send its chunks, in steps of a chunk each.
+
+        Raises:
+            GivenUp: nobody waits for the job any more.
+            BadInputType, BadInputValue: its sentences cannot be sent.
+            RedisUnavailable, RedisFull: nor can anything else.
+        """
+        yield from self._plan(job)
+        yield from self._send(job)
+        self._warn_if_alone(job)
+
+    def cancel(self, job: Job) -> None:
+        """Tell the workers that a job's chunks are not wanted."""
+        if not job.recorded:
+            return
+        try:
+            jobs.cancel(self._redis, job.id)
+        except RedisError:
+            log.debug("job %s could not be cancelled; its record expires", job.id)
+
+    def _plan(self, job: Job) -> Iterator[None]:
+        workers = self._persist(job, lambda: self._fleet.serving(job.queue))
+        distinct = Distinct()
+        for first in range(0, len(job.texts), inputs.AT_ONCE):
+            part = job.texts[first : first + inputs.AT_ONCE]
+            if first:  # the caller's thread has checked the others
+                yield
+                self._check_wanted(job)
+                inputs.check_elements(list(part), first)
+            distinct.add(part)
+        job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
+
+    def _send(self, job: Job) -> Iterator[None]:
+        assert job.assembly is not None
+        for number, chunk in enumerate(job.assembly.plan):
+            texts = [job.texts[index] for index in chunk.sentences]
+            message = self._envelope.seal(keys.task_id(job.id, number), texts, job.queue)
+            if number == 0:
+                self._record(job, message)
+            else:
+                yield
+                self._persist(job, partial(jobs.push, self._redis, job.queue, message))
+
+    def _record(self, job: Job, message: str) -> None:
+        assert job.assembly is not None
+        chunks = len(job.assembly.plan)
+        news = [len(request.texts) for request in job.requests if not request.counted]
+        self._persist(
+            job,
+            lambda: jobs.create(
+                self._redis,
+                job.id,
+                client=self._client_id,
+                queue=job.queue,
+                rows=len(job.texts),
+                chunks=chunks,
+                requests=news,
+                message=message,
+            ),
+        )
+        self._registry.mark_recorded(job)
+        for request in job.requests:
+            request.counted = True
+
+    def _check_wanted(self, job: Job) -> None:
+        if self._closing.is_set() or not job.waiting:
+            raise GivenUp
+
+    def _persist(self, job: Job, act: Callable[[], Any]) -> Any:
+        """Do something on Redis, again and again while it is away or full.
+
+        Raises:
+            GivenUp: nobody waits for the job any more.
+            RedisUnavailable, RedisFull: it has not worked for ``PATIENCE`` seconds, or never will.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            self._check_wanted(job)
+            try:
+                done = act()
+            except (RedisError, OSError) as error:
+                self._check_wanted(job)
+                if not isinstance(error, ResponseError):  # then it is there, and full or so
+                    self._fleet.missed(error)
+                trouble = explain(error, self._url)
+                # Not from the first try: those who waited behind another have waited as long.
+                waited = time.monotonic() - max(job.submitted, self._reached)
+                if trouble.final or waited + pause > PATIENCE:
+                    raise trouble.error from None
+            else:
+                self._reached = time.monotonic()
+                return done
+            self._closing.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _warn_if_alone(self, job: Job) -> None:
+        if self._warned or all(request.timeout is not None for request in job.requests):
+            return
+        try:
+            if self._fleet.serving(job.queue):
+                return
+        except RedisError:
+            return  # the chunks are sent; the gatherer says that Redis is away
+        self._warned = True
+        log.warning(
+            "no worker takes from queue %s of %s: waiting until one is started "
+            "(celery -A bertq worker; BertClient(timeout=...) bounds the wait)",
+            job.queue, redis_url.redact(self._url),
+        )  # fmt: skip
