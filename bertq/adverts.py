@@ -22,18 +22,22 @@ class Work:
         sentences: the rows of those.
         tokens: the wordpieces that were read for them, ``[CLS]`` and ``[SEP]`` included.
         failures: chunks that were answered with an error.
-        busy_seconds: time spent on chunks.
+        batches: times that the model ran.
+        busy_seconds: time that it ran, over all lanes.
         sentences_per_second: over the last minute, or since the start where that is less.
-        busy: share of the same time that was spent on chunks, 0 to 1.
+        busy: share of the same time that the model ran, 0 to 1.
+        batch_rows: sentences of a batch, on average over the same time.
     """
 
     chunks: int = 0
     sentences: int = 0
     tokens: int = 0
     failures: int = 0
+    batches: int = 0
     busy_seconds: float = 0.0
     sentences_per_second: float = 0.0
     busy: float = 0.0
+    batch_rows: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 #: Name of the one task.
 ENCODE_TASK = "bertq.encode"
 
-#: Seconds after which a chunk that a worker took and did not answer is given to another. The solo
-#: pool cannot tell Redis that it is alive while it computes, so this must outlast the slowest
-#: chunk; one that takes longer is computed twice, which changes nothing but the time.
+#: Seconds after which a chunk that a worker took and did not answer is given to another. They count
+#: from its delivery: this must outlast its wait in the worker, behind the few batches that are
+#: taken ahead, and its own. One that takes longer is computed twice, which changes nothing but
+#: the time.
 VISIBILITY_TIMEOUT = 300
 
 # kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
@@ -61,11 +62,14 @@ def configuration(redis_url: str) -> dict[str, Any]:
             "socket_connect_timeout": CONNECT_TIMEOUT,
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # One chunk at a time on one graph, in the worker's own process: TensorFlow does not
-        # survive a fork.
-        "worker_pool": "solo",
+        # Threads around one model, in the worker's own process: TensorFlow does not survive a fork.
+        "worker_pool": "bertq_workers.pool:ChunkPool",
         "worker_concurrency": 1,
-        "worker_prefetch_multiplier": 1,
+        # No bound on messages: the pool bounds the rows that they hold.
+        "worker_prefetch_multiplier": 0,
+        "worker_disable_rate_limits": True,
+        # The pool's threads share one backend, and its connections.
+        "result_backend_thread_safe": True,
         "worker_consumer": "bertq_workers.consumer:Consumer",
         "worker_send_task_events": True,
     }

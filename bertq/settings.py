@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from bertq import queues
 from bertq.errors import SettingsError
 
 
@@ -86,6 +87,12 @@ class Settings:
     )
     max_batch_size: int = setting(
         positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
+    )
+    priority_batch_size: int = setting(
+        positive_int,
+        queues.PRIORITY_BATCH_SIZE,
+        "--priority-batch-size",
+        "Chunks of at most so many sentences are computed before larger ones.",
     )
     pooling_strategy: str = setting(
         lambda text: text.strip().upper(),

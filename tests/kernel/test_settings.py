@@ -15,6 +15,7 @@ def test_defaults_are_those_of_bert_as_service() -> None:
         model_dir=None,
         max_seq_len=25,
         max_batch_size=256,
+        priority_batch_size=16,
         pooling_strategy="REDUCE_MEAN",
         pooling_layer=(-2,),
         dtype="float32",
@@ -32,7 +33,7 @@ def test_variables_and_options_options_win() -> None:
         "BERTQ_DTYPE": "",
     }
     settings = Settings.read(environ, {"threads": "2", "model_dir": None, "loglevel": "INFO"})
-    assert settings == Settings("/models/a", None, 256, "CLS_TOKEN", (-1, -2), "float32", 2)
+    assert settings == Settings("/models/a", None, 256, 16, "CLS_TOKEN", (-1, -2), "float32", 2)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ def test_variables_and_options_options_win() -> None:
         ("max_seq_len", "many"),
         ("max_batch_size", "0"),
         ("max_batch_size", "1.5"),
+        ("priority_batch_size", "0"),
         ("pooling_layer", "0"),
         ("pooling_layer", "-1,"),
         ("pooling_layer", "-1,3"),

@@ -77,7 +77,7 @@ def test_a_namesake_that_has_died_is_no_matter(
 def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
     advertiser = Advertiser(lambda: redis_url, meter, print)
-    meter.add(250, 6000, 0.5)
+    meter.add(250, 6000)
     advertiser.hold(advert(["bertq"]))
     advertiser.announce()
     eventually(lambda: adverts.read(redis))

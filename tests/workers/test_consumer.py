@@ -1,9 +1,11 @@
 """What the consumer replaces in celery's own, which must still be there to be replaced."""
 
 import inspect
+from typing import Any
 
 import pytest
 from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu import Connection
 
 from bertq.broker import configuration
 from bertq_workers.consumer import Consumer
@@ -25,6 +27,14 @@ def test_no_other_place_of_the_consumer_logs_bodies() -> None:
     # One in each of three methods, and one in the report that the fourth makes.
     assert source.count("dump_body(") == 4
     assert source.count("self._message_report(") == 1
+
+
+def test_celery_still_sends_events_and_connects_by_what_is_replaced() -> None:
+    stock: Any = CeleryConsumer
+    assert "_flush_events_promise" in inspect.getsource(stock.on_send_event_buffered)
+    assert "self.connection_for_read(heartbeat=" in inspect.getsource(stock.connect)
+    assert "self.blueprint.shutdown(self)" in inspect.getsource(stock.shutdown)
+    assert "get_transport_cls()(client=self)" in inspect.getsource(Connection)
 
 
 def test_workers_use_it() -> None:

@@ -1,10 +1,14 @@
 """The task's own checks, and the log lines that Celery must not write."""
 
 import logging
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from celery.exceptions import Ignore
 
+from bertq import jobs
 from bertq.errors import BadInputType, BadInputValue
 from bertq_workers import tasks
 from bertq_workers.tasks import TokenizerError, check_chunk
@@ -33,9 +37,51 @@ def test_an_error_of_the_tokenizer_quotes_nothing() -> None:
 
     encoder: Any = Broken()
     with pytest.raises(TokenizerError, match=r"refused the chunk \(ValueError\)") as caught:
-        tasks._encode(encoder, ["a secret"])
+        tasks._tokenize(encoder, ["a secret"])
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+class Looked:
+    """Notes how often a job's record was looked at."""
+
+    def __init__(self, *wanted: bool) -> None:
+        self.wanted = list(wanted)
+
+    def __call__(self, *_: Any) -> jobs.Record:
+        return jobs.Record(wanted=self.wanted.pop(0), chunks=1, fingerprint=None)
+
+
+def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look = Looked(True, True, False)
+    monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(tasks, "_record", look)
+    waiting: Future[Any] = Future()
+    task: Any = None
+    with pytest.raises(Ignore):
+        tasks._wait(task, "a-0", waiting)
+    assert waiting.cancelled()
+    assert look.wanted == []
+
+
+def test_a_chunk_that_is_computed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(tasks, "_record", Looked(*[False] * 10_000))
+    task: Any = None
+    for end in ("rows", TimeoutError("the device's own")):
+        running: Future[Any] = Future()
+        running.set_running_or_notify_cancel()
+        finish = running.set_result if isinstance(end, str) else running.set_exception
+        timer = threading.Timer(0.1, finish, [end])
+        timer.start()
+        if isinstance(end, str):
+            assert tasks._wait(task, "a-0", running) == "rows"
+        else:
+            with pytest.raises(TimeoutError, match="the device's own"):
+                tasks._wait(task, "a-0", running)
+        timer.join()
 
 
 def test_celery_leaves_the_chunks_lines_to_us() -> None:

@@ -21,8 +21,9 @@ log = logging.getLogger("bertq.worker")
 class Advertiser:
     """Renews them from a thread of its own.
 
-    The solo pool computes on the thread that runs Celery's timers, so a timer would fall silent
-    during a long chunk and the worker would look dead.
+    Celery's timers run on the thread of its event loop, which stands still while the broker's
+    connection is made anew, and at the end, while what is in the worker is finished; the worker
+    would look dead.
 
     Attributes:
         advert: what is published; set by ``hold``, and may be replaced until ``announce``.

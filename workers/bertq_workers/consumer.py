@@ -2,7 +2,9 @@
 
 Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py looks
 at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
-``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
+``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users. And
+``on_send_event_buffered`` is called when an event of a task waits to be sent,
+``connection_for_read`` for the connection that chunks come over.
 """
 
 import logging
@@ -12,7 +14,14 @@ from celery import signals
 from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from bertq_workers.transport import Transport
+
 log = logging.getLogger("bertq.worker")
+
+
+#: Seconds that the events of tasks are gathered before they are sent together. The stock consumer
+#: sends them in each round of its loop, which costs as much as taking in the chunk.
+_GATHER = 0.1
 
 
 class RefusedMessage(Exception):
@@ -23,12 +32,37 @@ class Consumer(CeleryConsumer):
     """Refuses messages that are no chunks in one line that tells their kind and size."""
 
     connection_errors: tuple[type[BaseException], ...]  # set by the stock class
+    event_dispatcher: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Workers of bertq have nothing to tell each other: as with --without-gossip and
         # --without-mingle they start a second sooner, do not read all events of all others, and
         # are spared an error of gossip's when Redis restarts.
         super().__init__(*args, **{**options, "without_gossip": True, "without_mingle": True})
+
+        self._flush: Any = None
+
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """Connect to the broker, by the transport that takes several messages at once."""
+        connection: Any = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.get_transport_cls = lambda: Transport
+        return self.ensure_connected(connection)
+
+    def on_send_event_buffered(self) -> Any:
+        """Send the events of tasks in a moment, with those that come until then."""
+        # A lost connection cancels timers.
+        if self._flush is None or self._flush.canceled:
+            self._flush = self.timer.call_after(_GATHER, self._send_events)
+
+    def shutdown(self) -> None:
+        """Send the last events, and close the connections."""
+        self._send_events()
+        super().shutdown()
+
+    def _send_events(self) -> None:
+        self._flush = None
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Reject a message that is no task."""

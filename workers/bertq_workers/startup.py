@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import celery
 import click
 from celery import Celery, bootsteps, signals
-from celery.concurrency.solo import TaskPool as SoloPool
 from celery.utils.nodenames import default_nodename, gethostname
 from celery.worker import state
 
@@ -29,9 +28,11 @@ from bertq.broker import ENCODE_TASK
 from bertq.connection import connect
 from bertq.errors import BertqError, SettingsError
 from bertq.settings import Settings
-from bertq_workers import admission, loading
+from bertq_workers import admission, loading, process
 from bertq_workers.advertiser import Advertiser
+from bertq_workers.intake import Intake
 from bertq_workers.meter import Meter
+from bertq_workers.pool import ChunkPool
 
 if TYPE_CHECKING:
     from bertq_bert import Model
@@ -42,6 +43,7 @@ log = logging.getLogger("bertq.worker")
 def register(app: Celery, meter: Meter) -> None:
     """Hook the start of this app's workers; ``meter`` counts what they do."""
     app.steps["worker"].add(ModelStep)
+    app.steps["consumer"].add(Intake)
 
     # Signals reach the workers of every app in the process: each handler looks whose it is.
     def name_node(instance: Any = None, **_: Any) -> None:
@@ -73,31 +75,51 @@ class ModelStep(bootsteps.Step):
     """Reads the model, claims the queues and builds the graph while the worker is being built.
 
     Here and not in ``start``: the signal handlers of the warm shutdown are not yet in place, so
-    that SIGTERM and Ctrl-C end a worker that is still loading at once.
+    that SIGTERM and Ctrl-C end a worker that is still loading at once. The pool is made between
+    ``__init__`` and ``create``.
     """
+
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         started = time.perf_counter()
+        process.tune()
         advertiser = _advertisers[worker.app]
         try:
             settings = Settings.read(os.environ, options)
+            _check_pool(worker, options)
             device = _take_queues(worker)
             source = loading.read(settings, device)
             advert = _advert(worker, source.model, device)
             _admit(worker.app.conf.broker_url, advert)
             advertiser.hold(advert)
-            encoder, device_name = loading.build(source, settings, device)
+            encoder, device_name = loading.build(source, settings, device, worker.concurrency)
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
         advertiser.advert = replace(advert, device_name=device_name, started=time.time())
+        from bertq_workers.batcher import Batcher  # only now it is known that it can be imported
+
         task: Any = worker.app.tasks[ENCODE_TASK]
+        meter = type(task).meter
+        meter.lanes = encoder.lanes
         type(task).encoder = encoder
+        type(task).batcher = Batcher(
+            encoder,
+            lanes=encoder.lanes,
+            small=settings.priority_batch_size,
+            computed=meter.computed,
+        )
+        self._encoder = encoder
         log.info(
             "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s",
             encoder.name, device_name, encoder.pooling_strategy, list(encoder.pooling_layers),
             encoder.max_seq_len, encoder.dtype, time.perf_counter() - started,
         )  # fmt: skip
         super().__init__(worker, **options)
+
+    def create(self, worker: Any) -> None:
+        """Tell the pool how much to take in."""
+        worker.pool.flow.bound(self._encoder.budget, self._encoder.lanes)
 
 
 def _admit(url: str, advert: Advert) -> None:
@@ -119,7 +141,7 @@ def refuse(reason: str, status: int) -> NoReturn:
 
 
 def _leave(reason: str) -> None:
-    """End a running worker from another thread, as soon as it is done with its chunk.
+    """End a running worker from another thread, as soon as it is done with what it has taken.
 
     Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
     looks at it): the consumer's loop turns ``state.should_stop`` into the exit status.
@@ -166,16 +188,22 @@ def _option(name: str) -> list[str]:
     return list(value or [])
 
 
-def _take_queues(worker: Any) -> queues.Device | None:
-    """Check the worker's queues and options; add the shared queues to a device's."""
-    if not (isinstance(worker.pool_cls, type) and issubclass(worker.pool_cls, SoloPool)):
+def _check_pool(worker: Any, options: dict[str, Any]) -> None:
+    if not (isinstance(worker.pool_cls, type) and issubclass(worker.pool_cls, ChunkPool)):
         raise SettingsError(
             f"pool {worker.pool_cls.__module__} cannot run the graph: leave out -P/--pool, and "
             "start one worker for each device"
         )
-    if worker.concurrency != 1:
-        log.warning("--concurrency %s: one graph runs one chunk at a time", worker.concurrency)
-        worker.concurrency = 1
+    if options.get("autoscale"):
+        raise SettingsError("--autoscale has nothing to scale: --concurrency N runs N batches")
+    if not worker.use_eventloop:
+        # Nothing wakes the loop that Celery runs then: each chunk would wait for the next
+        # message to be acknowledged.
+        raise SettingsError("a worker needs Celery's event loop: neither gevent nor eventlet goes")
+
+
+def _take_queues(worker: Any) -> queues.Device | None:
+    """Check the worker's queues; add the shared queues to a device's."""
     selected = worker.app.amqp.queues
     device = queues.device_of(list(selected.consume_from))
     if device is not None:

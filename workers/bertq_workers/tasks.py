@@ -2,6 +2,7 @@
 
 import logging
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task
@@ -20,6 +21,7 @@ from bertq_workers.meter import Meter
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder
+    from bertq_workers.batcher import Batcher
 
 log = logging.getLogger("bertq.worker")
 
@@ -27,19 +29,25 @@ log = logging.getLogger("bertq.worker")
 MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
 
 
+#: Seconds of waiting for rows after which a chunk's job is looked at again.
+LOOK_AGAIN = 1.0
+
+
 class TokenizerError(Exception):
     """A chunk cannot be cut into wordpieces."""
 
 
 class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
-    """A Celery task that holds the process's one encoder.
+    """A Celery task that holds the process's one model.
 
     Attributes:
         encoder: the loaded model; the worker's start puts it here before the first chunk.
-        meter: counts what it does.
+        batcher: runs it, for all chunks that are in the worker.
+        meter: counts what they do.
     """
 
     encoder: "ClassVar[Encoder | None]" = None
+    batcher: "ClassVar[Batcher | None]" = None
     meter: ClassVar[Meter] = Meter()
 
     def on_failure(
@@ -53,7 +61,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
 # ``shared`` would put the task into every other Celery app of the process.
 @app.task(bind=True, base=EncodeTask, name=ENCODE_TASK, shared=False)
 def encode(self: EncodeTask, texts: Any) -> ChunkResult:
-    """Encode one chunk.
+    """Encode one chunk, on one of the pool's threads.
 
     Args:
         self: the task, by Celery.
@@ -69,8 +77,8 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
         TokenizerError: the text cannot be cut into wordpieces.
     """
     task_id = str(self.request.id)
-    encoder = self.encoder
-    if encoder is None:
+    encoder, batcher = self.encoder, self.batcher
+    if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     record = _record(self, task_id)
     if record is not None and not record.wanted:
@@ -79,13 +87,29 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     if record is not None and record.fingerprint is not None:
         _check_model(encoder, record.fingerprint)
     started = time.perf_counter()
-    result, tokens = _encode(encoder, texts)
+    ids = _tokenize(encoder, texts)
+    rows = _wait(self, task_id, batcher.submit(ids))
     seconds = time.perf_counter() - started
     if record is not None and record.chunks > 1 and record.fingerprint is None:
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
-    self.meter.add(len(result.rows), tokens, seconds)
-    log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(result.rows), tokens, seconds)
-    return result
+    tokens = sum(map(len, ids))
+    self.meter.add(len(rows), tokens)
+    log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(rows), tokens, seconds)
+    return ChunkResult(rows, encoder.fingerprint)
+
+
+def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
+    """Return a chunk's rows; look now and then whether they are still wanted."""
+    while True:
+        try:
+            return future.result(LOOK_AGAIN)
+        except TimeoutError:
+            if future.done():
+                return future.result()  # it was the batch's own error, or the rows have just come
+        record = _record(task, task_id)
+        if record is not None and not record.wanted and future.cancel():
+            log.info("chunk %s: dropped, its job is over", task_id)
+            raise Ignore()
 
 
 def _record(task: EncodeTask, task_id: str) -> jobs.Record | None:
@@ -124,15 +148,15 @@ def _check_model(encoder: "Encoder", pinned: str) -> None:
         )
 
 
-def _encode(encoder: "Encoder", texts: Any) -> tuple[ChunkResult, int]:
+def _tokenize(encoder: "Encoder", texts: Any) -> list[list[int]]:
     check_chunk(texts)
     try:
         ids = encoder.tokenize(texts)
     except Exception as error:
         # The message of a tokenizer's error may quote the sentence.
         raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
-    rows = encoder.compute(ids)
-    return ChunkResult(rows, encoder.fingerprint), sum(map(len, ids))
+    encoder.check(ids)
+    return ids
 
 
 def check_chunk(texts: Any) -> None:

@@ -1,0 +1,45 @@
+"""Workers as processes whose model is a clock: ``benchmarks/standin.py``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.conftest import WorkerProcess, clean_environ
+
+ROOT = Path(__file__).parents[2]
+DIM = 4
+
+
+def sentences(count: int) -> list[str]:
+    """Sentences of one to eight words."""
+    return [" ".join(["word"] * (1 + number % 8)) for number in range(count)]
+
+
+def rows(texts: list[str]) -> NDArray[np.float32]:
+    """The rows that the clock has for sentences: the tokens of each, and zeros."""
+    expected = np.zeros((len(texts), DIM), np.float32)
+    expected[:, 0] = [text.count(" ") + 3 for text in texts]
+    return expected
+
+
+class ClockWorker(WorkerProcess):
+    """A worker that needs ``batch_ms`` for 256 rows."""
+
+    def __init__(self, url: str, log: Path, batch_ms: float, *options: str) -> None:
+        self.log_path = log
+        self.url = url
+        environ = {**clean_environ(), "BERTQ_REDIS_URL": url}
+        standin = ["-m", "benchmarks.standin", "--batch-ms", str(batch_ms), "--dim", str(DIM)]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *standin, "worker", "-l", "INFO", *options],
+                cwd=ROOT,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )

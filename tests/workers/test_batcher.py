@@ -1,0 +1,286 @@
+"""What goes into which batch, on a device that computes when the test lets it."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bertq_bert.batches import Budget
+from bertq_workers.batcher import Batcher, Ids
+
+WAIT = 10
+BAD = 666
+
+
+class Device:
+    """A device that is told when to compute; a row is (first id, length)."""
+
+    def __init__(self, rows: int = 10, tokens: int = 10**6, scores: int = 10**9) -> None:
+        self.budget = Budget(rows, tokens, scores)
+        self.began: queue.Queue[list[tuple[int, int]]] = queue.Queue()
+        self._permits = threading.Semaphore(0)
+
+    def run(self, ids: Ids) -> NDArray[np.float32]:
+        batch = [(row[0], len(row)) for row in ids]
+        self.began.put(batch)
+        assert self._permits.acquire(timeout=WAIT)
+        if any(first == BAD for first, _ in batch):
+            raise ArithmeticError("the device is given what it cannot compute")
+        return np.array(batch, np.float32)
+
+    def blank(self, lengths: Sequence[int]) -> NDArray[np.float32]:
+        return np.zeros((len(lengths), 2), np.float32)
+
+    def compute(self, batches: int = 1) -> None:
+        """Let it finish so many batches."""
+        for _ in range(batches):
+            self._permits.release()
+
+    def batch(self) -> list[int]:
+        """The first ids of the rows of the batch that it began next."""
+        return [first for first, _ in self.began.get(timeout=WAIT)]
+
+    def sizes(self, batches: int) -> list[int]:
+        """Let it finish so many batches; return their sizes."""
+        self.compute(batches)
+        return [len(self.began.get(timeout=WAIT)) for _ in range(batches)]
+
+
+class PerToken(Device):
+    """As pooling NONE does it: a row for each token, as long as the longest of the batch."""
+
+    def run(self, ids: Ids) -> NDArray[np.float32]:
+        super().run(ids)
+        rows = np.zeros((len(ids), max(map(len, ids)), 1), np.float32)
+        for number, row in enumerate(ids):
+            rows[number, : len(row), 0] = row
+        return rows
+
+    def blank(self, lengths: Sequence[int]) -> NDArray[np.float32]:
+        return np.zeros((len(lengths), max(lengths), 1), np.float32)
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture
+def batcher(device: Device) -> Iterator[Batcher]:
+    made = Batcher(device, small=2)
+    yield made
+    device.compute(100)
+    made.close()
+
+
+def chunk(first: int, rows: int, length: int = 3) -> list[list[int]]:
+    """Rows that begin with ``first``, ``first + 1``, ..."""
+    return [[first + number] * length for number in range(rows)]
+
+
+def answer(ids: Ids) -> list[tuple[int, int]]:
+    return [(row[0], len(row)) for row in ids]
+
+
+def test_a_lone_chunk_starts_at_once(device: Device, batcher: Batcher) -> None:
+    for _ in range(3):
+        future = batcher.submit(chunk(1, 1))
+        assert device.batch() == [1]
+        device.compute()
+        assert future.result(WAIT).tolist() == [[1, 3]]
+
+
+def test_what_waits_is_merged_and_sorted_by_length(device: Device, batcher: Batcher) -> None:
+    batcher.submit(chunk(0, 1))
+    device.batch()
+    waiting = [
+        [[10] * 5, [11] * 2, [12] * 9],
+        [[20] * 1, [21] * 7, [22] * 2],
+        [[30] * 4, [31] * 3, [32] * 8, [33] * 2],
+    ]
+    futures = [batcher.submit(ids) for ids in waiting]
+    device.compute()
+    assert device.batch() == [20, 11, 22, 33, 31, 30, 10, 21, 32, 12]
+    device.compute()
+    for ids, future in zip(waiting, futures, strict=True):
+        np.testing.assert_array_equal(future.result(WAIT), answer(ids))
+
+
+def test_a_large_chunk_is_split_and_its_rest_merged(device: Device, batcher: Batcher) -> None:
+    batcher.submit(chunk(0, 1))
+    waiting = [chunk(100, 24), chunk(200, 8), chunk(300, 3)]
+    device.batch()
+    futures = [batcher.submit(ids) for ids in waiting]
+    device.compute()
+    assert device.sizes(4) == [10, 10, 10, 5]  # 24 + 8 + 3 in tens
+    for ids, future in zip(waiting, futures, strict=True):
+        np.testing.assert_array_equal(future.result(WAIT), answer(ids))
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes"),
+    [
+        (Device(rows=100, tokens=30), [3, 3, 3, 1]),
+        (Device(rows=100, scores=250), [2, 2, 2, 2, 2]),
+        (Device(rows=100, tokens=5), [1] * 10),  # a single row always runs
+    ],
+    ids=["tokens", "scores", "too long"],
+)
+def test_the_budget_is_kept(budget: Device, sizes: list[int]) -> None:
+    batcher = Batcher(budget)
+    future = batcher.submit(chunk(0, 10, length=10))
+    assert budget.sizes(len(sizes)) == sizes
+    assert future.result(WAIT).shape == (10, 2)
+    batcher.close()
+
+
+def test_small_chunks_and_large_ones_take_turns(device: Device, batcher: Batcher) -> None:
+    batcher.submit(chunk(0, 1))
+    device.batch()
+    batcher.submit(chunk(100, 25))
+    for first in (1, 3):
+        batcher.submit(chunk(first, 2))
+    device.compute()
+    assert device.batch() == [1, 2, 3, 4]  # small ones first, and they take along nothing large
+    batcher.submit(chunk(5, 2))
+    device.compute()
+    assert device.batch() == list(range(100, 110))
+    batcher.submit(chunk(7, 2))
+    device.compute()
+    assert device.batch() == [5, 6, 7, 8]
+    device.compute()
+    assert device.batch() == list(range(110, 120))
+    batcher.submit(chunk(9, 2))
+    device.compute()
+    assert device.batch() == [9, 10]
+    # Where there is room, the small one comes along with the large.
+    batcher.submit(chunk(11, 2))
+    device.compute()
+    assert sorted(device.batch()) == [11, 12, *range(120, 125)]
+
+
+def test_a_chunk_that_is_cancelled_in_time_is_not_computed(
+    device: Device, batcher: Batcher
+) -> None:
+    running = batcher.submit(chunk(0, 1))
+    device.batch()
+    dropped, kept = batcher.submit(chunk(10, 3)), batcher.submit(chunk(20, 3))
+    assert dropped.cancel()
+    assert not running.cancel()
+    device.compute(2)
+    assert device.batch() == [20, 21, 22]
+    assert kept.result(WAIT).shape == (3, 2)
+    with pytest.raises(CancelledError):
+        dropped.result(WAIT)
+
+
+def test_only_the_guilty_chunk_fails(device: Device, batcher: Batcher) -> None:
+    batcher.submit(chunk(0, 1))
+    device.batch()
+    futures = [batcher.submit(chunk(first, 2)) for first in (1, 3, BAD, 5, 7)]
+    device.compute(20)
+    for future in (*futures[:2], *futures[3:]):
+        assert future.result(WAIT).shape == (2, 2)
+    with pytest.raises(ArithmeticError):
+        futures[2].result(WAIT)
+    # All, two and the rest, the guilty one alone and its neighbours.
+    assert [len(device.batch()) for _ in range(5)] == [10, 4, 6, 2, 4]
+    assert batcher.submit(chunk(9, 1)).result(WAIT).tolist() == [[9, 3]]
+
+
+def test_the_rest_of_a_chunk_that_failed_is_not_computed(device: Device, batcher: Batcher) -> None:
+    future = batcher.submit([[BAD], *chunk(1, 29)])
+    device.compute(2)
+    with pytest.raises(ArithmeticError):
+        future.result(WAIT)
+    after = batcher.submit(chunk(50, 3))
+    assert after.result(WAIT).shape == (3, 2)
+    assert [len(device.batch()) for _ in range(2)] == [10, 3]
+    assert device.began.empty()
+
+
+def test_rows_of_a_wrong_shape_are_an_error() -> None:
+    class Liar(Device):
+        def run(self, ids: Ids) -> NDArray[np.float32]:
+            return np.repeat(super().run(ids), 3, axis=1)
+
+    device = Liar()
+    batcher = Batcher(device)
+    device.compute(2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"shape mismatch|broadcast"):
+            batcher.submit(chunk(1, 3)).result(WAIT)
+    batcher.close()
+
+
+def test_rows_of_tokens_are_as_long_as_the_chunk_has_them() -> None:
+    device = PerToken()
+    batcher = Batcher(device)
+    batcher.submit([[0]])
+    device.batch()
+    waiting = [[[1] * 4, [2] * 2], [[3] * 9], [[4] * 1, [5] * 3]]
+    futures = [batcher.submit(ids) for ids in waiting]
+    device.compute(2)
+    for ids, future in zip(waiting, futures, strict=True):
+        longest = max(map(len, ids))
+        expected = [row + [0] * (longest - len(row)) for row in ids]
+        np.testing.assert_array_equal(future.result(WAIT)[:, :, 0], expected)
+    batcher.close()
+
+
+def test_lanes_compute_at_the_same_time() -> None:
+    device = Device()
+    counted: list[int] = []
+    batcher = Batcher(device, lanes=2, computed=lambda rows, _: counted.append(rows))
+    future = batcher.submit(chunk(0, 25))
+    # Both have begun and none has finished.
+    assert sorted([*device.batch(), *device.batch()]) == list(range(20))
+    device.compute(3)
+    np.testing.assert_array_equal(future.result(WAIT), answer(chunk(0, 25)))
+    batcher.close()
+    assert sorted(counted) == [5, 10, 10]
+
+
+def test_nothing_is_nothing(batcher: Batcher) -> None:
+    assert batcher.submit([]).result(0).shape == (0, 2)
+
+
+def test_closing_cancels_what_waits(device: Device) -> None:
+    batcher = Batcher(device)
+    running = batcher.submit(chunk(0, 1))
+    device.batch()
+    waiting = batcher.submit(chunk(1, 1))
+    device.compute()
+    batcher.close()
+    assert running.done()
+    assert waiting.cancelled() or waiting.done()
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.submit(chunk(2, 1))
+
+
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
+def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
+    from bertq_bert import load_encoder
+
+    encoder = load_encoder(
+        tiny_model, max_seq_len=None, max_batch_size=7, pooling_strategy=strategy
+    )
+    words = "the of and to in that he shall unto for".split()  # noqa: SIM905
+    chunks = [
+        encoder.tokenize([" ".join(words[: 1 + (row * size) % 10]) for row in range(size)])
+        for size in (1, 30, 3, 16, 5)
+    ]
+    batcher = Batcher(encoder, lanes=2, small=4)
+    futures = [batcher.submit(ids) for ids in chunks]
+    for ids, future in zip(chunks, futures, strict=True):
+        expected = encoder.compute(ids)
+        rows = future.result(WAIT)
+        assert rows.shape == expected.shape
+        # The random model has values of about 3: a relative 1e-6.
+        np.testing.assert_allclose(rows, expected, rtol=0, atol=5e-6)
+    batcher.close()

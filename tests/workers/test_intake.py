@@ -1,0 +1,224 @@
+"""What workers as processes take in, hold and say, with a clock in the place of the model."""
+
+import inspect
+import json
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from celery.worker.consumer import tasks
+from kombu import Consumer
+from kombu.transport import redis as stock
+from redis import Redis
+
+from bertq import BertClient, adverts
+from bertq.broker import create_app
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ClockWorker
+
+Start = Callable[..., ClockWorker]
+
+SLOW = 60_000  # milliseconds for 256 rows
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Start workers on the test's database; they end with the test."""
+    workers: list[ClockWorker] = []
+
+    def make(batch_ms: float, *options: str) -> ClockWorker:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        workers.append(ClockWorker(redis_url, log, batch_ms, *options))
+        workers[-1].wait_ready()
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=redis_url, timeout=60) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("options", "large", "small"),
+    [
+        ((), 2, 32),
+        (("--concurrency", "2"), 4, 64),
+        (("--max-batch-size", "128"), 2, 16),
+        (("--prefetch-multiplier", "1"), 1, 1),
+    ],
+    ids=["plain", "two lanes", "half the batch", "bound by messages"],
+)
+def test_so_much_is_taken_and_no_more(
+    redis: Redis,
+    client: BertClient,
+    start: Start,
+    options: tuple[str, ...],
+    large: int,
+    small: int,
+) -> None:
+    start(SLOW, "-Q", "cpu0", *options)
+    texts = clocks.sentences(256 * 12)
+    chunks = 24 if "--max-batch-size" in options else 12
+    future = client.encode_async(texts)
+    eventually(lambda: redis.llen("bertq") == chunks - large)
+    # Full of large ones, it still takes the small.
+    futures = [client.encode_async(texts[:16]) for _ in range(100)]
+    eventually(lambda: redis.llen("bertq.small") == 100 - small)
+    time.sleep(1.5)
+    assert redis.llen("bertq") == chunks - large
+    assert redis.llen("bertq.small") == 100 - small
+    assert redis.hlen("unacked") == large + small
+    for other in (future, *futures):
+        other.cancel()
+
+
+def test_two_workers_share_a_request(redis: Redis, client: BertClient, start: Start) -> None:
+    both = [start(300, "-Q", f"cpu{number}") for number in range(2)]
+    texts = clocks.sentences(256 * 12)
+    np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+    shares = [worker.log.count(": 256 rows") for worker in both]
+    assert sum(shares) == 12
+    assert min(shares) >= 4
+
+
+def test_small_requests_overtake_a_large_one(client: BertClient, start: Start) -> None:
+    worker = start(300, "-Q", "cpu0")
+    texts = clocks.sentences(256 * 20)
+    large = client.encode_async(texts)
+    worker.wait_for(lambda: ": 256 rows" in worker.log)
+    for count in range(1, 6):
+        np.testing.assert_array_equal(client.encode(texts[:count]), clocks.rows(texts[:count]))
+    assert not large.done()
+    np.testing.assert_array_equal(large.result(60), clocks.rows(texts))
+
+
+def test_requests_of_many_clients_share_batches(
+    redis_url: str, redis: Redis, client: BertClient, start: Start
+) -> None:
+    start(2000, "-Q", "cpu0")
+    first = client.encode_async(clocks.sentences(100))
+    texts = clocks.sentences(40)
+    with BertClient(redis_url=redis_url, timeout=60) as other:
+        futures = [which.encode_async([text]) for text in texts for which in (client, other)]
+        vectors = np.concatenate([future.result(60) for future in futures[::2]])
+    np.testing.assert_array_equal(vectors, clocks.rows(texts))
+    assert first.result(60).shape[0] == 100
+    eventually(lambda: adverts.read(redis)[0].work.sentences == 180)
+    assert adverts.read(redis)[0].work.batches <= 10
+
+
+def test_a_lost_connection_is_made_anew(redis: Redis, client: BertClient, start: Start) -> None:
+    worker = start(100, "-Q", "cpu0")
+    texts = clocks.sentences(256 * 20)
+    future = client.encode_async(texts)
+    worker.wait_for(lambda: worker.log.count(" rows") > 2)
+    for _ in range(2):
+        redis.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(1)
+    np.testing.assert_array_equal(future.result(60), clocks.rows(texts))
+    assert "Trying to re-establish the connection" in worker.log
+    np.testing.assert_array_equal(client.encode(texts[:7]), clocks.rows(texts[:7]))
+    # The bounds hold on the new connection.
+    assert redis.hlen("unacked") <= 3
+
+
+class Listener:
+    """Notes the events of tasks: their kinds in order, by task id."""
+
+    def __init__(self, url: str, redis: Redis) -> None:
+        self.heard: dict[str, list[str]] = defaultdict(list)
+        self._app = create_app(url)
+        self._connection = self._app.connection_for_read()
+        self._receiver: Any = self._app.events.Receiver(
+            self._connection, handlers={"*": self._note}
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        before = redis.pubsub_numpat()
+        self._thread.start()
+        eventually(lambda: redis.pubsub_numpat() > before)
+
+    def _listen(self) -> None:
+        self._receiver.capture(limit=None, timeout=None, wakeup=False)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["type"].startswith("task-"):
+            self.heard[event["uuid"]].append(event["type"])
+
+    def stop(self) -> None:
+        self._receiver.should_stop = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        self._connection.release()
+        self._app.close()
+
+
+def test_every_chunk_has_its_events(
+    redis_url: str, redis: Redis, client: BertClient, start: Start
+) -> None:
+    worker = start(20, "-Q", "cpu0")
+    listener = Listener(redis_url, redis)
+    texts = clocks.sentences(256 * 5)
+    futures = [client.encode_async(texts), *(client.encode_async(texts[:16]) for _ in range(200))]
+    for future in futures:
+        future.result(60)
+    assert worker.stop() == 0  # the last events are sent before it ends
+    eventually(lambda: sum(map(len, listener.heard.values())) >= 3 * 205)
+    listener.stop()
+    assert len(listener.heard) == 205
+    assert set(map(tuple, listener.heard.values())) == {
+        ("task-received", "task-started", "task-succeeded")
+    }
+
+
+def test_a_chunk_that_is_revoked_ends_nothing_else(
+    redis_url: str, redis: Redis, client: BertClient, start: Start
+) -> None:
+    worker = start(1000, "-Q", "cpu0")
+    texts = clocks.sentences(256)
+    future = client.encode_async(texts)
+    eventually(lambda: redis.hlen("unacked") == 1)
+    app = create_app(redis_url)
+    (entry,) = redis.hvals("unacked")
+    task_id = json.loads(entry)[0]["headers"]["id"]
+    app.control.revoke(task_id, terminate=True)
+    eventually(lambda: redis.hlen("unacked") == 0)
+    app.close()
+    np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+    assert worker.process.poll() is None
+    future.cancel()
+
+
+def test_an_idle_worker_rests(client: BertClient, start: Start) -> None:
+    worker = start(1, "-Q", "cpu0")
+    for future in [client.encode_async(["word"]) for _ in range(50)]:
+        future.result(60)  # its threads are there
+    time.sleep(1)
+
+    def seconds() -> float:
+        fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = seconds()
+    time.sleep(4)
+    assert seconds() - before < 0.4
+
+
+def test_celery_and_kombu_still_ask_where_the_bounds_are_put() -> None:
+    # Where celery puts a bound of its own.
+    assert "channel_qos.can_consume = MethodType" in inspect.getsource(tasks.Tasks.start)
+    poller = inspect.getsource(stock.MultiChannelPoller.on_poll_start)
+    assert "channel.qos.can_consume()" in poller
+    assert "self._queues.pop(qname, None)" in inspect.getsource(Consumer.cancel_by_queue)
+    assert "self._brpop_read()" in inspect.getsource(stock.Channel.close)

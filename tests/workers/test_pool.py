@@ -1,0 +1,277 @@
+"""The pool: what runs where, in which order, and what of Celery it relies on."""
+
+import importlib
+import inspect
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery.concurrency.base import BasePool
+from celery.exceptions import WorkerLostError
+from celery.worker import state
+from kombu.asynchronous import Hub
+
+from bertq.broker import configuration
+from bertq_bert.batches import Budget
+from bertq_workers.pool import ChunkPool
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def pool() -> Iterator[ChunkPool]:
+    made = ChunkPool(1)
+    made.flow.bound(Budget(256, 4096, 2**30), 1)
+    made.start()
+    yield made
+    if made._open:
+        made.on_terminate()
+
+
+@pytest.fixture(autouse=True)
+def _audible(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "bertq.worker")
+
+
+class Calls:
+    """Notes callbacks and the threads that they came on."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Any]] = []
+        self.threads: set[int] = set()
+
+    def note(self, name: str) -> Callable[..., None]:
+        def callback(*args: Any) -> None:
+            self.threads.add(threading.get_ident())
+            self.heard.append((name, args[0] if args else None))
+
+        return callback
+
+    def apply(self, pool: ChunkPool, body: Callable[[], Any], rows: int = 1, tag: str = "") -> Any:
+        """Give a body to the pool, as a request does."""
+        texts = ["a"] * rows
+        info = {"args": [texts], "delivery_info": {"routing_key": "bertq"}}
+        return pool.apply_async(
+            lambda *_: body(),
+            args=("bertq.encode", "id", info, b"", None, None),
+            callback=self.note(f"done{tag}"),
+            accept_callback=self.note(f"accepted{tag}"),
+            error_callback=self.note(f"failed{tag}"),
+            timeout_callback=None,
+            soft_timeout=None,
+            timeout=None,
+            correlation_id="id",
+        )
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+def turn(pool: ChunkPool, condition: Callable[[], object]) -> None:
+    """Run an event loop as Celery's until something has happened."""
+    hub = Hub()
+    try:
+        pool.register_with_event_loop(hub)
+        give_up = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < give_up
+            hub.run_once()
+    finally:
+        hub.close()
+
+
+def test_bodies_run_in_threads_callbacks_where_the_loop_runs(pool: ChunkPool, calls: Calls) -> None:
+    bodies: set[int] = set()
+    both = threading.Barrier(2)
+
+    def body() -> int:
+        both.wait(10)  # they run at the same time
+        bodies.add(threading.get_ident())
+        return 7
+
+    for _ in range(2):
+        calls.apply(pool, body)
+    turn(pool, lambda: len(calls.heard) == 4)
+    assert calls.heard == [("accepted", os.getpid())] * 2 + [("done", 7)] * 2
+    assert calls.threads == {threading.get_ident()}
+    assert len(bodies) == 2
+    assert threading.get_ident() not in bodies
+    assert all(thread.daemon for thread in pool._threads)
+
+
+def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
+    pool: ChunkPool, calls: Calls
+) -> None:
+    gates = [threading.Event() for _ in range(20)]
+    for number, gate in enumerate(gates):
+        calls.apply(pool, gate.wait, tag=str(number))
+    order = [7, 3, *[n for n in range(20) if n not in (3, 7)]]
+    for count, number in enumerate(order, 1):
+        gates[number].set()
+        # Each has ended before the next: nobody listens meanwhile.
+        eventually(lambda count=count: len(pool._finished) == count)  # type: ignore[misc]
+    del calls.heard[:]
+    turn(pool, lambda: len(calls.heard) == 20)
+    assert [name for name, _ in calls.heard] == [f"done{number}" for number in order]
+
+
+def test_threads_are_used_again(pool: ChunkPool, calls: Calls) -> None:
+    for count in range(1, 6):
+        calls.apply(pool, lambda: None)
+        turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
+    assert len(pool._threads) == 1
+
+
+def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
+    gate = threading.Event()
+    for rows in (256, 200, 1):
+        calls.apply(pool, gate.wait, rows)
+    assert (pool.flow.large.rows, pool.flow.large.chunks) == (457, 3)
+    assert (pool.info["rows"], pool.info["chunks"]) == (457, 3)
+    gate.set()
+    turn(pool, lambda: len(calls.heard) == 6)
+    assert (pool.flow.large.rows, pool.flow.large.chunks) == (0, 0)
+
+
+@pytest.mark.parametrize("args", [(), ("n", "i", {}), ("n", "i", {"args": [5]}), ("n", "i", None)])
+def test_what_is_no_chunk_counts_as_one_row(pool: ChunkPool, args: Any) -> None:
+    done: list[Any] = []
+    pool.apply_async(lambda *_: None, args=args, callback=done.append)
+    assert (pool.flow.large.rows, pool.flow.large.chunks) == (1, 1)
+    turn(pool, lambda: done)
+    assert pool.flow.large.chunks == 0
+
+
+def test_a_callback_that_crashes_hurts_nobody(
+    pool: ChunkPool, calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(_: Any) -> None:
+        raise ConnectionError("it quotes a secret")
+
+    pool.apply_async(lambda: None, callback=crash)
+    calls.apply(pool, lambda: 1)
+    turn(pool, lambda: calls.heard[-1:] == [("done", 1)])
+    assert pool.flow.large.chunks == 0
+    assert "the end of a chunk could not be reported: ConnectionError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (ValueError("a"), ValueError),
+        (MemoryError(), WorkerLostError),
+        (SystemExit(3), WorkerLostError),
+        (KeyboardInterrupt(), WorkerLostError),
+    ],
+)
+def test_an_error_outside_of_the_tasks_body(
+    pool: ChunkPool, calls: Calls, error: BaseException, reported: type[Exception]
+) -> None:
+    def body() -> None:
+        raise error
+
+    calls.apply(pool, body)
+    turn(pool, lambda: len(calls.heard) == 2)
+    name, info = calls.heard[-1]
+    assert name == "failed"
+    assert info.type is reported
+    calls.apply(pool, lambda: 1)
+    turn(pool, lambda: len(calls.heard) == 4)
+
+
+def test_what_is_terminated_is_heard_of_no_more(pool: ChunkPool, calls: Calls) -> None:
+    gate = threading.Event()
+    job = calls.apply(pool, gate.wait, 100)
+    pool.terminate_job(os.getpid(), 15)
+    job.terminate(15)
+    gate.set()
+    calls.apply(pool, lambda: 1, tag=" after")
+    turn(pool, lambda: len(calls.heard) == 3 and not pool._jobs)
+    assert [name for name, _ in calls.heard] == ["accepted", "accepted after", "done after"]
+    assert pool.flow.large.rows == 0
+
+
+def test_stopping_waits_for_what_is_in_the_pool(pool: ChunkPool, calls: Calls) -> None:
+    gate = threading.Event()
+    for _ in range(3):
+        calls.apply(pool, gate.wait)
+    threading.Timer(0.2, gate.set).start()
+    pool.stop()
+    assert [name for name, _ in calls.heard] == ["accepted"] * 3 + ["done"] * 3
+    eventually(lambda: not any(thread.is_alive() for thread in pool._threads))
+    late = calls.apply(pool, lambda: 1)  # what a channel delivers while it is closed
+    assert late.dropped
+    assert len(calls.heard) == 6
+
+
+def test_a_cold_stop_does_not_wait(
+    pool: ChunkPool, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    calls.apply(pool, gate.wait, tag=" busy")
+    calls.apply(pool, lambda: 1, tag=" idle")
+    eventually(lambda: len(pool._finished) == 1)
+    monkeypatch.setattr(state, "should_terminate", True)
+    pool.stop()
+    pool.terminate()
+    # What was done is reported, so that it is not done again.
+    assert [name for name, _ in calls.heard] == ["accepted busy", "accepted idle", "done idle"]
+    gate.set()
+
+
+def test_a_cold_stop_ends_the_wait_of_a_warm_one(
+    pool: ChunkPool, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    calls.apply(pool, gate.wait)
+
+    def interrupt() -> None:
+        monkeypatch.setattr(state, "should_terminate", True)
+        pool.stop()
+
+    threading.Timer(0.2, interrupt).start()
+    pool.stop()
+    assert [name for name, _ in calls.heard] == ["accepted"]
+    gate.set()
+
+
+def test_the_loop_may_be_made_anew(pool: ChunkPool, calls: Calls) -> None:
+    for count in range(1, 4):
+        gate = threading.Event()
+        calls.apply(pool, gate.wait)
+        gate.set()
+        eventually(lambda: pool._finished)  # between two connections nobody listens
+        turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
+
+
+def test_it_is_the_pool_of_plain_workers() -> None:
+    assert configuration("redis://h/0")["worker_pool"] == "bertq_workers.pool:ChunkPool"
+    assert issubclass(ChunkPool, BasePool)
+
+
+def test_celery_still_calls_the_pool_as_it_did() -> None:
+    request: Any = importlib.import_module("celery.worker.request")
+    program: Any = importlib.import_module("celery.apps.worker")
+    components: Any = importlib.import_module("celery.worker.components")
+    applied = inspect.getsource(request.create_request_cls)
+    assert "args=(self.type, task_id, self.request_dict, self.body," in applied
+    for name in (
+        "accept_callback=self.on_acc",
+        "callback=self.on_succ",
+        "error_callback=self.on_f",
+    ):
+        assert name in applied
+    # The chunk's texts and its queue are in what the pool is given.
+    made = inspect.getsource(request.Request.__init__)
+    assert "self._request_dict['args'], self._request_dict['kwargs'], _ = self.__payload" in made
+    assert "'routing_key': delivery_info.get('routing_key')" in made
+    cold = inspect.getsource(program.on_cold_shutdown)
+    assert cold.index("cancel_active_requests()") < cold.index("state.should_terminate = True")
+    assert cold.index("state.should_terminate = True") < cold.index("pool.stop()")
+    assert "w.pool.register_with_event_loop(hub)" in inspect.getsource(components)

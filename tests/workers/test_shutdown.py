@@ -1,0 +1,101 @@
+"""Workers that are stopped in the middle of their work, and lose nothing."""
+
+import itertools
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ClockWorker
+
+Start = Callable[..., ClockWorker]
+
+CHUNKS = 6
+TEXTS = clocks.sentences(256 * CHUNKS)
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Start workers on the test's database; they end with the test."""
+    workers: list[ClockWorker] = []
+
+    def make(batch_ms: float, *options: str) -> ClockWorker:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        workers.append(ClockWorker(redis_url, log, batch_ms, *options))
+        workers[-1].wait_ready()
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.kill()
+
+
+def done(*workers: ClockWorker) -> list[str]:
+    """The chunks that workers say they have encoded."""
+    return list(
+        itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
+    )
+
+
+def test_warm_what_was_taken_is_finished(redis_url: str, redis: Redis, start: Start) -> None:
+    first = start(300, "-Q", "cpu0")
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        future = client.encode_async(TEXTS)
+        first.wait_for(lambda: bool(done(first)))
+        held = redis.hlen("unacked")
+        assert 0 < held <= 3
+        assert first.stop() == 0
+        assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+        assert 1 < len(done(first)) < CHUNKS
+        assert redis.llen("bertq") == CHUNKS - len(done(first))
+        second = start(1, "-Q", "cpu1")
+        np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
+    # Nothing was computed twice.
+    assert len(done(first, second)) == len(set(done(first, second))) == CHUNKS
+    assert "Traceback" not in first.log
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGQUIT],
+        [signal.SIGINT, signal.SIGINT],
+        [signal.SIGTERM, signal.SIGQUIT],
+    ],
+    ids=["quit", "int twice", "term and quit"],
+)
+def test_cold_what_was_taken_goes_back(
+    redis_url: str, redis: Redis, start: Start, signals: list[signal.Signals]
+) -> None:
+    first = start(60_000, "-Q", "cpu0")
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        future = client.encode_async(TEXTS)
+        small = client.encode_async(TEXTS[:5])
+        eventually(lambda: redis.hlen("unacked") == 3)
+        eventually(lambda: redis.llen("bertq") == CHUNKS - 2)
+        for number in signals:
+            first.process.send_signal(number)
+            time.sleep(0.5)
+        # The batch that it computes takes a minute.
+        first.process.wait(10)
+        assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+        assert (redis.llen("bertq"), redis.llen("bertq.small")) == (CHUNKS, 1)
+        second = start(1, "-Q", "cpu1")
+        np.testing.assert_array_equal(small.result(30), clocks.rows(TEXTS[:5]))
+        np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
+    assert done(first) == []
+    assert len(done(second)) == CHUNKS + 1
+    assert "Traceback" not in first.log
+
+
+def test_an_idle_worker_ends_at_once(start: Start) -> None:
+    worker = start(1, "-Q", "cpu0")
+    assert worker.stop(5) == 0

@@ -1,0 +1,212 @@
+"""Taking messages and acknowledging them on a real server, against kombu's own way of it."""
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Consumer, Producer, Queue
+from kombu.asynchronous import get_event_loop
+from kombu.transport import redis as stock
+from redis import Redis, ResponseError
+
+from bertq_workers.transport import Channel, Transport
+
+
+@pytest.fixture
+def connect(redis_url: str) -> Iterator[Callable[..., Any]]:
+    """Open connections by a transport; they end with the test."""
+    opened: list[Any] = []
+
+    def make(transport: Any = Transport) -> Any:
+        connection: Any = Connection(redis_url)
+        connection.get_transport_cls = lambda: transport
+        opened.append(connection)
+        return connection
+
+    assert get_event_loop() is None
+    yield make
+    for connection in opened:
+        connection.release()
+
+
+@pytest.fixture
+def send(redis_url: str) -> Iterator[Callable[..., None]]:
+    """Send bodies to the queue ``q``."""
+    with Connection(redis_url) as connection, connection.channel() as channel:
+        producer = Producer(channel)
+
+        def act(*bodies: int) -> None:
+            for body in bodies:
+                producer.publish(body, routing_key="q", declare=[Queue("q")], retry=False)
+
+        yield act
+
+
+def take(connection: Any, at_once: int = 1, count: int = 1) -> tuple[Any, list[Any]]:
+    """Consume from ``q`` until ``count`` messages have come; return channel and messages."""
+    messages: list[Any] = []
+    channel = connection.channel()
+    if isinstance(channel, Channel):
+        channel.at_once = lambda: at_once
+    consumer = Consumer(channel, [Queue("q")], on_message=messages.append)
+    consumer.consume()
+    while len(messages) < count:
+        connection.drain_events(timeout=10)
+    return channel, messages
+
+
+def bodies(messages: list[Any]) -> list[Any]:
+    return [message.payload for message in messages]
+
+
+@pytest.mark.parametrize(("at_once", "came"), [(1, 1), (2, 2), (3, 3), (16, 5)])
+def test_so_many_are_taken_at_once(
+    connect: Any, send: Any, redis: Redis, at_once: int, came: int
+) -> None:
+    send(1, 2, 3, 4, 5)
+    _, messages = take(connect(), at_once)
+    assert bodies(messages) == [1, 2, 3, 4, 5][:came]
+    assert redis.llen("q") == 5 - came
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == came
+
+
+def test_unacked_holds_what_kombu_would_have_written(connect: Any, send: Any, redis: Redis) -> None:
+    def entries(connection: Any, at_once: int) -> list[Any]:
+        send(1, 2)
+        channel, messages = take(connection, at_once, 2)
+        stored: Any = redis.hmget("unacked", [message.delivery_tag for message in messages])
+        documents = [json.loads(text) for text in stored]
+        for message in messages:
+            message.ack()
+        channel.close()
+        for document in documents:
+            document[0]["properties"]["delivery_tag"] = None
+        return documents
+
+    assert entries(connect(), 2) == entries(connect(stock.Transport), 1)
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+
+
+def test_what_is_not_acknowledged_goes_back_in_its_order(
+    connect: Any, send: Any, redis: Redis
+) -> None:
+    send(1, 2, 3)
+    channel, messages = take(connect(), 2, 2)
+    messages[0].ack()
+    channel.close()
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+    _, messages = take(connect(), 3)
+    assert bodies(messages) == [2, 3]
+    assert messages[0].delivery_info["redelivered"]
+
+
+def test_a_rejected_message_goes_back(connect: Any, send: Any, redis: Redis) -> None:
+    send(1)
+    _, messages = take(connect(), 2)
+    messages[0].requeue()
+    assert (redis.llen("q"), redis.hlen("unacked")) == (1, 0)
+
+
+def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
+    connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loop:
+        soon: list[Callable[[], None]] = []  # noqa: RUF012
+
+        def call_soon(self, callback: Callable[[], None]) -> None:
+            self.soon.append(callback)
+
+    monkeypatch.setattr("bertq_workers.transport.get_event_loop", Loop)
+    send(1, 2, 3)
+    channel, messages = take(connect(), 3)
+    for message in messages:
+        message.ack()
+    assert redis.hlen("unacked") == 3
+    assert len(Loop.soon) == 1
+    Loop.soon.pop()()
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+    channel.close()
+    assert redis.llen("q") == 0
+
+
+def test_an_acknowledgement_that_cannot_be_sent_is_a_line(
+    connect: Any, send: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "bertq.worker")
+    send(1)
+    channel, messages = take(connect())
+
+    def gone(*_: Any) -> Any:
+        raise channel.connection_errors[0]("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel.qos, "pipe_or_acquire", gone)
+        messages[0].ack()
+    assert "1 chunks could not be acknowledged" in caplog.text
+
+
+def test_a_message_that_is_none_is_left_out(
+    connect: Any, send: Any, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "bertq.worker")
+    for text in ("no json: a secret", "5", "{}", '{"properties": {}}'):
+        redis.lpush("q", text)
+    send(1)
+    _, messages = take(connect(), 8)
+    assert bodies(messages) == [1]
+    assert redis.hlen("unacked") == 1
+    assert caplog.text.count("refused a message") == 4
+    assert "secret" not in caplog.text
+
+
+def test_a_server_without_the_command(
+    connect: Any, send: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(self: Redis, *args: Any, **options: Any) -> Any:
+        if args[0] == "BLMPOP":
+            asked.append(args)
+            raise ResponseError("unknown command 'BLMPOP'")
+        return execute(self, *args, **options)
+
+    execute: Any = Redis.execute_command
+    monkeypatch.setattr(Redis, "execute_command", refuse)
+    send(1, 2)
+    _, messages = take(connect(), 8, 2)
+    assert bodies(messages) == [1, 2]
+    assert len(asked) == 1
+
+
+def test_a_channel_has_one_client(connect: Any) -> None:
+    channel = connect().channel()
+    with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+        assert first is second
+    channel._disconnect_pools()
+    with channel.conn_or_acquire() as third:
+        assert third is not first
+        assert third.ping()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (stock.Channel, "_create_client", ["self", "asynchronous"]),
+        (stock.Channel, "_brpop_start", ["self", "timeout"]),
+        (stock.Channel, "_brpop_read", ["self", "options"]),
+        (stock.Channel, "conn_or_acquire", ["self", "client"]),
+        (stock.Channel, "_q_for_pri", ["self", "queue", "pri"]),
+        (stock.Channel, "_flush_brpop_reauth", ["self"]),
+        (stock.QoS, "append", ["self", "message", "delivery_tag"]),
+        (stock.QoS, "ack", ["self", "delivery_tag"]),
+        (stock.QoS, "restore_unacked_once", ["self", "stderr"]),
+        (stock.QoS, "pipe_or_acquire", ["self", "pipe", "client"]),
+    ],
+)
+def test_what_is_replaced_or_used_is_still_there(
+    owner: Any, name: str, parameters: list[str]
+) -> None:
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
