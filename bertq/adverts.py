@@ -27,6 +27,7 @@ class Work:
         sentences_per_second: over the last minute, or since the start where that is less.
         busy: share of the same time that the model ran, 0 to 1.
         batch_rows: sentences of a batch, on average over the same time.
+        memory: bytes of main memory that its process has now.
     """
 
     chunks: int = 0
@@ -38,6 +39,7 @@ class Work:
     sentences_per_second: float = 0.0
     busy: float = 0.0
     batch_rows: float = 0.0
+    memory: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bertq_bert.graph import Graph
 
 #: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
-_CPU_TOKENS, _GPU_TOKENS = 1024, 16384
+_CPU_TOKENS, _GPU_TOKENS = 512, 16384
 
 #: Scores that a token of a full batch may cost: a full batch of rows of 512 tokens has as many. It
 #: bounds the memory of attention, and what a long row costs the short ones that it is batched with.

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
+
+from bertq_workers import process
+
 SCRIPT = """
 import resource, sys
 from bertq_workers import process
@@ -26,3 +30,11 @@ def test_freed_memory_is_used_again() -> None:
     faults, interval = done.stdout.split()
     assert int(faults) < 50 * 20  # 196 pages each time, where they come from the system
     assert float(interval) == 0.001
+
+
+def test_memory_is_what_the_process_holds() -> None:
+    before = process.memory()
+    block = np.ones(8 * 2**20)  # 64 MiB
+    grown = process.memory() - before
+    assert 0.9 * block.nbytes < grown < 1.5 * block.nbytes
+    assert before > 20 * 2**20  # Python and numpy alone

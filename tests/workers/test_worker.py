@@ -80,6 +80,7 @@ def test_it_says_what_it_is(worker: WorkerProcess, client: BertClient, tiny_mode
     assert (config["dtype"], config["max_batch_size"]) == ("float32", 256)
     assert re.fullmatch("[0-9a-f]{64}", config["fingerprint"])
     assert config["pid"] == worker.process.pid
+    assert config["work"]["memory"] > 200 * 2**20  # TensorFlow alone
     assert set(config["versions"]) == {"bertq", "celery", "tensorflow", "python"}
 
 
@@ -87,6 +88,7 @@ def test_ready_comes_after_the_model(worker: WorkerProcess) -> None:
     log = worker.log
     assert 0 < log.index("queue cpu0: CUDA_VISIBLE_DEVICES=-1") < log.index("ready after")
     assert log.index("ready after") < log.index(" ready.")
+    assert re.search(r"float32; ready after \d+\.\d s, \d{3,4} MiB", log)
 
 
 def test_one_line_a_chunk_without_text_or_vectors(

@@ -12,7 +12,7 @@ from redis import Redis, RedisError
 from bertq import adverts, claims, keys
 from bertq.adverts import Advert
 from bertq.connection import connect
-from bertq_workers import admission
+from bertq_workers import admission, process
 from bertq_workers.meter import Meter
 
 log = logging.getLogger("bertq.worker")
@@ -107,7 +107,8 @@ class Advertiser:
 
     def _published(self) -> Advert:
         assert self.advert is not None  # hold has set it
-        return replace(self.advert, work=self._meter.read())
+        work = replace(self._meter.read(), memory=process.memory())
+        return replace(self.advert, work=work)
 
 
 def _look_for_namesake(redis: Redis, advert: Advert) -> None:

@@ -97,6 +97,7 @@ class Batcher:
     def _run_lane(self) -> None:
         while pieces := self._next():
             self._compute(pieces)
+            pieces = []  # or its rows would stay until the next batch
 
     def _next(self) -> "list[_Piece]":
         """Wait for work; nothing when the batcher is closed."""

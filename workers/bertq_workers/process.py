@@ -1,7 +1,10 @@
-"""What a worker's process sets once, before it loads anything."""
+"""A worker's process: what it sets once, before it loads anything, and what it weighs."""
 
 import ctypes
+import os
+import resource
 import sys
+from pathlib import Path
 
 #: Seconds for which a thread may keep the interpreter while others want it; 5 ms by default. The
 #: threads of the chunks and the event loop do little at a time and wait for Redis in between: 20 to
@@ -27,3 +30,14 @@ def tune() -> None:
         return  # not glibc
     mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def memory() -> int:
+    """Return the bytes of main memory that the process has: weights, arenas, the interpreter."""
+    try:
+        resident = Path("/proc/self/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        # not Linux: the most that it has had, in bytes (macOS) or KiB
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+    return int(resident) * os.sysconf("SC_PAGE_SIZE")

@@ -111,9 +111,11 @@ class ModelStep(bootsteps.Step):
         )
         self._encoder = encoder
         log.info(
-            "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s",
+            "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s, "
+            "%d MiB",
             encoder.name, device_name, encoder.pooling_strategy, list(encoder.pooling_layers),
             encoder.max_seq_len, encoder.dtype, time.perf_counter() - started,
+            process.memory() >> 20,
         )  # fmt: skip
         super().__init__(worker, **options)
 
