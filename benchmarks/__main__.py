@@ -21,7 +21,7 @@ _FULL = {
     "overhead": ["--rounds", "5", "--sentences", "2048"],
     "latency": ["--singles", "200", "--rounds", "3", "--seconds", "3", "--bulk", "20000"],
     "ceiling": ["--rounds", "3", "--seconds", "2"],
-    "bench": ["--cpu", "--workers", "1,2", "--rounds", "3", "--seconds", "1.5"],
+    "bench": ["--cpu", "--workers", "1,2", "--rounds", "3", "--seconds", "1"],
 }
 _QUICK = {
     "peers": ["--rounds", "3", "--sentences", "64", "--singles", "6"],

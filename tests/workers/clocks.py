@@ -14,8 +14,8 @@ DIM = 4
 
 
 def sentences(count: int) -> list[str]:
-    """Sentences of one to eight words."""
-    return [" ".join(["word"] * (1 + number % 8)) for number in range(count)]
+    """Sentences of one to eight words, no two alike: a client sends a sentence once."""
+    return [str(number) + " word" * (number % 8) for number in range(count)]
 
 
 def rows(texts: list[str]) -> NDArray[np.float32]:

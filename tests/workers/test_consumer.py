@@ -37,5 +37,15 @@ def test_celery_still_sends_events_and_connects_by_what_is_replaced() -> None:
     assert "get_transport_cls()(client=self)" in inspect.getsource(Connection)
 
 
+def test_a_message_is_acknowledged_at_once() -> None:
+    # The loop runs what is called "soon" before it waits, but not what that calls soon in turn:
+    # there the transport would gather in vain.
+    assert "call_soon_ack,\n" in inspect.getsource(CeleryConsumer.create_task_handler)
+    called: list[tuple[int, str]] = []
+    consumer: Any = Consumer.__new__(Consumer)
+    consumer.call_soon_ack(lambda number, *, name: called.append((number, name)), 1, name="a")
+    assert called == [(1, "a")]
+
+
 def test_workers_use_it() -> None:
     assert configuration("redis://h/0")["worker_consumer"] == "bertq_workers.consumer:Consumer"

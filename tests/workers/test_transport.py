@@ -3,12 +3,13 @@
 import inspect
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Producer, Queue
-from kombu.asynchronous import get_event_loop
+from kombu.asynchronous import Hub, get_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
@@ -130,6 +131,34 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
     channel.close()
     assert redis.llen("q") == 0
+
+
+def test_what_is_acknowledged_in_a_callback_is_sent_before_the_loop_waits(
+    connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub: Any = Hub()
+    monkeypatch.setattr("bertq_workers.transport.get_event_loop", lambda: hub)
+    send(1, 2)
+    channel, messages = take(connect(), 2)
+    reader, writer = socket.socketpair()
+
+    def acknowledge() -> None:
+        reader.recv(1)
+        for message in messages:
+            message.ack()
+
+    hub.add_reader(reader.fileno(), acknowledge)
+    writer.send(b"1")
+    hub.run_once()  # it is woken, and the messages are acknowledged
+    assert redis.hlen("unacked") == 2
+    monkeypatch.setattr(hub.poller, "poll", lambda _: pytest.fail("it waits"))
+    with pytest.raises(pytest.fail.Exception):
+        next(hub.create_loop())
+    assert redis.hlen("unacked") == 0
+    hub.close()
+    channel.close()
+    reader.close()
+    writer.close()
 
 
 def test_an_acknowledgement_that_cannot_be_sent_is_a_line(

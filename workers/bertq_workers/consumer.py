@@ -4,7 +4,7 @@ Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/tes
 at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
 ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users. And
 ``on_send_event_buffered`` is called when an event of a task waits to be sent,
-``connection_for_read`` for the connection that chunks come over.
+``connection_for_read`` for the connection that chunks come over, ``call_soon_ack`` to acknowledge.
 """
 
 import logging
@@ -47,6 +47,13 @@ class Consumer(CeleryConsumer):
         connection: Any = self.app.connection_for_read(heartbeat=heartbeat)
         connection.get_transport_cls = lambda: Transport
         return self.ensure_connected(connection)
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge, or reject, a message now: the pool calls on the loop's thread."""
+        # The transport gathers what is acknowledged, and sends it before the loop waits again. The
+        # stock way, by the loop's next round, would have that wait a second in an idle worker.
+        p(*args, **kwargs)
+        return p
 
     def on_send_event_buffered(self) -> Any:
         """Send the events of tasks in a moment, with those that come until then."""
