@@ -40,12 +40,13 @@ class Encoder(Model):
         """Put a model on the device that TensorFlow sees; imports TensorFlow.
 
         `lanes` batches run at once: on a CPU one for each core, with TensorFlow's intra-op threads
-        set to 1 and its inter-op threads to `lanes`, beats all cores working on one batch.
+        set to 1 and its inter-op threads to `lanes`, beats all cores working on one batch; and a
+        batch that is alone runs on two of them.
         """
         from bertq_bert.graph import Graph
 
-        graph = Graph(source.config, source.weights, source.pooling, source.model.dtype)
         model = source.model
+        graph = Graph(source.config, source.weights, source.pooling, model.dtype)
         tokens = max(_GPU_TOKENS if graph.on_gpu else _CPU_TOKENS, model.max_seq_len)
         budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)

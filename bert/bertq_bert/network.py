@@ -5,8 +5,11 @@ tokens of all rows are laid end to end, so that dense layers, LayerNorm and the 
 no padding; only attention gathers them into a padded block.
 
 Shapes: N tokens of B rows, T columns of the padded block; H hidden size, I intermediate size, A
-heads of D each.
+heads of D each. Each layer's heads and intermediate columns are dealt to P parts, as in tensor
+parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts of a small batch.
 """
+
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -29,18 +32,24 @@ class Network:
         dtype: str,
         words: Tensor,
         floor: int,
+        parts: int,
     ) -> None:
-        """Plan a graph for batches of at least `floor` tokens; `words` [V, H]."""
+        """Plan a graph for batches of at least `floor` tokens; `words` [V, H].
+
+        `parts` divides the number of heads and the intermediate size.
+        """
         self.config = config
         self.weights = weights
         self.pooling = pooling
         self.dtype = tf.as_dtype(dtype)
         self.words = words
         self.floor = floor
+        self.parts = parts
+        self.heads = config.num_attention_heads // parts  # of each part
 
     def rows(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids [N], lengths [B] -> pooled rows, float32."""
-        places = Places.of(lengths, self.config.num_attention_heads)
+        places = Places.of(lengths, self.heads)
         x = self.embed(ids, places)  # [N, H]
         outputs = []
         for index in range(self.pooling.depth - 1):
@@ -75,48 +84,63 @@ class Network:
         """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the chosen tokens alone."""
         at = f"encoder/layer_{index}/"
         if chosen is None:
-            context = self.attention(x, places, at + "attention/self/")  # [N, H]
-            return self.feed_forward(x, context, at)
+            return self.feed_forward(x, self.attention(x, places, at), at)
         # M rows: at least `floor`, lest the product's matrix be packed in two ways
-        more = tf.maximum(self.floor - tf.size(chosen), 0)
-        picked = tf.concat([chosen, tf.zeros([more], tf.int32)], 0)  # [M]
-        one = tf.gather(x, picked)  # [M, H]
-        context = self.attention_of(one, x, places, at + "attention/self/")  # [B, H]
-        context = tf.pad(context, [[0, more], [0, 0]])  # [M, H]
-        return self.feed_forward(one, context, at)[: tf.size(chosen)]
+        one = tf.gather(x, self.filled(chosen))  # [M, H]
+        attended = self.attention(x, places, at, one)  # [M, H]
+        return self.feed_forward(one, attended, at)[: tf.size(chosen)]
 
-    def feed_forward(self, x: Tensor, context: Tensor, at: str) -> Tensor:
+    def feed_forward(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
         """What follows attention in a layer, token by token: [M, H] -> [M, H]."""
-        attended = self.dense(context, *self.linear(at + "attention/output/dense"))  # [M, H]
         x = self.layer_norm(x + attended, at + "attention/output/LayerNorm")  # [M, H]
-        inner = self.matmul(x, *self.linear(at + "intermediate/dense"))  # [M, I]
-        # in the compute dtype, so that the product takes the activation in
-        fed = self.dense(self.activation(inner), *self.linear(at + "output/dense"))  # [M, H]
+        kernel, bias = self.linear(at + "intermediate/dense")  # [H, I], [I]
+        # the activation in the compute dtype, so that the product takes it in
+        inner = [
+            self.activation(self.matmul(x, columns, own))  # [M, I / P]
+            for columns, own in zip(self.dealt(kernel, 1), self.dealt(bias, 0), strict=True)
+        ]
+        fed = self.joined(inner, at + "output/dense")  # [M, H]
         return self.layer_norm(x + fed, at + "output/LayerNorm")
 
-    def attention(self, x: Tensor, places: Places, at: str) -> Tensor:
-        """softmax(Q K^T / sqrt(D)) V over the real tokens of each row: [N, H] -> [N, H]."""
-        heads, size = self.config.num_attention_heads, self.config.head_size
-        qkv = self.matmul(x, *self.query_key_value(at))  # [N, 3H]
-        # one gather pads and transposes: a transpose of its own costs more than the products
-        vectors = tf.reshape(qkv, [-1, size])  # [N * 3A, D]
-        q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A, T, D]
-        context = self.weigh(q, k, v, places)  # [B, A, T, D]
-        context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A, D]
-        return tf.reshape(context, [-1, heads * size])
+    def attention(self, x: Tensor, places: Places, at: str, one: Tensor = None) -> Tensor:
+        """Attention and its output product of all tokens, or of one token of each row.
 
-    def attention_of(self, one: Tensor, x: Tensor, places: Places, at: str) -> Tensor:
-        """The same for one token of each row: one [M, H], x [N, H] -> [B, H], B <= M."""
-        heads, size = self.config.num_attention_heads, self.config.head_size
-        kernel, bias = self.query_key_value(at)  # [H, 3H], [3H]
-        width = heads * size
-        rows = tf.size(places.lengths)
-        q = self.matmul(one, kernel[:, :width], bias[:width])[:rows]  # [B, H]
-        kv = self.matmul(x, kernel[:, width:], bias[width:])  # [N, 2H]
-        vectors = tf.reshape(kv, [-1, size])  # [N * 2A, D]
-        k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A, T, D]
-        context = self.weigh(tf.reshape(q, [rows, heads, 1, size]), k, v, places)  # [B, A, 1, D]
-        return tf.reshape(context, [rows, width])
+        x [N, H] -> [N, H]; with one [M, H], the tokens of B <= M rows, -> [M, H].
+        """
+        inputs = self.query_key_value(at + "attention/self/")
+        if one is None:
+            contexts = [self.contexts(x, places, kernel, bias) for kernel, bias in inputs]
+        else:
+            contexts = [self.contexts_of(one, x, places, kernel, bias) for kernel, bias in inputs]
+        return self.joined(contexts, at + "attention/output/dense")
+
+    def contexts(self, x: Tensor, places: Places, kernel: Array, bias: Array) -> Tensor:
+        """softmax(Q K^T / sqrt(D)) V of a part's heads, over the real tokens of each row.
+
+        x [N, H], kernel [H, 3H / P], bias [3H / P] -> [N, H / P].
+        """
+        size = self.config.head_size
+        qkv = self.matmul(x, kernel, bias)  # [N, 3H / P]
+        # one gather pads and transposes: a transpose of its own costs more than the products
+        vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
+        q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
+        context = self.weigh(q, k, v, places)  # [B, A / P, T, D]
+        context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A / P, D]
+        return tf.reshape(context, [-1, self.heads * size])
+
+    def contexts_of(
+        self, one: Tensor, x: Tensor, places: Places, kernel: Array, bias: Array
+    ) -> Tensor:
+        """The same for one token of each row: one [M, H] -> [M, H / P]."""
+        size = self.config.head_size
+        width, rows = self.heads * size, tf.size(places.lengths)
+        q = self.matmul(one, kernel[:, :width], bias[:width])[:rows]  # [B, H / P]
+        kv = self.matmul(x, kernel[:, width:], bias[width:])  # [N, 2H / P]
+        vectors = tf.reshape(kv, [-1, size])  # [N * 2A / P, D]
+        k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
+        q = tf.reshape(q, [rows, self.heads, 1, size])
+        context = tf.reshape(self.weigh(q, k, v, places), [rows, width])  # [B, H / P]
+        return tf.pad(context, [[0, tf.shape(one)[0] - rows], [0, 0]])
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, places: Places) -> Tensor:
         """softmax(q k^T) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
@@ -124,25 +148,45 @@ class Network:
         shares = tf.nn.softmax(scores + places.bias)  # [B, A, S, T]
         return tf.matmul(tf.cast(shares, self.dtype), v)
 
-    def query_key_value(self, at: str) -> tuple[Array, Array]:
-        """Q, K and V as one matrix [H, 3H] and bias [3H], the 1/sqrt(D) folded into Q."""
+    def query_key_value(self, at: str) -> list[tuple[Array, Array]]:
+        """Each part's Q, K and V as one matrix [H, 3H / P] and bias [3H / P].
+
+        The 1/sqrt(D) is folded into Q.
+        """
         scale = np.float32(1 / np.sqrt(self.config.head_size))
         query, key, value = (self.linear(at + name) for name in ("query", "key", "value"))
-        kernel = np.concatenate([query[0] * scale, key[0], value[0]], axis=1)
-        bias = np.concatenate([query[1] * scale, key[1], value[1]])
-        return kernel, bias
+        triple = ((query[0] * scale, query[1] * scale), key, value)
+        kernels = zip(*(self.dealt(kernel, 1) for kernel, _ in triple), strict=True)
+        biases = zip(*(self.dealt(bias, 0) for _, bias in triple), strict=True)
+        return [
+            (np.concatenate(kernel, 1), np.concatenate(bias))
+            for kernel, bias in zip(kernels, biases, strict=True)
+        ]
+
+    def dealt(self, array: Array, axis: int) -> list[Array]:
+        """`array` cut along an axis, one piece for each part."""
+        return np.split(array, self.parts, axis)
+
+    def joined(self, inner: list[Tensor], name: str) -> Tensor:
+        """The dense layer `name` of parts that lie side by side: P of [N, in / P] -> [N, out]."""
+        kernel, bias = self.linear(name)  # [in, out], [out]
+        products = [
+            self.dense(x, rows, None if part else bias)  # [N, out]
+            for part, (x, rows) in enumerate(zip(inner, self.dealt(kernel, 0), strict=True))
+        ]
+        return functools.reduce(tf.add, products)
 
     def linear(self, name: str) -> tuple[Array, Array]:
         """Kernel [in, out] and bias [out] of a dense layer."""
         return self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
 
-    def matmul(self, x: Tensor, kernel: Array, bias: Array) -> Tensor:
-        """x @ kernel + bias in the compute dtype: [N, in] -> [N, out]."""
+    def matmul(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
+        """x @ kernel + bias, if any, in the compute dtype: [N, in] -> [N, out]."""
         product = tf.matmul(tf.cast(x, self.dtype), self.frozen(kernel))
-        return tf.nn.bias_add(product, self.frozen(bias))
+        return product if bias is None else tf.nn.bias_add(product, self.frozen(bias))
 
-    def dense(self, x: Tensor, kernel: Array, bias: Array) -> Tensor:
-        """x @ kernel + bias in float32: [N, in] -> [N, out]."""
+    def dense(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
+        """x @ kernel + bias, if any, in float32: [N, in] -> [N, out]."""
         return tf.cast(self.matmul(x, kernel, bias), tf.float32)
 
     def activation(self, x: Tensor) -> Tensor:
@@ -176,10 +220,13 @@ class Network:
 
     def cls_pooled(self, first: Tensor) -> Tensor:
         """The pooler's tanh dense on each row's `[CLS]`: [B, H] -> [B, H]."""
-        more = tf.maximum(self.floor - tf.shape(first)[0], 0)
-        padded = tf.pad(first, [[0, more], [0, 0]])  # [M, H]
+        padded = tf.gather(first, self.filled(tf.range(tf.shape(first)[0])))  # [M, H]
         pooled = tf.tanh(self.dense(padded, *self.linear("pooler/dense")))
         return pooled[: tf.shape(first)[0]]
+
+    def filled(self, indices: Tensor) -> Tensor:
+        """`indices` and as many zeros as make `floor` of them: [B] -> [M], B <= M."""
+        return tf.pad(indices, [[0, tf.maximum(self.floor - tf.size(indices), 0)]])
 
     @staticmethod
     def mean(x: Tensor, places: Places) -> Tensor:

@@ -28,7 +28,7 @@ class Places:
     real: Tensor  # [B, T]  whether a slot holds a token
     source: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
     bias: Tensor  # [B, 1, 1, T]  what hides padding from attention
-    heads: int  # A
+    heads: int  # A, of one part
     back: Tensor  # [N, A]  where a token's head is among the vectors of [B, A, T]
 
     @classmethod

@@ -39,15 +39,15 @@ def operations(graph: Any) -> list[Counter[str]]:
 @pytest.mark.parametrize(("layer", "computed"), [(-1, 4), (-2, 3), (-3, 2), (-4, 1)])
 def test_layers_above_the_highest_are_not_there(tiny_hf: Path, layer: int, computed: int) -> None:
     for kinds in operations(make(tiny_hf, layer=layer)):
-        # per layer: QKV, attention output, intermediate, output; and Q K^T, softmax V
-        assert kinds["MatMul"] == 4 * computed
-        assert kinds["BatchMatMulV2"] == 2 * computed
+        # per part of a layer: QKV, attention output, intermediate, output; Q K^T, softmax V
+        assert kinds["MatMul"] == 2 * 4 * computed
+        assert kinds["BatchMatMulV2"] == 2 * 2 * computed
 
 
 def test_the_pooler_is_there_only_for_its_strategy(tiny_hf: Path) -> None:
     for kinds in operations(make(tiny_hf, "CLS_POOLED")):
         # Q of the highest layer is a product of its own
-        assert kinds["MatMul"] == 4 * 4 + 1 + 1
+        assert kinds["MatMul"] == 2 * (4 * 4 + 1) + 1
 
 
 @pytest.mark.parametrize("strategy", ["CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED"])
@@ -56,7 +56,7 @@ def test_the_highest_layer_computes_one_token_of_each_row(tiny_hf: Path, strateg
     tokens = [rows_of_products(traced, rows=4, longest=30) for _, traced in graph.functions]
     for (floor, _), seen in zip(graph.functions, tokens, strict=True):
         # K and V of the highest layer see all 120 tokens; Q, its outputs and the pooler do not
-        assert seen.count(120) == 3 * 4 + 1
+        assert seen.count(120) == 2 * (3 * 4 + 1)
         assert set(seen) == {120, floor}
 
 
@@ -99,6 +99,32 @@ def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
             encoder.compute(sequences(count, longest, seed=count))
     for _, traced in encoder._graph.functions:
         assert traced.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "CLS_TOKEN", "SEP_TOKEN", "NONE"])
+def test_the_parts_of_a_layer_make_the_whole(
+    tiny_hf: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bertq_bert import graph as module
+
+    dealt = make(tiny_hf, strategy, -1)
+    monkeypatch.setattr(module, "_PARTS", 1)
+    whole = make(tiny_hf, strategy, -1)
+    for two, one in zip(operations(dealt), operations(whole), strict=True):
+        assert two["MatMul"] == 2 * one["MatMul"]
+        assert two["BatchMatMulV2"] == 2 * one["BatchMatMulV2"]
+    for tokens in (12, 120):
+        ids = np.arange(tokens, dtype=np.int32) % 160
+        lengths = np.full(tokens // 12, 12, np.int32)
+        np.testing.assert_allclose(dealt(ids, lengths), whole(ids, lengths), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "config", [{"num_attention_heads": 1}, {"intermediate_size": 21, "num_hidden_layers": 4}]
+)
+def test_a_layer_that_cannot_be_dealt_is_whole(tmp_path: Path, config: dict[str, Any]) -> None:
+    for kinds in operations(make(write_tiny_hf(tmp_path, **config), layer=-1)):
+        assert kinds["MatMul"] == 4 * 4
 
 
 @pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED"])
