@@ -9,9 +9,6 @@ from kombu.serialization import register
 from bertq import keys, queues, wire
 from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
-#: Name of the one task.
-ENCODE_TASK = "bertq.encode"
-
 #: Seconds after which a chunk that a worker took and did not answer is given to another. They count
 #: from its delivery: this must outlast its wait in the worker, behind the few batches that are
 #: taken ahead, and its own. One that takes longer is computed twice, which changes nothing but

@@ -1,10 +1,13 @@
-"""Names of queues: which are shared, which pin a worker to a device."""
+"""Names of the task and of queues: which are shared, which pin a worker to a device."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from bertq.errors import SettingsError
+
+#: Name of the one task.
+ENCODE_TASK = "bertq.encode"
 
 #: The queue of requests of more than ``PRIORITY_BATCH_SIZE`` sentences; every worker takes from it.
 SHARED = "bertq"

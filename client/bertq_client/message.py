@@ -15,8 +15,7 @@ import uuid
 from base64 import b64encode
 from typing import Any
 
-#: ``bertq.broker.ENCODE_TASK``, where that would import Celery.
-_TASK = "bertq.encode"
+from bertq.queues import ENCODE_TASK
 
 _to_json = json.JSONEncoder().encode
 
@@ -40,7 +39,7 @@ class Envelope:
         )
         headers: dict[str, Any] = {
             "lang": "py",
-            "task": _TASK,
+            "task": ENCODE_TASK,
             "id": task_id,
             "shadow": None,
             "eta": None,

@@ -16,7 +16,8 @@ from redis import Redis
 
 from bertq import adverts, jobs, keys
 from bertq.adverts import Advert
-from bertq.broker import ENCODE_TASK, create_app
+from bertq.broker import create_app
+from bertq.queues import ENCODE_TASK
 from bertq.wire import ChunkResult
 
 DIM = 4

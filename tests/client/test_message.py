@@ -8,7 +8,8 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from bertq.broker import ENCODE_TASK, create_app
+from bertq.broker import create_app
+from bertq.queues import ENCODE_TASK
 from bertq_client.message import Envelope
 
 TEXTS = [

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,9 @@ from bertq import BertClient, adverts
 from bertq.broker import create_app
 from tests.waiting import eventually
 from tests.workers import clocks
-from tests.workers.clocks import ClockWorker
-
-Start = Callable[..., ClockWorker]
+from tests.workers.clocks import Start
 
 SLOW = 60_000  # milliseconds for 256 rows
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start workers on the test's database; they end with the test."""
-    workers: list[ClockWorker] = []
-
-    def make(batch_ms: float, *options: str) -> ClockWorker:
-        log = tmp_path / f"worker-{len(workers)}.log"
-        workers.append(ClockWorker(redis_url, log, batch_ms, *options))
-        workers[-1].wait_ready()
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        worker.kill()
 
 
 @pytest.fixture

@@ -248,6 +248,7 @@ def test_the_loop_may_be_made_anew(pool: ChunkPool, calls: Calls) -> None:
         gate.set()
         eventually(lambda: pool._finished)  # between two connections nobody listens
         turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
+    assert [name for name, _ in calls.heard] == ["accepted", "done"] * 3
 
 
 def test_it_is_the_pool_of_plain_workers() -> None:

@@ -4,8 +4,6 @@ import itertools
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,28 +12,10 @@ from redis import Redis
 from bertq import BertClient
 from tests.waiting import eventually
 from tests.workers import clocks
-from tests.workers.clocks import ClockWorker
-
-Start = Callable[..., ClockWorker]
+from tests.workers.clocks import ClockWorker, Start
 
 CHUNKS = 6
 TEXTS = clocks.sentences(256 * CHUNKS)
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start workers on the test's database; they end with the test."""
-    workers: list[ClockWorker] = []
-
-    def make(batch_ms: float, *options: str) -> ClockWorker:
-        log = tmp_path / f"worker-{len(workers)}.log"
-        workers.append(ClockWorker(redis_url, log, batch_ms, *options))
-        workers[-1].wait_ready()
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        worker.kill()
 
 
 def done(*workers: ClockWorker) -> list[str]:

@@ -24,9 +24,9 @@ from celery.worker import state
 import bertq
 from bertq import queues
 from bertq.adverts import Advert
-from bertq.broker import ENCODE_TASK
 from bertq.connection import connect
 from bertq.errors import BertqError, SettingsError
+from bertq.queues import ENCODE_TASK
 from bertq.settings import Settings
 from bertq_workers import admission, loading, process
 from bertq_workers.advertiser import Advertiser

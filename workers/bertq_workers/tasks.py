@@ -11,10 +11,10 @@ from redis import Redis, RedisError
 
 from bertq import jobs, keys
 from bertq.backend import summarize, type_name
-from bertq.broker import ENCODE_TASK
 from bertq.celery import app
 from bertq.errors import BadInputType, BadInputValue, ModelMismatch
 from bertq.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
+from bertq.queues import ENCODE_TASK
 from bertq.wire import ChunkResult
 from bertq_workers import logs, startup
 from bertq_workers.meter import Meter
