@@ -32,6 +32,25 @@ def test_freed_memory_is_used_again() -> None:
     assert float(interval) == 0.001
 
 
+TRIM = """
+from bertq_workers import process
+
+process.tune()
+blocks = [bytearray(b"a") * 300_000 for _ in range(1000)]
+del blocks[:-1]  # the last one keeps the heap from shrinking by itself
+held = process.memory()
+process.trim()
+print(held - process.memory())
+"""
+
+
+def test_what_is_freed_can_be_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRIM], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) > 200 * 2**20
+
+
 def test_memory_is_what_the_process_holds() -> None:
     before = process.memory()
     block = np.ones(8 * 2**20)  # 64 MiB

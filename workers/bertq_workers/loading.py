@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bertq.errors import SettingsError
 from bertq.queues import Device
 from bertq.settings import Settings
-from bertq_workers import devices
+from bertq_workers import devices, process
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder, Source
@@ -78,4 +78,5 @@ def build(
         )  # fmt: skip
     encoder = Encoder.build(source, lanes=hardware.lanes)
     encoder.warm_up()
+    process.trim()
     return encoder, hardware.name
