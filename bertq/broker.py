@@ -9,11 +9,9 @@ from kombu.serialization import register
 from bertq import keys, queues, wire
 from bertq.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
-#: Seconds after which a chunk that a worker took and did not answer is given to another. They count
-#: from its delivery: this must outlast its wait in the worker, behind the few batches that are
-#: taken ahead, and its own. One that takes longer is computed twice, which changes nothing but
-#: the time.
-VISIBILITY_TIMEOUT = 300
+#: Seconds without a sign of life of a chunk's worker after which the chunk is given to another. The
+#: worker gives one for all it holds four times as often: what takes long is not computed twice.
+VISIBILITY_TIMEOUT = 15
 
 # kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
 register(

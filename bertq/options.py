@@ -34,6 +34,8 @@ def _default(value: Any) -> str:
         return ""
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:g}"
     return f"; default {value}"
 
 

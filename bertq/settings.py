@@ -4,6 +4,7 @@ Nothing is read from the environment at import: ``Settings.read`` takes the mapp
 variables and the options that were given on the command line, which win.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -20,6 +21,17 @@ def positive_int(text: str) -> int:
         value = 0
     if value < 1:
         raise ValueError("must be a whole number above zero")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Parse a time in seconds, above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise ValueError("must be a number of seconds above zero")
     return value
 
 
@@ -121,6 +133,13 @@ class Settings:
         None,
         "--threads",
         "CPU threads of the graph; by default one for each core.",
+    )
+    batch_timeout: float = setting(
+        seconds,
+        300.0,
+        "--batch-timeout",
+        "The worker ends when the graph takes longer for one batch: it hangs.",
+        "SECONDS",
     )
 
     @classmethod

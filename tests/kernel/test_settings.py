@@ -20,6 +20,7 @@ def test_defaults_are_those_of_bert_as_service() -> None:
         pooling_layer=(-2,),
         dtype="float32",
         threads=None,
+        batch_timeout=300.0,
     )
 
 
@@ -30,10 +31,13 @@ def test_variables_and_options_options_win() -> None:
         "BERTQ_POOLING_LAYER": "-1,-2",
         "BERTQ_POOLING_STRATEGY": "cls_token",
         "BERTQ_THREADS": "3",
+        "BERTQ_BATCH_TIMEOUT": "2.5",
         "BERTQ_DTYPE": "",
     }
     settings = Settings.read(environ, {"threads": "2", "model_dir": None, "loglevel": "INFO"})
-    assert settings == Settings("/models/a", None, 256, 16, "CLS_TOKEN", (-1, -2), "float32", 2)
+    assert settings == Settings(
+        "/models/a", None, 256, 16, "CLS_TOKEN", (-1, -2), "float32", 2, 2.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,9 @@ def test_variables_and_options_options_win() -> None:
         ("pooling_layer", "-1,"),
         ("pooling_layer", "-1,3"),
         ("threads", "-1"),
+        ("batch_timeout", "0"),
+        ("batch_timeout", "inf"),
+        ("batch_timeout", "soon"),
         ("model_dir", " "),
     ],
 )

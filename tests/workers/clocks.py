@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,19 @@ def rows(texts: list[str]) -> NDArray[np.float32]:
 
 
 class ClockWorker(WorkerProcess):
-    """A worker that needs ``batch_ms`` for 256 rows."""
+    """A worker that needs ``batch_ms`` for 256 rows.
+
+    Attributes:
+        program: what runs it.
+    """
+
+    program: Sequence[str] = ("-m", "benchmarks.standin")
 
     def __init__(self, url: str, log: Path, batch_ms: float, *options: str) -> None:
         self.log_path = log
         self.url = url
         environ = {**clean_environ(), "BERTQ_REDIS_URL": url}
-        standin = ["-m", "benchmarks.standin", "--batch-ms", str(batch_ms), "--dim", str(DIM)]
+        standin = [*self.program, "--batch-ms", str(batch_ms), "--dim", str(DIM)]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *standin, "worker", "-l", "INFO", *options],
@@ -48,3 +54,18 @@ class ClockWorker(WorkerProcess):
 
 #: Starts a worker that needs so many milliseconds for 256 rows, with options of Celery's.
 Start = Callable[..., ClockWorker]
+
+
+def starter(kind: type[ClockWorker], url: str, directory: Path) -> Iterator[Start]:
+    """A fixture's body: starts workers of a kind on a database; they end with the test."""
+    workers: list[ClockWorker] = []
+
+    def make(batch_ms: float, *options: str) -> ClockWorker:
+        log = directory / f"{kind.__name__}-{len(workers)}.log"
+        workers.append(kind(url, log, batch_ms, *options))
+        workers[-1].wait_ready()
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.kill()

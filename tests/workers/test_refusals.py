@@ -31,6 +31,7 @@ CASES = [
     (["--max-batch-size", "0"], {}, "--max-batch-size is '0'"),
     (["--priority-batch-size", "x"], {}, "--priority-batch-size is 'x'"),
     (["--threads", "none"], {}, "--threads is 'none'"),
+    (["--batch-timeout", "0"], {}, "--batch-timeout is '0'"),
     ([], {"BERTQ_MAX_SEQ_LEN": "x"}, "BERTQ_MAX_SEQ_LEN is 'x'"),
     ([], {"BERTQ_REDIS_URL": "h:1"}, "BERTQ_REDIS_URL is 'h:1'"),
     ([], {"CELERY_RESULT_BACKEND": "rpc://"}, "leave out --result-backend"),
@@ -151,6 +152,7 @@ def test_the_options_are_in_the_help() -> None:
         "--pooling-layer LAYERS",
         "--dtype NAME",
         "--threads N",
+        "--batch-timeout SECONDS",
     ):
         assert option in done.stdout
     assert "BERTQ_MODEL_DIR" in done.stdout

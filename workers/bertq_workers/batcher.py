@@ -59,6 +59,7 @@ class Batcher:
         self._large: deque[_Chunk] = deque()
         self._large_passed_over = False
         self._closed = False
+        self._began: dict[int, float] = {}  # by lane: when its batch began
         self._lanes = [
             threading.Thread(target=self._run_lane, name=f"bertq-lane-{number}", daemon=True)
             for number in range(lanes)
@@ -83,6 +84,11 @@ class Batcher:
             (self._small if len(ids) <= self._small_rows else self._large).append(chunk)
             self._changed.notify()
         return chunk.future
+
+    def longest(self) -> float:
+        """Return the seconds for which the oldest batch has been computed; 0 if there is none."""
+        began = list(self._began.values())
+        return time.monotonic() - min(began) if began else 0.0
 
     def close(self) -> None:
         """End the lanes, each after its batch; what waits is cancelled."""
@@ -142,8 +148,12 @@ class Batcher:
         lengths = np.concatenate([piece.lengths for piece in pieces])
         order = np.argsort(lengths, kind="stable")
         ids = [piece.chunk.ids[row] for piece in pieces for row in piece.rows.tolist()]
-        began = time.monotonic()
-        block = self._device.run([ids[row] for row in order.tolist()])
+        lane = threading.get_ident()
+        self._began[lane] = began = time.monotonic()
+        try:
+            block = self._device.run([ids[row] for row in order.tolist()])
+        finally:
+            del self._began[lane]
         self._computed(len(ids), time.monotonic() - began)
         # Where each row of the batch, as the chunks dealt it, came out.
         places = np.empty_like(order)

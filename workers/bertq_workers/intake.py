@@ -20,9 +20,13 @@ from kombu.common import ignore_errors
 
 from bertq import queues
 from bertq_workers.flow import Room
+from bertq_workers.heartbeat import Heartbeat
 
 #: Small requests that are taken in one command: more would keep them from other workers.
 _AT_ONCE = 16
+
+#: Signs of life within a visibility timeout: three may be late or lost.
+_BEATS = 4
 
 
 class Intake(bootsteps.StartStopStep):
@@ -33,19 +37,25 @@ class Intake(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._small: Any = None
+        conf = consumer.app.conf
+        timeout = conf.broker_transport_options["visibility_timeout"]
+        self._heartbeat = Heartbeat(str(conf.broker_url), timeout / _BEATS)
 
     def start(self, consumer: Any) -> None:
         """Put the bounds on the consumer's channel, and open the one of small requests."""
         flow = consumer.pool.flow
-        bound(consumer.task_consumer.channel, flow.large)
+        large = consumer.task_consumer.channel
+        self._heartbeat.watch([large.qos])
+        bound(large, flow.large)
         selected = consumer.app.amqp.queues.consume_from
         if queues.SMALL not in selected:
             return
         if len(selected) == 1:
-            bound(consumer.task_consumer.channel, flow.small)
+            bound(large, flow.small)
             return
         consumer.task_consumer.cancel_by_queue(queues.SMALL)
         channel = consumer.connection.channel()
+        self._heartbeat.watch([large.qos, channel.qos])
         bound(channel, flow.small)
         # As the step before this one does with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
@@ -69,6 +79,7 @@ class Intake(bootsteps.StartStopStep):
     def shutdown(self, consumer: Any) -> None:
         """Give back what is held, and what comes in meanwhile: closing a channel does it."""
         self.stop(consumer)
+        self._heartbeat.stop()
         # Here, and not with the connection, where kombu 5.7 has forgotten the channel already when
         # it reads the answer to the last BRPOP, and loses the message that it may hold.
         for taker in (self._small, consumer.task_consumer):

@@ -33,6 +33,7 @@ from bertq_workers.advertiser import Advertiser
 from bertq_workers.intake import Intake
 from bertq_workers.meter import Meter
 from bertq_workers.pool import ChunkPool
+from bertq_workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from bertq_bert import Model
@@ -103,12 +104,13 @@ class ModelStep(bootsteps.Step):
         meter = type(task).meter
         meter.lanes = encoder.lanes
         type(task).encoder = encoder
-        type(task).batcher = Batcher(
+        type(task).batcher = batcher = Batcher(
             encoder,
             lanes=encoder.lanes,
             small=settings.priority_batch_size,
             computed=meter.computed,
         )
+        Watchdog(batcher.longest, settings.batch_timeout)
         self._encoder = encoder
         log.info(
             "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s, "

@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertq import BertClient
+from tests.workers.clocks import ClockWorker, Start, starter
+
+
+class QuickWorker(ClockWorker):
+    program = ("-m", "tests.chaos.quick")
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Start clock workers on the test's database; they end with the test."""
+    yield from starter(ClockWorker, redis_url, tmp_path)
+
+
+@pytest.fixture
+def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """The same, with a visibility timeout of ``quick.TIMEOUT``."""
+    yield from starter(QuickWorker, redis_url, tmp_path)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=redis_url, timeout=60) as made:
+        yield made
