@@ -48,13 +48,17 @@ class Heartbeat:
         self._end.set()
 
     def _run(self) -> None:
+        silent = False
         with connect(self._url) as redis:
             while not self._end.wait(self._every):
-                for qos in self._watched:
-                    try:
+                try:
+                    for qos in self._watched:
                         beat(redis, qos)
-                    except RedisError as error:
+                    silent = False
+                except RedisError as error:
+                    if not silent:
                         log.warning("held chunks cannot be renewed: %s", type(error).__name__)
+                    silent = True
 
 
 def beat(redis: Redis, qos: QoS) -> None:
