@@ -3,7 +3,6 @@
 Importing this module imports TensorFlow.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -46,8 +45,8 @@ class Graph:
         # not a constant: a table that is looked up gains nothing by it
         words = tf.constant(weights.pop("embeddings/word_embeddings"))  # [V, H]
         self.on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        even = math.gcd(config.num_attention_heads, config.intermediate_size) % _PARTS == 0
-        parts = _PARTS if even and not self.on_gpu else 1
+        odd = config.num_attention_heads % _PARTS or config.intermediate_size % _PARTS
+        parts = 1 if odd or self.on_gpu else _PARTS
         dense = sum(array.nbytes for array in weights.values())
         floors = [_FEW]
         if dtype == "float32" and not self.on_gpu:

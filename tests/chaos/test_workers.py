@@ -1,8 +1,6 @@
 """Workers that are killed, frozen or hang in the middle of a request: its vectors arrive."""
 
-import itertools
 import os
-import re
 import signal
 import time
 
@@ -10,21 +8,22 @@ import numpy as np
 from redis import Redis
 
 from bertq import BertClient
+from bertq_client.futures import EncodeFuture
 from tests.chaos import quick
 from tests.waiting import eventually
 from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start
+from tests.workers.clocks import Start, done
 
 CHUNKS = 6
 TEXTS = clocks.sentences(256 * CHUNKS)
 MINUTE = 60_000  # milliseconds for 256 rows: never done
 
 
-def done(*workers: ClockWorker) -> list[str]:
-    """The chunks that workers say they have encoded."""
-    return list(
-        itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
-    )
+def send(redis: Redis, client: BertClient, texts: list[str], held: int) -> EncodeFuture:
+    """Send texts, and wait until a worker holds so many chunks of them."""
+    future = client.encode_async(texts)
+    eventually(lambda: redis.hlen("unacked") == held)
+    return future
 
 
 def nothing_is_held(redis: Redis) -> bool:
@@ -35,8 +34,7 @@ def test_a_killed_workers_chunks_are_taken_up(
     redis: Redis, client: BertClient, start: Start
 ) -> None:
     first = start(MINUTE, "-Q", "cpu0")
-    future = client.encode_async(TEXTS)
-    eventually(lambda: redis.hlen("unacked") == 2)
+    future = send(redis, client, TEXTS, held=2)
     first.kill()
     second = start(1, "-Q", "cpu1")
     eventually(lambda: len(done(second)) == CHUNKS - 2)
@@ -66,8 +64,7 @@ def test_a_long_chunk_is_computed_once(
 ) -> None:
     first = start_quick(8000 * quick.TIMEOUT, "-Q", "cpu0")
     texts = TEXTS[:256]
-    future = client.encode_async(texts)
-    eventually(lambda: redis.hlen("unacked") == 1)
+    future = send(redis, client, texts, held=1)
     second = start_quick(1, "-Q", "cpu1")
     np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
     assert done(second) == []
@@ -80,8 +77,7 @@ def test_a_stopping_worker_keeps_what_it_finishes(
 ) -> None:
     first = start_quick(4000 * quick.TIMEOUT, "-Q", "cpu0")
     texts = TEXTS[:256]
-    future = client.encode_async(texts)
-    eventually(lambda: redis.hlen("unacked") == 1)
+    future = send(redis, client, texts, held=1)
     second = start_quick(1, "-Q", "cpu1")
     first.process.send_signal(signal.SIGTERM)
     np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
@@ -96,8 +92,7 @@ def test_a_frozen_workers_chunks_are_computed_twice(
 ) -> None:
     first = start_quick(3000 * quick.TIMEOUT, "-Q", "cpu0")
     texts = TEXTS[:256]
-    future = client.encode_async(texts)
-    eventually(lambda: redis.hlen("unacked") == 1)
+    future = send(redis, client, texts, held=1)
     os.kill(first.process.pid, signal.SIGSTOP)
     second = start_quick(1, "-Q", "cpu1")
     np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
@@ -111,8 +106,7 @@ def test_a_frozen_workers_chunks_are_computed_twice(
 def test_a_worker_that_hangs_ends(redis: Redis, client: BertClient, start_quick: Start) -> None:
     began = time.monotonic()
     first = start_quick(MINUTE, "-Q", "cpu0", "--batch-timeout", "2")
-    future = client.encode_async(TEXTS)
-    eventually(lambda: redis.hlen("unacked") == 2)
+    future = send(redis, client, TEXTS, held=2)
     assert first.process.wait(20) == os.EX_SOFTWARE
     assert time.monotonic() - began > 2
     assert first.log.splitlines()[-1].endswith(

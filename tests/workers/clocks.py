@@ -1,5 +1,7 @@
 """Workers as processes whose model is a clock: ``benchmarks/standin.py``."""
 
+import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +52,13 @@ class ClockWorker(WorkerProcess):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def done(*workers: ClockWorker) -> list[str]:
+    """The chunks that workers say they have encoded."""
+    return list(
+        itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
+    )
 
 
 #: Starts a worker that needs so many milliseconds for 256 rows, with options of Celery's.

@@ -1,7 +1,5 @@
 """Workers that are stopped in the middle of their work, and lose nothing."""
 
-import itertools
-import re
 import signal
 import time
 
@@ -12,17 +10,10 @@ from redis import Redis
 from bertq import BertClient
 from tests.waiting import eventually
 from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start
+from tests.workers.clocks import Start, done
 
 CHUNKS = 6
 TEXTS = clocks.sentences(256 * CHUNKS)
-
-
-def done(*workers: ClockWorker) -> list[str]:
-    """The chunks that workers say they have encoded."""
-    return list(
-        itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
-    )
 
 
 def test_warm_what_was_taken_is_finished(redis_url: str, redis: Redis, start: Start) -> None:

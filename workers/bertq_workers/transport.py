@@ -85,8 +85,8 @@ class QoS(stock.QoS):
 
     def held(self) -> list[str]:
         """Return the tags of what is in the worker; may be asked on any thread."""
-        # Copying is one step for the interpreter, whatever the loop's thread does meanwhile.
-        return [*list(self.written), *list(self._delivered or ())]
+        # Copying each is one step for the interpreter, whatever the loop's thread does meanwhile.
+        return [*self.written, *(self._delivered or ())]
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Give back what is not acknowledged: the channel is closed."""
