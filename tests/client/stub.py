@@ -3,6 +3,7 @@
 It runs Celery's own worker on a thread of the test process, with a task of the real name.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,11 +45,13 @@ class Stub:
         self.chunks: list[int] = []
         self.dropped: list[str] = []
         self.fingerprints = ["f"]
+        self.asked = 0
         self.gate = threading.Event()
         self.gate.set()
 
     def encode(self, request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
         """The task's body."""
+        self.asked += 1
         self.gate.wait(20)
         parts = keys.split_task_id(request.id)
         if parts is None or not jobs.read(redis, parts[0]).wanted:
@@ -76,7 +79,8 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
     """Run a stub worker on the shared queues of the server at ``url``."""
     stub = Stub()
     app = create_app(url)
-    app.conf.worker_hijack_root_logger = False  # it is pytest's here
+    app.conf.worker_hijack_root_logger = False  # it is pytest's here, and so is its level
+    level = logging.getLevelName(logging.getLogger().level)
 
     @app.task(bind=True, name=ENCODE_TASK, shared=False)
     def encode(self: Any, texts: list[str]) -> ChunkResult:
@@ -84,7 +88,9 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
 
     with Redis.from_url(url) as redis:
         adverts.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=10.0):
+        with start_worker(
+            app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
+        ):
             try:
                 yield stub
             finally:

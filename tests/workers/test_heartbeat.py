@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import logging
 import time
 from typing import Any
 
@@ -99,6 +100,7 @@ def test_it_outlives_failures_and_says_so_once(
             raise Lost("gone")
         beat(*arguments)
 
+    caplog.set_level(logging.WARNING, "bertq.worker")
     monkeypatch.setattr(module, "beat", third)
     heartbeat = Heartbeat(redis_url, 0.05)
     grow_old(redis)
