@@ -1,4 +1,4 @@
-"""The BERT encoder as traced TensorFlow functions with their weights frozen in.
+"""The BERT encoder as traced TensorFlow functions that hold their weights.
 
 Importing this module imports TensorFlow.
 """
@@ -14,14 +14,16 @@ from bertq_bert.config import BertConfig
 from bertq_bert.network import Network
 from bertq_bert.pooling import Pooling
 
-#: oneDNN (2.18-2.21 of TensorFlow) packs a float32 matrix for products of 8 to 95 rows in another
-#: way than for those of 96 and more (and of fewer than 8); the kernel of a node keeps one packed
-#: copy, and packs again at every call that wants the other. So each size has its own nodes.
+#: oneDNN (2.18-2.21 of TensorFlow) packs a constant matrix once, for float32 products of 8 to 95
+#: rows in another way than for those of 96 and more (and of fewer than 8); the kernel of a node
+#: keeps one packed copy, and packs again at every call that wants the other. So each size has its
+#: own nodes.
 _FEW, _MANY = 8, 96
 
-#: Bytes of dense weights up to which there are both: TensorFlow keeps a constant several times (the
-#: traced function, its optimised form, the tensor, the packed copy).
-_TWICE = 512 * 2**20
+#: Bytes of dense weights up to which they are constants. One sentence then takes 0.85 of the time
+#: (four and more do not gain), but TensorFlow keeps a constant some nine times: the traced
+#: function, its optimised forms, the tensor, the packed copy. A larger model is held once.
+_CONSTANT = 64 * 2**20
 
 #: Parts that a layer is dealt to on a CPU, so that two threads share a batch that is alone: a batch
 #: of 8 or 16 sentences takes 0.6 of the time (one of a thread's own: 1.06 for one sentence, 1.0 for
@@ -30,10 +32,10 @@ _PARTS = 2
 
 
 class Graph:
-    """A frozen BERT with its pooling: token ids in, float32 rows out. Safe in many threads."""
+    """A BERT with its pooling: token ids in, float32 rows out. Safe in many threads."""
 
     def __init__(self, config: BertConfig, weights: Weights, pooling: Pooling, dtype: str) -> None:
-        """Trace the network. `weights` is emptied: the graph holds the only copy.
+        """Trace the network. `weights` is emptied: the graph keeps its own copy.
 
         Raises
         ------
@@ -48,13 +50,12 @@ class Graph:
         odd = config.num_attention_heads % _PARTS or config.intermediate_size % _PARTS
         parts = 1 if odd or self.on_gpu else _PARTS
         dense = sum(array.nbytes for array in weights.values())
-        floors = [_FEW]
-        if dtype == "float32" and not self.on_gpu:
-            floors = [_FEW, _MANY] if dense <= _TWICE else [_MANY]
+        constant = dense <= _CONSTANT and not self.on_gpu
+        floors = [_MANY, _FEW] if constant and dtype == "float32" else [_FEW]
         #: (fewest tokens of a batch that it is for, traced function), those for more first
         self.functions: list[tuple[int, Any]] = [
-            (floor, _trace(Network(config, weights, pooling, dtype, words, floor, parts)))
-            for floor in reversed(floors)
+            (floor, _trace(Network(config, weights, pooling, dtype, words, floor, constant, parts)))
+            for floor in floors
         ]
         weights.clear()
 

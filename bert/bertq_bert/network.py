@@ -9,6 +9,7 @@ heads of D each. Each layer's heads and intermediate columns are dealt to P part
 parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts of a small batch.
 """
 
+import contextlib
 import functools
 
 import numpy as np
@@ -32,11 +33,13 @@ class Network:
         dtype: str,
         words: Tensor,
         floor: int,
+        constant: bool,
         parts: int,
     ) -> None:
         """Plan a graph for batches of at least `floor` tokens; `words` [V, H].
 
-        `parts` divides the number of heads and the intermediate size.
+        The matrices of dense layers are constants of the graph, or tensors beside it, of which
+        there is one copy. `parts` divides the number of heads and the intermediate size.
         """
         self.config = config
         self.weights = weights
@@ -44,6 +47,7 @@ class Network:
         self.dtype = tf.as_dtype(dtype)
         self.words = words
         self.floor = floor
+        self.constant = constant
         self.parts = parts
         self.heads = config.num_attention_heads // parts  # of each part
 
@@ -182,8 +186,10 @@ class Network:
 
     def matmul(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """x @ kernel + bias, if any, in the compute dtype: [N, in] -> [N, out]."""
-        product = tf.matmul(tf.cast(x, self.dtype), self.frozen(kernel))
-        return product if bias is None else tf.nn.bias_add(product, self.frozen(bias))
+        with contextlib.nullcontext() if self.constant else tf.init_scope():
+            matrix = self.tensor(kernel)
+        product = tf.matmul(tf.cast(x, self.dtype), matrix)
+        return product if bias is None else tf.nn.bias_add(product, self.tensor(bias))
 
     def dense(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """x @ kernel + bias, if any, in float32: [N, in] -> [N, out]."""
@@ -233,8 +239,8 @@ class Network:
         """Mean of each row's tokens: [N, X] -> [B, X]."""
         return tf.math.segment_sum(x, places.row) / tf.cast(places.lengths, tf.float32)[:, None]
 
-    def frozen(self, array: Array) -> Tensor:
-        """`array` as a constant of the compute dtype."""
+    def tensor(self, array: Array) -> Tensor:
+        """`array` in the compute dtype."""
         with np.errstate(over="ignore"):
             cast = array.astype(self.dtype.as_numpy_dtype)
         if not np.isfinite(cast).all():

@@ -67,17 +67,16 @@ def rows_of_products(traced: Any, *, rows: int, longest: int) -> list[int]:
     concrete = traced.get_concrete_function()
     graph = concrete.graph
     products = [op.inputs[0] for op in graph.get_operations() if op.type == "MatMul"]
-    ids, lengths, words = (tensor.name for tensor in graph.inputs)
-    feed = {
-        ids: np.zeros(rows * longest, np.int32),
-        lengths: np.full(rows, longest, np.int32),
-        words: concrete.captured_inputs[0].numpy(),
-    }
+    ids, lengths, *beside = (tensor.name for tensor in graph.inputs)
+    held = [tensor.numpy() for tensor in concrete.captured_inputs]
+    feed = dict(zip(beside, held, strict=True))
+    feed[ids] = np.zeros(rows * longest, np.int32)
+    feed[lengths] = np.full(rows, longest, np.int32)
     with tf.compat.v1.Session(graph=graph) as session:
         return [len(value) for value in session.run(products, feed)]
 
 
-def test_weights_are_constants(tiny_hf: Path) -> None:
+def test_weights_of_a_small_model_are_constants(tiny_hf: Path) -> None:
     graph = make(tiny_hf)
     for _, traced in graph.functions:
         concrete = traced.get_concrete_function()
@@ -136,15 +135,23 @@ def test_few_and_many_tokens_give_the_same(tiny_hf: Path, strategy: str) -> None
     np.testing.assert_allclose(many(ids, lengths), few(ids, lengths), atol=1e-6, rtol=0)
 
 
-def test_a_large_model_has_one_function(tiny_hf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_model_is_held_once(
+    tiny_hf: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     from bertq_bert import graph as module
 
-    both = make(tiny_hf)
-    monkeypatch.setattr(module, "_TWICE", 0)
-    one = make(tiny_hf)
-    assert [floor for floor, _ in one.functions] == [96]
-    ids, lengths = np.array([2, 5, 6, 3], np.int32), np.array([3, 1], np.int32)
-    np.testing.assert_allclose(one(ids, lengths), both(ids, lengths), atol=1e-6, rtol=0)
+    small = make(tiny_hf, dtype=dtype)
+    monkeypatch.setattr(module, "_CONSTANT", 0)
+    large = make(tiny_hf, dtype=dtype)
+    ((floor, traced),) = large.functions
+    assert floor == 8
+    # words; per part of a layer: QKV, attention output, intermediate, output
+    assert len(traced.get_concrete_function().captured_inputs) == 1 + 3 * 2 * 4
+    ids, lengths = np.arange(120, dtype=np.int32), np.full(30, 4, np.int32)
+    rows = large(ids, lengths)
+    np.testing.assert_allclose(rows, small(ids, lengths), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(large(ids[:4], lengths[:1]), rows[:1], atol=1e-6, rtol=0)
 
 
 def test_float32_is_not_tf32(tiny_hf: Path) -> None:
