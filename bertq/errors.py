@@ -15,10 +15,17 @@
     ├── WireError
     ├── RedisUnavailable       (also a ConnectionError)
     ├── RedisFull
+    ├── QueueFull
     └── ClientClosed
 
 A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
 """
+
+from collections.abc import Sequence
+from typing import Any
+
+#: Sentences of a failed chunk that its error names one by one.
+_NAMED = 8
 
 
 class BertqError(Exception):
@@ -56,21 +63,30 @@ class RemoteError(BertqError):
         type_name: name of the worker's exception class.
         message: the worker's message.
         task_id: id of the chunk's task, as the worker's log shows it.
+        rows: numbers of the sentences of the request that are in the chunk; the others did not
+            fail.
     """
 
-    def __init__(self, type_name: str, message: str, task_id: str = "") -> None:
-        super().__init__(f"{type_name}: {message}" if message else type_name)
+    def __init__(
+        self, type_name: str, message: str, task_id: str = "", rows: Sequence[int] = ()
+    ) -> None:
+        what = f"{type_name}: {message}" if message else type_name
+        if rows:
+            which = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+            what = f"{what} (one of the {len(rows)} sentences {which} of the request)"
+        super().__init__(what)
         self.type_name = type_name
         self.message = message
         self.task_id = task_id
+        self.rows = tuple(rows)
 
-    def __reduce__(self) -> tuple[type["RemoteError"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type["RemoteError"], tuple[Any, ...]]:
         # The default would call the class with the one formatted message.
-        return type(self), (self.type_name, self.message, self.task_id)
+        return type(self), (self.type_name, self.message, self.task_id, self.rows)
 
 
 class LostResult(BertqError):
-    """Redis no longer holds the job or a result of it; the request must be sent again."""
+    """A chunk was lost again and again, though it was sent again each time."""
 
 
 class ModelMismatch(BertqError):
@@ -87,6 +103,10 @@ class RedisUnavailable(BertqError, ConnectionError):
 
 class RedisFull(BertqError):
     """Redis has reached its memory limit and takes no more work."""
+
+
+class QueueFull(BertqError):
+    """As many chunks wait on the queue as are allowed to; nothing was sent."""
 
 
 class ClientClosed(BertqError):

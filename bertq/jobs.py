@@ -53,8 +53,10 @@ def create(
     chunks: int,
     requests: Sequence[int] | None = None,
     message: str | None = None,
-) -> None:
-    """Write the record of a job, count its requests and send its first chunk, in one transaction.
+) -> int:
+    """Write the record of a job, count its requests and send a chunk of it, in one transaction.
+
+    A record that is there already keeps what workers have written into it.
 
     Args:
         redis: a connection.
@@ -65,7 +67,10 @@ def create(
         chunks: how many messages it has.
         requests: the sentences of each request that the job is made of and that was not counted
             before; without it the job is one request.
-        message: asks for the first chunk, if it is to be sent.
+        message: asks for the chunk, if one is to be sent.
+
+    Returns:
+        How many chunks wait on the queue, or 0 without a message.
     """
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
     sizes = [rows] if requests is None else requests
@@ -76,12 +81,13 @@ def create(
             statistics.count(pipe, client=client, queue=queue, sizes=sizes)
         if message is not None:
             push(pipe, queue, message)
-        pipe.execute()
+        answers = pipe.execute()
+    return 0 if message is None else int(answers[-1])
 
 
-def push(redis: Any, queue: str, message: str) -> None:
-    """Put a message on a queue, as kombu does."""
-    redis.lpush(queue, message)
+def push(redis: Any, queue: str, message: str) -> Any:
+    """Put a message on a queue, as kombu does; return how many wait on it."""
+    return redis.lpush(queue, message)
 
 
 def read(redis: Redis, job_id: str) -> Record:

@@ -1,7 +1,8 @@
 """Every Redis key of bertq, and how long each lives.
 
-Every key has a time to live: what a dead client or worker leaves behind goes by itself. Task
-messages are Celery's own (lists named like the queue, ``unacked``, ``_kombu.binding.*``).
+Every key but the epoch has a time to live: what a dead client or worker leaves behind goes by
+itself. Task messages are Celery's own (lists named like the queue, ``unacked``,
+``_kombu.binding.*``).
 """
 
 #: Sorted set: node name of a worker -> Unix time when it was last seen.
@@ -16,6 +17,9 @@ CLIENTS = "bertq:clients"
 #: Hash of counters over all requests, and a stream with one entry for each of the latest.
 TOTALS = "bertq:totals"
 REQUESTS = "bertq:requests"
+
+#: Random name of what this Redis holds; another one after its data was lost.
+EPOCH = "bertq:epoch"
 
 #: Celery's hash of the chunks that workers have taken and not yet acknowledged.
 UNACKED = "unacked"

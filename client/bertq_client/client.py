@@ -17,6 +17,7 @@ from bertq.errors import SettingsError
 from bertq_client import inputs, threads
 from bertq_client.futures import EncodeFuture
 from bertq_client.session import Session
+from bertq_client.window import Limits
 
 _HOST, _PORT = "localhost", 6379
 _T = TypeVar("_T")
@@ -40,6 +41,10 @@ class BertClient:
         show_server_config: print what the workers advertise.
         timeout: seconds for a whole request; None waits for as long as it takes.
         queue: send to this queue, ``"gpu0"`` for one device, instead of the shared ones.
+        on_full: ``"wait"`` while as many chunks wait on the queue as are allowed to, for as long as
+            ``timeout`` allows; or ``"raise"`` QueueFull. A request that is begun always waits.
+        max_pending_chunks: how many chunks may wait on the queue, those of other clients included.
+            Without it ``BERTQ_MAX_PENDING_CHUNKS`` decides, or it is 1024.
 
     Raises:
         SettingsError: an argument cannot be used.
@@ -55,6 +60,8 @@ class BertClient:
         show_server_config: bool = False,
         timeout: float | None = None,
         queue: str | None = None,
+        on_full: Literal["wait", "raise"] = "wait",
+        max_pending_chunks: int | None = None,
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
             raise SettingsError(f"output_fmt is {output_fmt!r}: it must be 'ndarray' or 'list'")
@@ -65,6 +72,7 @@ class BertClient:
         self._output_fmt = output_fmt
         self._timeout = timeout
         self._queue = None if queue is None else queues.check(queue)
+        self._limits = Limits.of(on_full, max_pending_chunks, os.environ)
         self._open()
         _clients.add(self)
         if show_server_config:
@@ -84,7 +92,9 @@ class BertClient:
             BadInputType, BadInputValue: the sentences are not such a list; nothing was sent.
             NoWorker, Timeout: the client's timeout has passed, without or with workers.
             RemoteError: a chunk failed in the worker.
-            RedisUnavailable, RedisFull: the request could not be sent for 30 s.
+            QueueFull: too many chunks wait, and the client was made with ``on_full="raise"``.
+            RedisFull: Redis had no room for the request for 30 s.
+            RedisUnavailable: it could not be reached for a minute, or refuses the client.
             LostResult, ModelMismatch, WireError: the answer is not to be trusted.
             ClientClosed: the client is, or was meanwhile, closed.
         """
@@ -152,7 +162,7 @@ class BertClient:
             raise explain(error, self._url).error from None
 
     def _open(self) -> None:
-        self._session = Session(self._url)
+        self._session = Session(self._url, self._limits)
         # Also runs when the client is collected, and at the interpreter's exit.
         self._closer = weakref.finalize(self, self._session.close)
 

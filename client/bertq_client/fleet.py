@@ -1,4 +1,4 @@
-"""What the client knows of the workers, from their adverts."""
+"""What the client knows of the workers, from their adverts, and of the Redis between them."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from redis import Redis, RedisError
 
-from bertq import adverts, redis_url
+from bertq import adverts, epoch, redis_url
 from bertq.adverts import Advert
 from bertq.limits import CHUNK_BYTES, CHUNK_ROWS
 
@@ -21,10 +21,12 @@ class Fleet:
 
     Attributes:
         trouble: why Redis could not be asked the last time, or None if it could.
+        epoch: tells whether this is the Redis of before, with its data; None if that is not known.
     """
 
     def __init__(self, url: str, redis: Redis) -> None:
         self.trouble: str | None = "has not answered yet"
+        self.epoch: str | None = None
         self._where = redis_url.redact(url)
         self._away = False
         self._redis = redis
@@ -53,6 +55,7 @@ class Fleet:
             return
         try:
             self._adverts = adverts.read(self._redis)
+            self.epoch = epoch.read(self._redis)
         except RedisError as error:
             self.missed(error)
             raise

@@ -1,7 +1,6 @@
 """The thread that collects the results of a client's chunks."""
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 from redis import Redis, RedisError
 
 from bertq import jobs, keys, wire
-from bertq.errors import BertqError, LostResult, ModelMismatch, RemoteError, WireError
+from bertq.errors import BertqError, ModelMismatch, RemoteError, WireError
 from bertq.wire import ChunkResult
 from bertq_client import threads
 from bertq_client.fleet import Fleet
 from bertq_client.job import Job
+from bertq_client.recovery import Recovery
 from bertq_client.registry import Registry
 from bertq_client.sender import Sender
 
@@ -25,7 +25,6 @@ _BLOCK = 0.25
 _NOTICES, _RESULTS = 256, 8
 #: Seconds for which what has been taken in may stay in Redis: the next question takes it along.
 _LINGER = 0.1
-_RENEW_EVERY = keys.JOB_TTL / 4
 _PAUSE = 0.25
 #: Seconds that the end of the thread is waited for, and that a stream may be left behind.
 _LAST, _LEFT = 1.0, 60
@@ -52,7 +51,7 @@ class Gatherer:
         self._sender = sender
         # Taken in and still in Redis: entries of the stream, tasks, jobs that are answered.
         self._spent: list[tuple[bytes, str, str | None]] = []
-        self._renewed = time.monotonic()
+        self._recovery = Recovery(redis, registry, fleet, sender.send_again, self._fail)
         self.thread = threads.start(self._run, "gatherer")
 
     def dismiss(self) -> None:
@@ -76,7 +75,7 @@ class Gatherer:
                     self._clean_up()
                     continue
                 self._fleet.refresh(ahead=True)
-                self._renew()
+                self._recovery.look()
                 self._collect()
             except Exception as error:
                 # Nothing may end this thread: every caller would wait for ever.
@@ -93,16 +92,6 @@ class Gatherer:
             self._fleet.missed(error)
         else:
             log.error("results could not be collected; trying again", exc_info=error)
-
-    def _renew(self) -> None:
-        if time.monotonic() - self._renewed < _RENEW_EVERY:
-            return
-        recorded = [job.id for job in self._registry.jobs() if job.recorded]
-        for job_id in jobs.renew(self._redis, recorded) if recorded else []:
-            job = self._registry.get(job_id)
-            if job is not None:
-                self._fail(job, LostResult("Redis has lost the record of the job: send it again"))
-        self._renewed = time.monotonic()
 
     # -- results
 
@@ -167,9 +156,10 @@ class Gatherer:
         try:
             if payload is None:
                 if parts[1] in job.assembly.missing:
-                    raise LostResult(f"the result of chunk {task_id} is gone from Redis")
+                    self._recovery.lose(job, [parts[1]])
                 return None
             job.assembly.add(parts[1], decode(payload, task_id))
+            self._registry.mark_answered(job, parts[1])
             if job.shared and job.assembly.of_tokens:
                 # As long as the longest sentence, which may be another request's.
                 self._separate(job)
@@ -181,7 +171,9 @@ class Gatherer:
             if job.shared:
                 self._separate(job)
             else:
-                self._fail(job, error)
+                rows = sorted(job.assembly.plan[parts[1]].places.tolist())
+                what = (error.type_name, error.message, error.task_id)
+                self._fail(job, RemoteError(*what, rows))
             return None
         except Exception as error:
             # Anything else than our own errors is lack of memory: it must not stop the stream.

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -9,6 +10,24 @@ from numpy.typing import NDArray
 
 from bertq_client.chunks import Assembly
 from bertq_client.request import Request
+
+
+@dataclass
+class Sent:
+    """A chunk that is sent and not answered.
+
+    Attributes:
+        ordinal: its place among all chunks that the client has sent.
+        epoch: of the Redis that it was sent to.
+        times: how often it was sent.
+        missed: when it was first found neither waiting nor held nor answered, on the monotonic
+            clock; None while there is no such sign.
+    """
+
+    ordinal: int
+    epoch: str | None
+    times: int = 1
+    missed: float | None = None
 
 
 class Job:
@@ -21,6 +40,7 @@ class Job:
         waiting: those that nobody has answered or given up yet; the registry keeps it.
         assembly: the answer so far; set before the first chunk is sent.
         recorded: whether the job's record is in Redis.
+        pending: the chunks that are sent and not answered; the registry keeps it.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -34,6 +54,7 @@ class Job:
         self.waiting: dict[int, Request] = {}
         self.assembly: Assembly | None = None
         self.recorded = False
+        self.pending: dict[int, Sent] = {}
 
     @property
     def shared(self) -> bool:

@@ -11,7 +11,6 @@ is an LPUSH to the list of the queue's name. tests/client/test_message.py compar
 import json
 import os
 import socket
-import uuid
 from base64 import b64encode
 from typing import Any
 
@@ -67,7 +66,8 @@ class Envelope:
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": 0,
             "body_encoding": "base64",
-            "delivery_tag": str(uuid.uuid4()),
+            # Random in Celery. This one tells the client whether a worker holds the chunk.
+            "delivery_tag": task_id,
         }
         return _to_json(
             {

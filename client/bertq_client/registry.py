@@ -2,10 +2,12 @@
 
 import copy
 import heapq
+import itertools
 import threading
 import time
+from collections import Counter
 
-from bertq_client.job import Job
+from bertq_client.job import Job, Sent
 from bertq_client.request import Request
 
 #: Deadlines of answered requests that are kept at most, beside as many as there are requests.
@@ -19,6 +21,10 @@ class Registry:
         self._requests: dict[int, Request] = {}
         self._jobs: dict[str, Job] = {}
         self._deadlines: list[tuple[float, int]] = []  # a heap, with the requests' numbers
+        #: by queue: chunks that are sent and not answered, and the last one that was answered
+        self._pending: Counter[str] = Counter()
+        self._passed: dict[str, int] = {}
+        self._ordinals = itertools.count(1)
         self._closed = threading.Event()
         self._lock = threading.RLock()
         self._sent = threading.Condition(self._lock)
@@ -45,7 +51,7 @@ class Registry:
             if request is not None and (job := request.job) is not None:
                 job.waiting.pop(number, None)
                 if not job.waiting:
-                    self._jobs.pop(job.id, None)
+                    self._forget(job)
             if len(self._deadlines) > 2 * len(self._requests) + _SPARE:
                 # Most belong to requests that were answered long before they are due.
                 self._deadlines = [due for due in self._deadlines if due[1] in self._requests]
@@ -88,6 +94,38 @@ class Registry:
             job.recorded = True
             self._sent.notify_all()
 
+    def mark_sent(self, job: Job, number: int, epoch: str | None) -> None:
+        """Note that a chunk was sent, perhaps not for the first time."""
+        with self._lock:
+            # The answer may have been faster.
+            if job.id not in self._jobs or (job.assembly and number not in job.assembly.missing):
+                return
+            before = job.pending.get(number)
+            times = 1 if before is None else before.times + 1
+            job.pending[number] = Sent(next(self._ordinals), epoch, times)
+            self._pending[job.queue] += before is None
+
+    def mark_answered(self, job: Job, number: int) -> None:
+        """Note that the rows of a chunk are in."""
+        with self._lock:
+            sent = job.pending.pop(number, None)
+            if sent is not None:
+                self._pending[job.queue] -= 1
+                self._passed[job.queue] = max(sent.ordinal, self.passed(job.queue))
+
+    def pending(self, queue: str) -> int:
+        """Return how many chunks are sent to a queue and not answered."""
+        return self._pending[queue]
+
+    def passed(self, queue: str) -> int:
+        """Return the ordinal of the last chunk for a queue that was answered."""
+        return self._passed.get(queue, 0)
+
+    def _forget(self, job: Job) -> None:
+        if self._jobs.pop(job.id, None) is not None:
+            self._pending[job.queue] -= len(job.pending)
+            job.pending.clear()
+
     def get(self, job_id: str) -> Job | None:
         """Return a job that somebody waits for."""
         with self._lock:
@@ -96,7 +134,7 @@ class Registry:
     def disband(self, job: Job) -> list[Request]:
         """Remove a job; return the requests of it that are still to be answered."""
         with self._lock:
-            self._jobs.pop(job.id, None)
+            self._forget(job)
             left = list(job.waiting.values())
             job.waiting.clear()
             for request in left:

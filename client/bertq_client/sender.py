@@ -5,6 +5,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from redis import Redis
 
@@ -13,14 +14,26 @@ from bertq.errors import BertqError
 from bertq_client import threads
 from bertq_client.crowd import share
 from bertq_client.fleet import Fleet
-from bertq_client.job import Job
+from bertq_client.job import Job, Sent
 from bertq_client.registry import Registry
 from bertq_client.request import Request
-from bertq_client.writer import GivenUp, Writer
+from bertq_client.window import Limits
+from bertq_client.writer import WAITING, GivenUp, Writer
 
 log = logging.getLogger("bertq.client")
 
-_DONE = object()
+_END = object()
+
+#: Seconds between two looks whether there is room for more.
+_LOOK = 0.02
+
+
+@dataclass(eq=False)
+class Again:
+    """Chunks of a job that are lost."""
+
+    job: Job
+    lost: dict[int, Sent]
 
 
 class Sender:
@@ -31,14 +44,21 @@ class Sender:
     """
 
     def __init__(
-        self, url: str, redis: Redis, client_id: str, registry: Registry, fleet: Fleet
+        self,
+        url: str,
+        redis: Redis,
+        client_id: str,
+        registry: Registry,
+        fleet: Fleet,
+        limits: Limits,
     ) -> None:
         self._redis = redis
         self._registry = registry
         self._fleet = fleet
-        self._work: queue.SimpleQueue[Request | Callable[[], object] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Request | Again | Callable[[], object] | None]
+        self._work = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._writer = Writer(url, redis, client_id, registry, fleet, self._closing)
+        self._writer = Writer(url, redis, client_id, registry, fleet, limits, self._closing)
         self._late = False  # nobody waits for the thread any more
         self._left: list[Job] = []  # given up while closing
         self._farewell: Callable[[], None] = lambda: None
@@ -47,6 +67,12 @@ class Sender:
     def send(self, request: Request) -> None:
         """Send a request's chunks, after what was asked for before."""
         self._work.put(request)
+
+    def send_again(self, job: Job, numbers: list[int]) -> None:
+        """Send chunks of a job that are lost once more."""
+        lost = {number: sent for number in numbers if (sent := job.pending.get(number))}
+        if lost:
+            self._work.put(Again(job, lost))
 
     def cancel(self, request: Request) -> None:
         """Note that a request was given up; the workers are told if its job is of no more use."""
@@ -81,25 +107,35 @@ class Sender:
     def _run(self) -> None:
         # Jobs are sent a chunk of each in turn: one of a million sentences keeps no small one
         # waiting. What is finished is held by no name here, or its client could not be collected.
-        running: deque[Iterator[None]] = deque()
+        running: deque[Iterator[bool]] = deque()
+        waiting = 0  # of those, one after the other, that could not go on
         last = False
         while running or not last:
+            if waiting >= len(running) > 0:
+                self._closing.wait(_LOOK)
+                waiting = 0
             if not last:
                 last = self._take_up(running)
-            if running and next(running[0], _DONE) is _DONE:
+            step = next(running[0], _END) if running else _END
+            waiting = waiting + 1 if step is WAITING else 0
+            if running and step is _END:
                 running.popleft()
             else:
                 running.rotate(-1)
         self._leave()
 
-    def _take_up(self, running: deque[Iterator[None]]) -> bool:
+    def _take_up(self, running: deque[Iterator[bool]]) -> bool:
         """Begin what waits, which is waited for if nothing is under way; return True at the end."""
         small: dict[str, list[Request]] = {}
         while not (running or small) or not self._work.empty():
             work = self._work.get()
             if work is None:
                 return True  # the requests that wait are given up
-            if not isinstance(work, Request):
+            if isinstance(work, Again):
+                running.append(
+                    self._guarded(work.job, self._writer.write_again(work.job, work.lost))
+                )
+            elif not isinstance(work, Request):
                 _guard(work)
             elif work.small and not work.alone:
                 small.setdefault(work.queue, []).append(work)
@@ -117,22 +153,26 @@ class Sender:
             log.exception("requests cannot share a chunk; each is sent alone")
             return [[request] for request in requests]
 
-    def _send(self, requests: list[Request]) -> Iterator[None]:
+    def _send(self, requests: list[Request]) -> Iterator[bool]:
         requests = self._registry.still_wanted(requests)
         if not requests:
             return
         job = Job(requests)
         del requests
+        if self._registry.enroll(job):
+            yield from self._guarded(job, self._writer.write(job))
+
+    def _guarded(self, job: Job, steps: Iterator[bool]) -> Iterator[bool]:
+        """Take steps for a job; what goes wrong is the job's end, never that of the thread."""
         try:
-            if self._registry.enroll(job):
-                yield from self._writer.write(job)
+            yield from steps
         except GivenUp:
             self._drop(job)
         except BertqError as error:
             self._fail(job, error)
         except Exception as error:
-            # Nothing may end this thread: the caller, and those after it, would wait for ever.
-            # The error's own message may quote a sentence.
+            # The caller, and those after it, would wait for ever. The error's own message may
+            # quote a sentence.
             failure = BertqError(f"the request could not be sent ({type(error).__name__})")
             failure.__cause__ = error
             self._fail(job, failure)

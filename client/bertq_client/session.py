@@ -18,6 +18,7 @@ from bertq_client.registry import Registry
 from bertq_client.request import Request
 from bertq_client.sender import Sender
 from bertq_client.timekeeper import Timekeeper
+from bertq_client.window import Limits
 
 #: Seconds that closing waits for Redis.
 _JOIN = 2.0
@@ -28,10 +29,11 @@ _CLOSED = "the client is closed: make a new BertClient"
 class Session:
     """Everything of a client that must not refer back to it, so that it can be collected."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: Limits) -> None:
         self.client_id = uuid.uuid4().hex
         self.redis = connect(url)
         self._url = url
+        self._limits = limits
         self._registry = Registry()
         self._numbers = itertools.count()
         self._callbacks = Callbacks()
@@ -83,7 +85,7 @@ class Session:
 
     def _start(self) -> Sender:
         around = (self.redis, self.client_id, self._registry, self._fleet)
-        sender = Sender(self._url, *around)
+        sender = Sender(self._url, *around, self._limits)
         self._gatherer = Gatherer(*around, sender)
         return sender
 

@@ -12,16 +12,21 @@ from redis.exceptions import ResponseError
 
 from bertq import jobs, keys, redis_url
 from bertq.connection import PATIENCE, explain
+from bertq.errors import QueueFull, RedisFull
 from bertq_client import inputs
 from bertq_client.chunks import Assembly, Distinct
 from bertq_client.fleet import Fleet, chunk_rows
-from bertq_client.job import Job
+from bertq_client.job import Job, Sent
 from bertq_client.message import Envelope
 from bertq_client.registry import Registry
+from bertq_client.window import Limits, Window
 
 log = logging.getLogger("bertq.client")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+#: What a step of writing answers: something was done, or it cannot go on before there is room.
+DONE, WAITING = True, False
 
 
 class GivenUp(Exception):
@@ -32,6 +37,7 @@ class Writer:
     """Writes jobs on the sender's thread.
 
     Args:
+        limits: how many chunks may wait.
         closing: set when the client is being closed, and nothing is wanted any more.
     """
 
@@ -42,6 +48,7 @@ class Writer:
         client_id: str,
         registry: Registry,
         fleet: Fleet,
+        limits: Limits,
         closing: threading.Event,
     ) -> None:
         self._url = url
@@ -49,16 +56,19 @@ class Writer:
         self._client_id = client_id
         self._registry = registry
         self._fleet = fleet
+        self._limits = limits
+        self._window = Window(redis, registry, limits.max_pending_chunks)
         self._closing = closing
         self._envelope = Envelope(client_id)
         self._reached = 0.0  # when Redis last did what it was asked, on the monotonic clock
         self._warned = False
 
-    def write(self, job: Job) -> Iterator[None]:
+    def write(self, job: Job) -> Iterator[bool]:
         """Write a job's record and send its chunks, in steps of a chunk each.
 
         Raises:
             GivenUp: nobody waits for the job any more.
+            QueueFull: too many chunks wait already, and the client is not to wait.
             BadInputType, BadInputValue: its sentences cannot be sent.
             RedisUnavailable, RedisFull: nor can anything else.
         """
@@ -75,34 +85,78 @@ class Writer:
         except RedisError:
             log.debug("job %s could not be cancelled; its record expires", job.id)
 
-    def _plan(self, job: Job) -> Iterator[None]:
+    def write_again(self, job: Job, lost: dict[int, Sent]) -> Iterator[bool]:
+        """Write a job's record and send some of its chunks once more, under the same ids.
+
+        Raises:
+            GivenUp: nobody waits for the job any more.
+            RedisUnavailable, RedisFull: they cannot be sent.
+        """
+        assert job.assembly is not None
+        for number, sent in lost.items():
+            # Or the answer has come, or it was sent again, meanwhile.
+            if job.pending.get(number) is sent and number in job.assembly.missing:
+                self._record(job, number, [])
+                yield DONE
+
+    def _plan(self, job: Job) -> Iterator[bool]:
         workers = self._persist(job, lambda: self._fleet.serving(job.queue))
         distinct = Distinct()
         for first in range(0, len(job.texts), inputs.AT_ONCE):
             part = job.texts[first : first + inputs.AT_ONCE]
             if first:  # the caller's thread has checked the others
-                yield
+                yield DONE
                 self._check_wanted(job)
                 inputs.check_elements(list(part), first)
             distinct.add(part)
         job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
 
-    def _send(self, job: Job) -> Iterator[None]:
+    def _send(self, job: Job) -> Iterator[bool]:
         assert job.assembly is not None
-        for number, chunk in enumerate(job.assembly.plan):
-            texts = [job.texts[index] for index in chunk.sentences]
-            message = self._envelope.seal(keys.task_id(job.id, number), texts, job.queue)
-            if number == 0:
-                self._record(job, message)
-            else:
-                yield
-                self._persist(job, partial(jobs.push, self._redis, job.queue, message))
+        yield from self._wait_for_queue(job)
+        news = [len(request.texts) for request in job.requests if not request.counted]
+        self._record(job, 0, news)
+        self._registry.mark_recorded(job)
+        for request in job.requests:
+            request.counted = True
+        for number in range(1, len(job.assembly.plan)):
+            yield DONE
+            while not self._within(job):
+                yield WAITING
+            message = self._message(job, number)
+            length = self._persist(job, partial(jobs.push, self._redis, job.queue, message))
+            self._note(job, number, length)
 
-    def _record(self, job: Job, message: str) -> None:
+    def _wait_for_queue(self, job: Job) -> Iterator[bool]:
+        """Wait until a first chunk may be sent."""
+        if not self._limits.wait:
+            length = self._persist(job, lambda: self._window.look(job.queue))
+            if length >= self._limits.max_pending_chunks:
+                raise QueueFull(
+                    f"{length} chunks wait on queue {job.queue} of {redis_url.redact(self._url)}, "
+                    f"at most {self._limits.max_pending_chunks} may: try again later, or let the "
+                    'client wait (on_full="wait")'
+                )
+        while not self._persist(job, lambda: self._window.room(job.queue)):
+            yield WAITING
+
+    def _within(self, job: Job) -> bool:
+        """Return whether a further chunk of a job may be sent."""
+        return self._window.within(job.queue, self._fleet.known(job.queue)) and bool(
+            self._persist(job, lambda: self._window.room(job.queue))
+        )
+
+    def _message(self, job: Job, number: int) -> str:
+        assert job.assembly is not None
+        texts = [job.texts[index] for index in job.assembly.plan[number].sentences]
+        return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue)
+
+    def _record(self, job: Job, number: int, news: list[int]) -> None:
+        """Write a job's record and send a chunk of it."""
         assert job.assembly is not None
         chunks = len(job.assembly.plan)
-        news = [len(request.texts) for request in job.requests if not request.counted]
-        self._persist(
+        message = self._message(job, number)
+        length = self._persist(
             job,
             lambda: jobs.create(
                 self._redis,
@@ -115,9 +169,12 @@ class Writer:
                 message=message,
             ),
         )
-        self._registry.mark_recorded(job)
-        for request in job.requests:
-            request.counted = True
+        self._note(job, number, length)
+
+    def _note(self, job: Job, number: int, length: int) -> None:
+        # What was last seen of the epoch: if Redis has lost its data since, the chunk goes again.
+        self._registry.mark_sent(job, number, self._fleet.epoch)
+        self._window.note(job.queue, length)
 
     def _check_wanted(self, job: Job) -> None:
         if self._closing.is_set() or not job.waiting:
@@ -128,7 +185,8 @@ class Writer:
 
         Raises:
             GivenUp: nobody waits for the job any more.
-            RedisUnavailable, RedisFull: it has not worked for ``PATIENCE`` seconds, or never will.
+            RedisFull: there was no room for ``PATIENCE`` seconds.
+            RedisUnavailable: Redis was away for twice as long, or will never do it.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -142,7 +200,9 @@ class Writer:
                 trouble = explain(error, self._url)
                 # Not from the first try: those who waited behind another have waited as long.
                 waited = time.monotonic() - max(job.submitted, self._reached)
-                if trouble.final or waited + pause > PATIENCE:
+                # One that is started again reads its data first.
+                patience = PATIENCE if isinstance(trouble.error, RedisFull) else 2 * PATIENCE
+                if trouble.final or waited + pause > patience:
                     raise trouble.error from None
             else:
                 self._reached = time.monotonic()
