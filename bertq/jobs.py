@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from bertq import keys, statistics
 from bertq.connection import run_script
@@ -28,6 +29,28 @@ return redis.call('HGET', KEYS[1], 'fingerprint')
 """
 
 
+# Looks, and counts in one step: a chunk that is new as begun, another one as delivered again. The
+# field of a record that is gone must not come into being.
+_LOOK = """
+local found = redis.call(
+  'HMGET', KEYS[1], 'state', 'chunks', 'fingerprint', ARGV[1], ARGV[2])
+if found[1] == 'active' then
+  if ARGV[3] == 'again' then
+    redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
+  elseif ARGV[3] == 'new' and not found[4] then
+    redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+  end
+end
+return found
+"""
+
+_ATTEMPT = """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+end
+"""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a worker sees of a job.
@@ -36,11 +59,15 @@ class Record:
         wanted: whether a chunk of it is worth computing.
         chunks: how many it has.
         fingerprint: of the model that has answered already, or None.
+        attempts: how often the chunk that was asked about was begun before.
+        returns: how often it had come back to its queue before.
     """
 
     wanted: bool
     chunks: int
     fingerprint: str | None
+    attempts: int = 0
+    returns: int = 0
 
 
 def create(
@@ -93,12 +120,46 @@ def push(redis: Any, queue: str, message: str) -> Any:
 def read(redis: Redis, job_id: str) -> Record:
     """Look at a job's record; of one that is gone nothing is wanted."""
     fields: Any = redis.hmget(keys.job(job_id), ["state", "chunks", "fingerprint"])
-    state, chunks, fingerprint = fields
+    return _record(*fields)
+
+
+def look(redis: Redis, job_id: str, chunk: int, delivery: str) -> Record:
+    """Look at a job's record for one of its chunks.
+
+    Args:
+        redis: a connection.
+        job_id: of the job.
+        chunk: its number.
+        delivery: ``"new"`` counts an attempt of the chunk, if it is the first one; ``"again"`` that
+            it has come back to its queue; anything else counts nothing.
+    """
+    names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.returns(chunk))
+    try:
+        found = run_script(redis, _LOOK, names, *fields, delivery)
+    except ResponseError:  # Redis takes no writes
+        return read(redis, job_id)
+    return _record(*found)
+
+
+def begin(redis: Redis, job_id: str, chunk: int) -> None:
+    """Count an attempt of a chunk."""
+    run_script(redis, _ATTEMPT, [keys.job(job_id)], keys.attempts(chunk))
+
+
+def _record(
+    state: Any, chunks: Any, fingerprint: Any, attempts: Any = None, returns: Any = None
+) -> Record:
     return Record(
         wanted=state == ACTIVE,
-        chunks=int(chunks) if chunks and chunks.isdigit() else 0,
+        chunks=_number(chunks),
         fingerprint=fingerprint.decode() if fingerprint else None,
+        attempts=_number(attempts),
+        returns=_number(returns),
     )
+
+
+def _number(text: bytes | None) -> int:
+    return int(text) if text and text.isdigit() else 0
 
 
 def pin(redis: Redis, job_id: str, fingerprint: str) -> str:

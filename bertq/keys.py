@@ -52,6 +52,16 @@ def job(job_id: str) -> str:
     return f"bertq:job:{job_id}"
 
 
+def attempts(chunk: int) -> str:
+    """Return the field of a job's record that counts how often a chunk was begun."""
+    return f"attempts:{chunk}"
+
+
+def returns(chunk: int) -> str:
+    """Return the field of a job's record that counts how often a chunk came back to its queue."""
+    return f"returns:{chunk}"
+
+
 def worker(node: str) -> str:
     """Return the key of a worker's advert, a JSON document."""
     return f"bertq:worker:{node}"

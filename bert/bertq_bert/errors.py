@@ -14,7 +14,8 @@
     │   ├── UnknownLayer
     │   ├── UnknownDtype
     │   └── BadLength
-    └── BadIds              (also a ValueError) rows that the model cannot take
+    ├── BadIds              (also a ValueError) rows that the model cannot take
+    └── OutOfMemory         the device has no room for a batch
 
 Every message is one line that names the value and what to do. None shows a user's text.
 """
@@ -30,6 +31,7 @@ __all__ = [
     "MissingVariable",
     "ModelError",
     "NotBert",
+    "OutOfMemory",
     "UnknownDtype",
     "UnknownLayer",
     "UnknownPooling",
@@ -96,3 +98,7 @@ class BadLength(BadOption):
 
 class BadIds(ModelError, ValueError):
     """A row of token ids is empty, too long, or names a token that is not there."""
+
+
+class OutOfMemory(ModelError):
+    """The device has no room for a batch."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array, Weights
 from bertq_bert.config import BertConfig
+from bertq_bert.errors import OutOfMemory
 from bertq_bert.network import Network
 from bertq_bert.pooling import Pooling
 
@@ -72,6 +73,11 @@ class Graph:
         Returns
         -------
         float32 [B, dim]; for `NONE` [B, longest, dim] with zeros behind each row's end.
+
+        Raises
+        ------
+        OutOfMemory
+            The device has no room for the batch.
         """
         rows, fewest = len(lengths), self.functions[-1][0]
         if len(ids) < fewest:
@@ -80,7 +86,14 @@ class Graph:
             ids = np.concatenate([ids, np.zeros(more, np.int32)])
             lengths = np.concatenate([lengths, np.ones(more, np.int32)])
         function = next(traced for floor, traced in self.functions if len(ids) >= floor)
-        block = np.asarray(function(ids, lengths).numpy(), dtype=np.float32)
+        try:
+            block = np.asarray(function(ids, lengths).numpy(), dtype=np.float32)
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            # TensorFlow's own message is a page of names of tensors
+            raise OutOfMemory(
+                f"the device has no memory for {rows} sentences with {len(ids)} tokens: lower "
+                "max_seq_len or max_batch_size, or run fewer workers on it"
+            ) from None
         if len(block) == rows:
             return block
         return block[:rows, : lengths[:rows].max()] if block.ndim == 3 else block[:rows]

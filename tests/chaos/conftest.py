@@ -11,6 +11,10 @@ class QuickWorker(ClockWorker):
     program = ("-m", "tests.chaos.quick")
 
 
+class PoisonWorker(ClockWorker):
+    program = ("-m", "tests.chaos.poison")
+
+
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Start clock workers on the test's database; they end with the test."""
@@ -21,6 +25,12 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """The same, with a visibility timeout of ``quick.TIMEOUT``."""
     yield from starter(QuickWorker, redis_url, tmp_path)
+
+
+@pytest.fixture
+def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """The same, where some sentences do harm."""
+    yield from starter(PoisonWorker, redis_url, tmp_path)
 
 
 @pytest.fixture

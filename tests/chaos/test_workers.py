@@ -10,6 +10,7 @@ from redis import Redis
 from bertq import BertClient
 from bertq_client.futures import EncodeFuture
 from tests.chaos import quick
+from tests.chaos.leftovers import check_nothing_is_left, left
 from tests.waiting import eventually
 from tests.workers import clocks
 from tests.workers.clocks import Start, done
@@ -26,10 +27,6 @@ def send(redis: Redis, client: BertClient, texts: list[str], held: int) -> Encod
     return future
 
 
-def nothing_is_held(redis: Redis) -> bool:
-    return not redis.hlen("unacked") and not redis.zcard("unacked_index")
-
-
 def test_a_killed_workers_chunks_are_taken_up(
     redis: Redis, client: BertClient, start: Start
 ) -> None:
@@ -42,7 +39,7 @@ def test_a_killed_workers_chunks_are_taken_up(
     # At the service's own settings: 15 s, the time of a sweep, and a slow machine's.
     np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
     assert len(done(second)) == CHUNKS
-    eventually(lambda: nothing_is_held(redis))
+    check_nothing_is_left(redis)
 
 
 def test_a_killed_worker_takes_up_its_own_chunks(
@@ -56,7 +53,7 @@ def test_a_killed_worker_takes_up_its_own_chunks(
     start_quick(1, "-Q", "cpu0")
     np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
     np.testing.assert_array_equal(small.result(30), clocks.rows(TEXTS[:3]))
-    eventually(lambda: nothing_is_held(redis))
+    check_nothing_is_left(redis)
 
 
 def test_a_long_chunk_is_computed_once(
@@ -69,7 +66,7 @@ def test_a_long_chunk_is_computed_once(
     np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
     assert done(second) == []
     assert len(done(first)) == 1
-    eventually(lambda: nothing_is_held(redis))
+    check_nothing_is_left(redis)
 
 
 def test_a_stopping_worker_keeps_what_it_finishes(
@@ -84,7 +81,7 @@ def test_a_stopping_worker_keeps_what_it_finishes(
     assert first.process.wait(20) == 0
     assert done(second) == []
     assert len(done(first)) == 1
-    assert nothing_is_held(redis)
+    assert left(redis) == []
 
 
 def test_a_frozen_workers_chunks_are_computed_twice(
@@ -100,7 +97,7 @@ def test_a_frozen_workers_chunks_are_computed_twice(
     os.kill(first.process.pid, signal.SIGCONT)
     # It goes on, finds that nobody waits any more or answers in vain, and is as good as before.
     np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
-    eventually(lambda: nothing_is_held(redis), 20)
+    check_nothing_is_left(redis)
 
 
 def test_a_worker_that_hangs_ends(redis: Redis, client: BertClient, start_quick: Start) -> None:
@@ -115,4 +112,4 @@ def test_a_worker_that_hangs_ends(redis: Redis, client: BertClient, start_quick:
     )
     start_quick(1, "-Q", "cpu1", "--batch-timeout", "2")
     np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
-    eventually(lambda: nothing_is_held(redis))
+    check_nothing_is_left(redis)

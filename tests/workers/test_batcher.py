@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bertq_bert.batches import Budget
-from bertq_workers.batcher import Batcher, Ids
+from bertq_workers.batch import Ids
+from bertq_workers.batcher import Batcher
 
 WAIT = 10
 BAD = 666

@@ -57,7 +57,7 @@ def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
 ) -> None:
     look = Looked(True, True, False)
     monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(tasks, "_record", look)
+    monkeypatch.setattr(tasks, "_look", look)
     waiting: Future[Any] = Future()
     task: Any = None
     with pytest.raises(Ignore):
@@ -68,7 +68,7 @@ def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
 
 def test_a_chunk_that_is_computed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(tasks, "_record", Looked(*[False] * 10_000))
+    monkeypatch.setattr(tasks, "_look", Looked(*[False] * 10_000))
     task: Any = None
     for end in ("rows", TimeoutError("the device's own")):
         running: Future[Any] = Future()

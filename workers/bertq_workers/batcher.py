@@ -1,35 +1,20 @@
 """Merging what waits, across requests and clients, into batches for one model."""
 
+import logging
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import accumulate
-from typing import Protocol
 
 import numpy as np
 
-from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
-from bertq_bert.encoder import place
+from bertq_bert.errors import OutOfMemory
+from bertq_workers.batch import Batch, Chunk, Device, Ids, Piece, halves
 
-Ids = Sequence[Sequence[int]]
-
-
-class Device(Protocol):
-    """What computes: an ``Encoder``, or a stand-in of tests and benchmarks."""
-
-    @property
-    def budget(self) -> Budget:
-        """What one batch may have."""
-
-    def run(self, ids: Ids) -> Array:
-        """Return the rows of one batch within the budget, in its order."""
-
-    def blank(self, lengths: Sequence[int]) -> Array:
-        """Return zeros for the rows of sequences of these lengths."""
+log = logging.getLogger("bertq.worker")
 
 
 class Batcher:
@@ -40,6 +25,9 @@ class Batcher:
     ones and one that begins with the oldest large one take turns. A large chunk fills what is left
     of the budget and goes on in the next batch. Rows of a batch are sorted by length; they are
     those that ``Encoder.compute`` returns, to 1e-6.
+
+    A suspicious chunk, which may end the process, has the device to itself: what would be computed
+    beside it would fall under the same suspicion.
     """
 
     def __init__(
@@ -55,9 +43,12 @@ class Batcher:
         self._small_rows = small
         self._computed = computed
         self._changed = threading.Condition()
-        self._small: deque[_Chunk] = deque()
-        self._large: deque[_Chunk] = deque()
+        self._small: deque[Chunk] = deque()
+        self._large: deque[Chunk] = deque()
         self._large_passed_over = False
+        self._suspicious: deque[Chunk] = deque()
+        self._busy = 0  # lanes that compute
+        self._exclusive = False  # one of them a suspicious chunk
         self._closed = False
         self._began: dict[int, float] = {}  # by lane: when its batch began
         self._lanes = [
@@ -67,21 +58,25 @@ class Batcher:
         for lane in self._lanes:
             lane.start()
 
-    def submit(self, ids: Ids) -> "Future[Array]":
+    def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> "Future[Array]":
         """Have the rows of checked sequences of token ids computed; safe to call from any thread.
+
+        Args:
+            ids: the sequences.
+            begin: given for a suspicious chunk, and called just before it is computed.
 
         Returns:
             A future of the rows, in the order of the sequences. Cancelled before the first of them
             is computed, it costs nothing any more.
         """
-        chunk = _Chunk(ids, self._device)
+        chunk = Chunk(ids, self._device, begin)
         if not ids:
             chunk.future.set_result(chunk.rows)
             return chunk.future
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            (self._small if len(ids) <= self._small_rows else self._large).append(chunk)
+            self._line(chunk).append(chunk)
             self._changed.notify()
         return chunk.future
 
@@ -94,28 +89,58 @@ class Batcher:
         """End the lanes, each after its batch; what waits is cancelled."""
         with self._changed:
             self._closed = True
-            for chunk in (*self._small, *self._large):
+            for chunk in (*self._suspicious, *self._small, *self._large):
                 chunk.future.cancel()
             self._changed.notify_all()
         for lane in self._lanes:
             lane.join()
 
-    def _run_lane(self) -> None:
-        while pieces := self._next():
-            self._compute(pieces)
-            pieces = []  # or its rows would stay until the next batch
+    def _line(self, chunk: Chunk) -> deque[Chunk]:
+        if chunk.on_begin is not None:
+            return self._suspicious
+        return self._small if len(chunk.ids) <= self._small_rows else self._large
 
-    def _next(self) -> "list[_Piece]":
+    def _run_lane(self) -> None:
+        while batches := self._next():
+            self._begin(batches[0][0].chunk)
+            for pieces in batches:
+                self._compute(pieces)
+            del batches, pieces  # or their rows would stay until the next batch
+            with self._changed:
+                self._busy -= 1
+                if self._exclusive or self._suspicious:
+                    self._exclusive = False
+                    self._changed.notify_all()
+
+    def _next(self) -> list[list[Piece]]:
         """Wait for work; nothing when the batcher is closed."""
         with self._changed:
             while not self._closed:
-                if pieces := self._take():
-                    return pieces
-                self._changed.wait()
+                if self._suspicious:
+                    # What is being computed ends first, and nothing new begins.
+                    if not self._busy and (batches := self._take_suspicious()):
+                        self._busy, self._exclusive = 1, True
+                        return batches
+                elif not self._exclusive and (pieces := self._take()):
+                    self._busy += 1
+                    return [pieces]
+                if not self._suspicious or self._busy:
+                    self._changed.wait()
         return []
 
-    def _take(self) -> "list[_Piece]":
-        batch = _Batch(self._device.budget)
+    def _take_suspicious(self) -> list[list[Piece]]:
+        """Return all batches of the oldest suspicious chunk, or none if it was cancelled."""
+        waiting = deque([self._suspicious.popleft()])
+        batches = []
+        while waiting:
+            batch = Batch(self._device.budget)
+            batch.fill(waiting)
+            if batch.pieces:
+                batches.append(batch.pieces)
+        return batches
+
+    def _take(self) -> list[Piece]:
+        batch = Batch(self._device.budget)
         if self._large_passed_over or not self._small:
             batch.fill(self._large)
             batch.fill(self._small)
@@ -128,22 +153,37 @@ class Batcher:
             self._changed.notify()  # another lane may be free
         return batch.pieces
 
-    def _compute(self, pieces: "list[_Piece]") -> None:
-        """Compute a batch; where it fails, its halves, so that the guilty chunk fails alone."""
+    def _begin(self, chunk: Chunk) -> None:
+        if chunk.on_begin is not None:
+            try:
+                chunk.on_begin()
+            except BaseException as error:
+                chunk.fail(error)
+
+    def _compute(self, pieces: list[Piece]) -> None:
+        """Compute a batch; where it fails, its halves, so that the guilty chunk fails alone.
+
+        Where memory is short, also halves of what one chunk has in it.
+        """
+        if all(piece.chunk.future.done() for piece in pieces):
+            return  # they have failed with another part
         try:
             blocks = self._execute(pieces)
         except BaseException as error:
-            if len(pieces) == 1:
-                pieces[0].chunk.fail(error)
+            short = isinstance(error, OutOfMemory | MemoryError)
+            rows = sum(len(piece.rows) for piece in pieces)
+            if short:
+                log.warning("no memory for a batch of %d rows: trying parts of it", rows)
+            if len(pieces) == 1 and (not short or rows == 1):
+                pieces[0].chunk.fail(OutOfMemory(str(error)) if short else error)
                 return
-            middle = len(pieces) // 2
-            self._compute(pieces[:middle])
-            self._compute(pieces[middle:])
+            for half in halves(pieces):
+                self._compute(half)
             return
         for piece, block in zip(pieces, blocks, strict=True):
             piece.deliver(block)
 
-    def _execute(self, pieces: "list[_Piece]") -> list[Array]:
+    def _execute(self, pieces: list[Piece]) -> list[Array]:
         """Return the rows of each piece."""
         lengths = np.concatenate([piece.lengths for piece in pieces])
         order = np.argsort(lengths, kind="stable")
@@ -160,106 +200,3 @@ class Batcher:
         places[order] = np.arange(len(order))
         ends = list(accumulate(len(piece.rows) for piece in pieces))
         return [block[part] for part in np.split(places, ends[:-1])]
-
-
-class _Chunk:
-    """Rows of one future, computed in one batch or several, on one lane or several."""
-
-    def __init__(self, ids: Ids, device: Device) -> None:
-        lengths = np.fromiter(map(len, ids), np.intp, len(ids))
-        self.ids = ids
-        self.rows = device.blank(lengths.tolist())
-        self.future: Future[Array] = Future()
-        #: row numbers, the shortest first, and the lengths of those
-        self.order: Indices = np.argsort(lengths, kind="stable")
-        self.lengths = lengths[self.order]
-        #: tokens of the rows before each, in that order
-        self.tokens = [0, *accumulate(self.lengths.tolist())]
-        #: how many of them are in a batch
-        self.taken = 0
-        self._missing = len(ids)
-        self._lock = threading.Lock()
-
-    def begin(self) -> bool:
-        """Return whether its rows are worth computing; it cannot be cancelled any more then."""
-        if self.taken:
-            return not self.future.done()
-        return self.future.set_running_or_notify_cancel()
-
-    def fail(self, error: BaseException) -> None:
-        """Give up, with the rows that are not computed yet."""
-        with self._lock:
-            if not self.future.done():
-                self.future.set_exception(error)
-
-    def deliver(self, indices: Indices, block: Array) -> None:
-        """Put rows where they belong; the last ones complete the future."""
-        if block.ndim == 3:
-            # Padded to the longest of the batch, which may be another chunk's.
-            block = block[:, : self.rows.shape[1]]
-        try:
-            place(self.rows, indices, block)
-        except ValueError as error:  # rows of a shape that the device has not announced
-            self.fail(error)
-        with self._lock:
-            self._missing -= len(indices)
-            if not self._missing and not self.future.done():
-                self.future.set_result(self.rows)
-
-
-class _Piece:
-    """Rows of a chunk that are in one batch."""
-
-    def __init__(self, chunk: _Chunk, start: int, end: int) -> None:
-        self.chunk = chunk
-        self.rows = chunk.order[start:end]
-        self.lengths = chunk.lengths[start:end]
-
-    def deliver(self, block: Array) -> None:
-        self.chunk.deliver(self.rows, block)
-
-
-class _Batch:
-    """A batch that is being filled."""
-
-    def __init__(self, budget: Budget) -> None:
-        self.pieces: list[_Piece] = []
-        self._budget = budget
-        self._rows = self._tokens = self._longest = 0
-
-    def fill(self, chunks: "deque[_Chunk]") -> None:
-        """Take from the front of a queue until it is empty, or nothing fits any more."""
-        while chunks:
-            chunk = chunks[0]
-            count = self._fitting(chunk)
-            if not count:
-                return
-            if chunk.begin():
-                self._add(chunk, count)
-                if chunk.taken < len(chunk.ids):
-                    return
-            chunks.popleft()
-
-    def _fitting(self, chunk: _Chunk) -> int:
-        """Return how many more rows of a chunk fit, the shortest first."""
-        start = chunk.taken
-
-        def over(count: int) -> bool:
-            rows, tokens, longest = self._with(chunk, start + count)
-            return not self._budget.fits(rows, tokens, longest)
-
-        # The more rows, the more of everything: False, ..., False, True, ..., True.
-        return bisect_right(range(1, len(chunk.ids) - start + 1), False, key=over)
-
-    def _with(self, chunk: _Chunk, end: int) -> tuple[int, int, int]:
-        return (
-            self._rows + end - chunk.taken,
-            self._tokens + chunk.tokens[end] - chunk.tokens[chunk.taken],
-            max(self._longest, int(chunk.lengths[end - 1])),
-        )
-
-    def _add(self, chunk: _Chunk, count: int) -> None:
-        end = chunk.taken + count
-        self._rows, self._tokens, self._longest = self._with(chunk, end)
-        self.pieces.append(_Piece(chunk, chunk.taken, end))
-        chunk.taken = end

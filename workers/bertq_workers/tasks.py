@@ -3,6 +3,7 @@
 import logging
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task
@@ -33,8 +34,17 @@ MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
 LOOK_AGAIN = 1.0
 
 
+#: Times that a chunk is begun, and that it may come back to its queue, whether it was begun or not.
+#: One that ends or hangs its worker each time would circle for ever.
+MAX_ATTEMPTS, MAX_RETURNS = 3, 20
+
+
 class TokenizerError(Exception):
     """A chunk cannot be cut into wordpieces."""
+
+
+class PoisonedChunk(Exception):
+    """A chunk was begun several times, and each time its worker died or hung."""
 
 
 class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -75,20 +85,26 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
         BadInput: the message does not hold a chunk of sentences.
         ModelMismatch: another model has answered to the same job.
         TokenizerError: the text cannot be cut into wordpieces.
+        PoisonedChunk: it has ended too many workers.
     """
     task_id = str(self.request.id)
     encoder, batcher = self.encoder, self.batcher
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
-    record = _record(self, task_id)
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    record = _look(self, task_id, "again" if redelivered else "new")
     if record is not None and not record.wanted:
         log.info("chunk %s: dropped, its job is over", task_id)
         raise Ignore()
+    alone = redelivered or (record is not None and record.attempts > 0)
+    if record is not None:
+        _check_attempts(record)
     if record is not None and record.fingerprint is not None:
         _check_model(encoder, record.fingerprint)
     started = time.perf_counter()
     ids = _tokenize(encoder, texts)
-    rows = _wait(self, task_id, batcher.submit(ids))
+    begin = partial(_begin, self, task_id) if alone else None
+    rows = _wait(self, task_id, batcher.submit(ids, begin))
     seconds = time.perf_counter() - started
     if record is not None and record.chunks > 1 and record.fingerprint is None:
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
@@ -106,22 +122,45 @@ def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
         except TimeoutError:
             if future.done():
                 return future.result()  # it was the batch's own error, or the rows have just come
-        record = _record(task, task_id)
+        record = _look(task, task_id, "")
         if record is not None and not record.wanted and future.cancel():
             log.info("chunk %s: dropped, its job is over", task_id)
             raise Ignore()
 
 
-def _record(task: EncodeTask, task_id: str) -> jobs.Record | None:
-    """Return the record of the chunk's job, or None where Redis cannot be asked."""
+def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:
+    """Return the record of the chunk's job, or None where Redis cannot be asked.
+
+    The attempt is counted with the look where it is most likely the only one. One too many does no
+    harm: from the second on a chunk is computed alone, and counted when that begins.
+    """
     parts = keys.split_task_id(task_id)
     if parts is None:
         return jobs.Record(wanted=False, chunks=0, fingerprint=None)
     try:
-        return jobs.read(_redis(task), parts[0])
+        return jobs.look(_redis(task), *parts, delivery)
     except RedisError:
         # Redis is away for a moment: compute; the backend goes on trying to store the rows.
         return None
+
+
+def _check_attempts(record: jobs.Record) -> None:
+    if record.attempts >= MAX_ATTEMPTS:
+        raise PoisonedChunk(
+            f"it was begun {record.attempts} times, and each time its worker died or hung"
+        )
+    if record.returns >= MAX_RETURNS:
+        raise PoisonedChunk(f"it came back to the queue {record.returns} times without an answer")
+
+
+def _begin(task: EncodeTask, task_id: str) -> None:
+    """Count another attempt of a chunk, just before it is computed."""
+    parts = keys.split_task_id(task_id)
+    assert parts is not None  # or it was dropped
+    try:
+        jobs.begin(_redis(task), *parts)
+    except RedisError as error:
+        log.warning("chunk %s: an attempt is not counted: %s", task_id, type(error).__name__)
 
 
 def _pin(task: EncodeTask, task_id: str, fingerprint: str) -> str:
