@@ -3,7 +3,7 @@
 from typing import Any
 
 from bertq.errors import BadInputType, BadInputValue
-from bertq.limits import SENTENCE_CHARACTERS
+from bertq.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
 
 #: Sentences that are checked in the caller's thread, which takes well under a millisecond. The
 #: sender's thread checks the rest, before it sends anything.
@@ -15,7 +15,7 @@ def check_list(texts: Any) -> None:
 
     Raises:
         BadInputType: it is no list, or an element is no str.
-        BadInputValue: it is empty, or an element is blank or far too long.
+        BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
     if isinstance(texts, str):
         raise BadInputType("texts is a str: for one sentence give a list of one, ['...']")
@@ -23,6 +23,10 @@ def check_list(texts: Any) -> None:
         raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of str")
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
+    if len(texts) > REQUEST_ROWS:
+        raise BadInputValue(
+            f"texts has {len(texts)} sentences: at most {REQUEST_ROWS} go into one request"
+        )
     check_elements(texts[:AT_ONCE], 0)
 
 
@@ -45,3 +49,11 @@ def check_elements(texts: list[Any], first: int) -> None:
             raise BadInputValue(
                 f"texts[{index}] has {len(text)} characters: at most {SENTENCE_CHARACTERS} go"
             )
+
+
+def check_characters(total: int) -> None:
+    """Refuse a request whose sentences have so many characters together."""
+    if total > REQUEST_CHARACTERS:
+        raise BadInputValue(
+            f"texts has more than {REQUEST_CHARACTERS} characters: send it in several requests"
+        )

@@ -102,12 +102,15 @@ class Writer:
     def _plan(self, job: Job) -> Iterator[bool]:
         workers = self._persist(job, lambda: self._fleet.serving(job.queue))
         distinct = Distinct()
+        characters = 0
         for first in range(0, len(job.texts), inputs.AT_ONCE):
             part = job.texts[first : first + inputs.AT_ONCE]
             if first:  # the caller's thread has checked the others
                 yield DONE
                 self._check_wanted(job)
                 inputs.check_elements(list(part), first)
+            characters += sum(map(len, part))
+            inputs.check_characters(characters)
             distinct.add(part)
         job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
 

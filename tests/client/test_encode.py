@@ -398,3 +398,18 @@ def test_celery_variables_of_the_host_program_do_not_matter(
     monkeypatch.setitem(os.environ, "CELERY_RESULT_BACKEND", "db+sqlite:///x")
     with BertClient(redis_url=redis_url, timeout=20) as client:
         np.testing.assert_array_equal(client.encode(["a"]), rows(["a"]))
+
+
+def test_requests_out_of_bounds(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        with pytest.raises(BadInputValue, match=r"texts\[1\] has 104857600 characters: at most"):
+            client.encode(["a", "b" * 100 * 2**20])
+        monkeypatch.setattr(inputs, "REQUEST_ROWS", 3)
+        with pytest.raises(BadInputValue, match="4 sentences: at most 3 go into one request"):
+            client.encode(["a"] * 4)
+        monkeypatch.setattr(inputs, "REQUEST_CHARACTERS", 10)
+        with pytest.raises(BadInputValue, match="more than 10 characters: send it in several"):
+            client.encode(["abcdef", "ghijkl"])
+        assert not redis.exists("bertq", "bertq.small")

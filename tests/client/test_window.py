@@ -1,0 +1,175 @@
+"""How much may wait: bounds on queues and on one client, and what happens at them."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, adverts
+from bertq.errors import QueueFull, SettingsError, Timeout
+from bertq_client import window
+from tests.client.stub import Stub, advert, rows, stub_worker
+from tests.waiting import eventually
+
+TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
+
+
+def test_a_client_waits_for_room_on_the_queue(redis_url: str, redis: Redis) -> None:
+    with BertClient(redis_url=redis_url, timeout=60, max_pending_chunks=4) as client:
+        large = client.encode_async(TEXTS)
+        others = [client.encode_async(TEXTS[n : n + 20]) for n in range(5)]
+        small = client.encode_async(["small"])
+        # Those for another queue do not wait.
+        eventually(lambda: redis.llen("bertq.small") == 1)
+        eventually(lambda: redis.llen("bertq") == 4)
+        time.sleep(0.5)
+        assert redis.llen("bertq") == 4
+        most = Most(redis)
+        with stub_worker(redis_url) as stub:
+            np.testing.assert_array_equal(large.result(60), rows(TEXTS))
+            for n, other in enumerate(others):
+                np.testing.assert_array_equal(other.result(60), rows(TEXTS[n : n + 20]))
+            np.testing.assert_array_equal(small.result(60), rows(["small"]))
+            assert len(stub.chunks) == 12 + 5 + 1
+        assert most.stop() <= 4
+
+
+class Most:
+    """The longest that a queue ever is."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._most = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._end.wait(0.001):
+            self._most = max(self._most, int(self._redis.llen("bertq")))
+
+    def stop(self) -> int:
+        self._end.set()
+        self._thread.join()
+        return self._most
+
+
+def test_what_others_sent_counts(redis_url: str, redis: Redis) -> None:
+    with (
+        BertClient(redis_url=redis_url, max_pending_chunks=3) as first,
+        BertClient(redis_url=redis_url, max_pending_chunks=3, timeout=1) as second,
+    ):
+        waiting = first.encode_async(TEXTS)
+        eventually(lambda: redis.llen("bertq") == 3)
+        second.encode_async(TEXTS[:20])  # it cannot know yet
+        eventually(lambda: redis.llen("bertq") == 4)
+        late = second.encode_async(TEXTS[:30])
+        with pytest.raises(Timeout):
+            late.result(20)
+        assert redis.llen("bertq") == 4
+        waiting.cancel()
+
+
+def test_a_full_queue_can_be_an_error(redis_url: str, redis: Redis) -> None:
+    with BertClient(
+        redis_url=redis_url, max_pending_chunks=3, on_full="raise", timeout=60
+    ) as client:
+        large = client.encode_async(TEXTS)  # more than may wait: once begun it goes on
+        eventually(lambda: redis.llen("bertq") == 3)
+        with pytest.raises(QueueFull, match=r"3 chunks wait on queue bertq of .*, at most 3 may"):
+            client.encode(TEXTS[:20])
+        small = client.encode_async(["small"])
+        assert len(list(redis.scan_iter("bertq:job:*"))) <= 2
+        with stub_worker(redis_url):
+            np.testing.assert_array_equal(large.result(60), rows(TEXTS))
+            np.testing.assert_array_equal(small.result(60), rows(["small"]))
+            np.testing.assert_array_equal(client.encode(TEXTS[:20]), rows(TEXTS[:20]))
+
+
+def test_a_wait_for_room_is_bounded_by_the_timeout(redis_url: str, redis: Redis) -> None:
+    adverts.publish(redis, advert(["bertq"]))
+    with BertClient(redis_url=redis_url, max_pending_chunks=2, timeout=0.5) as client:
+        client.encode_async(TEXTS).cancel()
+        first = client.encode_async(TEXTS)
+        eventually(first.done)
+        jobs = set(redis.scan_iter("bertq:job:*"))
+        assert redis.llen("bertq") == 2
+        with pytest.raises(Timeout, match=r"no answer within 0\.5 s: 0 of 1 chunks"):
+            client.encode(TEXTS[:20])
+        future = client.encode_async(TEXTS[:20])
+        future.cancel()
+        redis.ltrim("bertq", 0, 0)
+        time.sleep(0.2)
+        assert redis.llen("bertq") == 1
+        assert set(redis.scan_iter("bertq:job:*")) == jobs
+        assert client._session._registry.pending("bertq") == 0
+
+
+def test_results_that_nobody_fetches_are_bounded(
+    redis_url: str, redis: Redis, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A fast worker, and a client that gathers nothing for a while.
+    monkeypatch.setattr(window, "_LEAST", 3)
+    monkeypatch.setattr(window, "_MOST", 3)
+    gate = threading.Event()
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        client.encode(["before"])
+        eventually(lambda: not list(redis.scan_iter("celery-task-meta-*")))
+        gatherer = client._session._gatherer
+        assert gatherer is not None
+        collect = gatherer._collect
+
+        def slow() -> None:
+            gate.wait(20)
+            collect()
+
+        monkeypatch.setattr(gatherer, "_collect", slow)
+        future = client.encode_async(TEXTS)
+        eventually(lambda: len(stub.chunks) == 1 + 3)
+        time.sleep(0.5)
+        assert len(list(redis.scan_iter("celery-task-meta-*"))) == 3
+        gate.set()
+        np.testing.assert_array_equal(future.result(60), rows(TEXTS))
+        assert len(stub.chunks) == 1 + 12
+
+
+@pytest.mark.parametrize(
+    ("workers", "most"),
+    [([], 682), ([4], 1024), ([768], 682), ([512 * 1024], 32)],
+    ids=["unknown", "narrow", "usual", "token vectors"],
+)
+def test_wider_rows_leave_room_for_fewer(workers: list[int], most: int) -> None:
+    pending = 0
+
+    class Registry:
+        def pending(self, queue: str) -> int:
+            return pending
+
+    made = [advert(["bertq"]) for _ in workers]
+    for worker, size in zip(made, workers, strict=True):
+        object.__setattr__(worker, "row_shape", [size])
+    bound = window.Window(None, Registry(), 1)  # type: ignore[arg-type]
+    pending = most - 1
+    assert bound.within("bertq", made)
+    pending = most
+    assert not bound.within("bertq", made)
+
+
+def test_settings(redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="on_full is 'drop': it must be 'wait' or 'raise'"):
+        BertClient(redis_url=redis_url, on_full="drop")  # type: ignore[arg-type]
+    for wrong in (0, -1, 1.5, True, "many"):
+        with pytest.raises(SettingsError, match=f"max_pending_chunks is {wrong!r}: it must be"):
+            BertClient(redis_url=redis_url, max_pending_chunks=wrong)  # type: ignore[arg-type]
+    monkeypatch.setenv("BERTQ_MAX_PENDING_CHUNKS", "none")
+    with pytest.raises(SettingsError, match="BERTQ_MAX_PENDING_CHUNKS is 'none': it must be"):
+        BertClient(redis_url=redis_url)
+    monkeypatch.setenv("BERTQ_MAX_PENDING_CHUNKS", "2")
+    with BertClient(redis_url=redis_url) as client:
+        future = client.encode_async(TEXTS)
+        eventually(lambda: redis.llen("bertq") == 2)
+        time.sleep(0.2)
+        assert redis.llen("bertq") == 2
+        future.cancel()
