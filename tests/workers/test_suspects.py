@@ -63,6 +63,19 @@ def test_two_suspicious_chunks_come_one_after_the_other(device: Device, batcher:
     assert order == [0, 1, 3]
 
 
+def test_one_that_was_cancelled_keeps_nobody_waiting(device: Device) -> None:
+    batcher = Batcher(device)
+    first = batcher.submit(chunk(0, 1))
+    assert device.batch() == [0]
+    suspect = batcher.submit(chunk(5, 1), lambda: None)
+    behind = batcher.submit(chunk(9, 1))
+    assert suspect.cancel()
+    device.compute(2)
+    assert first.result(WAIT).tolist() == [[0, 3]]
+    assert behind.result(WAIT).tolist() == [[9, 3]]
+    batcher.close()
+
+
 def test_a_suspicious_chunk_that_fails_keeps_nobody_waiting(
     device: Device, batcher: Batcher
 ) -> None:

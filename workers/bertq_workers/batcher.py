@@ -116,17 +116,24 @@ class Batcher:
         """Wait for work; nothing when the batcher is closed."""
         with self._changed:
             while not self._closed:
-                if self._suspicious:
-                    # What is being computed ends first, and nothing new begins.
-                    if not self._busy and (batches := self._take_suspicious()):
-                        self._busy, self._exclusive = 1, True
-                        return batches
-                elif not self._exclusive and (pieces := self._take()):
+                if batches := self._choose():
                     self._busy += 1
-                    return [pieces]
-                if not self._suspicious or self._busy:
-                    self._changed.wait()
+                    return batches
+                self._changed.wait()
         return []
+
+    def _choose(self) -> list[list[Piece]]:
+        """Return the batches that a free lane shall compute now, if there are any."""
+        while self._suspicious:
+            if self._busy:
+                return []  # what is being computed ends first, and nothing new begins
+            if batches := self._take_suspicious():
+                self._exclusive = True
+                return batches
+        if self._exclusive:
+            return []
+        pieces = self._take()
+        return [pieces] if pieces else []
 
     def _take_suspicious(self) -> list[list[Piece]]:
         """Return all batches of the oldest suspicious chunk, or none if it was cancelled."""
