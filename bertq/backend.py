@@ -10,16 +10,23 @@ at each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prep
 """
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from celery.backends.redis import RedisBackend
+from celery.exceptions import Reject
 from celery.states import SUCCESS
 from celery.utils.serialization import UnpickleableExceptionWrapper
+from redis import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bertq import keys
 from bertq.errors import WireError
+from bertq.refusals import Told, refuses_writes
 from bertq.wire import MAX_PAYLOAD, ChunkResult
 
 log = logging.getLogger("bertq.worker")
@@ -29,12 +36,22 @@ _MAX_MESSAGE = 500
 #: Bytes of a result that is worth a second copy, to save the client a round trip.
 SMALL_RESULT = 64 * 1024
 
+#: Seconds between two tries to store a result that Redis refuses: the first and the longest pause.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+#: Tries in a worker that is to stop; then the chunk goes back to its queue.
+_LAST_TRIES = 5
+
 
 class ReplyBackend(RedisBackend):
     """Redis backend that answers to the stream that a task's ``reply_to`` names."""
 
     expires: int
     _get_result_meta: Callable[..., dict[str, Any]]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._storing = Told(log, "results cannot be stored")
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing: the stock backend subscribes to the task's channel here."""
@@ -81,13 +98,41 @@ class ReplyBackend(RedisBackend):
                 f"{MAX_PAYLOAD}: encode fewer sentences at once"
             )
         try:
-            self._write(task_id, payload, state, request)
+            self._write_at_last(task_id, payload, state, request)
         except ResponseError as error:
             if state == SUCCESS or self.exception_safe_to_retry(error):
                 raise  # the tracer stores the failure instead, or this is tried again
             # The failure cannot be stored either: the worker must go on all the same.
             log.error("the result of chunk %s cannot be stored: %s", task_id, summarize(error))
         return result
+
+    def _write_at_last(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
+        """Write a result; wait on a thread of the pool for a Redis that is away or takes no writes.
+
+        For as long as that takes: the chunk stays in the worker, which takes the fewer others, and
+        could not go back to its queue either. Celery's own tries would log a traceback each.
+
+        Raises:
+            Reject: the worker is to stop.
+            RedisError: it is refused for another reason, or this is the main thread.
+        """
+        pause, left = _FIRST_PAUSE, _LAST_TRIES
+        while True:
+            try:
+                self._write(task_id, payload, state, request)
+            except RedisError as error:
+                away = isinstance(error, RedisConnectionError | RedisTimeoutError)
+                if not (away or refuses_writes(error)) or not _may_wait():
+                    raise
+                self._storing.refused(error)
+            else:
+                self._storing.works()
+                return
+            left -= _is_stopping()
+            if not left:
+                raise Reject("the worker stops, and Redis takes no results", requeue=True)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         reply_to = getattr(request, "reply_to", None)
@@ -97,6 +142,19 @@ class ReplyBackend(RedisBackend):
                 pipe.xadd(keys.reply(reply_to), notice(task_id, payload))
                 pipe.expire(keys.reply(reply_to), self.expires)
             pipe.execute()
+
+
+def _may_wait() -> bool:
+    # A worker's main thread runs its event loop; elsewhere it is the one of whoever asks.
+    return threading.current_thread() is not threading.main_thread()
+
+
+def _is_stopping() -> bool:
+    from celery.worker import state as worker  # clients are spared the import
+
+    # Numbers of exit statuses, 0 included, or else None, or False.
+    flags = (worker.should_stop, worker.should_terminate)
+    return any(flag is not None and flag is not False for flag in flags)
 
 
 def notice(task_id: str, payload: bytes) -> dict[Any, Any]:

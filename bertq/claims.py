@@ -11,13 +11,18 @@ from redis import Redis
 from bertq import keys
 from bertq.connection import run_script
 
-# In one step on the server: between a look and a write another worker could come in.
+# In one step on the server: between a look and a write another worker could come in. A claim is
+# renewed by EXPIRE, which a Redis that is full does not refuse.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   return holder
 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if holder then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+end
 return ARGV[1]
 """
 _RELEASE = """

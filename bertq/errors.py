@@ -13,6 +13,7 @@
     ├── LostResult
     ├── ModelMismatch
     ├── WireError
+    │   └── VersionMismatch
     ├── RedisUnavailable       (also a ConnectionError)
     ├── RedisFull
     ├── QueueFull
@@ -95,6 +96,10 @@ class ModelMismatch(BertqError):
 
 class WireError(BertqError):
     """A stored result is cut, damaged or not of a kind that bertq accepts."""
+
+
+class VersionMismatch(WireError):
+    """The client and a worker do not speak the same wire format."""
 
 
 class RedisUnavailable(BertqError, ConnectionError):

@@ -18,7 +18,11 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from bertq.errors import WireError
+from bertq.errors import VersionMismatch, WireError
+
+#: Of all that clients and workers send to each other: the message of a chunk and its result. It
+#: changes with either of them.
+WIRE_VERSION = 1
 
 #: Name of the serializer in kombu's registry, and the content type that it marks payloads with.
 SERIALIZER = "bertq"
@@ -53,23 +57,46 @@ class ChunkResult:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain form that ``dumps`` takes."""
-        return {"rows": self.rows, "fingerprint": self.fingerprint}
+        return {"wire": WIRE_VERSION, "rows": self.rows, "fingerprint": self.fingerprint}
 
     @classmethod
     def from_wire(cls, value: Any) -> "ChunkResult":
         """Check a decoded value and return it as a result.
 
         Raises:
+            VersionMismatch: it comes from a worker of another version.
             WireError: it does not have this form.
         """
         if not isinstance(value, dict):
             raise WireError(f"a result must be a map, not {type(value).__name__}")
+        # First: what else is in it may mean something else there.
+        check_version(value.get("wire"), sender="worker", receiver="client")
         rows, fingerprint = value.get("rows"), value.get("fingerprint")
         if not isinstance(rows, np.ndarray) or rows.ndim < 2:
             raise WireError("a result must hold an array of rows")
         if not isinstance(fingerprint, str):
             raise WireError("a result must name the fingerprint of its model")
         return cls(rows, fingerprint)
+
+
+def check_version(version: Any, *, sender: str, receiver: str) -> None:
+    """Refuse what was sent by another version of bertq, or does not say by which.
+
+    Args:
+        version: what the sender says that it speaks.
+        sender: who that is, for the message of the error: the client or the worker.
+        receiver: who asks.
+
+    Raises:
+        VersionMismatch: it is not ``WIRE_VERSION``.
+    """
+    if type(version) is int and version == WIRE_VERSION:
+        return
+    speaks = f"wire format {version}" if type(version) is int else "no known wire format"
+    raise VersionMismatch(
+        f"the {sender} speaks {speaks} and this {receiver} {WIRE_VERSION}: install the same "
+        "version of bertq on both"
+    )
 
 
 def dumps(value: Any) -> bytes:

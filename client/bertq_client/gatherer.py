@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis, RedisError
 
 from bertq import jobs, keys, wire
-from bertq.errors import BertqError, ModelMismatch, RemoteError, WireError
+from bertq.errors import BertqError, ModelMismatch, RemoteError, VersionMismatch, WireError
 from bertq.wire import ChunkResult
 from bertq_client import threads
 from bertq_client.fleet import Fleet
@@ -153,6 +153,8 @@ class Gatherer:
         job = self._registry.get(parts[0]) if parts else None
         if parts is None or job is None or job.assembly is None:
             return None  # cancelled, given up, or a chunk that was computed twice
+        if parts[1] >= len(job.assembly.plan):
+            return None  # made by hand: no client has sent such a chunk
         try:
             if payload is None:
                 if parts[1] in job.assembly.missing:
@@ -207,6 +209,7 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
     Raises:
         RemoteError: the chunk failed in the worker.
         ModelMismatch: the worker has another model than the one that the job is pinned to.
+        VersionMismatch: the worker is of another version.
         WireError: the payload is not what a worker stores.
     """
     meta = wire.loads(payload)
@@ -219,6 +222,7 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
         raise WireError(f"chunk {task_id} has the state {str(meta.get('status'))[:40]!r}, no rows")
     message = result.get("exc_message")
     first = message[0] if isinstance(message, list) and message else message
-    if result.get("exc_type") == ModelMismatch.__name__:
-        raise ModelMismatch(str(first or ModelMismatch.__doc__))
+    for known in (ModelMismatch, VersionMismatch):
+        if result.get("exc_type") == known.__name__:
+            raise known(str(first or known.__doc__))
     raise RemoteError(str(result.get("exc_type")), str(first or ""), task_id)

@@ -5,7 +5,9 @@ and importing them holds up the first request for a third of a second. What the 
 follows ``Celery.send_task``, ``AMQP.as_task_v2`` and ``AMQP.send_task_message`` of celery 5.7 and,
 down to the value that a worker pops, kombu 5.7 (both are pinned): ``Producer.publish``,
 ``Channel.prepare_message``, ``Channel.basic_publish``, and ``_put`` of the Redis transport, which
-is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two.
+is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two. One header
+more says which wire format the client speaks; workers refuse every other one, and a message
+without.
 """
 
 import json
@@ -15,6 +17,7 @@ from base64 import b64encode
 from typing import Any
 
 from bertq.queues import ENCODE_TASK
+from bertq.wire import WIRE_VERSION
 
 _to_json = json.JSONEncoder().encode
 
@@ -58,6 +61,7 @@ class Envelope:
             "replaced_task_nesting": 0,
             "stamped_headers": None,
             "stamps": {},
+            "wire": WIRE_VERSION,
         }
         properties: dict[str, Any] = {
             "correlation_id": task_id,

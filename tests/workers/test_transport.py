@@ -120,7 +120,7 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
         def call_soon(self, callback: Callable[[], None]) -> None:
             self.soon.append(callback)
 
-    monkeypatch.setattr("bertq_workers.transport.get_event_loop", Loop)
+    monkeypatch.setattr("bertq_workers.held.get_event_loop", Loop)
     send(1, 2, 3)
     channel, messages = take(connect(), 3)
     for message in messages:
@@ -137,7 +137,7 @@ def test_what_is_acknowledged_in_a_callback_is_sent_before_the_loop_waits(
     connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub: Any = Hub()
-    monkeypatch.setattr("bertq_workers.transport.get_event_loop", lambda: hub)
+    monkeypatch.setattr("bertq_workers.held.get_event_loop", lambda: hub)
     send(1, 2)
     channel, messages = take(connect(), 2)
     reader, writer = socket.socketpair()
@@ -229,8 +229,14 @@ def test_a_channel_has_one_client(connect: Any) -> None:
         (stock.Channel, "conn_or_acquire", ["self", "client"]),
         (stock.Channel, "_q_for_pri", ["self", "queue", "pri"]),
         (stock.Channel, "_flush_brpop_reauth", ["self"]),
+        (stock.Channel, "_receive_one", ["self", "c"]),
+        (stock.Channel, "maybe_refresh_binding_expiry", ["self"]),
         (stock.QoS, "append", ["self", "message", "delivery_tag"]),
         (stock.QoS, "ack", ["self", "delivery_tag"]),
+        (stock.QoS, "reject", ["self", "delivery_tag", "requeue"]),
+        (stock.QoS, "can_consume", ["self"]),
+        (stock.QoS, "restore_by_tag", ["self", "tag", "client", "leftmost"]),
+        (stock.QoS, "restore_visible", ["self", "start", "num", "interval"]),
         (stock.QoS, "restore_unacked_once", ["self", "stderr"]),
         (stock.QoS, "pipe_or_acquire", ["self", "pipe", "client"]),
     ],

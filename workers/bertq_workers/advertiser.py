@@ -12,6 +12,7 @@ from redis import Redis, RedisError
 from bertq import adverts, claims, keys
 from bertq.adverts import Advert
 from bertq.connection import connect
+from bertq.refusals import code
 from bertq_workers import admission, process
 from bertq_workers.meter import Meter
 
@@ -79,7 +80,7 @@ class Advertiser:
                     silent = False
                 except RedisError as error:
                     if not silent:
-                        log.warning("the advert cannot be renewed: %s", type(error).__name__)
+                        log.warning("the advert cannot be renewed: %s", code(error))
                     silent = True
                 if not self._leaving.is_set():
                     self._wake.wait(keys.WORKER_TTL / 3)

@@ -4,16 +4,24 @@ Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/tes
 at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
 ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users. And
 ``on_send_event_buffered`` is called when an event of a task waits to be sent,
-``connection_for_read`` for the connection that chunks come over, ``call_soon_ack`` to acknowledge.
+``connection_for_read`` for the connection that chunks come over, ``call_soon_ack`` to acknowledge,
+and ``on_connection_error_before_connected`` and ``_after_connected`` for each of
+``connection_errors``, before the consumer starts again.
 """
 
 import logging
+import time
 from typing import Any
 
 from celery import signals
 from celery.app.task import Context
+from celery.states import FAILURE
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+from redis import RedisError, ResponseError
 
+from bertq.connection import connect
+from bertq.refusals import Told, refuses_writes
 from bertq_workers.transport import Transport
 
 log = logging.getLogger("bertq.worker")
@@ -22,6 +30,9 @@ log = logging.getLogger("bertq.worker")
 #: Seconds that the events of tasks are gathered before they are sent together. The stock consumer
 #: sends them in each round of its loop, which costs as much as taking in the chunk.
 _GATHER = 0.1
+
+#: Seconds between two looks whether Redis takes writes again, and the key that they write.
+_LOOK, _PROBE = 1.0, "bertq:probe"
 
 
 class RefusedMessage(Exception):
@@ -39,7 +50,9 @@ class Consumer(CeleryConsumer):
         # --without-mingle they start a second sooner, do not read all events of all others, and
         # are spared an error of gossip's when Redis restarts.
         super().__init__(*args, **{**options, "without_gossip": True, "without_mingle": True})
-
+        # What a full Redis refuses does not end a worker: the steps that need it are done again.
+        self.connection_errors = (*self.connection_errors, ResponseError)
+        self._refused = Told(log, "this worker waits until it can connect anew")
         self._flush: Any = None
 
     def connection_for_read(self, heartbeat: Any = None) -> Any:
@@ -47,6 +60,34 @@ class Consumer(CeleryConsumer):
         connection: Any = self.app.connection_for_read(heartbeat=heartbeat)
         connection.get_transport_cls = lambda: Transport
         return self.ensure_connected(connection)
+
+    def on_connection_error_before_connected(self, exc: Any) -> None:
+        """Say that Redis cannot be reached; where it refuses something, wait until it does not."""
+        if isinstance(exc, ResponseError):
+            self._wait(exc)
+        else:
+            super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Any) -> None:
+        """Close what is left of the connection, and do as above."""
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):
+            self._wait(exc)
+
+    def _wait(self, error: ResponseError) -> None:
+        self._refused.refused(error)
+        with connect(str(self.app.conf.broker_url)) as redis:
+            while True:
+                time.sleep(_LOOK)
+                maybe_shutdown()
+                try:
+                    redis.set(_PROBE, "", ex=1)
+                except RedisError as probe:
+                    if refuses_writes(probe):
+                        continue
+                    return  # connecting will tell
+                self._refused.works()
+                return
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """Acknowledge, or reject, a message now: the pool calls on the loop's thread."""
@@ -104,4 +145,10 @@ class Consumer(CeleryConsumer):
         task_id = headers.get("id")
         if isinstance(task_id, str) and task_id and isinstance(reply_to, str) and reply_to:
             request = Context(id=task_id, reply_to=reply_to)
-            self.app.backend.mark_as_failure(task_id, RefusedMessage(reason), request=request)
+            backend: Any = self.app.backend
+            refused = backend.prepare_exception(RefusedMessage(reason))
+            try:
+                # Tried once: the loop's thread does not wait for Redis to have room.
+                backend._store_result(task_id, refused, FAILURE, request=request)
+            except RedisError as error:
+                log.debug("a refusal could not be answered: %s", type(error).__name__)

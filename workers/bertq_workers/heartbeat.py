@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from redis import Redis, RedisError
 
 from bertq.connection import connect
-from bertq_workers.transport import QoS
+from bertq.refusals import code
+from bertq_workers.held import QoS
 
 log = logging.getLogger("bertq.worker")
 
@@ -57,7 +58,7 @@ class Heartbeat:
                     silent = False
                 except RedisError as error:
                     if not silent:
-                        log.warning("held chunks cannot be renewed: %s", type(error).__name__)
+                        log.warning("held chunks cannot be renewed: %s", code(error))
                     silent = True
 
 

@@ -16,7 +16,7 @@ from bertq.celery import app
 from bertq.errors import BadInputType, BadInputValue, ModelMismatch
 from bertq.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
 from bertq.queues import ENCODE_TASK
-from bertq.wire import ChunkResult
+from bertq.wire import ChunkResult, check_version
 from bertq_workers import logs, startup
 from bertq_workers.meter import Meter
 
@@ -82,6 +82,7 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
 
     Raises:
         Ignore: nobody wants the chunk any more; Celery acknowledges and forgets it.
+        VersionMismatch: the client is of another version.
         BadInput: the message does not hold a chunk of sentences.
         ModelMismatch: another model has answered to the same job.
         TokenizerError: the text cannot be cut into wordpieces.
@@ -91,6 +92,8 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     encoder, batcher = self.encoder, self.batcher
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
+    # A header of ours; of what Celery does not know it makes attributes of the request.
+    check_version(self.request.get("wire"), sender="client", receiver="worker")
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
     record = _look(self, task_id, "again" if redelivered else "new")
     if record is not None and not record.wanted:
@@ -98,6 +101,7 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
         raise Ignore()
     alone = redelivered or (record is not None and record.attempts > 0)
     if record is not None:
+        _check_number(task_id, record)
         _check_attempts(record)
     if record is not None and record.fingerprint is not None:
         _check_model(encoder, record.fingerprint)
@@ -142,6 +146,12 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:
     except RedisError:
         # Redis is away for a moment: compute; the backend goes on trying to store the rows.
         return None
+
+
+def _check_number(task_id: str, record: jobs.Record) -> None:
+    parts = keys.split_task_id(task_id)
+    if parts is not None and parts[1] >= record.chunks:
+        raise BadInputValue(f"there is no chunk {parts[1]}: the job has {record.chunks}")
 
 
 def _check_attempts(record: jobs.Record) -> None:

@@ -1,0 +1,1 @@
+"""Clients of all kinds for a long while, while workers are killed and Redis is restarted."""

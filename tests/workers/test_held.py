@@ -1,0 +1,236 @@
+"""What a worker holds while Redis refuses writes, on a real server that is full or lacks replicas.
+
+A full server hands messages out, and takes nothing; without its replicas it refuses both.
+"""
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Consumer, Producer, Queue
+from kombu.asynchronous import Hub
+from kombu.transport import redis as stock
+from redis import Redis, ResponseError
+
+from bertq_workers import held
+from bertq_workers.transport import Transport
+from tests.conftest import StartServer
+from tests.waiting import eventually
+from tests.workers.test_transport import bodies, take
+
+FULL = {"maxmemory": "1", "min-replicas-to-write": "0"}
+ALONE = {"maxmemory": "0", "min-replicas-to-write": "1"}
+WELL = {"maxmemory": "0", "min-replicas-to-write": "0"}
+
+
+@pytest.fixture
+def redis(start_own_server: StartServer) -> Iterator[Redis]:
+    with Redis(port=start_own_server().port) as connection:
+        yield connection
+
+
+@pytest.fixture
+def suffer(redis: Redis) -> Callable[[dict[str, str]], None]:
+    """Put the server into a state."""
+
+    def act(state: dict[str, str]) -> None:
+        for name, value in state.items():
+            redis.config_set(name, value)
+
+    return act
+
+
+@pytest.fixture
+def connection(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Any]:
+    """A worker's connection; what it tries again is tried at once."""
+    caplog.set_level(logging.INFO, "bertq.worker")
+    monkeypatch.setattr(held, "AGAIN", 0.05)
+    port = redis.connection_pool.connection_kwargs["port"]
+    made: Any = Connection(f"redis://127.0.0.1:{port}/0")
+    made.get_transport_cls = lambda: Transport
+    yield made
+    made.release()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A loop to try again on."""
+    made: Any = Hub()
+    monkeypatch.setattr("bertq_workers.held.get_event_loop", lambda: made)
+    yield made
+    made.close()
+
+
+def send(connection: Any, *texts: str) -> None:
+    producer = Producer(connection.channel())
+    for text in texts:
+        producer.publish(text, routing_key="q", declare=[Queue("q")], retry=False)
+
+
+def turn(hub: Any, until: Callable[[], object]) -> None:
+    """Run the loop's timers until something holds."""
+
+    def done() -> object:
+        hub.fire_timers()
+        for callback in hub._pop_ready():
+            callback()
+        return until()
+
+    eventually(done)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+MEMORY = "Redis refuses (OutOfMemoryError): chunks that are taken are held in memory alone"
+
+
+@pytest.mark.parametrize(("at_once", "came"), [(1, 1), (4, 3)])
+def test_a_full_redis_hands_out_what_cannot_be_noted(
+    connection: Any, redis: Redis, suffer: Any, hub: Any, at_once: int, came: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    send(connection, "a", "b", "c")
+    suffer(FULL)
+    channel, messages = take(connection, at_once)
+    assert bodies(messages) == ["a", "b", "c"][:came]
+    assert not redis.exists("unacked", "unacked_index")
+    for message in messages[1:]:
+        message.ack()  # harmless
+    time.sleep(0.1)
+    turn(hub, lambda: channel.qos._timer is not None)  # it was tried in vain
+    assert warnings(caplog) == [MEMORY]
+    suffer(WELL)
+    turn(hub, lambda: redis.hlen("unacked") == redis.zcard("unacked_index") == 1)
+    assert caplog.messages[-1].startswith("Redis refuses it no more")
+    channel.close()
+    assert redis.llen("q") == 3 - came + 1
+    assert not redis.exists("unacked", "unacked_index")
+
+
+def test_it_takes_no_more_for_a_moment(
+    connection: Any, suffer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "AGAIN", 60.0)
+    send(connection, "a", "b")
+    suffer(FULL)
+    channel, _ = take(connection)
+    assert not channel.qos.can_consume()
+
+
+def test_what_cannot_be_taken_is_asked_for_again(
+    connection: Any, suffer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(connection, "a secret")
+    messages: list[Any] = []
+    small, large = connection.channel(), connection.channel()
+    small.at_once = lambda: 4
+    consumers: list[Any] = [Consumer(channel, [Queue("q")]) for channel in (small, large)]
+    for consumer in consumers:
+        consumer.on_message = messages.append
+        consumer.consume()
+    suffer(ALONE)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.1)
+    assert messages == []
+    # Once, and not for each channel and try.
+    assert warnings(caplog)[0] == "Redis refuses (NOREPLICAS): no chunks can be taken"
+    assert caplog.text.count("no chunks can be taken") == 1
+    assert small._can_take_many is None  # it may know the command
+    suffer(WELL)
+    while not messages:
+        connection.drain_events(timeout=10)
+    assert "secret" not in caplog.text
+
+
+def test_a_refused_acknowledgement_is_tried_again(
+    connection: Any, redis: Redis, suffer: Any, hub: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(connection, "a", "b")
+    _, messages = take(connection, 2, 2)
+    suffer(ALONE)
+    for message in messages:
+        message.ack()
+        turn(hub, lambda: True)
+    assert redis.hlen("unacked") == 2
+    assert warnings(caplog) == [
+        "Redis refuses (NOREPLICAS): chunks that are done cannot be acknowledged"
+    ]
+    suffer(WELL)
+    turn(hub, lambda: not redis.exists("unacked", "unacked_index"))
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_what_cannot_be_given_back_is_kept(
+    connection: Any, redis: Redis, suffer: Any, hub: Any, noted: bool
+) -> None:
+    send(connection, "a")
+    if noted:
+        channel, messages = take(connection)
+    suffer(FULL)
+    if not noted:
+        channel, messages = take(connection)
+    messages[0].requeue()
+    assert channel.qos.held() == [messages[0].delivery_tag]
+    assert not channel.qos.can_consume()
+    assert redis.llen("q") == 0
+    suffer(WELL)
+    turn(hub, lambda: redis.llen("q") == 1)
+    assert not redis.exists("unacked", "unacked_index")
+
+
+def test_a_channel_that_is_closed_leaves_what_it_must_not_give_back(
+    connection: Any, redis: Redis, suffer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(connection, "a", "b")
+    channel, _ = take(connection, 2, 2)
+    suffer(FULL)
+    channel.close()
+    assert warnings(caplog) == ["2 chunks could not be given back: OutOfMemoryError"]
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2  # for another worker
+
+
+def test_after_a_refused_sweep_the_living_have_time(
+    connection: Any, redis: Redis, suffer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(connection, "a")
+    _, messages = take(connection)
+    redis.zadd("unacked_index", {messages[0].delivery_tag: 0})
+    other = connection.channel()
+    suffer(FULL)
+    for _ in range(3):
+        other.qos.restore_visible(interval=1)
+    suffer(WELL)
+    other.qos.restore_visible(interval=1)
+    assert redis.hlen("unacked") == 1
+    assert warnings(caplog) == [
+        "Redis refuses (OutOfMemoryError): the chunks of dead workers cannot be taken up"
+    ]
+    other.qos._sweep_after = 0.0
+    other.qos.restore_visible(interval=1)
+    assert redis.llen("q") == 1
+
+
+def test_kombu_still_fails_where_redis_refuses() -> None:
+    poller: Any = stock.MultiChannelPoller
+    channel: Any = stock.Channel
+    asked = inspect.getsource(poller.on_poll_start)
+    assert asked.index("channel.qos.can_consume()") < asked.index("self._register_BRPOP(channel)")
+    assert "except channel.connection_errors:" in inspect.getsource(poller.maybe_restore_messages)
+    assert "exc_info=True" in inspect.getsource(poller.maybe_refresh_binding_expiry)
+    assert "channel.maybe_refresh_binding_expiry()" in inspect.getsource(
+        poller.maybe_refresh_binding_expiry
+    )
+    assert "self._receive_one(c)" in inspect.getsource(channel._receive)
+    assert "with Mutex(client" in inspect.getsource(stock.QoS.restore_visible)
+    assert "self.restore_by_tag(delivery_tag, leftmost=True)" in inspect.getsource(stock.QoS.reject)
+    assert "self._in_poll = None" in inspect.getsource(channel._brpop_read)
+    assert ResponseError in Transport.channel_errors
+    assert ResponseError not in Transport.connection_errors
