@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from bertq import redis_url
 from bertq.errors import BertqError, RedisFull, RedisUnavailable
+from bertq.refusals import code, refuses_writes, said
 
 #: Seconds that one command may take, and a connection to be made. Longer than any blocking read.
 SOCKET_TIMEOUT = 5.0
@@ -72,13 +73,15 @@ def explain(error: BaseException, url: str) -> Trouble:
     if isinstance(error, OutOfMemoryError):
         full = f"{where} has reached its memory limit (maxmemory)"
         return Trouble(RedisFull(full), final=False)
-    if isinstance(error, ResponseError) and str(error).startswith("MISCONF"):
+    if isinstance(error, ResponseError) and code(error) == "MISCONF":
         full = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
         return Trouble(RedisFull(full), final=False)
     if isinstance(error, AuthenticationError):
         refused = f"{where} refuses the login: check user and password in the URL"
         return Trouble(RedisUnavailable(refused), final=True)
     if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
-        return Trouble(RedisUnavailable(f"{where} refuses: {error}"), final=True)
+        return Trouble(
+            RedisUnavailable(f"{where} refuses: {said(error)}"), final=not refuses_writes(error)
+        )
     away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
     return Trouble(RedisUnavailable(away), final=False)

@@ -22,8 +22,13 @@ def code(error: BaseException) -> str:
     """Return what a log may show of an error: never what was sent, which may be a user's text."""
     if type(error) is not ResponseError:
         return type(error).__name__
-    word = str(error).rpartition(_QUOTED)[2].split(" ", 1)[0]
+    word = said(error).split(" ", 1)[0]
     return word if re.fullmatch("[A-Z]{2,20}", word) else "ResponseError"
+
+
+def said(error: ResponseError) -> str:
+    """Return the server's own words, without the command that they are the answer to."""
+    return str(error).rpartition(_QUOTED)[2]
 
 
 def refuses_writes(error: BaseException) -> bool:

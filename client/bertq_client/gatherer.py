@@ -215,14 +215,20 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
     meta = wire.loads(payload)
     if not isinstance(meta, dict):
         raise WireError(f"the result of chunk {task_id} is a {type(meta).__name__}")
-    result = meta.get("result")
-    if meta.get("status") == "SUCCESS":
+    result, status = meta.get("result"), _text(meta.get("status"))
+    if status == "SUCCESS":
         return ChunkResult.from_wire(result)
     if not isinstance(result, dict):
-        raise WireError(f"chunk {task_id} has the state {str(meta.get('status'))[:40]!r}, no rows")
+        raise WireError(f"chunk {task_id} has the state {status[:40]!r}, no rows")
     message = result.get("exc_message")
-    first = message[0] if isinstance(message, list) and message else message
+    first = _text(message[0] if isinstance(message, list) and message else message)
+    name = _text(result.get("exc_type"))
     for known in (ModelMismatch, VersionMismatch):
-        if result.get("exc_type") == known.__name__:
-            raise known(str(first or known.__doc__))
-    raise RemoteError(str(result.get("exc_type")), str(first or ""), task_id)
+        if name == known.__name__:
+            raise known(first or known.__doc__)
+    raise RemoteError(name or "an error without a name", first, task_id)
+
+
+def _text(value: Any) -> str:
+    # An array in its place has no truth value, and a repr of any length.
+    return value if isinstance(value, str) else ""

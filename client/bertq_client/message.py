@@ -5,9 +5,9 @@ and importing them holds up the first request for a third of a second. What the 
 follows ``Celery.send_task``, ``AMQP.as_task_v2`` and ``AMQP.send_task_message`` of celery 5.7 and,
 down to the value that a worker pops, kombu 5.7 (both are pinned): ``Producer.publish``,
 ``Channel.prepare_message``, ``Channel.basic_publish``, and ``_put`` of the Redis transport, which
-is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two. One header
-more says which wire format the client speaks; workers refuse every other one, and a message
-without.
+is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two.
+
+One header more says which wire format the client speaks: workers refuse others, and none.
 """
 
 import json

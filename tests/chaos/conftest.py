@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from bertq import BertClient
 from tests.workers.clocks import ClockWorker, Start, starter
 
 
@@ -31,9 +30,3 @@ def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """The same, where some sentences do harm."""
     yield from starter(PoisonWorker, redis_url, tmp_path)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[BertClient]:
-    with BertClient(redis_url=redis_url, timeout=60) as made:
-        yield made

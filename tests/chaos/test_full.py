@@ -166,7 +166,7 @@ def test_a_redis_that_cannot_write_to_its_disk(
     future = client.encode_async(TEXTS)
     eventually(lambda: done(worker))
     DISK.strike(redis)
-    check_refused(client, worker, BertqError)
+    check_refused(client, worker, RedisFull)
     assert redis.llen("bertq")
     DISK.end(redis)
     check_afterwards(redis, client, worker, time.time(), future)

@@ -23,6 +23,7 @@ from bertq.errors import (
     Timeout,
     WireError,
 )
+from bertq.wire import ChunkResult
 from bertq_client import inputs
 from tests.client.stub import DIM, Stub, advert, rows, stub_worker
 from tests.waiting import eventually
@@ -321,7 +322,10 @@ def test_a_lost_connection_loses_no_result(
         (wire.dumps({"status": "PENDING", "result": None}), WireError),
         (
             wire.dumps(
-                {"status": "SUCCESS", "result": {"rows": np.ones((9, 2)), "fingerprint": "f"}}
+                {
+                    "status": "SUCCESS",
+                    "result": ChunkResult(np.ones((9, 2)), "f").to_wire(),
+                }
             ),
             WireError,
         ),

@@ -4,13 +4,19 @@ import json
 from base64 import b64decode
 from typing import Any
 
+import numpy as np
 import pytest
 from kombu import Connection
 from redis import Redis
 
+from bertq import BertClient, keys, wire
 from bertq.broker import create_app
+from bertq.errors import VersionMismatch, WireError
 from bertq.queues import ENCODE_TASK
+from bertq.wire import WIRE_VERSION, ChunkResult
 from bertq_client.message import Envelope
+from tests.client.stub import Stub, rows
+from tests.waiting import eventually
 
 TEXTS = [
     "plain",
@@ -46,6 +52,7 @@ def test_it_is_the_one_that_celery_sends(redis_url: str, redis: Redis, queue: st
     mine = json.loads(Envelope("client").seal("job-0", TEXTS, queue))
     assert theirs["properties"].pop("delivery_tag")
     assert mine["properties"].pop("delivery_tag") == "job-0"
+    assert mine["headers"].pop("wire") == WIRE_VERSION
     assert mine == theirs
     assert json.loads(b64decode(mine["body"]))[0] == [TEXTS]
 
@@ -55,3 +62,51 @@ def test_it_shows_none_of_the_text(redis_url: str) -> None:
     del message["body"]
     assert "secret" not in json.dumps(message)
     assert message["headers"]["argsrepr"] == "(<1 sentences>,)"
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (WIRE_VERSION + 1, f"the worker speaks wire format {WIRE_VERSION + 1} and this client"),
+        (None, "the worker speaks no known wire format and this client"),
+        (True, "no known wire format"),
+        (str(WIRE_VERSION), "no known wire format"),
+    ],
+)
+def test_a_result_of_another_version_is_refused(
+    client: BertClient, stub: Stub, monkeypatch: pytest.MonkeyPatch, version: Any, said: str
+) -> None:
+    to_wire = ChunkResult.to_wire
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkResult, "to_wire", lambda self: {**to_wire(self), "wire": version})
+        with pytest.raises(WireError, match=said) as caught:
+            client.encode(TEXTS[:2])
+    assert type(caught.value) is VersionMismatch
+    assert "install the same version of bertq on both" in str(caught.value)
+    np.testing.assert_array_equal(client.encode(TEXTS[:2]), rows(TEXTS[:2]))
+
+
+def test_a_worker_that_refuses_the_version_is_no_failed_chunk(
+    client: BertClient, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise VersionMismatch("the client speaks another one")
+
+    monkeypatch.setattr(stub, "encode", refuse)
+    with pytest.raises(VersionMismatch, match="the client speaks another one"):
+        client.encode(["a"])
+
+
+def test_a_notice_of_a_chunk_that_was_not_sent_is_passed_over(
+    client: BertClient, stub: Stub, redis: Redis
+) -> None:
+    stub.gate.clear()
+    future = client.encode_async(["a"])
+    eventually(lambda: next(redis.scan_iter("bertq:job:*"), None), 20)
+    (job,) = redis.scan_iter("bertq:job:*")
+    record: Any = redis.hgetall(job)
+    task = f"{job.decode().rpartition(':')[2]}-7"
+    failed = wire.dumps({"status": "FAILURE", "result": {"exc_type": "E", "exc_message": ["m"]}})
+    redis.xadd(keys.reply(record[b"client"].decode()), {"task": task, "result": failed})
+    stub.gate.set()
+    np.testing.assert_array_equal(future.result(20), rows(["a"]))

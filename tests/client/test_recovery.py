@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -23,12 +22,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "_EVERY", 0.05)
     monkeypatch.setattr(recovery, "LOST_AFTER", 0.5)
     monkeypatch.setattr("bertq_client.fleet._FRESH", 0.1)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[BertClient]:
-    with BertClient(redis_url=redis_url, timeout=60) as made:
-        yield made
 
 
 def send(redis: Redis, client: BertClient, texts: list[str], chunks: int) -> EncodeFuture:

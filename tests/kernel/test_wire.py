@@ -15,8 +15,8 @@ from kombu.exceptions import ContentDisallowed
 from numpy.typing import NDArray
 
 from bertq import broker, wire
-from bertq.errors import WireError
-from bertq.wire import ChunkResult
+from bertq.errors import VersionMismatch, WireError
+from bertq.wire import WIRE_VERSION, ChunkResult, check_version
 
 ARRAYS = hnp.arrays(
     dtype=st.sampled_from(["<f4", "<f2", "<f8", "<i4", "<i8", "|u1", ">f4"]),
@@ -156,8 +156,6 @@ def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        None,
-        [],
         {},
         {"rows": [[1.0]], "fingerprint": "f"},
         {"rows": np.ones(3, np.float32), "fingerprint": "f"},
@@ -165,9 +163,30 @@ def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
         {"rows": np.ones((3, 1), np.float32), "fingerprint": 3},
     ],
 )
-def test_a_result_of_another_form_is_refused(value: Any) -> None:
-    with pytest.raises(WireError):
+def test_a_result_of_another_form_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match=r"a result must (hold|name)"):
+        ChunkResult.from_wire({"wire": WIRE_VERSION, **value})
+
+
+@pytest.mark.parametrize("value", [None, [], 1, "rows"])
+def test_a_result_is_a_map(value: Any) -> None:
+    with pytest.raises(WireError, match="a result must be a map"):
         ChunkResult.from_wire(value)
+
+
+def test_a_result_goes_through() -> None:
+    result = ChunkResult(np.full((2, 3), 0.5, np.float32), "f")
+    back = ChunkResult.from_wire(wire.loads(wire.dumps(result.to_wire())))
+    assert back.fingerprint == "f"
+    np.testing.assert_array_equal(back.rows, result.rows)
+
+
+@pytest.mark.parametrize("version", [None, 0, WIRE_VERSION + 1, True, 1.0, "1", [1]])
+def test_another_version_is_refused_whatever_the_rest_is(version: Any) -> None:
+    with pytest.raises(VersionMismatch, match=r"install the same version of bertq on both$"):
+        ChunkResult.from_wire({"wire": version, "something": "else"})
+    with pytest.raises(VersionMismatch, match="this worker 1: "):
+        check_version(version, sender="client", receiver="worker")
 
 
 def test_a_result_shows_its_shape_and_no_vector() -> None:

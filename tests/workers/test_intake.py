@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ from tests.workers import clocks
 from tests.workers.clocks import Start
 
 SLOW = 60_000  # milliseconds for 256 rows
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[BertClient]:
-    with BertClient(redis_url=redis_url, timeout=60) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

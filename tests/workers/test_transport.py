@@ -245,3 +245,17 @@ def test_what_is_replaced_or_used_is_still_there(
     owner: Any, name: str, parameters: list[str]
 ) -> None:
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_a_channel_whose_connection_is_gone_is_closed_with_an_error_that_celery_knows(
+    redis: Redis, connect: Callable[..., Any], send: Callable[..., None]
+) -> None:
+    send(1)
+    connection = connect()
+    channel, _ = take(connection)
+    connection.transport.client = None  # as Connection.collect leaves it
+    with pytest.raises(connection.connection_errors, match="the connection is closed"):
+        channel.close()
+    # What it held is finished by the worker, and comes back later.
+    assert redis.hlen("unacked") == 1
+    assert "self._transport.client = None" in inspect.getsource(Connection._do_close_transport)

@@ -10,6 +10,7 @@ and ``on_connection_error_before_connected`` and ``_after_connected`` for each o
 """
 
 import logging
+import re
 import time
 from typing import Any
 
@@ -18,10 +19,13 @@ from celery.app.task import Context
 from celery.states import FAILURE
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
+from kombu.exceptions import ContentDisallowed
 from redis import RedisError, ResponseError
 
 from bertq.connection import connect
 from bertq.refusals import Told, refuses_writes
+from bertq_workers import screening
+from bertq_workers.screening import Unfit, UnknownTask
 from bertq_workers.transport import Transport
 
 log = logging.getLogger("bertq.worker")
@@ -33,6 +37,9 @@ _GATHER = 0.1
 
 #: Seconds between two looks whether Redis takes writes again, and the key that they write.
 _LOOK, _PROBE = 1.0, "bertq:probe"
+
+
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,30}/[A-Za-z0-9.+-]{1,40}")
 
 
 class RefusedMessage(Exception):
@@ -112,6 +119,27 @@ class Consumer(CeleryConsumer):
         if self.event_dispatcher:
             self.event_dispatcher.flush()
 
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Return what takes a message in; the stock one sees those of chunks alone."""
+        take_in: Any = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                screening.check(message)
+            except UnknownTask as error:
+                self.on_unknown_task(None, message, error)
+            except Unfit as error:
+                self._refuse(message, str(error), error)
+            except ContentDisallowed as error:
+                self.on_invalid_task(None, message, error)
+            except Exception as error:
+                # Decoding the body alone calls what is not ours.
+                self.on_decode_error(message, error)
+            else:
+                take_in(message)
+
+        return on_message
+
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Reject a message that is no task."""
         self._refuse(message, "it is not a Celery task")
@@ -129,7 +157,10 @@ class Consumer(CeleryConsumer):
         self._refuse(message, f"it cannot be decoded ({type(exc).__name__})", exc)
 
     def _refuse(self, message: Any, reason: str, exc: Exception | None = None) -> None:
-        content_type = str(message.content_type)[:60]
+        # Named where it is one: it may be anything, and a text too.
+        content_type = str(message.content_type)
+        if not _CONTENT_TYPE.fullmatch(content_type):
+            content_type = "?"
         log.error(
             "refused a message of %d bytes, content type %r: %s",
             len(message.body or b""), content_type, reason,
@@ -143,7 +174,7 @@ class Consumer(CeleryConsumer):
         headers = message.headers if isinstance(message.headers, dict) else {}
         reply_to = message.properties.get("reply_to")
         task_id = headers.get("id")
-        if isinstance(task_id, str) and task_id and isinstance(reply_to, str) and reply_to:
+        if screening.is_name(task_id) and screening.is_name(reply_to):
             request = Context(id=task_id, reply_to=reply_to)
             backend: Any = self.app.backend
             refused = backend.prepare_exception(RefusedMessage(reason))

@@ -145,7 +145,13 @@ class QoS(stock.QoS):
         Where Redis refuses it they are delivered all the same, and written later.
         """
         self._unwritten.update(entries)
-        self._settle()
+        try:
+            self._settle()
+        except self.channel.connection_errors:
+            # They are not delivered: their client will notice, and send them again.
+            for tag in entries:
+                self._unwritten.pop(tag, None)
+            raise
         if self._unwritten:
             self._pause()  # what is held in memory alone is lost with the worker: no more at once
         self.written.update(entries)

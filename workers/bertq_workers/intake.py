@@ -43,33 +43,36 @@ class Intake(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Put the bounds on the consumer's channel, and open the one of small requests."""
-        flow = consumer.pool.flow
-        large = consumer.task_consumer.channel
-        self._heartbeat.watch([large.qos])
-        bound(large, flow.large)
+        channels = [consumer.task_consumer.channel]
         selected = consumer.app.amqp.queues.consume_from
-        if queues.SMALL not in selected:
-            return
-        if len(selected) == 1:
-            bound(large, flow.small)
-            return
+        if list(selected) == [queues.SMALL]:
+            bound(channels[0], consumer.pool.flow.small)
+        else:
+            bound(channels[0], consumer.pool.flow.large)
+            if queues.SMALL in selected:
+                channels.append(self._open_small(consumer, selected[queues.SMALL]))
+        self._heartbeat.watch([channel.qos for channel in channels])
+
+    def _open_small(self, consumer: Any, queue: Any) -> Any:
+        """Have small requests come over a channel of their own, and return it."""
+        room = consumer.pool.flow.small
         consumer.task_consumer.cancel_by_queue(queues.SMALL)
         channel = consumer.connection.channel()
-        self._heartbeat.watch([large.qos, channel.qos])
-        bound(channel, flow.small)
+        bound(channel, room)
         # As the step before this one does with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
 
         def at_once() -> Any:
             left = channel.qos.can_consume_max_estimate()  # None: not bounded
-            return min(_AT_ONCE, flow.small.free, _AT_ONCE if left is None else left)
+            return min(_AT_ONCE, room.free, _AT_ONCE if left is None else left)
 
         channel.at_once = at_once
         self._small = consumer.app.amqp.TaskConsumer(
-            channel, queues=[selected[queues.SMALL]], on_decode_error=consumer.on_decode_error
+            channel, queues=[queue], on_decode_error=consumer.on_decode_error
         )
         self._small.on_message = consumer.create_task_handler()
         self._small.consume()
+        return channel
 
     def stop(self, consumer: Any) -> None:
         """Take no more; what is held can still be acknowledged."""

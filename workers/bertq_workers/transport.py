@@ -16,7 +16,6 @@ at each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one`
 BRPOP; the form of an entry of ``unacked``.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -25,8 +24,10 @@ from typing import Any
 
 from kombu.transport import redis as stock
 from redis import ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bertq.refusals import refuses_writes
+from bertq_workers import screening
 from bertq_workers.held import QoS, Troubles
 
 log = logging.getLogger("bertq.worker")
@@ -43,6 +44,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
     """
 
     QoS = QoS
+    Message = screening.Message
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.at_once: Callable[[], int] = lambda: 1
@@ -52,6 +54,10 @@ class Channel(_StockChannel):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
+        if self.connection is None or self.connection.client is None:
+            # kombu closes a channel once more after its lost connection was given up, and would
+            # end the worker. What the channel held is finished, and comes back after a while.
+            raise RedisConnectionError("the connection is closed")
         if asynchronous:
             return super()._create_client(asynchronous=True)
         # After the pool is gone there is another one, as for the last words of a closed channel.
@@ -129,16 +135,11 @@ class Channel(_StockChannel):  # type: ignore[misc]
         entries: dict[str, str] = {}
         for text in texts:
             try:
-                message = json.loads(text)
-                tag = message["properties"]["delivery_tag"]
-                place = message["properties"]["delivery_info"]
-                entries[tag] = (
-                    f"[{text.decode()}, {json.dumps(place['exchange'])}, "
-                    f"{json.dumps(place['routing_key'])}]"
-                )
-            except (ValueError, TypeError, LookupError) as error:
-                log.error("refused a message: it is not kombu's (%s)", type(error).__name__)
+                message, entry = screening.open_envelope(text, queue)
+            except screening.Unfit as error:
+                log.error("refused a message of %d bytes: %s", len(text), error)
             else:
+                entries[message["properties"]["delivery_tag"]] = entry
                 messages.append(message)
         if entries:
             self.qos.write(entries)
