@@ -37,6 +37,7 @@ def faults(found: Findings) -> list[str]:
             found.left_by_workers
         ),
         f"clients that did not end: {', '.join(unfinished)}": unfinished,
+        f"workers ended by themselves: {_counts(found.ended)}": found.ended,
         f"{found.late} workers did not end when they were asked to": found.late,
         f"{total['asked'] - total['answered']} rows are missing": total["asked"]
         - total["answered"],
