@@ -21,7 +21,7 @@ from bertq.queues import ENCODE_TASK
 #: Ids of tasks and of clients, and tags of messages: they become keys in Redis and go into the log.
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,200}", re.ASCII)
 
-#: Headers, and parts of the arguments, that ask for what no chunk is for.
+#: Headers that ask for what no chunk is for.
 _ASKS = ("eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers")
 
 # kombu has no types, and the stubs of it not the inside.
@@ -116,7 +116,11 @@ def check(message: Any) -> None:
     reply_to = message.properties.get("reply_to")
     if reply_to is not None and not is_name(reply_to):
         raise Unfit("it is malformed (the name of its client is none)")
-    _check_asks(headers)
+    for name in _ASKS:
+        if headers.get(name):
+            raise Unfit(f"it is malformed ({name} is more than a chunk can ask for)")
+    if headers.get("timelimit") not in (None, [], [None, None]):
+        raise Unfit("it is malformed (timelimit is more than a chunk can ask for)")
     # The encoding may be the name of any of Python's codecs, which decompress too.
     if message.content_encoding.lower() != "utf-8":
         raise Unfit("it is malformed (its encoding is not UTF-8)")
@@ -140,18 +144,10 @@ def _check_arguments(payload: Any) -> int:
     arguments, named, rest = payload
     if named:
         raise Unfit("it is malformed (its arguments have names)")
-    _check_asks(rest)
-    # The rest sets any attribute of the request.
-    rest.clear()
+    # They would set attributes of the request, as its id.
+    if any(rest.values()) or not rest.keys() <= {"callbacks", "errbacks", "chain", "chord"}:
+        raise Unfit("it is malformed (more comes with its arguments than a chunk can ask for)")
     return len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0
-
-
-def _check_asks(values: dict[str, Any]) -> None:
-    for name in _ASKS:
-        if values.get(name):
-            raise Unfit(f"it is malformed ({name} is more than a chunk can ask for)")
-    if values.get("timelimit") not in (None, [], [None, None]):
-        raise Unfit("it is malformed (timelimit is more than a chunk can ask for)")
 
 
 def _expect(value: Any, kind: type, what: str) -> None:

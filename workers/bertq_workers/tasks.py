@@ -92,22 +92,10 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     encoder, batcher = self.encoder, self.batcher
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
-    # A header of ours; of what Celery does not know it makes attributes of the request.
-    check_version(self.request.get("wire"), sender="client", receiver="worker")
-    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    record = _look(self, task_id, "again" if redelivered else "new")
-    if record is not None and not record.wanted:
-        log.info("chunk %s: dropped, its job is over", task_id)
-        raise Ignore()
-    alone = redelivered or (record is not None and record.attempts > 0)
-    if record is not None:
-        _check_number(task_id, record)
-        _check_attempts(record)
-    if record is not None and record.fingerprint is not None:
-        _check_model(encoder, record.fingerprint)
+    record, suspicious = _admit(self, encoder, task_id)
     started = time.perf_counter()
     ids = _tokenize(encoder, texts)
-    begin = partial(_begin, self, task_id) if alone else None
+    begin = partial(_begin, self, task_id) if suspicious else None
     rows = _wait(self, task_id, batcher.submit(ids, begin))
     seconds = time.perf_counter() - started
     if record is not None and record.chunks > 1 and record.fingerprint is None:
@@ -116,6 +104,28 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     self.meter.add(len(rows), tokens)
     log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(rows), tokens, seconds)
     return ChunkResult(rows, encoder.fingerprint)
+
+
+def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Record | None, bool]:
+    """Return the record of the chunk's job, and whether the chunk may have ended a worker.
+
+    Raises:
+        Ignore, VersionMismatch, BadInputValue, ModelMismatch, PoisonedChunk: as ``encode``.
+    """
+    # A header of ours; of what Celery does not know it makes attributes of the request.
+    check_version(task.request.get("wire"), sender="client", receiver="worker")
+    redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
+    record = _look(task, task_id, "again" if redelivered else "new")
+    if record is None:
+        return None, redelivered
+    if not record.wanted:
+        log.info("chunk %s: dropped, its job is over", task_id)
+        raise Ignore()
+    _check_number(task_id, record)
+    _check_attempts(record)
+    if record.fingerprint is not None:
+        _check_model(encoder, record.fingerprint)
+    return record, redelivered or record.attempts > 0
 
 
 def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
