@@ -177,7 +177,7 @@ def test_a_client_survives_any_payload(payload: bytes) -> None:
     answer(payload)
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=300)
 @given(METAS)
 def test_a_client_survives_any_meta(meta: dict[str, Any]) -> None:
     answer(wire.dumps(meta))

@@ -230,6 +230,7 @@ def test_a_channel_has_one_client(connect: Any) -> None:
         (stock.Channel, "_q_for_pri", ["self", "queue", "pri"]),
         (stock.Channel, "_flush_brpop_reauth", ["self"]),
         (stock.Channel, "_receive_one", ["self", "c"]),
+        (stock.Channel, "_deliver_fanout_message", ["self", "message", "exchange"]),
         (stock.Channel, "maybe_refresh_binding_expiry", ["self"]),
         (stock.QoS, "append", ["self", "message", "delivery_tag"]),
         (stock.QoS, "ack", ["self", "delivery_tag"]),

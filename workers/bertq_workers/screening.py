@@ -70,19 +70,29 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unfit(f"it is no JSON ({type(error).__name__})") from None
+    check_envelope(message)
+    properties = message["properties"]
+    properties["delivery_info"] = {
+        "exchange": "",
+        "routing_key": queue,
+        "redelivered": bool(properties["delivery_info"].get("redelivered")),
+    }
+    return message, f'[{text}, "", {json.dumps(queue)}]'
+
+
+def check_envelope(message: Any) -> None:
+    """Check what was decoded from JSON before kombu takes it for a message.
+
+    Raises:
+        Unfit: kombu has not written it.
+    """
     _expect(message, dict, "it")
     for part in ("headers", "properties"):
         _expect(message.get(part), dict, f"what it has for {part}")
     for part in ("body", "content-type", "content-encoding"):
         _expect(message.get(part), str, f"its {part}")
     properties = message["properties"]
-    place = properties.get("delivery_info")
-    _expect(place, dict, "its delivery_info")
-    properties["delivery_info"] = {
-        "exchange": "",
-        "routing_key": queue,
-        "redelivered": bool(place.get("redelivered")),
-    }
+    _expect(properties.get("delivery_info"), dict, "its delivery_info")
     if not is_name(properties.get("delivery_tag")):
         raise Unfit("its delivery tag is no name")
     if properties.get("body_encoding") != "base64":
@@ -91,7 +101,6 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
         raise Unfit("its priority is no number")
     if message["headers"].get("compression"):
         raise Unfit("its body is compressed")
-    return message, f'[{text}, "", {json.dumps(queue)}]'
 
 
 def check(message: Any) -> None:

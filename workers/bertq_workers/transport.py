@@ -11,9 +11,9 @@ And where Redis refuses to hand out messages (it cannot write to its disk, or ha
 it is asked again in a moment: the stock channel raises an error that ends the worker.
 
 Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py looks
-at each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one`` and
-``maybe_refresh_binding_expiry`` of a channel; that the poller asks ``can_consume`` before each
-BRPOP; the form of an entry of ``unacked``.
+at each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
+``_deliver_fanout_message`` and ``maybe_refresh_binding_expiry`` of a channel; that the poller asks
+``can_consume`` before each BRPOP; the form of an entry of ``unacked``.
 """
 
 import logging
@@ -119,6 +119,17 @@ class Channel(_StockChannel):  # type: ignore[misc]
         except ResponseError:
             # The answer to a PING, as above; kombu connects anew if that goes on.
             raise Empty() from None
+        except RecursionError:
+            log.error("refused a broadcast: it is no JSON (RecursionError)")
+            return False
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
+        try:
+            screening.check_envelope(message)
+        except screening.Unfit as error:
+            log.error("refused a broadcast: %s", error)
+            return False
+        return super()._deliver_fanout_message(message, exchange)
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Keep the binding of the remote control's queue alive: kombu asks each second."""

@@ -1,0 +1,123 @@
+"""Clients of another version, and messages that no client sends, at a real worker."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, jobs, keys, wire
+from bertq.broker import create_app
+from bertq.errors import VersionMismatch, WireError
+from bertq.wire import WIRE_VERSION
+from bertq_client.gatherer import decode
+from bertq_client.message import Envelope
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ClockWorker, Start
+
+SECRET = "a glockenspiel"
+
+
+@pytest.fixture
+def worker(start: Start) -> ClockWorker:
+    return start(1.0)
+
+
+def test_a_client_of_another_version_is_told_so(
+    worker: ClockWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = clocks.sentences(40)
+    with BertClient(redis_url=redis_url, timeout=20) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("bertq_client.message.WIRE_VERSION", WIRE_VERSION + 1)
+            with pytest.raises(WireError) as caught:
+                client.encode([SECRET, *texts])
+        np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+    assert type(caught.value) is VersionMismatch
+    assert str(caught.value) == (
+        f"the client speaks wire format {WIRE_VERSION + 1} and this worker {WIRE_VERSION}: "
+        "install the same version of bertq on both"
+    )
+    assert worker.log.count(f"failed, VersionMismatch: {caught.value}") == 1
+    assert SECRET not in worker.log
+    assert "Traceback" not in worker.log
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda headers: headers.pop("wire"), "VersionMismatch: the client speaks no known wire"),
+        (lambda headers: headers.update(wire="1"), "the client speaks no known wire format and"),
+        (lambda headers: headers.update(wire=0), "the client speaks wire format 0 and"),
+        (lambda headers: headers.update(id="job-2"), "there is no chunk 2: the job has 2"),
+        (lambda headers: headers.update(task="celery.map"), "no task of that name"),
+        (lambda headers: headers.update(eta="2999-01-01T00:00:00"), "eta is more than a chunk"),
+        (lambda headers: headers.update(chord={"task": "x"}), "chord is more than a chunk"),
+    ],
+)
+def test_it_is_refused_and_whoever_waits_is_told(
+    worker: ClockWorker, redis: Redis, change: Any, error: str
+) -> None:
+    jobs.create(redis, "job", client="me", queue="bertq", rows=3, chunks=2)
+    message = json.loads(Envelope("me").seal("job-1", [SECRET], "bertq"))
+    change(message["headers"])
+    task_id = message["headers"]["id"]
+    redis.lpush("bertq", json.dumps(message))
+    # At each place, or it is for nobody to read.
+    eventually(lambda: redis.exists(keys.result(task_id)) and redis.xlen(keys.reply("me")), 20)
+    payload: Any = redis.get(keys.result(task_id))
+    with pytest.raises(Exception, match=error.rpartition(": ")[2]):
+        decode(payload, task_id)
+    worker.wait_for(lambda: error in worker.log)
+    worker.wait_for(lambda: redis.hlen("unacked") == 0)
+    assert SECRET not in worker.log
+
+
+def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redis) -> None:
+    # What comes with the arguments would replace the id that was looked at, and go into the log.
+    jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=1)
+    message = json.loads(Envelope("me").seal("job-0", ["a"], "bertq"))
+    body = [[["a"]], {}, {"id": SECRET}]
+    message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+    redis.lpush("bertq", json.dumps(message))
+    worker.wait_for(lambda: "more comes with its arguments" in worker.log)
+    assert SECRET not in worker.log
+    assert wire.loads(redis.get(keys.result("job-0")))["status"] == "FAILURE"
+
+
+def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: Any) -> None:
+    jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=1)
+    message = json.loads(Envelope("me").seal("job-0", ["a", "b"], "bertq"))
+    message["headers"]["argsrepr"] = SECRET
+    heard = b""
+    with redis.pubsub() as listener:
+        listener.psubscribe("*")
+        redis.lpush("bertq", json.dumps(message))
+        worker.wait_for(lambda: ": 2 rows, " in worker.log)
+        while b"task-succeeded" not in heard:
+            found: Any = listener.get_message(timeout=5)
+            assert found is not None
+            if isinstance(found["data"], bytes):
+                heard += base64.b64decode(json.loads(found["data"])["body"])
+    assert b"<2 sentences>" in heard
+    assert SECRET.encode() not in heard
+
+
+def test_a_broadcast_that_is_none_is_refused_and_others_are_heard(
+    worker: ClockWorker, redis: Redis, redis_url: str
+) -> None:
+    channel = f"/{redis.connection_pool.connection_kwargs['db']}.celery.pidbox"
+    broadcasts = ["{}", "5", '{"properties": 5}', "[" * 100_000]
+    for broadcast in broadcasts:
+        assert redis.publish(channel, broadcast) == 1
+    worker.wait_for(lambda: worker.log.count("refused a broadcast: ") == len(broadcasts))
+    app = create_app(redis_url)
+    control: Any = app.control
+    assert [list(answer.values()) for answer in control.ping(timeout=5, limit=1)] == [
+        [{"ok": "pong"}]
+    ]
+    app.close()
+    assert "Traceback" not in worker.log
