@@ -34,8 +34,8 @@ def configuration(redis_url: str) -> dict[str, Any]:
         "result_serializer": wire.SERIALIZER,
         "result_accept_content": [wire.SERIALIZER, "json"],
         "result_expires": keys.RESULT_TTL,
-        # For the main thread; on the pool's threads the backend waits by itself for as long as Redis
-        # is away or full.
+        # For the main thread. On the pool's threads the backend waits by itself, for as long as
+        # Redis is away or full.
         "result_backend_always_retry": True,
         "result_backend_max_retries": 60,
         "result_backend_base_sleep_between_retries_ms": 50,
