@@ -51,30 +51,6 @@ def test_what_is_freed_can_be_given_back() -> None:
     assert int(done.stdout) > 200 * 2**20
 
 
-KEEP = """
-import time
-from bertq_workers import process
-
-process.tune()
-process.keep_trim(0.1)
-blocks = [bytearray(b"a") * 300_000 for _ in range(1000)]
-held = process.memory()
-time.sleep(0.5)
-assert held - process.memory() < 50 * 2**20  # what is in use stays
-del blocks[:-1]
-while held - process.memory() < 200 * 2**20:
-    time.sleep(0.05)
-print("given back")
-"""
-
-
-def test_what_a_peak_has_left_is_given_back_in_time() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KEEP], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "given back\n"
-
-
 def test_memory_is_what_the_process_holds() -> None:
     before = process.memory()
     block = np.ones(8 * 2**20)  # 64 MiB

@@ -5,8 +5,6 @@ import gc
 import os
 import resource
 import sys
-import threading
-import time
 from pathlib import Path
 
 #: Seconds for which a thread may keep the interpreter while others want it; 5 ms by default. The
@@ -23,33 +21,12 @@ _M_MMAP_THRESHOLD = -3
 _MMAP_BYTES = 4 * 1024 * 1024
 _KEPT_BYTES = 64 * 1024 * 1024
 
-#: Seconds after which freed memory that is kept goes back to the system all the same.
-_PEAKS = 60.0
-
 
 def tune() -> None:
     """Prepare the interpreter and the allocator for many threads and large blocks."""
     sys.setswitchinterval(_SWITCH)
     _glibc("mallopt", _M_MMAP_THRESHOLD, _MMAP_BYTES)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def keep_trim(every: float = _PEAKS) -> None:
-    """Give back what peaks of work have left, now and then, from a thread of its own.
-
-    It takes milliseconds, in which the threads that compute go on. Without it a worker stays as
-    large as it was in its busiest moment.
-
-    Args:
-        every: seconds in between.
-    """
-
-    def run() -> None:
-        while True:
-            time.sleep(every)
-            _glibc("malloc_trim", 0)
-
-    threading.Thread(target=run, name="bertq-trim", daemon=True).start()
 
 
 def trim() -> None:

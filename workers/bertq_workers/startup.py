@@ -111,7 +111,6 @@ class ModelStep(bootsteps.Step):
             computed=meter.computed,
         )
         Watchdog(batcher.longest, settings.batch_timeout)
-        process.keep_trim()
         self._encoder = encoder
         log.info(
             "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s, "
