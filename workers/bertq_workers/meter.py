@@ -1,15 +1,25 @@
 """What a worker has done: totals since it was ready, and rates over the last minute."""
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bertq.adverts import Work
 
 #: Seconds that the rates look back.
 WINDOW = 60.0
+
+
+@dataclass
+class _Second:
+    """What was done in one second: so many of them are kept, however much is done."""
+
+    sentences: int = 0
+    batches: int = 0
+    rows: int = 0
+    busy: float = 0.0
 
 
 class Meter:
@@ -25,8 +35,7 @@ class Meter:
         self._lock = threading.Lock()
         self._started = clock()
         self._work = Work()
-        self._answers: deque[tuple[float, int]] = deque()  # (time, sentences)
-        self._batches: deque[tuple[float, int, float]] = deque()  # (end, rows, seconds)
+        self._seconds: dict[int, _Second] = {}  # by the clock's number
 
     def start(self) -> None:
         """Count from now: the worker is ready."""
@@ -43,8 +52,7 @@ class Meter:
                 sentences=done.sentences + sentences,
                 tokens=done.tokens + tokens,
             )
-            self._answers.append((self._clock(), sentences))
-            self._forget()
+            self._second(self._clock()).sentences += sentences
 
     def computed(self, rows: int, seconds: float) -> None:
         """Count a batch that has run."""
@@ -53,8 +61,16 @@ class Meter:
             self._work = replace(
                 done, batches=done.batches + 1, busy_seconds=done.busy_seconds + seconds
             )
-            self._batches.append((self._clock(), rows, seconds))
-            self._forget()
+            end = self._clock()
+            last = self._second(end)
+            last.batches += 1
+            last.rows += rows
+            # It was busy in the seconds before, too, as far back as the rates look.
+            start = max(end - seconds, end - WINDOW)
+            while end > start:
+                since = max(start, math.ceil(end) - 1)
+                self._second(since).busy += end - since
+                end = since
 
     def failed(self) -> None:
         """Count a chunk that was answered with an error."""
@@ -64,22 +80,25 @@ class Meter:
     def read(self) -> Work:
         """Return the totals and the rates."""
         with self._lock:
-            now = self._forget()
+            now = self._clock()
             span = max(min(WINDOW, now - self._started), 1e-3)
-            # The oldest batch may have begun before the window.
-            busy = sum(min(seconds, end - (now - span)) for end, _, seconds in self._batches)
-            rows = sum(count for _, count, _ in self._batches)
+            seconds = [done for time, done in self._seconds.items() if time >= now - WINDOW]
+            batches = sum(second.batches for second in seconds)
             return replace(
                 self._work,
-                sentences_per_second=sum(count for _, count in self._answers) / span,
-                busy=min(1.0, busy / span / self.lanes),
-                batch_rows=rows / max(len(self._batches), 1),
+                sentences_per_second=sum(second.sentences for second in seconds) / span,
+                busy=min(1.0, sum(second.busy for second in seconds) / span / self.lanes),
+                batch_rows=sum(second.rows for second in seconds) / max(batches, 1),
             )
 
-    def _forget(self) -> float:
-        now = self._clock()
-        while self._answers and self._answers[0][0] <= now - WINDOW:
-            self._answers.popleft()
-        while self._batches and self._batches[0][0] <= now - WINDOW:
-            self._batches.popleft()
-        return now
+    def _second(self, moment: float) -> _Second:
+        number = math.floor(moment)
+        if number not in self._seconds:
+            # Twice the window: a new second is always a late one, and few are looked at.
+            if len(self._seconds) >= 2 * WINDOW:
+                oldest = number - WINDOW
+                self._seconds = {
+                    time: done for time, done in self._seconds.items() if time >= oldest
+                }
+            self._seconds[number] = _Second()
+        return self._seconds[number]

@@ -24,11 +24,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
-from celery.exceptions import WorkerLostError
 from celery.worker import state
 
+from bertq_workers import failures
 from bertq_workers.flow import Flow, Room
 
 log = logging.getLogger("bertq.worker")
@@ -168,9 +167,11 @@ class ChunkPool(BasePool):
             try:
                 answer = job.run()
             except BaseException:
-                self._post(job, job.failed, _failure())
+                self._post(job, job.failed, failures.outside())
             else:
+                failures.untie(answer)
                 self._post(job, job.done, answer)
+                del answer
             del job  # or the rows would stay until the thread's next chunk
 
     def _post(self, job: Job, callback: Callback, answer: Any) -> None:
@@ -211,18 +212,6 @@ def _call(callback: Callback, answer: Any) -> None:
             "the end of a chunk could not be reported: %s in %s, line %s",
             type(error).__name__, where.filename, where.lineno,
         )  # fmt: skip
-
-
-def _failure() -> Any:
-    """Describe the error that is being handled; it came from outside of the task's body."""
-    info: Any = ExceptionInfo()
-    if issubclass(info.type, Exception) and not issubclass(info.type, MemoryError):
-        return info
-    # As Celery does with a process that died: the chunk goes back to the queue.
-    try:
-        raise WorkerLostError(f"a thread of the pool ended with {info.type.__name__}")
-    except WorkerLostError:
-        return ExceptionInfo()
 
 
 def _size(args: Any) -> int:
