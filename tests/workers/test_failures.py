@@ -24,7 +24,7 @@ def watched() -> Iterator[Any]:
     left: list[weakref.ref[Any]] = []
 
     def run(error: Exception) -> Any:
-        @app.task(name="failing.task", shared=False)  # type: ignore[untyped-decorator]
+        @app.task(name="failing.task", shared=False)
         def task(texts: Any) -> None:
             try:
                 raise KeyError("the reason")
