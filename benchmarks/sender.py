@@ -40,7 +40,7 @@ def main(url: str) -> None:
         order = json.loads(line)
         first = order["first"] % len(texts)
         turned = [*texts[first:], *texts[:first]]
-        with BertClient(redis_url=url, timeout=_TIMEOUT) as client:
+        with BertClient(redis_url=url, timeout=_TIMEOUT, check_length=False) as client:
             client.encode([turned[-1]])  # connects
             answers = send(client, turned, order["begin"], order["end"])
         print(json.dumps(answers), flush=True)

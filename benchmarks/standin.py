@@ -22,6 +22,7 @@ from bertq.queues import Device
 from bertq.settings import Settings
 from bertq_bert.batches import Budget
 from bertq_bert.checkpoint import Array
+from bertq_bert.sequences import Tokenized
 from bertq_bert.source import Model
 from bertq_workers import loading
 
@@ -31,6 +32,10 @@ ROWS = 256
 
 class Words:
     """A tokenizer that knows two tokens: a word, and what surrounds a sentence."""
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """What the numbers stand for."""
+        return [str(number) for number in ids]
 
     def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
         """Ids of each text, cut to ``length``."""
@@ -46,6 +51,15 @@ class Clock(Model):
     #: seconds that a row, and a batch of any size, take
     row_seconds: float = 0.0
     batch_seconds: float = 0.0
+
+    def tokenize(
+        self, texts: Sequence[Any], *, is_tokenized: bool = False, truncate: str = "right"
+    ) -> Tokenized:
+        """Tokenize as the model does or, without one, by words."""
+        if not isinstance(self.tokenizer, Words):
+            return super().tokenize(texts, is_tokenized=is_tokenized, truncate=truncate)
+        words = [" ".join(tokens) for tokens in texts] if is_tokenized else texts
+        return Tokenized(self.tokenizer.encode(words, self.max_seq_len), [])
 
     @property
     def budget(self) -> Budget:
@@ -86,6 +100,7 @@ def read(settings: Settings, device: Device | None, dim: int) -> Loaded:
         name="clock", fingerprint=f"clock-{dim}", max_seq_len=settings.max_seq_len or 512,
         fixed_length=True, max_batch_size=settings.max_batch_size, pooling_strategy="REDUCE_MEAN",
         pooling_layers=(-1,), dtype="float32", row_shape=(dim,), vocab_size=2, tokenizer=words,
+        segments=2, no_special_token=False,
     )  # fmt: skip
     return Loaded(model)
 

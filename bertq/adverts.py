@@ -52,7 +52,7 @@ class Advert:
         queues: the queues that it takes from.
         device: ``gpu0``, ``cpu0`` or ``default``.
         device_name: what that really is, ``cpu`` where a GPU was asked for and there is none.
-        model: name of the model.
+        model: what it is: the name of its directory.
         fingerprint: hash over everything that changes a row.
         max_seq_len: wordpieces that are read of a sentence.
         max_batch_size: sentences that the graph takes at once.
@@ -64,6 +64,7 @@ class Advert:
         started: Unix time at which it was ready.
         versions: of bertq, celery, tensorflow and python.
         work: what it has done so far.
+        model_name: what clients ask for the model by; None for the model without a name.
     """
 
     node: str
@@ -83,6 +84,7 @@ class Advert:
     started: float
     versions: dict[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
+    model_name: str | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -148,7 +150,8 @@ def _parse(text: Any) -> Advert | None:
     try:
         document = json.loads(text)
         work = Work(**{spec.name: document["work"][spec.name] for spec in fields(Work)})
-        known = {spec.name: document[spec.name] for spec in fields(Advert)}
+        names = [spec.name for spec in fields(Advert) if spec.name in document]
+        known = {name: document[name] for name in names}
         return Advert(**{**known, "work": work})
     except (ValueError, TypeError, KeyError):
         return None

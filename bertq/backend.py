@@ -25,7 +25,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bertq import keys
-from bertq.errors import WireError
+from bertq.errors import SentenceTooLong, WireError
 from bertq.refusals import Told, refuses_writes
 from bertq.wire import MAX_PAYLOAD, ChunkResult
 
@@ -73,11 +73,14 @@ class ReplyBackend(RedisBackend):
         if serializer == "pickle":
             # The tracer wants the exception itself, for a report of its own.
             return super().prepare_exception(exc, serializer)
-        return {
+        told: dict[str, Any] = {
             "exc_type": type_name(exc),
             "exc_message": [summarize(exc)],
             "exc_module": type(exc).__module__,
         }
+        if isinstance(exc, SentenceTooLong):
+            told |= {"rows": list(exc.rows), "max_seq_len": exc.max_seq_len}
+        return told
 
     def _store_result(
         self,

@@ -6,6 +6,7 @@
     ├── BadInput
     │   ├── BadInputType       (also a TypeError)
     │   └── BadInputValue      (also a ValueError)
+    │       └── SentenceTooLong
     ├── SettingsError          (also a ValueError)
     ├── Timeout                (also a TimeoutError)
     │   └── NoWorker
@@ -20,6 +21,7 @@
     └── ClientClosed
 
 A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
+``TruncationWarning`` is a UserWarning.
 """
 
 from collections.abc import Sequence
@@ -27,6 +29,15 @@ from typing import Any
 
 #: Sentences of a failed chunk that its error names one by one.
 _NAMED = 8
+
+
+def _named(what: str, rows: Sequence[int]) -> str:
+    """Return the start of a sentence about elements of a list: the first of them by number."""
+    some = ", ".join(f"{what}[{row}]" for row in rows[:_NAMED])
+    if len(rows) == 1:
+        return f"{some} has"
+    more = len(rows) - _NAMED
+    return f"{some} and {more} more have" if more > 0 else f"{some} have"
 
 
 class BertqError(Exception):
@@ -43,6 +54,30 @@ class BadInputType(BadInput, TypeError):
 
 class BadInputValue(BadInput, ValueError):
     """There are no sentences, or one of them is blank."""
+
+
+class SentenceTooLong(BadInputValue):
+    """Sentences have more wordpieces than are read, and ``truncate="error"`` forbids to cut them.
+
+    Attributes:
+        rows: numbers of such sentences in the request; there may be more, in other chunks.
+        max_seq_len: how many wordpieces are read, ``[CLS]`` and ``[SEP]`` included.
+    """
+
+    def __init__(self, rows: Sequence[int], max_seq_len: int) -> None:
+        super().__init__(
+            f"{_named('texts', rows)} more wordpieces than the {max_seq_len} that are read, [CLS] "
+            'and [SEP] included: shorten, or allow to cut (truncate="right" or "left")'
+        )
+        self.rows = tuple(rows)
+        self.max_seq_len = max_seq_len
+
+    def __reduce__(self) -> tuple[type["SentenceTooLong"], tuple[Any, ...]]:
+        return type(self), (self.rows, self.max_seq_len)
+
+
+class TruncationWarning(UserWarning):
+    """Sentences of a request had more wordpieces than are read, and were cut."""
 
 
 class SettingsError(BertqError, ValueError):

@@ -1,7 +1,7 @@
 """Command-line options made from the table of settings."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 import click
@@ -19,27 +19,35 @@ def settings_options(make: Callable[..., click.Option], **more: Any) -> list[cli
     """
     return [
         make(
-            [spec.metadata["option"]],
             help=f"{spec.metadata['help']} [{variable(spec.name)}{_default(spec.default)}]",
-            metavar=spec.metadata["metavar"],
             callback=_check,
+            **_declaration(spec),
             **more,
         )
         for spec in fields(Settings)
     ]
 
 
+def _declaration(spec: "Field[Any]") -> dict[str, Any]:
+    if names := spec.metadata.get("names"):
+        # None says that nobody typed it: the variable decides.
+        return {"param_decls": [spec.name, *names], "is_flag": True, "default": None}
+    return {"param_decls": [spec.metadata["option"]], "metavar": spec.metadata["metavar"]}
+
+
 def _default(value: Any) -> str:
-    if value is None:
+    if value is None or value is False:
         return ""
-    if isinstance(value, tuple):
+    if value is True:
+        value = "on"
+    elif isinstance(value, tuple):
         value = ",".join(map(str, value))
     elif isinstance(value, float):
         value = f"{value:g}"
     return f"; default {value}"
 
 
-def _check(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _check(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Refuse a wrong value; the worker parses the text again."""
     if value is not None:
         try:

@@ -1,6 +1,12 @@
-"""Names of the task and of queues: which are shared, which pin a worker to a device."""
+"""Names of the task and of queues: which are shared, which pin a worker to a device.
+
+A model that has a name has queues of its own: ``bertq.NAME``, ``bertq.NAME.small`` and, for a
+device, ``bertq.NAME.gpu0``. Those of the model without a name are ``bertq``, ``bertq.small`` and
+``gpu0``.
+"""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +25,13 @@ SMALL = "bertq.small"
 #: Requests of at most this many sentences are small.
 PRIORITY_BATCH_SIZE = 16
 
+#: What a model can be named, for messages.
+MODEL_NAMES = "take 1 to 64 letters, digits, - or _; not 'small', nor a device's name as gpu0"
+
+_SMALL = "small"
 _DEVICE = re.compile(r"(gpu|cpu)(0|[1-9][0-9]{0,3})")
+_DEVICES = "take gpu0, gpu1, ... or cpu0, cpu1, ..."
+_MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,94 @@ class Device:
         return f"{self.kind}{self.index}"
 
 
+@dataclass(frozen=True)
+class ModelQueues:
+    """The queues of one model.
+
+    Attributes:
+        model: its name; None for the model that has none.
+    """
+
+    model: str | None = None
+
+    @property
+    def shared(self) -> str:
+        """The queue of large requests."""
+        return SHARED if self.model is None else f"{SHARED}.{self.model}"
+
+    @property
+    def small(self) -> str:
+        """The queue of small requests."""
+        return f"{self.shared}.small"
+
+    def pinned(self, device: str) -> str:
+        """Return the queue of a device, ``gpu0``, for this model.
+
+        Raises:
+            SettingsError: it is no device's name, or one of another model.
+        """
+        if parse_device(device) is None:
+            raise SettingsError(f"no device is named {device!r}: {_DEVICES}")
+        return self.own(device)
+
+    def own(self, queue: str) -> str:
+        """Return the queue of this model that a name stands for; ``gpu0`` is short for a device's.
+
+        Raises:
+            SettingsError: there can be no such queue, or it belongs to another model.
+        """
+        if _DEVICE.fullmatch(check(queue)) and self.model is not None:
+            return f"{self.shared}.{queue}"
+        owner = ModelQueues(model_of(queue))
+        if owner != self:
+            raise SettingsError(f"queue {queue} belongs to {owner}, not to {self}")
+        return queue
+
+    def __str__(self) -> str:
+        return "the model without a name" if self.model is None else f"model {self.model}"
+
+
+def of_model(model: str | None) -> ModelQueues:
+    """Return the queues of a model; None stands for the one without a name.
+
+    Raises:
+        SettingsError: no model can have this name.
+    """
+    return ModelQueues(None if model is None else check_model(model))
+
+
+def check_model(name: str) -> str:
+    """Return a model's name if a model can have it.
+
+    Raises:
+        SettingsError: it cannot, or its queues could be taken for others.
+    """
+    if isinstance(name, str) and _is_model(name):
+        return name
+    raise SettingsError(f"no model can be named {name!r}: {MODEL_NAMES}")
+
+
 def parse_device(queue: str) -> Device | None:
     """Return the device that a queue's name stands for, or None if it is no device queue."""
-    match = _DEVICE.fullmatch(queue)
+    match = _DEVICE.fullmatch(_parse(queue)[1] or "")
     if match is None:
         return None
     return Device("gpu" if match[1] == "gpu" else "cpu", int(match[2]))
+
+
+def model_of(queue: str) -> str | None:
+    """Return the name of the model that a queue belongs to; None for the one without a name."""
+    return _parse(queue)[0]
+
+
+def is_shared(queue: str) -> bool:
+    """Return whether all workers of a model take from a queue, whatever their device."""
+    return _parse(queue)[1] in ("", _SMALL)
+
+
+def is_small(queue: str) -> bool:
+    """Return whether a queue is one of small requests."""
+    return _parse(queue)[1] == _SMALL
 
 
 def check(queue: str) -> str:
@@ -50,15 +144,15 @@ def check(queue: str) -> str:
         SettingsError: it is neither a shared queue nor a device's; a typo must not become a queue
             that nobody takes from.
     """
-    if queue in (SHARED, SMALL) or parse_device(queue) is not None:
+    if isinstance(queue, str) and _parse(queue)[1] is not None:
         return queue
     raise SettingsError(
-        f"no queue is named {queue!r}: take gpu0, gpu1, ... or cpu0, cpu1, ... for a device, "
-        f"{SHARED!r} or {SMALL!r} for the shared queues"
+        f"no queue is named {queue!r}: {_DEVICES} for a device, {SHARED!r} or {SMALL!r} for the "
+        f"shared queues, {SHARED + '.NAME'!r} and so on for those of model NAME"
     )
 
 
-def device_of(queues: list[str]) -> Device | None:
+def device_of(queues: Sequence[str]) -> Device | None:
     """Return the one device that a worker's queues pin it to, or None if they name none.
 
     Raises:
@@ -71,3 +165,24 @@ def device_of(queues: list[str]) -> Device | None:
             f"a worker runs on one device, not on {names}: start one worker for each"
         )
     return devices.pop() if devices else None
+
+
+def _parse(queue: str) -> tuple[str | None, str | None]:
+    """Return whose queue it is, and which of theirs: "", "small" or a device; None: no queue."""
+    match queue.split("."):
+        case [device] if _DEVICE.fullmatch(device):
+            return None, device
+        case ["bertq"]:
+            return None, ""
+        case ["bertq", "small"]:
+            return None, _SMALL
+        case ["bertq", model] if _is_model(model):
+            return model, ""
+        case ["bertq", model, part] if _is_model(model):
+            if part == _SMALL or _DEVICE.fullmatch(part):
+                return model, part
+    return None, None
+
+
+def _is_model(name: str) -> bool:
+    return bool(_MODEL.fullmatch(name)) and name != _SMALL and not _DEVICE.fullmatch(name)

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from bertq.errors import SettingsError
 
-DEFAULT = "redis://localhost:6379/0"
+HOST, PORT = "localhost", 6379
+DEFAULT = f"redis://{HOST}:{PORT}/0"
 
 #: Parameters that redis-py, kombu and celery understand alike.
 _TLS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"}

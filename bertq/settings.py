@@ -4,68 +4,12 @@ Nothing is read from the environment at import: ``Settings.read`` takes the mapp
 variables and the options that were given on the command line, which win.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bertq import queues
+from bertq import parsers, queues
 from bertq.errors import SettingsError
-
-
-def positive_int(text: str) -> int:
-    """Parse a whole number above zero."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise ValueError("must be a whole number above zero")
-    return value
-
-
-def seconds(text: str) -> float:
-    """Parse a time in seconds, above zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise ValueError("must be a number of seconds above zero")
-    return value
-
-
-def sequence_length(text: str) -> int | None:
-    """Parse ``max_seq_len``: a number of wordpieces, or ``none`` for the model's own limit."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 3:
-        raise ValueError("must be 'none' or a number of at least 3 ([CLS], one wordpiece, [SEP])")
-    return value
-
-
-def layers(text: str) -> tuple[int, ...]:
-    """Parse ``pooling_layer``: layer numbers from -1, the last, separated by commas."""
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or max(values) >= 0:
-        raise ValueError(
-            "must be layers counted from the last, -1, separated by commas: -2 or -1,-2"
-        )
-    return values
-
-
-def directory(text: str) -> str:
-    """Parse a directory's name; whether it holds a model is for the model to say."""
-    if not text.strip():
-        raise ValueError("must be the path of a model directory")
-    return text
 
 
 def setting(
@@ -78,6 +22,19 @@ def setting(
     )
 
 
+def flag(default: bool | None, option: str, text: str, *names: str) -> Any:
+    """Declare a field that is on or off; its option takes no value.
+
+    Args:
+        default: what it is if nobody says anything.
+        option: turns it on.
+        text: its help.
+        names: how click is to declare it, if there is more than ``option``.
+    """
+    given = {"option": option, "help": text, "metavar": None, "names": names or (option,)}
+    return field(default=default, metadata={"parse": parsers.flag, **given})
+
+
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"BERTQ_{name.upper()}"
@@ -88,58 +45,126 @@ class Settings:
     """What a worker encodes with. Each field is ``BERTQ_<NAME>`` and a worker option."""
 
     model_dir: str | None = setting(
-        directory, None, "--model-dir", "Directory of the BERT model to load.", "DIR"
+        parsers.directory, None, "--model-dir", "Directory of the BERT model to load.", "DIR"
+    )
+    tuned_model_dir: str | None = setting(
+        parsers.directory,
+        None,
+        "--tuned-model-dir",
+        "Directory of a fine-tuned checkpoint; config and vocabulary are those of --model-dir.",
+        "DIR",
+    )
+    ckpt_name: str | None = setting(
+        parsers.file_name,
+        None,
+        "--ckpt-name",
+        "Name of the checkpoint, where it is not the usual one: model.ckpt-1234.",
+        "FILE",
+    )
+    config_name: str | None = setting(
+        parsers.file_name,
+        None,
+        "--config-name",
+        "Name of the model's config, where it is not the usual one.",
+        "FILE",
+    )
+    model_name: str | None = setting(
+        parsers.model_name,
+        None,
+        "--model-name",
+        "Serve the model under this name, on queues of its own, so that one Redis can have "
+        "several: BertClient(model=NAME).",
+        "NAME",
+    )
+    cased: bool | None = flag(
+        None,
+        "--cased",
+        "Whether the tokenizer keeps capitals and accents; by default the model's files decide.",
+        "--cased/--uncased",
+        "--cased-tokenization",
     )
     max_seq_len: int | None = setting(
-        sequence_length,
+        parsers.sequence_length,
         25,
         "--max-seq-len",
         "Wordpieces of a sentence that are read, [CLS] and [SEP] included; longer sentences are "
         "cut. 'none': up to the model's own limit.",
     )
     max_batch_size: int = setting(
-        positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
+        parsers.positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
     )
     priority_batch_size: int = setting(
-        positive_int,
+        parsers.positive_int,
         queues.PRIORITY_BATCH_SIZE,
         "--priority-batch-size",
         "Chunks of at most so many sentences are computed before larger ones.",
     )
     pooling_strategy: str = setting(
-        lambda text: text.strip().upper(),
+        parsers.upper,
         "REDUCE_MEAN",
         "--pooling-strategy",
         "How the token vectors of a sentence become its row: REDUCE_MEAN, REDUCE_MAX, "
-        "REDUCE_MEAN_MAX, CLS_TOKEN, SEP_TOKEN, CLS_POOLED or NONE.",
+        "REDUCE_MEAN_MAX, CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION or NONE.",
         "NAME",
     )
     pooling_layer: tuple[int, ...] = setting(
-        layers,
+        parsers.layers,
         (-2,),
         "--pooling-layer",
         "Encoder layer that is pooled, -1 the last; several, as -1,-2, are concatenated.",
         "LAYERS",
     )
+    num_labels: int | None = setting(
+        parsers.positive_int,
+        None,
+        "--num-labels",
+        "Numbers that a fine-tuned head gives (CLASSIFICATION, REGRESSION); by default as many as "
+        "its checkpoint has.",
+    )
+    mask_cls_sep: bool = flag(
+        False, "--mask-cls-sep", "Leave the vectors of [CLS] and [SEP] out of the pooling."
+    )
+    no_special_token: bool = flag(
+        False, "--no-special-token", "Add no [CLS] and [SEP] to what clients send as tokens."
+    )
+    no_position_embeddings: bool = flag(
+        False,
+        "--no-position-embeddings",
+        "Add no positions to the tokens; --max-seq-len has no limit then.",
+    )
     dtype: str = setting(
-        lambda text: text.strip().lower(),
+        parsers.lower,
         "float32",
         "--dtype",
         "Type that the graph computes in: float32, bfloat16 or float16. Rows are float32.",
         "NAME",
     )
     threads: int | None = setting(
-        positive_int,
+        parsers.positive_int,
         None,
         "--threads",
         "CPU threads of the graph; by default one for each core.",
     )
+    gpu_memory_fraction: float | None = setting(
+        parsers.fraction,
+        None,
+        "--gpu-memory-fraction",
+        "Share of its GPU's memory that a worker may take, above 0 and at most 1; by default as "
+        "much as it needs.",
+        "SHARE",
+    )
     batch_timeout: float = setting(
-        seconds,
+        parsers.seconds,
         300.0,
         "--batch-timeout",
         "The worker ends when the graph takes longer for one batch: it hangs.",
         "SECONDS",
+    )
+    show_tokens_to_client: bool = flag(
+        True,
+        "--show-tokens-to-client",
+        "Whether clients may ask for the wordpieces of their sentences.",
+        "--show-tokens-to-client/--no-show-tokens-to-client",
     )
 
     @classmethod
@@ -148,7 +173,8 @@ class Settings:
 
         Args:
             environ: the environment variables.
-            options: option values by field name, as text; other names are ignored.
+            options: option values by field name, as text, those of flags also as bool; other names
+                are ignored.
 
         Raises:
             SettingsError: a value cannot be used; names the variable or the option and the value.
@@ -166,3 +192,16 @@ class Settings:
             except ValueError as error:
                 raise SettingsError(f"{source} is {str(given)!r}: it {error}") from None
         return cls(**values)
+
+
+def variables(options: Mapping[str, object]) -> dict[str, str]:
+    """Return the ``BERTQ_*`` variables that hand options on to another process.
+
+    Args:
+        options: as for ``Settings.read``; those that are None are left out.
+    """
+    return {
+        variable(spec.name): str(value).lower() if isinstance(value, bool) else str(value)
+        for spec in fields(Settings)
+        if (value := options.get(spec.name)) is not None
+    }

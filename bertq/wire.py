@@ -12,6 +12,7 @@ numeric arrays, and allocates nothing that the payload itself does not hold.
 import math
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from bertq.errors import VersionMismatch, WireError
 
 #: Of all that clients and workers send to each other: the message of a chunk and its result. It
 #: changes with either of them.
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 #: Name of the serializer in kombu's registry, and the content type that it marks payloads with.
 SERIALIZER = "bertq"
@@ -45,10 +46,16 @@ class ChunkResult:
     Attributes:
         rows: ``[n, *row_shape]``, in the order of the chunk's sentences.
         fingerprint: of the model that made them.
+        tokens: the wordpieces of each sentence, where they were asked for.
+        cut: numbers of the sentences that had more wordpieces than are read.
+        max_seq_len: how many are read.
     """
 
     rows: np.ndarray[Any, np.dtype[Any]]
     fingerprint: str
+    tokens: list[list[str]] | None = None
+    cut: Sequence[int] = ()
+    max_seq_len: int = 0
 
     def __repr__(self) -> str:
         # Celery puts the repr of a task's result into events and logs: the shape, never a vector.
@@ -57,7 +64,14 @@ class ChunkResult:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain form that ``dumps`` takes."""
-        return {"wire": WIRE_VERSION, "rows": self.rows, "fingerprint": self.fingerprint}
+        value: dict[str, Any] = {
+            "wire": WIRE_VERSION, "rows": self.rows, "fingerprint": self.fingerprint
+        }  # fmt: skip
+        if self.tokens is not None:
+            value["tokens"] = self.tokens
+        if self.cut:
+            value |= {"cut": list(self.cut), "max_seq_len": self.max_seq_len}
+        return value
 
     @classmethod
     def from_wire(cls, value: Any) -> "ChunkResult":
@@ -76,7 +90,25 @@ class ChunkResult:
             raise WireError("a result must hold an array of rows")
         if not isinstance(fingerprint, str):
             raise WireError("a result must name the fingerprint of its model")
-        return cls(rows, fingerprint)
+        tokens = value.get("tokens")
+        if tokens is not None and not _are_tokens(tokens, len(rows)):
+            raise WireError("the tokens of a result must be a list of str for each row")
+        cut, length = value.get("cut", []), value.get("max_seq_len", 0)
+        if not _are_numbers(cut, len(rows)) or type(length) is not int:
+            raise WireError("a result must tell what was cut by the numbers of its rows")
+        return cls(rows, fingerprint, tokens, cut, length)
+
+
+def _are_tokens(value: Any, rows: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == rows
+        and all(isinstance(row, list) and all(isinstance(t, str) for t in row) for row in value)
+    )
+
+
+def _are_numbers(value: Any, rows: int) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < rows for n in value)
 
 
 def check_version(version: Any, *, sender: str, receiver: str) -> None:

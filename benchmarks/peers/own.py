@@ -37,7 +37,7 @@ def batches(encode: Encode, texts: Sequence[str]) -> list[list[str]]:
     """Return sentences as the encoder batches them, one execution of the graph each."""
     assert isinstance(encode, partial)
     encoder: Encoder = encode.args[0]
-    lengths = [len(ids) for ids in encoder.tokenize(texts)]
+    lengths = [len(ids) for ids in encoder.tokenize(texts).ids]
     return [[texts[row] for row in batch] for batch in encoder.budget.split(lengths)]
 
 

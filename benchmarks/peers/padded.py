@@ -87,7 +87,7 @@ def network(config: BertConfig, weights: Mapping[str, Any], length: int) -> Any:
 
 
 def _encode(source: Source, function: Any, texts: Sequence[str]) -> Rows:
-    ids = source.model.tokenize(texts)
+    ids = source.model.tokenize(texts).ids
     blocks = []
     for start in range(0, len(ids), _BATCH):
         batch = ids[start : start + _BATCH]

@@ -21,6 +21,11 @@ def environment(url: str) -> dict[str, str]:
     return {**clean, "BERTQ_REDIS_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+#: For clients: glibc asks the system for large blocks each time, and gives them back, where it
+#: would otherwise learn to keep them. It tells what a client holds from what its allocator keeps.
+PLAIN_HEAP = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
+
+
 def start(
     command: Sequence[str],
     environ: Mapping[str, str],

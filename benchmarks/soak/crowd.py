@@ -27,7 +27,10 @@ class Guest:
         self._log = log.open("ab")
         command = [sys.executable, "-m", "benchmarks.soak.client", kind, url, "--name", name]
         self.process = child.start(
-            [*command, *options], child.environment(url), self._log, piped=True
+            [*command, *options],
+            {**child.environment(url), **child.PLAIN_HEAP},
+            self._log,
+            piped=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

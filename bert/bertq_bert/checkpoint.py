@@ -64,10 +64,23 @@ class Variable:
     name: str
     hugging_face: str
     shape: tuple[int, ...]
+    #: whether the checkpoint may have it under a name that begins with the network's
+    inside: bool = True
 
 
-def variables(config: BertConfig, *, pooler: bool) -> Iterator[Variable]:
-    """Every tensor that a network of this config has, the pooler's only with `pooler`."""
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of a network are read beside the embeddings of words and the layers."""
+
+    pooler: bool = False
+    #: a fine-tuned head, and how many numbers it gives; None takes as many as there are
+    head: bool = False
+    num_labels: int | None = None
+    positions: bool = True
+
+
+def variables(config: BertConfig, parts: Parts) -> Iterator[Variable]:
+    """Every tensor that these parts of a network of this config have, but for the head's."""
     size = {
         "V": config.vocab_size,
         "P": config.max_position_embeddings,
@@ -80,15 +93,22 @@ def variables(config: BertConfig, *, pooler: bool) -> Iterator[Variable]:
         (f"encoder/layer_{index}/", f"encoder.layer.{index}.", _LAYER)
         for index in range(config.num_hidden_layers)
     ]
-    blocks += [("pooler/", "pooler.", _POOLER)] if pooler else []
+    blocks += [("pooler/", "pooler.", _POOLER)] if parts.pooler else []
     for google, hugging_face, table in blocks:
         for name, other, axes in table:
-            shape = tuple(size[axis] for axis in axes)
-            yield Variable(google + name, hugging_face + other, shape)
+            if parts.positions or name != "position_embeddings":
+                shape = tuple(size[axis] for axis in axes)
+                yield Variable(google + name, hugging_face + other, shape)
 
 
-def read_weights(files: ModelFiles, config: BertConfig, *, pooler: bool) -> Weights:
-    """Read every tensor of `variables(config)` as float32.
+def head(config: BertConfig, labels: int) -> Iterator[Variable]:
+    """The tensors of a fine-tuned head, as `run_classifier.py` of google-research/bert has them."""
+    yield Variable("output_weights", "classifier.weight", (labels, config.hidden_size), False)
+    yield Variable("output_bias", "classifier.bias", (labels,), False)
+
+
+def read_weights(files: ModelFiles, config: BertConfig, parts: Parts) -> Weights:
+    """Read every tensor of `parts` as float32.
 
     Raises
     ------
@@ -102,7 +122,10 @@ def read_weights(files: ModelFiles, config: BertConfig, *, pooler: bool) -> Weig
         source = _GoogleCheckpoint(files.weights)
     else:
         source = _Safetensors(files.weights)
-    return {variable.name: source.load(variable) for variable in variables(config, pooler=pooler)}
+    wanted = list(variables(config, parts))
+    if parts.head:
+        wanted += head(config, parts.num_labels or source.labels())
+    return {variable.name: source.load(variable) for variable in wanted}
 
 
 class _Source(ABC):
@@ -123,14 +146,19 @@ class _Source(ABC):
     def read(self, name: str) -> npt.NDArray[Any]:
         """Read one tensor as it is stored."""
 
+    def labels(self) -> int:
+        """How many numbers the fine-tuned head gives; 0 if there is none."""
+        bias = Variable("output_bias", "classifier.bias", (), False)
+        (name,) = self.names(bias)
+        return int(np.prod(self.shapes[name])) if name in self.shapes else 0
+
     def load(self, variable: Variable) -> Array:
         """Read `variable` as a contiguous float32 array of its own shape."""
         names = self.names(variable)
         name = next((name for name in names if name in self.shapes), None)
         if name is None:
-            raise MissingVariable(
-                f"{self.path} has no variable {names[0]!r}: not a BERT checkpoint of this config"
-            )
+            why = "not a BERT checkpoint of this config" if variable.inside else "it was not tuned"
+            raise MissingVariable(f"{self.path} has no variable {names[0]!r}: {why}")
         transposed = self.transposed(variable)
         wanted = variable.shape[::-1] if transposed else variable.shape
         if self.shapes[name] != wanted:
@@ -161,7 +189,7 @@ class _GoogleCheckpoint(_Source):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
 
     def names(self, variable: Variable) -> list[str]:
-        return [f"bert/{variable.name}"]
+        return [f"bert/{variable.name}" if variable.inside else variable.name]
 
     def transposed(self, variable: Variable) -> bool:
         return False
@@ -195,6 +223,8 @@ class _Safetensors(_Source):
 
     def names(self, variable: Variable) -> list[str]:
         plain = variable.hugging_face
+        if not variable.inside:
+            return [plain]
         old = plain.replace("LayerNorm.weight", "LayerNorm.gamma")
         old = old.replace("LayerNorm.bias", "LayerNorm.beta")
         return [plain, f"bert.{plain}", old, f"bert.{old}"]

@@ -12,6 +12,7 @@ import numpy as np
 from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds
+from bertq_bert.sequences import marks
 from bertq_bert.source import Model, Source, read_source
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Encoder(Model):
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Rows of `texts`, in their order: float32 [len(texts), *row_shape]."""
-        return self.compute(self.tokenize(texts))
+        return self.compute(self.tokenize(texts).ids)
 
     def compute(self, ids: Sequence[Sequence[int]]) -> Array:
         """Rows of sequences of token ids, in their order: float32 [len(ids), *row_shape].
@@ -91,7 +92,7 @@ class Encoder(Model):
         """
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
-        return self._graph(flat, lengths)
+        return self._graph(flat, lengths, marks(ids, lengths))
 
     def blank(self, lengths: Sequence[int]) -> Array:
         """Zeros for the rows of sequences of these lengths: float32 [len(lengths), *row_shape]."""

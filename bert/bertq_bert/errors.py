@@ -15,6 +15,7 @@
     │   ├── UnknownDtype
     │   └── BadLength
     ├── BadIds              (also a ValueError) rows that the model cannot take
+    │   └── NoPairs
     └── OutOfMemory         the device has no room for a batch
 
 Every message is one line that names the value and what to do. None shows a user's text.
@@ -30,6 +31,7 @@ __all__ = [
     "MissingFile",
     "MissingVariable",
     "ModelError",
+    "NoPairs",
     "NotBert",
     "OutOfMemory",
     "UnknownDtype",
@@ -98,6 +100,10 @@ class BadLength(BadOption):
 
 class BadIds(ModelError, ValueError):
     """A row of token ids is empty, too long, or names a token that is not there."""
+
+
+class NoPairs(BadIds):
+    """A row is a pair of sentences, and the model knows no second segment."""
 
 
 class OutOfMemory(ModelError):

@@ -11,7 +11,7 @@ from bertq_bert.pooling import Pooling
 from bertq_bert.tokenizer import Tokenizer
 
 #: Raise it whenever the same inputs would give other rows than before.
-_VERSION = 1
+_VERSION = 2
 
 
 def fingerprint(
@@ -22,6 +22,7 @@ def fingerprint(
     *,
     max_seq_len: int,
     fixed_length: bool,
+    no_special_token: bool,
     dtype: str,
 ) -> str:
     """Hex SHA-256 over all that changes a row; the same for both layouts of one model.
@@ -40,6 +41,7 @@ def fingerprint(
         "pooling": asdict(pooling),
         "max_seq_len": max_seq_len,
         "fixed_length": fixed_length,
+        "no_special_token": no_special_token,
         "dtype": dtype,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -60,7 +60,12 @@ class Graph:
         ]
         weights.clear()
 
-    def __call__(self, ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Array:
+    def __call__(
+        self,
+        ids: npt.NDArray[np.int32],
+        lengths: npt.NDArray[np.int32],
+        marks: npt.NDArray[np.int32],
+    ) -> Array:
         """Rows of one batch.
 
         Parameters
@@ -69,6 +74,8 @@ class Graph:
             int32 [N], the token ids of all rows end to end.
         lengths
             int32 [B], tokens of each row, at least 1; their sum is N.
+        marks
+            int32 [N], of each token (`sequences.marks`).
 
         Returns
         -------
@@ -83,11 +90,11 @@ class Graph:
         if len(ids) < fewest:
             # a product of so few rows is done in another way: add rows of one token
             more = fewest - len(ids)
-            ids = np.concatenate([ids, np.zeros(more, np.int32)])
+            ids, marks = (np.concatenate([x, np.zeros(more, np.int32)]) for x in (ids, marks))
             lengths = np.concatenate([lengths, np.ones(more, np.int32)])
         function = next(traced for floor, traced in self.functions if len(ids) >= floor)
         try:
-            block = np.asarray(function(ids, lengths).numpy(), dtype=np.float32)
+            block = np.asarray(function(ids, lengths, marks).numpy(), dtype=np.float32)
         except (tf.errors.ResourceExhaustedError, MemoryError):
             # TensorFlow's own message is a page of names of tensors
             raise OutOfMemory(
@@ -101,6 +108,6 @@ class Graph:
 
 def _trace(network: "Network") -> Any:
     vector = tf.TensorSpec([None], tf.int32)
-    function = tf.function(network.rows, input_signature=[vector, vector], autograph=False)
+    function = tf.function(network.rows, input_signature=[vector] * 3, autograph=False)
     function.get_concrete_function()
     return function

@@ -1,6 +1,7 @@
 """Where a model directory keeps its files: Google's release layout or Hugging Face's."""
 
 import os
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,12 +32,21 @@ class ModelFiles:
 
     @property
     def name(self) -> str:
-        """The directory's base name."""
-        return self.directory.name
+        """The base name of the directory that has the weights."""
+        return self.weights.parent.name
 
 
-def find_model(model_dir: str | os.PathLike[str]) -> ModelFiles:
+def find_model(
+    model_dir: str | os.PathLike[str],
+    *,
+    tuned_model_dir: str | os.PathLike[str] | None = None,
+    ckpt_name: str | None = None,
+    config_name: str | None = None,
+) -> ModelFiles:
     """Look for a model in `model_dir`. A directory with both layouts is read as Google's.
+
+    The weights may be in `tuned_model_dir` instead, the checkpoint (without `.index`) and the
+    config may have names of their own.
 
     Raises
     ------
@@ -45,7 +55,37 @@ def find_model(model_dir: str | os.PathLike[str]) -> ModelFiles:
     UnsafeCheckpoint
         The only weights are a pickle.
     """
-    directory = Path(model_dir).absolute()
+    directory = _directory(model_dir)
+    place = directory if tuned_model_dir is None else _directory(tuned_model_dir)
+    google = directory / (config_name or "bert_config.json")
+    hugging_face = directory / (config_name or "config.json")
+    if config_name is not None and not google.is_file():
+        raise MissingFile(f"no {config_name} in {directory}: it has {_list(directory, '*.json')}")
+    if ckpt_name is not None:
+        layout, weights = _named_checkpoint(place, ckpt_name)
+    else:
+        indexes = sorted(place.glob("*.ckpt*.index"))
+        safetensors = place / _SAFETENSORS
+        whole = hugging_face.is_file() and safetensors.is_file()
+        if google.is_file() and (indexes or not whole):
+            layout, weights = Layout.GOOGLE, _checkpoint_prefix(place, indexes)
+        else:
+            layout, weights = Layout.HUGGING_FACE, safetensors
+    config = google if layout is Layout.GOOGLE else hugging_face
+    if not config.is_file() and ckpt_name is not None:
+        raise MissingFile(f"no {config.name} in {directory}, which {weights.name} calls for")
+    if not config.is_file():
+        raise MissingFile(
+            f"no bert_config.json (Google's layout) and no config.json (Hugging Face's) "
+            f"in {directory}"
+        )
+    if layout is Layout.HUGGING_FACE and not weights.is_file():
+        raise _no_safetensors(place)
+    return ModelFiles(layout, directory, config, weights)
+
+
+def _directory(path: str | os.PathLike[str]) -> Path:
+    directory = Path(path).absolute()
     if directory.name in ("", ".."):
         directory = directory.resolve()
     try:
@@ -54,19 +94,24 @@ def find_model(model_dir: str | os.PathLike[str]) -> ModelFiles:
         is_directory = False
     if not is_directory:
         raise MissingFile(f"no such model directory: {directory}")
-    google, hugging_face = directory / "bert_config.json", directory / "config.json"
-    safetensors = directory / _SAFETENSORS
-    indexes = sorted(directory.glob("*.ckpt*.index"))
-    if google.is_file() and (indexes or not (hugging_face.is_file() and safetensors.is_file())):
-        return ModelFiles(Layout.GOOGLE, directory, google, _checkpoint_prefix(directory, indexes))
-    if not hugging_face.is_file():
-        raise MissingFile(
-            f"no bert_config.json (Google's layout) and no config.json (Hugging Face's) "
-            f"in {directory}"
-        )
-    if not safetensors.is_file():
-        raise _no_safetensors(directory)
-    return ModelFiles(Layout.HUGGING_FACE, directory, hugging_face, safetensors)
+    return directory
+
+
+def _list(directory: Path, *patterns: str) -> str:
+    """What a directory has of some kinds of files, for an error."""
+    names = sorted(path.name for pattern in patterns for path in directory.glob(pattern))
+    return ", ".join(names) or "none"
+
+
+def _named_checkpoint(directory: Path, name: str) -> tuple[Layout, Path]:
+    """The checkpoint of that name: of either layout, with or without `.index`."""
+    weights = directory / name.removesuffix(".index")
+    if weights.with_name(weights.name + ".index").is_file():
+        return Layout.GOOGLE, weights
+    if weights.suffix == ".safetensors" and weights.is_file():
+        return Layout.HUGGING_FACE, weights
+    there = _list(directory, "*.index", "*.safetensors")
+    raise MissingFile(f"no checkpoint {name} in {directory}: it has {there}")
 
 
 def _checkpoint_prefix(directory: Path, indexes: list[Path]) -> Path:
@@ -76,12 +121,25 @@ def _checkpoint_prefix(directory: Path, indexes: list[Path]) -> Path:
     if not indexes:
         raise MissingFile(f"no checkpoint (bert_model.ckpt.index) in {directory}")
     if len(indexes) > 1:
+        if (latest := _latest(directory)) in indexes:
+            return latest.with_suffix("")
         names = ", ".join(index.name for index in indexes)
         raise MissingFile(
             f"{directory} has several checkpoints ({names}) and none is bert_model.ckpt: "
-            f"keep one of them"
+            f"name one of them (ckpt_name), or keep one"
         )
     return indexes[0].with_suffix("")
+
+
+def _latest(directory: Path) -> Path:
+    """The index of the checkpoint that TensorFlow's file `checkpoint` calls the latest."""
+    try:
+        text = (directory / "checkpoint").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    # the path is that of where it was trained
+    found = re.search(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', text, re.MULTILINE)
+    return directory / (found[1] + ".index" if found else "checkpoint")
 
 
 def _no_safetensors(directory: Path) -> MissingFile | UnsafeCheckpoint:

@@ -20,6 +20,7 @@ from bertq_bert.config import BertConfig
 from bertq_bert.errors import UnknownDtype
 from bertq_bert.places import Places, Tensor
 from bertq_bert.pooling import Pooling
+from bertq_bert.sequences import ADDED, SECOND
 
 
 class Network:
@@ -51,10 +52,10 @@ class Network:
         self.parts = parts
         self.heads = config.num_attention_heads // parts  # of each part
 
-    def rows(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids [N], lengths [B] -> pooled rows, float32."""
+    def rows(self, ids: Tensor, lengths: Tensor, marks: Tensor) -> Tensor:
+        """ids [N], lengths [B], marks [N] -> pooled rows, float32."""
         places = Places.of(lengths, self.heads)
-        x = self.embed(ids, places)  # [N, H]
+        x = self.embed(ids, marks, places)  # [N, H]
         outputs = []
         for index in range(self.pooling.depth - 1):
             x = self.layer(x, places, index)  # [N, H]
@@ -64,24 +65,32 @@ class Network:
         outputs.append(self.layer(x, places, self.pooling.depth - 1, chosen))
         read = [outputs[self.pooling.num_layers + layer] for layer in self.pooling.layers]
         if chosen is None:
-            return self.pool(tf.concat(read, 1), places)
+            x = tf.concat(read, 1)  # [N, X]
+            if self.pooling.mask_cls_sep:
+                return self.pool_masked(x, tf.less(marks, ADDED), places)
+            return self.pool(x, places)
         top = outputs[-1]
         row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
         return self.cls_pooled(row) if self.pooling.needs_pooler else row
 
     def chosen(self, places: Places) -> Tensor:
         """Flat index of the one token of each row that is read: [B]; None if all are."""
-        if self.pooling.strategy in ("CLS_TOKEN", "CLS_POOLED"):
+        if self.pooling.strategy == "CLS_TOKEN" or self.pooling.needs_pooler:
             return places.starts
         return places.last if self.pooling.strategy == "SEP_TOKEN" else None
 
-    def embed(self, ids: Tensor, places: Places) -> Tensor:
-        """Word + position + segment 0, normalised: [N, H]."""
-        weight = self.weights
-        others = tf.constant(  # [P, H]
-            weight["embeddings/position_embeddings"] + weight["embeddings/token_type_embeddings"][0]
-        )
-        x = tf.gather(self.words, ids) + tf.gather(others, places.position)  # [N, H]
+    def embed(self, ids: Tensor, marks: Tensor, places: Places) -> Tensor:
+        """Word + position + segment, normalised: [N, H]."""
+        # one table [S * P, H]: a look-up of its own for the segment would cost as much again
+        segments = self.weights["embeddings/token_type_embeddings"][:2]  # [S, H]
+        segment = tf.bitwise.bitwise_and(marks, SECOND)  # [N]
+        positions = self.weights.get("embeddings/position_embeddings")  # [P, H], or none
+        if positions is None:
+            others, where = segments, segment
+        else:
+            others = (segments[:, None] + positions).reshape(-1, self.config.hidden_size)
+            where = places.position + segment * len(positions)  # [N]
+        x = tf.gather(self.words, ids) + tf.gather(tf.constant(others), where)  # [N, H]
         return self.layer_norm(x, "embeddings/LayerNorm")
 
     def layer(self, x: Tensor, places: Places, index: int, chosen: Tensor = None) -> Tensor:
@@ -224,11 +233,45 @@ class Network:
                 block = tf.where(places.real[:, :, None], places.pad(x), 0.0)  # [B, T, X]
                 return block[:, : tf.reduce_max(places.lengths)]
 
+    def pool_masked(self, x: Tensor, kept: Tensor, places: Places) -> Tensor:
+        """`pool` over the tokens that are `kept` [N]; zeros where a row has none of them."""
+        if self.pooling.strategy == "NONE":
+            return self.pool(tf.where(kept[:, None], x, 0.0), places)
+        counts = tf.math.segment_sum(tf.cast(kept, tf.float32), places.row)[:, None]  # [B, 1]
+        sums = tf.math.segment_sum(tf.where(kept[:, None], x, 0.0), places.row)  # [B, X]
+        mean = sums / tf.maximum(counts, 1.0)
+        lowest = tf.where(kept[:, None], x, x.dtype.min)
+        most = tf.where(counts > 0, tf.math.segment_max(lowest, places.row), 0.0)  # [B, X]
+        match self.pooling.strategy:
+            case "REDUCE_MEAN":
+                return mean
+            case "REDUCE_MAX":
+                return most
+            case _:
+                return tf.concat([mean, most], 1)
+
     def cls_pooled(self, first: Tensor) -> Tensor:
-        """The pooler's tanh dense on each row's `[CLS]`: [B, H] -> [B, H]."""
+        """The pooler's tanh dense on each row's `[CLS]`, and the head's labels if there is one.
+
+        [B, H] -> [B, H], or -> [B, labels].
+        """
         padded = tf.gather(first, self.filled(tf.range(tf.shape(first)[0])))  # [M, H]
         pooled = tf.tanh(self.dense(padded, *self.linear("pooler/dense")))
+        if self.pooling.has_head:
+            pooled = self.labels(pooled)
         return pooled[: tf.shape(first)[0]]
+
+    def labels(self, pooled: Tensor) -> Tensor:
+        """The fine-tuned head: [M, H] -> [M, labels], in float32.
+
+        As `run_classifier.py` of google-research/bert: probabilities of classes, that is a softmax;
+        for a regression the logistic function of each number, as in bert-as-service.
+        """
+        kernel = tf.constant(self.weights["output_weights"].T)  # [H, labels]
+        logits = tf.matmul(pooled, kernel) + self.weights["output_bias"]
+        if self.pooling.strategy == "CLASSIFICATION":
+            return tf.nn.softmax(logits)
+        return tf.sigmoid(logits)
 
     def filled(self, indices: Tensor) -> Tensor:
         """`indices` and as many zeros as make `floor` of them: [B] -> [M], B <= M."""

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
-from bertq_bert.checkpoint import Weights, read_weights
+from bertq_bert.checkpoint import Parts, Weights, read_weights
 from bertq_bert.config import BertConfig, read_config
-from bertq_bert.errors import BadLength
+from bertq_bert.errors import BadLength, NoPairs
 from bertq_bert.fingerprint import fingerprint
 from bertq_bert.layout import find_model
 from bertq_bert.pooling import Pooling, check_dtype, plan_pooling
+from bertq_bert.sequences import Ids, Tokenized
 from bertq_bert.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -39,14 +41,58 @@ class Model:
     #: tokens of the embedding table: valid ids are below it
     vocab_size: int
     tokenizer: Tokenizer = field(repr=False)
+    #: kinds of segment that it was trained with: a pair needs two
+    segments: int
+    #: whether tokens that the caller made get no `[CLS]` and `[SEP]`
+    no_special_token: bool
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text with `[CLS]` and `[SEP]`, cut on the right to `max_seq_len`."""
-        return self.tokenizer.encode(texts, self.max_seq_len)
+    def tokenize(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[str]],
+        *,
+        is_tokenized: bool = False,
+        truncate: str = "right",
+    ) -> Tokenized:
+        """Ids of each text, or of the tokens of each, at most `max_seq_len` of them.
+
+        Parameters
+        ----------
+        texts
+            Sentences, pairs of them as `first ||| second`; or lists of tokens, a pair with a token
+            `|||` in between.
+        is_tokenized
+            Whether they are lists of tokens, which are looked up as they are.
+        truncate
+            The end that is cut, `"right"` or `"left"`.
+
+        Raises
+        ------
+        NoPairs
+            There is a pair, and the model has one kind of segment.
+        """
+        if is_tokenized:
+            found = self.tokenizer.look_up(
+                texts, self.max_seq_len, truncate=truncate, bare=self.no_special_token
+            )
+        else:
+            plain = cast(Sequence[str], texts)
+            found = self.tokenizer.encode(plain, self.max_seq_len, truncate=truncate)
+        if self.segments < 2:
+            for number, row in enumerate(found.ids):
+                if isinstance(row, Ids) and row.second < len(row):
+                    raise NoPairs(
+                        f"row {number} is a pair of sentences, and this model has one kind of "
+                        "segment (type_vocab_size 1)"
+                    )
+        return found
+
+    def tokens(self, ids: Sequence[Sequence[int]]) -> list[list[str]]:
+        """The tokens that rows of ids stand for, `[CLS]` and `[SEP]` included."""
+        return [self.tokenizer.tokens(row) for row in ids]
 
     def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
         """The tokens that the rows of `texts` are made of: `tokenize` as strings."""
-        return [self.tokenizer.tokens(ids) for ids in self.tokenize(texts)]
+        return self.tokens(self.tokenize(texts).ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +112,19 @@ class Source:
 def read_source(
     model_dir: str | os.PathLike[str],
     *,
+    tuned_model_dir: str | os.PathLike[str] | None = None,
+    ckpt_name: str | None = None,
+    config_name: str | None = None,
     max_seq_len: int | None = 25,
     max_batch_size: int = 256,
     pooling_strategy: str = "REDUCE_MEAN",
     pooling_layers: Sequence[int] = (-2,),
+    num_labels: int | None = None,
     dtype: str = "float32",
+    cased: bool | None = None,
+    mask_cls_sep: bool = False,
+    no_special_token: bool = False,
+    no_position_embeddings: bool = False,
 ) -> Source:
     """Read a model from a directory in Google's or Hugging Face's layout.
 
@@ -82,6 +136,10 @@ def read_source(
     model_dir
         Google: `bert_config.json`, `vocab.txt`, `bert_model.ckpt.*`. Hugging Face:
         `config.json`, `model.safetensors`, `vocab.txt` or `tokenizer.json`.
+    tuned_model_dir
+        Where the weights are, if not in `model_dir`: fine-tuned ones.
+    ckpt_name, config_name
+        Names of the checkpoint and of the config, where they are not the usual ones.
     max_seq_len
         Longest sequence in ids, `[CLS]` and `[SEP]` counted; None: the model's own limit.
     max_batch_size
@@ -89,8 +147,18 @@ def read_source(
     pooling_strategy, pooling_layers
         One of `POOLING_STRATEGIES`, over these encoder layers (-1 the last), concatenated.
         Layers above the highest are not computed.
+    num_labels
+        Of a fine-tuned head (`CLASSIFICATION`, `REGRESSION`); None takes it from the checkpoint.
     dtype
         One of `DTYPES`, for the dense layers.
+    cased
+        Whether upper case is kept; None finds it out (`load_tokenizer`).
+    mask_cls_sep
+        Leave the `[CLS]` and `[SEP]` that were added out of the pooling over tokens.
+    no_special_token
+        Add none to what comes as tokens.
+    no_position_embeddings
+        Add no position to the tokens; `max_seq_len` has no limit then.
 
     Raises
     ------
@@ -98,14 +166,29 @@ def read_source(
         One of its subclasses, for whatever is wrong with the directory or an option.
     """
     check_dtype(dtype)
-    files = find_model(model_dir)
+    files = find_model(
+        model_dir,
+        tuned_model_dir=tuned_model_dir,
+        ckpt_name=ckpt_name,
+        config_name=config_name,
+    )
     config = read_config(files.config)
-    pooling = plan_pooling(pooling_strategy, pooling_layers, config.num_hidden_layers)
-    length = _sequence_length(max_seq_len, config)
+    pooling = plan_pooling(
+        pooling_strategy,
+        pooling_layers,
+        config.num_hidden_layers,
+        num_labels=num_labels,
+        mask_cls_sep=mask_cls_sep,
+    )
+    positions = not no_position_embeddings
+    length = _sequence_length(max_seq_len, config, positions=positions)
     if max_batch_size < 1:
         raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
-    tokenizer = load_tokenizer(files.directory, embeddings=config.vocab_size)
-    weights = read_weights(files, config, pooler=pooling.needs_pooler)
+    tokenizer = load_tokenizer(files.directory, cased=cased, embeddings=config.vocab_size)
+    parts = Parts(pooling.needs_pooler, pooling.has_head, num_labels, positions)
+    weights = read_weights(files, config, parts)
+    if pooling.has_head:
+        pooling = replace(pooling, num_labels=len(weights["output_bias"]))
     digest = fingerprint(
         weights,
         config,
@@ -113,6 +196,7 @@ def read_source(
         pooling,
         max_seq_len=length,
         fixed_length=max_seq_len is not None,
+        no_special_token=no_special_token,
         dtype=dtype,
     )
     per_token = (None if max_seq_len is None else length,) if pooling.per_token else ()
@@ -128,13 +212,17 @@ def read_source(
         row_shape=(*per_token, pooling.width(config.hidden_size)),
         vocab_size=config.vocab_size,
         tokenizer=tokenizer,
+        segments=config.type_vocab_size,
+        no_special_token=no_special_token,
     )
     return Source(model, config, weights, pooling)
 
 
-def _sequence_length(asked: int | None, config: BertConfig) -> int:
+def _sequence_length(asked: int | None, config: BertConfig, *, positions: bool) -> int:
     limit = config.max_position_embeddings
     length = limit if asked is None else asked
+    if length >= 3 and not positions:
+        return length
     if not 3 <= length <= limit:
         raise BadLength(
             f"max_seq_len is {length}: give 3 (a token between [CLS] and [SEP]) to {limit}, "

@@ -16,8 +16,10 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bertq_bert.config import read_json
 from bertq_bert.errors import BadVocabulary, BrokenFile, MissingFile, NotBert
+from bertq_bert.sequences import Ids, Tokenized, trimmed
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
+_BAR = " ||| "  # between the sides of a pair
 _LONGEST_WORD = 100  # characters; a longer word is [UNK]
 
 
@@ -50,7 +52,7 @@ class Tokenizer:
         self.split_cjk = split_cjk
         self.vocabulary = vocabulary
         self._tokens = {number: token for token, number in vocabulary.items()}
-        self._cls, self._sep = vocabulary[_CLS], vocabulary[_SEP]
+        self._cls, self._sep, self._unk = (vocabulary[token] for token in (_CLS, _SEP, _UNK))
         self._drop = _CleanText(strip_accents=False, isolate=False)
         self._clean = _CleanText(strip_accents=self.strip_accents, isolate=True)
         self._rust = RustTokenizer(
@@ -64,10 +66,84 @@ class Tokenizer:
         )
         self._rust.pre_tokenizer = BertPreTokenizer()
 
-    def encode(self, texts: Sequence[str], max_seq_len: int) -> list[list[int]]:
-        """Ids of `[CLS] tokens [SEP]`, cut on the right to `max_seq_len` ids (at least 2)."""
+    def encode(
+        self, texts: Sequence[str], max_seq_len: int, *, truncate: str = "right"
+    ) -> Tokenized:
+        """Ids of `[CLS] tokens [SEP]`, at most `max_seq_len` of them (at least 3).
+
+        `first ||| second` is a pair: `[CLS] first [SEP] second [SEP]`. What is too long is cut at
+        its `"right"` or `"left"` end.
+        """
+        # as in bert-as-service: the last one counts, with something on either side of it
+        sides = {
+            row: text.strip().rpartition(_BAR)
+            for row, text in enumerate(texts)
+            if _BAR in text and _BAR in text.strip()
+        }
+        if not sides:
+            return self._framed(self._encode(texts), max_seq_len, truncate)
+        firsts = [sides[row][0] if row in sides else text for row, text in enumerate(texts)]
+        found = self._encode([*firsts, *(side[2] for side in sides.values())])
+        seconds = dict(zip(sides, found[len(texts) :], strict=True))
+        return self._paired(found[: len(texts)], seconds, max_seq_len, truncate)
+
+    def look_up(
+        self,
+        texts: Sequence[Sequence[str]],
+        max_seq_len: int,
+        *,
+        truncate: str = "right",
+        bare: bool = False,
+    ) -> Tokenized:
+        """Ids of tokens as they are, as `encode`; what is not in the vocabulary is `[UNK]`.
+
+        A token `|||` stands between the sides of a pair. With `bare` no `[CLS]` and `[SEP]` are
+        added.
+        """
+        firsts, seconds = [], {}
+        for row, tokens in enumerate(texts):
+            ids = [self.vocabulary.get(token, self._unk) for token in tokens]
+            bar = tokens.index(_BAR.strip()) if _BAR.strip() in tokens else len(ids)
+            firsts.append(ids[:bar])
+            if bar < len(ids):
+                seconds[row] = ids[bar + 1 :]
+        if bare or seconds:
+            return self._paired(firsts, seconds, max_seq_len, truncate, bare=bare)
+        return self._framed(firsts, max_seq_len, truncate)
+
+    def _framed(self, pieces: list[list[int]], max_seq_len: int, truncate: str) -> Tokenized:
         room = max_seq_len - 2
-        return [[self._cls, *ids[:room], self._sep] for ids in self._encode(texts)]
+        cut = [row for row, ids in enumerate(pieces) if len(ids) > room]
+        for row in cut:
+            pieces[row] = _kept(pieces[row], room, truncate)
+        return Tokenized([[self._cls, *ids, self._sep] for ids in pieces], cut)
+
+    def _paired(
+        self,
+        firsts: list[list[int]],
+        seconds: dict[int, list[int]],
+        max_seq_len: int,
+        truncate: str,
+        *,
+        bare: bool = False,
+    ) -> Tokenized:
+        rows: list[list[int]] = []
+        cut = []
+        for row, first in enumerate(firsts):
+            second = seconds.get(row) or []  # a side without a token makes no pair
+            frame = 0 if bare else 2 + bool(second)
+            left, right = trimmed(len(first), len(second), max_seq_len - frame)
+            if left + right < len(first) + len(second):
+                cut.append(row)
+            one, other = _kept(first, left, truncate), _kept(second, right, truncate)
+            if bare:
+                rows.append(Ids([*one, *other], second=left, bare=True))
+            elif second:
+                ids = [self._cls, *one, self._sep, *other, self._sep]
+                rows.append(Ids(ids, second=left + 2, bare=False))
+            else:
+                rows.append([self._cls, *one, self._sep])
+        return Tokenized(rows, cut)
 
     def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
         """All word pieces of each text: nothing cut, no `[CLS]` or `[SEP]` added."""
@@ -87,6 +163,11 @@ class Tokenizer:
             # Python lower-cases a final sigma as Google's code does, the library does not
             text = text.translate(self._drop).lower()
         return text.translate(self._clean)
+
+
+def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
+    """The first `count` of some ids, or the last ones where they are cut on the left."""
+    return ids[len(ids) - count :] if truncate == "left" else ids[:count]
 
 
 class _CleanText(dict[int, int | str | None]):

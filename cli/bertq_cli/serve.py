@@ -2,38 +2,46 @@
 
 import asyncio
 import importlib.util
+import os
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
-from dataclasses import fields
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from bertq import cores, redis_url
+from bertq import cores, queues, redis_url
 from bertq.errors import SettingsError
 from bertq.options import settings_options
-from bertq.settings import Settings, variable
+from bertq.settings import Settings, variables
 from bertq_cli import embedded, server
 from bertq_cli.service import Service, run_until_stopped
 from bertq_cli.voice import Voice
 
 
-class _Setting(click.Option):
-    """An option that is also read from the variable of its setting."""
-
-    def __init__(self, names: list[str], **more: Any) -> None:
-        super().__init__(names, **more)
-        self.envvar = variable(str(self.name))
+def _gpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    """Parse numbers of GPUs, separated by commas."""
+    if value is None:
+        return None
+    devices = [queues.parse_device(f"gpu{part.strip()}") for part in value.split(",")]
+    if None in devices:
+        raise click.BadParameter(f"{value!r}: give numbers of GPUs, separated by commas, as 0,1")
+    return [device.index for device in devices if device is not None]
 
 
 @click.command()
 @click.option(
     "--num-workers",
     type=click.IntRange(1, 1000),
-    default=1,
-    show_default=True,
-    help="Worker processes, each on a device of its own: gpu0, gpu1, ...",
+    help="Worker processes, each on a device of its own: gpu0, gpu1, ... By default one, or one "
+    "for each device of --device-map.",
+)
+@click.option(
+    "--device-map",
+    callback=_gpus,
+    metavar="N,N",
+    help="The GPUs of the workers, in turn: with 0,2 and three workers gpu0, gpu2 and gpu0. A GPU "
+    "may be named twice.",
 )
 @click.option("--cpu", is_flag=True, help="Run on the CPU: cpu0, cpu1, ... share the cores.")
 @embedded.options
@@ -41,7 +49,8 @@ class _Setting(click.Option):
     "--redis-url",
     envvar="BERTQ_REDIS_URL",
     metavar="URL",
-    help="A Redis that runs already, instead of the embedded one. [BERTQ_REDIS_URL]",
+    help="A Redis that runs already, instead of the embedded one. So a second bertq serve, with "
+    "another --model-name, serves a second model on the Redis of the first. [BERTQ_REDIS_URL]",
 )
 @click.option(
     "--flower",
@@ -68,7 +77,8 @@ def serve(**options: Any) -> None:
         async def wait() -> None:
             count = len(service.queues)
             at = service.server.public_url if service.server else redis_url.redact(service.url)
-            voice.say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}")
+            name = f", model {service.model_name}" if service.model_name else ""
+            voice.say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}{name}")
             await asyncio.Event().wait()
 
         asyncio.run(run_until_stopped(service, voice.say, wait))
@@ -82,11 +92,10 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         SettingsError: an option cannot be used.
         ProcessFailed: a port is taken, or the data directory cannot be used.
     """
-    settings = Settings.read({}, options)
+    settings = Settings.read(os.environ, options)
     if settings.model_dir is None:
         raise SettingsError("no model: give --model-dir DIR or BERTQ_MODEL_DIR")
-    count: int = options["num_workers"]
-    kind = "cpu" if options["cpu"] else "gpu"
+    devices = _devices(options["num_workers"], options["device_map"], options["cpu"])
     own = {name: options[name] for name in ("host", "port", "password", "data_dir")}
     redis = None
     if options["redis_url"]:
@@ -104,17 +113,34 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         server.check_port("127.0.0.1", options["flower"], "--flower")
     return Service(
         url=url,
-        queues=[f"{kind}{number}" for number in range(count)],
-        threads=[settings.threads] * count if settings.threads else cores.share(count),
-        variables={
-            variable(spec.name): options[spec.name]
-            for spec in fields(Settings)
-            if options[spec.name] is not None
-        },
+        queues=devices,
+        threads=_threads(settings.threads, len(devices)),
+        # The workers see the variables of this process; what was typed goes before them.
+        variables=variables(options),
+        model_name=settings.model_name,
         server=redis,
         flower_port=options["flower"],
         log_level=options["log_level"].upper(),
     )
+
+
+def _devices(count: int | None, gpus: list[int] | None, cpu: bool) -> list[str]:
+    """Return the device of each worker.
+
+    Raises:
+        SettingsError: the options contradict each other.
+    """
+    if gpus is None:
+        return [f"{'cpu' if cpu else 'gpu'}{number}" for number in range(count or 1)]
+    if cpu:
+        raise SettingsError(
+            "--device-map names GPUs, and --cpu uses none: leave out one of the two"
+        )
+    return [f"gpu{gpus[number % len(gpus)]}" for number in range(count or len(gpus))]
+
+
+def _threads(asked: int | None, workers: int) -> list[int]:
+    return [asked] * workers if asked else cores.share(workers)
 
 
 def _refuse_beside_url(names: Iterable[str]) -> None:
@@ -130,4 +156,4 @@ def _refuse_beside_url(names: Iterable[str]) -> None:
 
 
 # The settings of the workers come first in the help, each with its variable.
-serve.params[:0] = settings_options(_Setting)
+serve.params[:0] = settings_options(click.Option)

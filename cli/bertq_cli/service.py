@@ -36,9 +36,10 @@ class Service:
 
     Attributes:
         url: of the Redis that everything uses.
-        queues: the device of each worker: ``cpu0``, ``cpu1``.
+        queues: the device of each worker: ``cpu0``, ``cpu1``; several may share one.
         threads: CPU threads of each worker.
-        variables: settings of the workers, ``BERTQ_*``.
+        variables: settings of the workers, ``BERTQ_*``, before those of this process.
+        model_name: what clients must ask for the model by; None for a model without a name.
         server: the Redis that is part of the service, if it is.
         flower_port: port of the dashboard on the loopback interface, if there is to be one.
         log_level: of the lines of workers that are shown.
@@ -49,6 +50,7 @@ class Service:
     queues: list[str]
     threads: list[int]
     variables: Mapping[str, str]
+    model_name: str | None = None
     server: Server | None = None
     flower_port: int | None = None
     log_level: str = "WARNING"
@@ -93,8 +95,8 @@ class Service:
 
     def _recipes(self) -> list[Recipe]:
         found = [
-            self._worker(queue, threads)
-            for queue, threads in zip(self.queues, self.threads, strict=True)
+            self._worker(queue, self.queues[:number].count(queue) + 1, threads)
+            for number, (queue, threads) in enumerate(zip(self.queues, self.threads, strict=True))
         ]
         return found if self.flower_port is None else [*found, self._flower(self.flower_port)]
 
@@ -103,9 +105,15 @@ class Service:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_")}
         return {**inherited, "BERTQ_REDIS_URL": self.url}
 
-    def _worker(self, queue: str, threads: int) -> Recipe:
+    def _worker(self, queue: str, ordinal: int, threads: int) -> Recipe:
+        """Return the recipe of the ``ordinal``-th worker on a device, counted from 1."""
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "worker"]
         command += ["-l", self.log_level, "--concurrency", "1", "-Q", queue, *self.options]
+        name = queue
+        if ordinal > 1:
+            # The first is named by the worker itself. A dot: no model's name has one.
+            name = f"{queue}.{ordinal}"
+            command += ["-n", f"{name}-{self.model_name}@%h" if self.model_name else f"{name}@%h"]
         verbose = logging.getLevelName(self.log_level) < logging.WARNING
         found: list[adverts.Advert] = []
 
@@ -125,18 +133,20 @@ class Service:
         def describe(seconds: float) -> str:
             (advert,) = found
             return (
-                f"{queue}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
+                f"{name}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
                 f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
             )
 
         return Recipe(
             kind="worker",
-            name=queue,
+            name=name,
             command=command,
             environ={
                 **self._environ(),
                 **self.variables,
                 "BERTQ_THREADS": str(threads),
+                # Not from the variables of this process: who starts the service knows its clients.
+                "BERTQ_MODEL_NAME": self.model_name or "",
                 # Celery warns at length those who run it as root, as containers do.
                 "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             },

@@ -58,7 +58,7 @@ def workers(adverts: Iterable[Advert]) -> Table:
         table.add_row(
             advert.node,
             advert.device_name,
-            advert.fingerprint[:8],
+            _short(advert),
             duration(time.time() - advert.started),
             f"{work.sentences:,}",
             f"{work.sentences_per_second:,.1f}",
@@ -69,8 +69,12 @@ def workers(adverts: Iterable[Advert]) -> Table:
 
 
 def model(advert: Advert) -> str:
-    """Return what a model's rows mean, after the start of its fingerprint."""
-    return f"{advert.fingerprint[:8]}  {advert.model}, {advert.meaning}"
+    """Return what a model's rows mean, after its name and the start of its fingerprint."""
+    return f"{_short(advert)}  {advert.model}, {advert.meaning}"
+
+
+def _short(advert: Advert) -> str:
+    return " ".join(filter(None, (advert.model_name, advert.fingerprint[:8])))
 
 
 def queues(found: Iterable[QueueStatus]) -> Table:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from bertq.errors import ModelMismatch, WireError
 from bertq.limits import CHUNK_CHARACTERS, CHUNK_ROWS
 from bertq.wire import ChunkResult
+from bertq_client import inputs
+from bertq_client.inputs import Text
 
 #: Positions in a list of sentences, or in the rows of its answer.
 Indices = NDArray[np.intp]
@@ -41,10 +43,10 @@ class Distinct:
     """Finds the sentences that are the same as one before, and need not be encoded again."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[Text, int] = {}
         self._number_of = array("q")  # for each sentence
 
-    def add(self, texts: Sequence[str]) -> None:
+    def add(self, texts: Sequence[Text]) -> None:
         """Take in more sentences."""
         numbers = self._numbers
         self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
@@ -62,7 +64,8 @@ class Distinct:
         """
         if len(self._number_of) == 1:
             return [Chunk(_FIRST, _FIRST)]
-        parts = split(list(map(len, self._numbers)), rows, characters)
+        measure = len if isinstance(next(iter(self._numbers)), str) else inputs.characters
+        parts = split(list(map(measure, self._numbers)), rows, characters)
         if len(self._numbers) == len(self._number_of):
             return [Chunk(part, part) for part in parts]
         number_of = np.frombuffer(self._number_of, np.int64)
@@ -108,17 +111,32 @@ def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
     return _cut(chunk[:middle], sizes, characters) + _cut(chunk[middle:], sizes, characters)
 
 
+def places_of(chunk: Chunk, rows: Sequence[int]) -> list[int]:
+    """Return where rows of a chunk go in the answer, in ascending order."""
+    if chunk.sources is None:
+        return sorted(chunk.places[list(rows)].tolist())
+    return sorted(chunk.places[np.isin(chunk.sources, rows)].tolist())
+
+
 class Assembly:
     """The growing answer to one job.
 
     Attributes:
         plan: the chunks, as they were dealt.
         missing: numbers of the chunks that are not in yet.
+        done: rows that are in.
+        tokens: the wordpieces of each sentence, where the workers send them.
+        cut: numbers of the sentences that had more wordpieces than are read.
+        max_seq_len: how many are read, where sentences were cut.
     """
 
     def __init__(self, plan: list[Chunk]) -> None:
         self.plan = plan
         self.missing = set(range(len(plan)))
+        self.done = 0
+        self.tokens: list[list[str]] | None = None
+        self.cut: list[int] = []
+        self.max_seq_len = 0
         self._size = sum(len(chunk.places) for chunk in plan)
         self._rows: NDArray[Any] | None = None
         self._fingerprint = ""
@@ -143,8 +161,21 @@ class Assembly:
                 f"chunk {number} has {len(result.rows)} rows for {len(chunk.sentences)} sentences"
             )
         self._place(chunk, result)
+        if result.tokens is not None:
+            self._place_tokens(chunk, result.tokens)
+        if result.cut:
+            self.cut += places_of(chunk, result.cut)
+            self.max_seq_len = result.max_seq_len
         self.missing.discard(number)
+        self.done += len(chunk.places)
         return True
+
+    def _place_tokens(self, chunk: Chunk, tokens: list[list[str]]) -> None:
+        if self.tokens is None:
+            self.tokens = [[] for _ in range(self._size)]
+        sources = range(len(chunk.places)) if chunk.sources is None else chunk.sources.tolist()
+        for place, source in zip(chunk.places.tolist(), sources, strict=True):
+            self.tokens[place] = tokens[source].copy()
 
     def _place(self, chunk: Chunk, result: ChunkResult) -> None:
         rows = result.rows

@@ -1,29 +1,29 @@
 """BertClient: what users hold in their hands."""
 
-import asyncio
 import json
 import os
+import re
 import threading
-import weakref
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Literal, TypeVar
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
+from typing import Any, Literal, Unpack
 
-from redis import Redis, RedisError
-
-from bertq import adverts, queues, redis_url, statistics, status
-from bertq.connection import explain
-from bertq.errors import SettingsError
-from bertq_client import inputs, threads
+from bertq import queues, redis_url
+from bertq.encoding import Encoding
+from bertq.errors import BadInputValue, SettingsError
+from bertq.redis_url import HOST, PORT
+from bertq_client import bar, inputs, stream
+from bertq_client.connected import Connected
 from bertq_client.futures import EncodeFuture
+from bertq_client.mailbox import Mailbox
 from bertq_client.session import Session
+from bertq_client.stream import Batch, Options
 from bertq_client.window import Limits
 
-_HOST, _PORT = "localhost", 6379
-_T = TypeVar("_T")
+_IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class BertClient:
+class BertClient(Connected):
     """Turns sentences into vectors, by workers that take them from a queue.
 
     One client may be used from many threads at once, and from coroutines. It connects at the
@@ -39,8 +39,12 @@ class BertClient:
             ``BERTQ_REDIS_URL`` decides.
         output_fmt: ``"ndarray"``, or ``"list"`` for nested lists of float.
         show_server_config: print what the workers advertise.
+        identity: a name of the client, for the counters and the names of keys; random without it.
+        check_version: say once, in the log, that a worker has another version of bertq.
+        check_length: warn (``TruncationWarning``) of sentences that were cut.
         timeout: seconds for a whole request; None waits for as long as it takes.
         queue: send to this queue, ``"gpu0"`` for one device, instead of the shared ones.
+        model: send to the workers of this name (``--model-name``); without it to those without.
         on_full: ``"wait"`` while as many chunks wait on the queue as are allowed to, for as long as
             ``timeout`` allows; or ``"raise"`` QueueFull. A request that is begun always waits.
         max_pending_chunks: how many chunks may wait on the queue, those of other clients included.
@@ -52,14 +56,18 @@ class BertClient:
 
     def __init__(
         self,
-        ip: str = _HOST,
-        port: int = _PORT,
+        ip: str = HOST,
+        port: int = PORT,
         *,
         redis_url: str | None = None,
         output_fmt: Literal["ndarray", "list"] = "ndarray",
         show_server_config: bool = False,
+        identity: str | None = None,
+        check_version: bool = True,
+        check_length: bool = True,
         timeout: float | None = None,
         queue: str | None = None,
+        model: str | None = None,
         on_full: Literal["wait", "raise"] = "wait",
         max_pending_chunks: int | None = None,
     ) -> None:
@@ -68,28 +76,62 @@ class BertClient:
         number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if timeout is not None and not (number and 0 < timeout <= threading.TIMEOUT_MAX):
             raise SettingsError("timeout must be a number of seconds above zero, or None")
-        self._url = _address(ip, port, redis_url)
-        self._output_fmt = output_fmt
-        self._timeout = timeout
-        self._queue = None if queue is None else queues.check(queue)
-        self._limits = Limits.of(on_full, max_pending_chunks, os.environ)
-        self._open()
-        _clients.add(self)
+        if identity is not None and not (
+            isinstance(identity, str) and _IDENTITY.fullmatch(identity)
+        ):
+            raise SettingsError("identity must be of 1 to 64 letters, digits and any of _ . @ -")
+        url = _address(ip, port, redis_url)
+        self._check_length = check_length
+        self._queues = queues.of_model(model)
+        self._queue = None if queue is None else self._queues.own(queue)
+        limits = Limits.of(on_full, max_pending_chunks, os.environ)
+        super().__init__(
+            url,
+            lambda: Session(url, limits, identity=identity, check_version=check_version),
+            identity=identity,
+            timeout=timeout,
+            output_fmt=output_fmt,
+        )
         if show_server_config:
             print(json.dumps(self.server_config, indent=2))  # noqa: T201 - it is asked for
 
-    def encode(self, texts: list[str]) -> Any:
+    def encode(
+        self,
+        texts: list[str] | list[list[str]],
+        blocking: bool = True,
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
+        *,
+        normalize: bool = False,
+        truncate: Literal["right", "left", "error"] = "right",
+        dtype: Literal["float32", "float16"] = "float32",
+        progress: bool = False,
+    ) -> Any:
         """Encode sentences and wait for their vectors.
 
         Args:
-            texts: a list of str, none of them blank.
+            texts: a list of str, none of them blank. ``"first ||| second"`` is a pair of sentences.
+            blocking: False does not wait: ``fetch`` or ``fetch_all`` have the vectors later.
+            is_tokenized: ``texts`` is a list of lists of tokens instead, which are looked up in the
+                model's vocabulary as they are.
+            show_tokens: return the wordpieces too.
+            normalize: give every vector the length 1.
+            truncate: the end that is cut off a sentence of more wordpieces than ``max_seq_len``, or
+                ``"error"`` to refuse it.
+            dtype: type of the vectors; float16 is half the bytes.
+            progress: show a progress bar (tqdm), in a notebook too.
 
         Returns:
-            float32 ndarray ``[len(texts), dim]``, row i for sentence i; for the pooling strategy
-            NONE ``[len(texts), max_seq_len, dim]``. With ``output_fmt="list"`` nested lists.
+            ndarray ``[len(texts), dim]`` of ``dtype``, row i for sentence i; for the pooling
+            strategy NONE ``[len(texts), max_seq_len, dim]``. With ``output_fmt="list"`` nested
+            lists. With ``show_tokens`` a pair: that, and for each sentence the list of its
+            wordpieces, ``[CLS]`` and ``[SEP]`` included. With ``blocking=False`` the request's
+            number.
 
         Raises:
-            BadInputType, BadInputValue: the sentences are not such a list; nothing was sent.
+            BadInputType, BadInputValue: the sentences or an option cannot be used; nothing was
+                sent.
+            SentenceTooLong: sentences would have to be cut, and ``truncate="error"`` forbids it.
             NoWorker, Timeout: the client's timeout has passed, without or with workers.
             RemoteError: a chunk failed in the worker.
             QueueFull: too many chunks wait, and the client was made with ``on_full="raise"``.
@@ -98,9 +140,26 @@ class BertClient:
             LostResult, ModelMismatch, WireError: the answer is not to be trusted.
             ClientClosed: the client is, or was meanwhile, closed.
         """
-        return self.encode_async(texts).result()
+        if progress and not blocking:
+            raise BadInputValue("progress=True needs blocking=True: there is nobody who waits")
+        future = self.encode_async(
+            texts, is_tokenized, show_tokens, normalize=normalize, truncate=truncate, dtype=dtype
+        )
+        if not blocking:
+            self._mailbox.expect(future)
+            return future.number
+        return bar.watch(future) if progress else future.result()
 
-    def encode_async(self, texts: list[str]) -> EncodeFuture:
+    def encode_async(
+        self,
+        texts: list[str] | list[list[str]],
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
+        *,
+        normalize: bool = False,
+        truncate: Literal["right", "left", "error"] = "right",
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> EncodeFuture:
         """Encode sentences and return a future at once.
 
         It takes well under a millisecond for thousands of sentences, and 10 to 20 ms for a million:
@@ -109,115 +168,114 @@ class BertClient:
         Args:
             texts: as for ``encode``. Of a list of more than 4096 the rest is checked behind the
                 scenes, and an error then comes out of the future.
+            is_tokenized, show_tokens, normalize, truncate, dtype: as for ``encode``.
 
         Returns:
             A ``concurrent.futures.Future``, which can be awaited, of what ``encode`` returns;
-            its ``exception()`` is what ``encode`` raises.
+            its ``exception()`` is what ``encode`` raises, its ``progress`` how far it is.
 
         Raises:
             BadInputType, BadInputValue: as ``encode``.
             ClientClosed: the client is closed.
         """
-        inputs.check_list(texts)
+        encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype)
+        inputs.check_list(texts, is_tokenized=is_tokenized)
         small = len(texts) <= queues.PRIORITY_BATCH_SIZE
-        queue = self._queue or (queues.SMALL if small else queues.SHARED)
         future = self._session.submit(
-            tuple(texts), queue, self._timeout, as_list=self._output_fmt == "list"
+            inputs.frozen(texts, is_tokenized=is_tokenized),
+            self._queue or (self._queues.small if small else self._queues.shared),
+            encoding,
+            self._timeout,
+            as_list=self._output_fmt == "list",
+            check_length=self._check_length,
         )
         future.keep(self)
         return future
 
-    @property
-    def server_config(self) -> dict[str, dict[str, Any]]:
-        """What the workers advertise: by node name, the fields of ``bertq.adverts.Advert``.
+    def encode_stream(
+        self,
+        iterable: Iterable[Any],
+        batch_size: int = stream.BATCH_SIZE,
+        ordered: bool = True,
+        *,
+        max_requests: int = stream.MAX_REQUESTS,
+        progress: bool = False,
+        **options: Unpack[Options],
+    ) -> Generator[Batch, None, None]:
+        """Encode sentences from an iterable, of any number, in bounded memory.
+
+        Each ``batch_size`` of them are a request, and what comes is given out while others are
+        under way. ``iterable`` is read by the thread that takes the batches, as there is room.
+        When the iterator is closed, what is under way is cancelled.
+
+        Args:
+            iterable: sentences, as ``encode`` takes them.
+            batch_size: sentences of a request.
+            ordered: give the batches out in their order, or as they come.
+            max_requests: how many batches are under way or wait to be taken, at most.
+            progress: show a progress bar (tqdm).
+            options: ``is_tokenized``, ``show_tokens``, ``normalize``, ``truncate``, ``dtype``, as
+                for ``encode``.
+
+        Returns:
+            An iterator of ``Batch``: the number of its first sentence, its sentences, their
+            vectors and, with ``show_tokens``, their wordpieces.
 
         Raises:
-            RedisUnavailable: Redis cannot be asked.
-            ClientClosed: the client is closed.
+            BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
+                up.
         """
-        return {advert.node: asdict(advert) for advert in self._ask(adverts.read)}
+        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
+        return bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
 
-    @property
-    def server_status(self) -> dict[str, Any]:
-        """The state of the service: workers, queues, chunks on their way, counters.
+    def encode_stream_async(
+        self,
+        iterable: Iterable[Any] | AsyncIterable[Any],
+        batch_size: int = stream.BATCH_SIZE,
+        ordered: bool = True,
+        *,
+        max_requests: int = stream.MAX_REQUESTS,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[Batch, None]:
+        """Do as ``encode_stream`` in a coroutine: ``async for batch in ...``.
 
-        The names of bert-as-service 1.10 are ``num_worker``, ``device_map``,
-        ``server_current_time`` and, in ``statistic``, the counters over the requests of all
-        clients (``bertq.statistics.read``); ``workers``, ``queues`` and ``unacked`` are the fields
-        of ``bertq.status.Status``.
-
-        Raises:
-            RedisUnavailable: Redis cannot be asked.
-            ClientClosed: the client is closed.
+        Args:
+            iterable: sentences; may be an asynchronous iterable.
+            batch_size, ordered, max_requests, options: as for ``encode_stream``.
         """
-        return self._ask(status.read).document()
+        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
+        return flight.run_async(iterable)
 
-    def _ask(self, question: Callable[[Redis], _T]) -> _T:
-        redis = self._session.redis
-        self._session.check_open()
-        try:
-            statistics.count_look(redis)
-            return question(redis)
-        except RedisError as error:
-            raise explain(error, self._url).error from None
+    def fetch(self, delay: float = 0.0) -> Iterator[tuple[int, Any]]:
+        """Return the vectors of requests that were sent with ``blocking=False``, as they come.
+
+        Args:
+            delay: seconds to wait before.
+
+        Returns:
+            An iterator of (number of the request, what ``encode`` would have returned), until none
+            is left. The error of a request comes out of it; ``fetch`` again has the others.
+        """
+        time.sleep(delay)
+        return self._mailbox.take()
+
+    def fetch_all(self, sort: bool = True, concat: bool = False) -> Any:
+        """Return the vectors of all requests that were sent with ``blocking=False``.
+
+        Args:
+            sort: in the order in which they were sent, or as they come.
+            concat: as one array (or list), instead of a list of them.
+        """
+        return self._mailbox.take_all(sort=sort, concat=concat)
 
     def _open(self) -> None:
-        self._session = Session(self._url, self._limits)
-        # Also runs when the client is collected, and at the interpreter's exit.
-        self._closer = weakref.finalize(self, self._session.close)
-
-    def _after_fork(self) -> None:
-        # The threads stayed in the parent, and so did the requests: start afresh.
-        closed = self._closer.detach() is None
-        self._session.abandon()
-        self._open()
-        if closed:
-            # Perhaps it was just being closed, and the old session's lock is held for ever.
-            self.close()
-
-    def close(self) -> None:
-        """End the client. Requests that are under way fail with ``ClientClosed``.
-
-        It takes a few milliseconds; when Redis does not answer, about two seconds. The first call
-        does it, further ones do nothing.
-        """
-        self._closer()
-
-    async def aclose(self) -> None:
-        """End the client as ``close`` does; the event loop goes on meanwhile."""
-        await asyncio.wrap_future(threads.run(self.close, "closer"))
-
-    def __enter__(self) -> "BertClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> "BertClient":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<BertClient {redis_url.redact(self._url)}>"
-
-
-_clients: "weakref.WeakSet[BertClient]" = weakref.WeakSet()
-
-
-def _renew_clients() -> None:
-    for client in list(_clients):
-        client._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_clients)
+        super()._open()
+        self._mailbox = Mailbox()
 
 
 def _address(ip: str, port: int, url: str | None) -> str:
     if url is not None:
         return redis_url.check(url)
-    if (ip, port) != (_HOST, _PORT):
+    if (ip, port) != (HOST, PORT):
         return redis_url.from_address(ip, port)
     return redis_url.from_environ(os.environ)

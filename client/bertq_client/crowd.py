@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from bertq import queues
 from bertq.adverts import Advert
 from bertq.limits import CHUNK_CHARACTERS
+from bertq_client import inputs
 from bertq_client.fleet import chunk_rows
 from bertq_client.request import Request
 
@@ -17,7 +18,7 @@ def share(requests: Sequence[Request], workers: Sequence[Advert]) -> Iterator[li
     """Put requests for one queue together, in their order, so that each group is one chunk.
 
     Args:
-        requests: small ones, at least one.
+        requests: small ones, at least one, which ask for the same encoding.
         workers: those that are known to take from the queue.
 
     Returns:
@@ -29,7 +30,7 @@ def share(requests: Sequence[Request], workers: Sequence[Advert]) -> Iterator[li
     group: list[Request] = []
     size = length = 0
     for request in requests:
-        more, longer = len(request.texts), sum(map(len, request.texts))
+        more, longer = len(request.texts), sum(map(inputs.characters, request.texts))
         if group and (size + more > rows or length + longer > CHUNK_CHARACTERS):
             yield group
             group, size, length = [], 0, 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from redis import Redis, RedisError
 
+import bertq
 from bertq import adverts, epoch, redis_url
 from bertq.adverts import Advert
 from bertq.limits import CHUNK_BYTES, CHUNK_ROWS
@@ -24,8 +25,9 @@ class Fleet:
         epoch: tells whether this is the Redis of before, with its data; None if that is not known.
     """
 
-    def __init__(self, url: str, redis: Redis) -> None:
+    def __init__(self, url: str, redis: Redis, *, check_version: bool = True) -> None:
         self.trouble: str | None = "has not answered yet"
+        self._unchecked = check_version
         self.epoch: str | None = None
         self._where = redis_url.redact(url)
         self._away = False
@@ -59,9 +61,23 @@ class Fleet:
         except RedisError as error:
             self.missed(error)
             raise
+        if self._unchecked:
+            self._check_versions()
         self.trouble = None
         self._away = False
         self._read_at = time.monotonic()
+
+    def _check_versions(self) -> None:
+        """Say once which workers are of another version than the client."""
+        for advert in self._adverts:
+            version = advert.versions.get("bertq", bertq.__version__)
+            if version != bertq.__version__:
+                self._unchecked = False
+                log.warning(
+                    "worker %s at %s has bertq %s, this client %s: install the same version on "
+                    "both (BertClient(check_version=False) says nothing)",
+                    advert.node, self._where, version, bertq.__version__,
+                )  # fmt: skip
 
     def missed(self, error: Exception) -> None:
         """Note that Redis is away, and say so once; the next look is a real one."""

@@ -3,14 +3,20 @@
 import asyncio
 import logging
 import queue
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
+from bertq.errors import TruncationWarning
 from bertq_client import threads
 
 log = logging.getLogger("bertq.client")
+
+#: Modules whose lines are not the caller's.
+_OWN = ("bertq_client.", "concurrent.futures", "asyncio.")
 
 
 class Callbacks:
@@ -60,16 +66,37 @@ class Callbacks:
             del call  # or its client could not be collected before the next one
 
 
+class Progress(NamedTuple):
+    """How far a request is, in sentences.
+
+    Attributes:
+        done: whose rows have come.
+        total: of the request.
+    """
+
+    done: int
+    total: int
+
+
 class EncodeFuture(Future[Any]):
     """The vectors of one request, once they are there.
 
     Everything of ``concurrent.futures.Future``, with three differences: it can be awaited;
     ``cancel`` works until the vectors are there, and tells the workers; callbacks run on a thread
     of the client's own, one at a time, in the order in which they become due.
+
+    Attributes:
+        number: of the request: the client counts them.
     """
 
-    def __init__(self, callbacks: Callbacks, on_cancel: Callable[[], object]) -> None:
+    def __init__(
+        self, callbacks: Callbacks, number: int, total: int, on_cancel: Callable[[], object]
+    ) -> None:
         super().__init__()
+        self.number = number
+        self._total = total
+        self._done = 0
+        self._note: str | None = None
         self._callbacks_thread = callbacks
         self._on_cancel = on_cancel
         self._cancel_lock = threading.RLock()  # callbacks of other futures may cancel this one
@@ -78,6 +105,39 @@ class EncodeFuture(Future[Any]):
     def keep(self, client: object) -> None:
         """Keep the client, and with it its threads, alive as long as somebody holds the future."""
         self._kept = client
+
+    @property
+    def progress(self) -> Progress:
+        """How far the request is; rows come by chunks of up to 256."""
+        finished = self.done() and not self.cancelled() and self.exception() is None
+        return Progress(self._total if finished else self._done, self._total)
+
+    def advance(self, done: int) -> None:
+        """Note how many rows have come."""
+        self._done = done
+
+    def note(self, message: str) -> None:
+        """Have whoever takes the vectors warned, once."""
+        self._note = message
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the vectors, waiting for them.
+
+        Args:
+            timeout: seconds to wait here; the request goes on meanwhile.
+
+        Raises:
+            TimeoutError: they are not there yet.
+            Exception: what ``BertClient.encode`` raises.
+        """
+        value = super().result(timeout)
+        self._warn()
+        return value
+
+    def _warn(self) -> None:
+        note, self._note = self._note, None
+        if note is not None:
+            warnings.warn(note, TruncationWarning, stacklevel=_outside())
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when the future is done, or soon if it is."""
@@ -123,7 +183,7 @@ class EncodeFuture(Future[Any]):
             elif (error := self.exception()) is not None:
                 waiter.set_exception(error)
             else:
-                waiter.set_result(self.result())
+                waiter.set_result(super(EncodeFuture, self).result())
 
         def wake(_: Future[Any]) -> None:
             # On the thread that completes the future: it may only pass the news on.
@@ -136,4 +196,14 @@ class EncodeFuture(Future[Any]):
 
         super().add_done_callback(wake)
         waiter.add_done_callback(forward)
-        return waiter.__await__()
+        value = yield from waiter.__await__()
+        self._warn()
+        return value
+
+
+def _outside() -> int:
+    """Return the ``stacklevel`` at which a warning names the line of the caller's own code."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OWN):
+        level, frame = level + 1, frame.f_back
+    return level

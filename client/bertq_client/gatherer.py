@@ -7,10 +7,9 @@ from typing import Any
 
 from redis import Redis, RedisError
 
-from bertq import jobs, keys, wire
-from bertq.errors import BertqError, ModelMismatch, RemoteError, VersionMismatch, WireError
-from bertq.wire import ChunkResult
-from bertq_client import threads
+from bertq import jobs, keys
+from bertq.errors import BertqError, RemoteError, SentenceTooLong, WireError
+from bertq_client import result, threads
 from bertq_client.fleet import Fleet
 from bertq_client.job import Job
 from bertq_client.recovery import Recovery
@@ -160,8 +159,13 @@ class Gatherer:
                 if parts[1] in job.assembly.missing:
                     self._recovery.lose(job, [parts[1]])
                 return None
-            job.assembly.add(parts[1], decode(payload, task_id))
+            answer = result.decode(payload, task_id)
+            if job.encoding.show_tokens and answer.tokens is None:
+                raise WireError(f"the wordpieces of chunk {task_id} are missing")
+            job.assembly.add(parts[1], answer)
             self._registry.mark_answered(job, parts[1])
+            if not job.shared:
+                job.requests[0].future.advance(job.assembly.done)
             if job.shared and job.assembly.of_tokens:
                 # As long as the longest sentence, which may be another request's.
                 self._separate(job)
@@ -169,13 +173,11 @@ class Gatherer:
             if job.assembly.missing:
                 return None
             self._complete(job)
-        except RemoteError as error:
+        except (RemoteError, SentenceTooLong) as error:
             if job.shared:
                 self._separate(job)
             else:
-                rows = sorted(job.assembly.plan[parts[1]].places.tolist())
-                what = (error.type_name, error.message, error.task_id)
-                self._fail(job, RemoteError(*what, rows))
+                self._fail(job, result.of_request(error, job.assembly.plan[parts[1]]))
             return None
         except Exception as error:
             # Anything else than our own errors is lack of memory: it must not stop the stream.
@@ -187,9 +189,9 @@ class Gatherer:
     def _complete(self, job: Job) -> None:
         answers = list(job.answers())
         waiting = self._registry.disband(job)
-        for request, rows in answers:
+        for request, answer in answers:
             if request in waiting and self._registry.take(request.number) is not None:
-                request.succeed(rows)
+                request.succeed(answer)
 
     def _separate(self, job: Job) -> None:
         """Send the requests of a job again, each alone: the fault of one is not that of all."""
@@ -201,34 +203,3 @@ class Gatherer:
     def _fail(self, job: Job, error: Exception) -> None:
         self._registry.fail(job, error)
         self._sender.drop(job)
-
-
-def decode(payload: bytes, task_id: str) -> ChunkResult:
-    """Return the rows of a stored result.
-
-    Raises:
-        RemoteError: the chunk failed in the worker.
-        ModelMismatch: the worker has another model than the one that the job is pinned to.
-        VersionMismatch: the worker is of another version.
-        WireError: the payload is not what a worker stores.
-    """
-    meta = wire.loads(payload)
-    if not isinstance(meta, dict):
-        raise WireError(f"the result of chunk {task_id} is a {type(meta).__name__}")
-    result, status = meta.get("result"), _text(meta.get("status"))
-    if status == "SUCCESS":
-        return ChunkResult.from_wire(result)
-    if not isinstance(result, dict):
-        raise WireError(f"chunk {task_id} has the state {status[:40]!r}, no rows")
-    message = result.get("exc_message")
-    first = _text(message[0] if isinstance(message, list) and message else message)
-    name = _text(result.get("exc_type"))
-    for known in (ModelMismatch, VersionMismatch):
-        if name == known.__name__:
-            raise known(first or known.__doc__)
-    raise RemoteError(name or "an error without a name", first, task_id)
-
-
-def _text(value: Any) -> str:
-    # An array in its place has no truth value, and a repr of any length.
-    return value if isinstance(value, str) else ""

@@ -1,37 +1,46 @@
-"""What ``encode`` takes: a list of sentences, none of them blank."""
+"""What ``encode`` takes: a list of sentences, none of them blank, as text or as tokens."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
 from bertq.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
+
+#: A sentence: its text or, where the caller has tokenized it, its tokens.
+Text: TypeAlias = str | tuple[str, ...]
 
 #: Sentences that are checked in the caller's thread, which takes well under a millisecond. The
 #: sender's thread checks the rest, before it sends anything.
 AT_ONCE = 4096
 
 
-def check_list(texts: Any) -> None:
+def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
     """Refuse what is not a non-empty list of sentences; looks at the first ``AT_ONCE`` of them.
 
     Raises:
-        BadInputType: it is no list, or an element is no str.
+        BadInputType: it is no list, or an element is no sentence.
         BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
     if isinstance(texts, str):
         raise BadInputType("texts is a str: for one sentence give a list of one, ['...']")
     if not isinstance(texts, list):
-        raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of str")
+        of = "lists of str" if is_tokenized else "str"
+        raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}")
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
     if len(texts) > REQUEST_ROWS:
         raise BadInputValue(
             f"texts has {len(texts)} sentences: at most {REQUEST_ROWS} go into one request"
         )
-    check_elements(texts[:AT_ONCE], 0)
+    check_elements(texts[:AT_ONCE], 0, is_tokenized=is_tokenized)
 
 
-def check_elements(texts: list[Any], first: int) -> None:
+def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = False) -> None:
     """Check sentences, of which the first one is number ``first`` of the request."""
+    if is_tokenized:
+        for index, tokens in enumerate(texts, first):
+            _check_tokens(tokens, f"texts[{index}]")
+        return
     # A pass of C loops for the good case; the slow loop only looks for the one to name.
     if (
         set(map(type, texts)) == {str}
@@ -41,6 +50,8 @@ def check_elements(texts: list[Any], first: int) -> None:
     ):
         return
     for index, text in enumerate(texts, first):
+        if isinstance(text, list | tuple) and all(isinstance(token, str) for token in text):
+            raise BadInputType(f"texts[{index}] is a list of tokens: say is_tokenized=True")
         if not isinstance(text, str):
             raise BadInputType(f"texts[{index}] is a {type(text).__name__}: it must be a str")
         if not text or text.isspace():
@@ -49,6 +60,35 @@ def check_elements(texts: list[Any], first: int) -> None:
             raise BadInputValue(
                 f"texts[{index}] has {len(text)} characters: at most {SENTENCE_CHARACTERS} go"
             )
+
+
+def _check_tokens(tokens: Any, name: str) -> None:
+    if not isinstance(tokens, list | tuple):
+        raise BadInputType(
+            f"{name} is a {type(tokens).__name__}: with is_tokenized=True it must be a list of str"
+        )
+    if not tokens:
+        raise BadInputValue(f"{name} has no token: every sentence must have one")
+    for index, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise BadInputType(f"{name}[{index}] is a {type(token).__name__}: a token is a str")
+        if not token or token.isspace():
+            raise BadInputValue(f"{name}[{index}] is blank: every token must have a character")
+    if (size := characters(tokens)) > SENTENCE_CHARACTERS:
+        raise BadInputValue(f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} go")
+
+
+def frozen(texts: list[Any], *, is_tokenized: bool = False) -> tuple[Any, ...]:
+    """Return a copy of a checked list that nobody can change any more."""
+    if not is_tokenized:
+        return tuple(texts)
+    # What is behind the first ``AT_ONCE`` is not checked yet, and may be anything.
+    return tuple([tuple(text) if isinstance(text, list) else text for text in texts])
+
+
+def characters(text: Text | list[str]) -> int:
+    """Return the characters of a sentence; of tokens with one between each two."""
+    return len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)
 
 
 def check_characters(total: int) -> None:

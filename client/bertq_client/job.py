@@ -4,12 +4,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from numpy.typing import NDArray
-
+from bertq.encoding import Encoding
 from bertq_client.chunks import Assembly
-from bertq_client.request import Request
+from bertq_client.inputs import Text
+from bertq_client.request import Answer, Request
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Job:
     def __init__(self, requests: Sequence[Request]) -> None:
         self.id = uuid.uuid4().hex
         self.requests = tuple(requests)
-        self.texts: tuple[str, ...] = (
+        self.texts: tuple[Text, ...] = (
             tuple(chain.from_iterable(request.texts for request in requests))
             if self.shared
             else requests[0].texts
@@ -67,23 +66,33 @@ class Job:
         return self.requests[0].queue
 
     @property
+    def encoding(self) -> Encoding:
+        """How its sentences are encoded."""
+        return self.requests[0].encoding
+
+    @property
     def submitted(self) -> float:
         """When the first of its requests was made, on the monotonic clock."""
         return self.requests[0].submitted
 
-    def answers(self) -> Iterator[tuple[Request, NDArray[Any]]]:
-        """Return the requests and, for each, rows that are its own.
+    def answers(self) -> Iterator[tuple[Request, Answer]]:
+        """Return the requests and, for each, an answer that is its own.
 
         Raises:
             LookupError: chunks are missing.
         """
         assert self.assembly is not None
-        rows = self.assembly.rows()
+        rows, tokens = self.assembly.rows(), self.assembly.tokens
+        cut, length = self.assembly.cut, self.assembly.max_seq_len
         if not self.shared:
-            yield self.requests[0], rows
+            yield self.requests[0], Answer(rows, tokens, len(cut), length)
             return
         end = 0
         for request in self.requests:
             first, end = end, end + len(request.texts)
+            own = tokens[first:end] if tokens is not None else None
             # A view would keep the rows of all the others in memory.
-            yield request, rows[first:end].copy()
+            yield (
+                request,
+                Answer(rows[first:end].copy(), own, sum(first <= n < end for n in cut), length),
+            )

@@ -14,10 +14,12 @@ import json
 import os
 import socket
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from bertq.queues import ENCODE_TASK
 from bertq.wire import WIRE_VERSION
+from bertq_client.inputs import Text
 
 _to_json = json.JSONEncoder().encode
 
@@ -33,11 +35,24 @@ class Envelope:
         self._reply_to = reply_to
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
 
-    def seal(self, task_id: str, texts: list[str], queue: str) -> str:
-        """Return the message for a chunk, to be pushed to ``queue``."""
+    def seal(
+        self, task_id: str, texts: Sequence[Text], queue: str, options: dict[str, Any] | None = None
+    ) -> str:
+        """Return the message for a chunk, to be pushed to ``queue``.
+
+        Args:
+            task_id: of the chunk.
+            texts: its sentences.
+            queue: where it goes.
+            options: of ``bertq.encoding.Encoding``, those that are not the defaults.
+        """
         # Callbacks and the like come as the third part of the arguments.
         body = _to_json(
-            [[texts], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+            [
+                [texts, options or {}],
+                {},
+                {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+            ]
         )
         headers: dict[str, Any] = {
             "lang": "py",

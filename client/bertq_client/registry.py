@@ -44,6 +44,11 @@ class Registry:
                     self._sooner.notify_all()
             return True
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of the requests that nobody has taken out."""
+        with self._lock:
+            return sorted(self._requests)
+
     def take(self, number: int) -> Request | None:
         """Take a request out, or return None if somebody else was first."""
         with self._lock:

@@ -9,10 +9,29 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bertq import queues
+from bertq.encoding import Encoding
 from bertq_client.futures import EncodeFuture
+from bertq_client.inputs import Text
 
 if TYPE_CHECKING:
     from bertq_client.job import Job
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came for a request.
+
+    Attributes:
+        rows: ``[n, *row_shape]``, in the order of its sentences.
+        tokens: the wordpieces of each sentence, where the request asks for them.
+        cut: how many sentences had more wordpieces than are read.
+        max_seq_len: how many are read, where sentences were cut.
+    """
+
+    rows: NDArray[Any]
+    tokens: list[list[str]] | None
+    cut: int
+    max_seq_len: int
 
 
 @dataclass(eq=False)
@@ -23,9 +42,11 @@ class Request:
         number: tells it from the client's other requests.
         texts: the sentences.
         queue: where they go.
+        encoding: how they are encoded.
         future: what the caller holds.
         timeout: seconds that the caller allowed, or None.
         as_list: whether the caller wants nested lists.
+        check_length: whether the caller wants to hear of sentences that were cut.
         job: what it is being sent with, from then on until it is answered.
         alone: whether it may share a job with no other request.
         counted: whether the statistics know of it.
@@ -33,11 +54,13 @@ class Request:
     """
 
     number: int
-    texts: tuple[str, ...]
+    texts: tuple[Text, ...]
     queue: str
+    encoding: Encoding
     future: EncodeFuture
     timeout: float | None
     as_list: bool
+    check_length: bool
     job: "Job | None" = None
     alone: bool = False
     counted: bool = False
@@ -53,12 +76,20 @@ class Request:
         """Whether it is one of those that never wait for large ones."""
         return len(self.texts) <= queues.PRIORITY_BATCH_SIZE
 
-    def succeed(self, rows: NDArray[Any]) -> None:
+    def succeed(self, answer: Answer) -> None:
         """Complete the future, unless it was cancelled meanwhile."""
-        if not self.future.done():
-            # Row by row: one call for all of them would keep every other thread waiting.
-            answer = [row.tolist() for row in rows] if self.as_list else rows
-            self._complete(self.future.set_result, answer)
+        if self.future.done():
+            return
+        if answer.cut and self.check_length:
+            self.future.note(
+                f"cut, {answer.cut} of {len(self.texts)} sentences: they have more wordpieces than "
+                f"the {answer.max_seq_len} that are read, [CLS] and [SEP] included (max_seq_len of "
+                "the workers; BertClient(check_length=False) says nothing)"
+            )
+        # Row by row: one call for all of them would keep every other thread waiting.
+        rows = [row.tolist() for row in answer.rows] if self.as_list else answer.rows
+        value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows
+        self._complete(self.future.set_result, value)
 
     def fail(self, error: BaseException) -> None:
         """Complete the future with an error, unless it was cancelled meanwhile."""

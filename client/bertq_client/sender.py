@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from bertq import jobs
+from bertq.encoding import Encoding
 from bertq.errors import BertqError
 from bertq_client import threads
 from bertq_client.crowd import share
@@ -39,8 +40,8 @@ class Again:
 class Sender:
     """Takes requests from the callers, so that submitting costs them nothing.
 
-    Small requests that wait at the same moment go out as one job: while one is written, others
-    come in. It never waits for more to come.
+    Small requests of a kind that wait at the same moment go out as one job: while one is written,
+    others come in. It never waits for more to come.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Sender:
 
     def _take_up(self, running: deque[Iterator[bool]]) -> bool:
         """Begin what waits, which is waited for if nothing is under way; return True at the end."""
-        small: dict[str, list[Request]] = {}
+        small: dict[tuple[str, Encoding], list[Request]] = {}
         while not (running or small) or not self._work.empty():
             work = self._work.get()
             if work is None:
@@ -138,11 +139,11 @@ class Sender:
             elif not isinstance(work, Request):
                 _guard(work)
             elif work.small and not work.alone:
-                small.setdefault(work.queue, []).append(work)
+                small.setdefault((work.queue, work.encoding), []).append(work)
             else:
                 running.append(self._send([work]))
             del work
-        for name, requests in small.items():
+        for (name, _), requests in small.items():
             running.extend(map(self._send, self._groups(name, requests)))
         return False
 

@@ -10,10 +10,12 @@ import uuid
 import weakref
 
 from bertq.connection import connect
+from bertq.encoding import Encoding
 from bertq.errors import ClientClosed
 from bertq_client.fleet import Fleet
 from bertq_client.futures import Callbacks, EncodeFuture
 from bertq_client.gatherer import Gatherer
+from bertq_client.inputs import Text
 from bertq_client.registry import Registry
 from bertq_client.request import Request
 from bertq_client.sender import Sender
@@ -27,17 +29,27 @@ _CLOSED = "the client is closed: make a new BertClient"
 
 
 class Session:
-    """Everything of a client that must not refer back to it, so that it can be collected."""
+    """Everything of a client that must not refer back to it, so that it can be collected.
 
-    def __init__(self, url: str, limits: Limits) -> None:
-        self.client_id = uuid.uuid4().hex
+    Attributes:
+        client_id: names its reply stream.
+        redis: a connection.
+        submitted: how many requests it has taken.
+    """
+
+    def __init__(
+        self, url: str, limits: Limits, *, identity: str | None = None, check_version: bool = True
+    ) -> None:
+        # Two clients may have the same identity: each has a reply stream of its own.
+        self.client_id = uuid.uuid4().hex if identity is None else f"{identity}-{uuid.uuid4().hex}"
         self.redis = connect(url)
         self._url = url
         self._limits = limits
         self._registry = Registry()
         self._numbers = itertools.count()
+        self.submitted = 0
         self._callbacks = Callbacks()
-        self._fleet = Fleet(url, self.redis)
+        self._fleet = Fleet(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client amid a call of its own thread.
         self._lock = threading.RLock()
@@ -47,7 +59,14 @@ class Session:
         self._closed = False
 
     def submit(
-        self, texts: tuple[str, ...], queue: str, timeout: float | None, *, as_list: bool
+        self,
+        texts: tuple[Text, ...],
+        queue: str,
+        encoding: Encoding,
+        timeout: float | None,
+        *,
+        as_list: bool,
+        check_length: bool,
     ) -> EncodeFuture:
         """Take a request; returns at once.
 
@@ -55,8 +74,9 @@ class Session:
             ClientClosed: the session is closed.
         """
         number = next(self._numbers)
-        future = EncodeFuture(self._callbacks, lambda: self._cancelled(number))
-        request = Request(number, texts, queue, future, timeout, as_list)
+        self.submitted = number + 1
+        future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancelled(number))
+        request = Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
         with self._lock:
             self.check_open()
             # Before the request is known: where no thread can be started there is none.
@@ -73,6 +93,11 @@ class Session:
                 request.fail(ClientClosed(_CLOSED))
                 self._sender.close([], lambda: None, 0.0)
         return future
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the requests that are not answered yet."""
+        return self._registry.numbers()
 
     def check_open(self) -> None:
         """Refuse to go on with a closed client.

@@ -10,7 +10,7 @@ from redis import Redis
 from bertq.adverts import Advert
 from bertq.errors import SettingsError
 from bertq.limits import CHUNK_ROWS
-from bertq.settings import positive_int
+from bertq.parsers import positive_int
 from bertq_client.fleet import chunk_rows
 from bertq_client.registry import Registry
 

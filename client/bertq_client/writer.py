@@ -108,8 +108,8 @@ class Writer:
             if first:  # the caller's thread has checked the others
                 yield DONE
                 self._check_wanted(job)
-                inputs.check_elements(list(part), first)
-            characters += sum(map(len, part))
+                inputs.check_elements(part, first, is_tokenized=job.encoding.is_tokenized)
+            characters += sum(map(inputs.characters if job.encoding.is_tokenized else len, part))
             inputs.check_characters(characters)
             distinct.add(part)
         job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
@@ -152,7 +152,8 @@ class Writer:
     def _message(self, job: Job, number: int) -> str:
         assert job.assembly is not None
         texts = [job.texts[index] for index in job.assembly.plan[number].sentences]
-        return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue)
+        options = job.encoding.to_wire()
+        return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue, options)
 
     def _record(self, job: Job, number: int, news: list[int]) -> None:
         """Write a job's record and send a chunk of it."""

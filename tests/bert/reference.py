@@ -43,15 +43,24 @@ class Reference:
         variables: Mapping[str, npt.NDArray[Any]],
         ids: Sequence[Sequence[int]],
         length: int,
+        *,
+        segments: Sequence[Sequence[int]] | None = None,
+        pooled: Sequence[Sequence[int]] | None = None,
+        positions: bool = True,
     ) -> None:
+        """Of each token: its segment (0 without), and 1 if it is pooled (all are without)."""
         self.config = config
         self.v = {name: array.astype(np.float64) for name, array in variables.items()}
         self.lengths = [len(row) for row in ids]
         padded = np.array([[*row, *[0] * (length - len(row))] for row in ids])
         self.mask = np.array([[1.0] * n + [0.0] * (length - n) for n in self.lengths])
         x = self.v["bert/embeddings/word_embeddings"][padded]
-        x = x + self.v["bert/embeddings/position_embeddings"][:length]
-        x = x + self.v["bert/embeddings/token_type_embeddings"][0]
+        if positions:
+            x = x + self.v["bert/embeddings/position_embeddings"][:length]
+        segments = segments or [[0] * n for n in self.lengths]
+        self.pooled = pooled or [[1] * n for n in self.lengths]
+        kinds = np.array([[*row, *[0] * (length - len(row))] for row in segments])
+        x = x + self.v["bert/embeddings/token_type_embeddings"][kinds]
         x = self._norm(x, "bert/embeddings/LayerNorm")
         self.layers: list[Array] = []
         for index in range(config["num_hidden_layers"]):
@@ -60,15 +69,21 @@ class Reference:
 
     def rows(self, strategy: str, layers: Sequence[int]) -> Array:
         """Pooled rows."""
-        if strategy == "CLS_POOLED":
-            return np.tanh(self._linear(self.layers[-1][:, 0], "bert/pooler/dense"))
+        if strategy in ("CLS_POOLED", "CLASSIFICATION", "REGRESSION"):
+            pooled = np.tanh(self._linear(self.layers[-1][:, 0], "bert/pooler/dense"))
+            return pooled if strategy == "CLS_POOLED" else self._head(pooled, strategy)
         x = np.concatenate([self.layers[layer] for layer in layers], axis=-1)
         if strategy == "NONE":
+            for sequence, pooled in zip(x, self.pooled, strict=True):
+                sequence[: len(pooled)] *= np.array(pooled)[:, None]
             return x * self.mask[:, :, None]
         rows = []
-        for sequence, length in zip(x, self.lengths, strict=True):
+        for sequence, length, chosen in zip(x, self.lengths, self.pooled, strict=True):
             real = sequence[:length]
-            mean, most = real.mean(axis=0), real.max(axis=0)
+            taken = real[np.array(chosen) == 1]
+            nothing = np.zeros(real.shape[1])
+            mean = taken.mean(axis=0) if len(taken) else nothing
+            most = taken.max(axis=0) if len(taken) else nothing
             rows.append(
                 {
                     "REDUCE_MEAN": mean,
@@ -81,6 +96,14 @@ class Reference:
                 }[strategy]
             )
         return np.stack(rows)
+
+    def _head(self, pooled: Array, strategy: str) -> Array:
+        """`run_classifier.py` of google-research/bert; a logistic function where it regresses."""
+        logits = pooled @ self.v["output_weights"].T + self.v["output_bias"]
+        if strategy == "REGRESSION":
+            return 1 / (1 + np.exp(-logits))
+        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return shares / shares.sum(axis=-1, keepdims=True)
 
     def _layer(self, x: Array, at: str) -> Array:
         attended = self._linear(self._attention(x, at), f"{at}/attention/output/dense")

@@ -48,7 +48,7 @@ def test_encode_is_compute_of_tokenize(tiny_hf: Path) -> None:
         ["[CLS]", "the", "[", "s", "[SEP]"],
         ["[CLS]", "[SEP]"],
     ]
-    ids = encoder.tokenize(TEXTS)
+    ids = encoder.tokenize(TEXTS).ids
     assert [[VOCABULARY[n] for n in row] for row in ids] == encoder.wordpieces(TEXTS)
     np.testing.assert_array_equal(encoder.encode(TEXTS), encoder.compute(ids))
     assert encoder.encode(TEXTS).shape == (5, 32)
@@ -117,7 +117,7 @@ def test_no_texts(tiny_hf: Path, options: dict[str, Any], shape: tuple[int, ...]
     rows = encoder.encode([])
     assert rows.shape == shape
     assert rows.dtype == np.float32
-    assert encoder.tokenize([]) == []
+    assert encoder.tokenize([]) == ([], [])
 
 
 def test_warm_up_covers_tiny_limits(tiny_hf: Path) -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from bertq_bert import load_encoder
-from bertq_bert.checkpoint import read_weights
+from bertq_bert.checkpoint import Parts, read_weights
 from bertq_bert.config import read_config
 from bertq_bert.errors import UnknownDtype
 from bertq_bert.layout import find_model
 from bertq_bert.pooling import plan_pooling
+from bertq_bert.sequences import marks
 from tests.bert.checkpoints import write_tiny_hf
 from tests.bert.test_parity import sequences
 
@@ -21,10 +22,16 @@ def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str
     files = find_model(model)
     config = read_config(files.config)
     pooling = plan_pooling(strategy, [layer], config.num_hidden_layers)
-    weights = read_weights(files, config, pooler=pooling.needs_pooler)
+    weights = read_weights(files, config, Parts(pooling.needs_pooler))
     graph = Graph(config, weights, pooling, dtype)
     assert weights == {}, "the graph must hold the only copy"
     return graph
+
+
+def flat(*rows: list[int]) -> tuple[Any, Any, Any]:
+    """What a graph takes for rows of ids."""
+    lengths = np.array(list(map(len, rows)), np.int32)
+    return np.concatenate(rows).astype(np.int32), lengths, marks(rows, lengths)
 
 
 def operations(graph: Any) -> list[Counter[str]]:
@@ -67,11 +74,12 @@ def rows_of_products(traced: Any, *, rows: int, longest: int) -> list[int]:
     concrete = traced.get_concrete_function()
     graph = concrete.graph
     products = [op.inputs[0] for op in graph.get_operations() if op.type == "MatMul"]
-    ids, lengths, *beside = (tensor.name for tensor in graph.inputs)
+    ids, lengths, marked, *beside = (tensor.name for tensor in graph.inputs)
     held = [tensor.numpy() for tensor in concrete.captured_inputs]
     feed = dict(zip(beside, held, strict=True))
     feed[ids] = np.zeros(rows * longest, np.int32)
     feed[lengths] = np.full(rows, longest, np.int32)
+    feed[marked] = np.zeros(rows * longest, np.int32)
     with tf.compat.v1.Session(graph=graph) as session:
         return [len(value) for value in session.run(products, feed)]
 
@@ -171,7 +179,7 @@ def test_half_precision_matmuls(tiny_hf: Path, dtype: str) -> None:
             assert operation.outputs[0].dtype.name == dtype
         if operation.type in ("Softmax", "Rsqrt", "SegmentSum"):
             assert operation.outputs[0].dtype.name in ("float32", "float64")
-    rows = graph(np.array([2, 5, 6, 3], np.int32), np.array([4], np.int32))
+    rows = graph(*flat([2, 5, 6, 3]))
     assert rows.dtype == np.float32
 
 
@@ -190,7 +198,7 @@ def test_weights_that_float16_cannot_hold(tmp_path: Path) -> None:
 def test_padding_is_hidden_exactly(tiny_hf: Path) -> None:
     # scores of a real key that are as low as they get must still beat the padding
     graph = make(tiny_hf, "NONE", -1)
-    alone = graph(np.array([2, 5, 3], np.int32), np.array([3], np.int32))
-    padded = graph(np.array([2, 5, 3, *range(40)], np.int32), np.array([3, 40], np.int32))
+    alone = graph(*flat([2, 5, 3]))
+    padded = graph(*flat([2, 5, 3], list(range(40))))
     np.testing.assert_allclose(padded[:1, :3], alone, atol=1e-6, rtol=0)
     assert not padded[0, 3:].any()

@@ -103,12 +103,14 @@ def test_final_sigma_is_lower_cased_as_in_python() -> None:
 
 def test_sequences_are_wrapped_and_cut_on_the_right() -> None:
     tokenizer = tiny()
-    [ids] = tokenizer.encode(["the of and to in"], 25)
+    ([ids], cut) = tokenizer.encode(["the of and to in"], 25)
+    assert cut == []
     assert tokenizer.tokens(ids) == ["[CLS]", "the", "of", "and", "to", "in", "[SEP]"]
-    [ids] = tokenizer.encode(["the of and to in"], 5)
+    ([ids], cut) = tokenizer.encode(["the of and to in"], 5)
+    assert cut == [0]
     assert tokenizer.tokens(ids) == ["[CLS]", "the", "of", "and", "[SEP]"]
-    assert tokenizer.encode(["", " \n\x00"], 3) == [[2, 3], [2, 3]]
-    assert tokenizer.encode([], 3) == []
+    assert tokenizer.encode(["", " \n\x00"], 3) == ([[2, 3], [2, 3]], [])
+    assert tokenizer.encode([], 3) == ([], [])
 
 
 def test_a_very_long_text_is_cut() -> None:
@@ -189,7 +191,7 @@ def test_tokenizer_json_without_its_padding_and_truncation(tmp_path: Path) -> No
     write_tokenizer_json(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.cased, tokenizer.split_cjk) == (True, False)
-    assert [len(ids) for ids in tokenizer.encode(["the of and to in that"], 25)] == [8]
+    assert [len(ids) for ids in tokenizer.encode(["the of and to in that"], 25).ids] == [8]
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     assert load_tokenizer(tmp_path).cased is False
 
@@ -236,7 +238,7 @@ def test_a_vocabulary_longer_than_the_embeddings(tmp_path: Path) -> None:
 def test_ids_are_line_numbers(tmp_path: Path) -> None:
     lines = ["[PAD]", "", "[UNK]\r", " [CLS] ", "[SEP]", "a", "a"]
     (tmp_path / "vocab.txt").write_text("\n".join(lines), newline="")
-    assert load_tokenizer(tmp_path).encode(["a b"], 9) == [[3, 6, 2, 4]]
+    assert load_tokenizer(tmp_path).encode(["a b"], 9).ids == [[3, 6, 2, 4]]
 
 
 def test_no_vocabulary(tmp_path: Path) -> None:

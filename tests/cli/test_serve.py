@@ -108,6 +108,32 @@ def test_a_service_with_two_workers_and_a_dashboard(
     assert is_free(port)
 
 
+def test_workers_of_a_named_model_that_share_a_device(
+    serve: Serve, options: list[str], port: int
+) -> None:
+    options.remove("--cpu")
+    more = ["--device-map", "0", "--num-workers", "2", "--gpu-memory-fraction", "0.4"]
+    more += ["--model-name", "news", "--uncased", "--threads", "1"]
+    run = serve(*options, *more, BERTQ_SHOW_TOKENS_TO_CLIENT="off", BERTQ_CASED="1")
+    run.wait_for("\nready ")
+    assert f"ready       2 workers at {url(port)}, model news\n" in run.output
+    assert all(f"worker      {name}: ready after" in run.output for name in ("gpu0", "gpu0.2"))
+    with Redis.from_url(url(port)) as redis:
+        found = adverts.read(redis)
+    host = socket.gethostname()
+    assert [advert.node for advert in found] == [f"gpu0-news@{host}", f"gpu0.2-news@{host}"]
+    for advert in found:
+        assert (advert.model_name, advert.device) == ("news", "gpu0")
+        assert advert.queues == ["bertq.news", "bertq.news.gpu0", "bertq.news.small"]
+        environ = Path(f"/proc/{advert.pid}/environ").read_text().split("\0")
+        assert {"BERTQ_CASED=false", "BERTQ_SHOW_TOKENS_TO_CLIENT=off"} <= set(environ)
+        assert "BERTQ_GPU_MEMORY_FRACTION=0.4" in environ
+    # Two workers of one name would hide each other; these do not.
+    assert "give each its own with -n" not in run.output
+    run.process.terminate()
+    assert run.wait()[0] == 0
+
+
 def test_what_dies_is_started_again(serve: Serve, options: list[str], port: int) -> None:
     run = serve(*options)
     run.wait_for("\nready ")
@@ -265,6 +291,9 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
         (["--host", "x" * 70, "--password", "x"], r"^Error: --host x+: not a host name"),
         (["--password", "\udcff"], r"^Error: the host and the password must be printable text"),
         (["--num-workers", "0"], r"^Error: Invalid value for '--num-workers'"),
+        (["--device-map", "0"], r"^Error: --device-map names GPUs, and --cpu uses none"),
+        (["--device-map", "0,,1"], r"^Error: Invalid value for '--device-map': '0,,1': give num"),
+        (["--model-name", "a.b"], r"^Error: Invalid value for '--model-name': .*'a.b'"),
         (["--redis-url", "nonsense"], r"^Error: --redis-url is 'nonsense': it must be redis://"),
         (
             ["--redis-url", "redis://h"],
@@ -284,6 +313,11 @@ def test_what_cannot_work_is_one_line(
 def test_without_a_model(serve: Serve) -> None:
     line = refusal(serve("--cpu"))
     assert line == "Error: no model: give --model-dir DIR or BERTQ_MODEL_DIR"
+
+
+def test_a_variable_that_cannot_be_used(serve: Serve) -> None:
+    line = refusal(serve("--cpu", BERTQ_MASK_CLS_SEP="maybe"))
+    assert line.startswith("Error: BERTQ_MASK_CLS_SEP is 'maybe': it must be 1, true, yes or on")
 
 
 def test_a_redis_that_is_not_there(serve: Serve, tiny_model: Path) -> None:

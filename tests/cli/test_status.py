@@ -50,6 +50,15 @@ def test_the_table(redis: Redis, redis_url: str) -> None:
     )
 
 
+def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
+    named = dataclasses.replace(advert(["bertq.news"]), model_name="news", fingerprint="76543210")
+    adverts.publish(redis, named)
+    shown = run("--redis-url", redis_url).output
+    assert re.search(r"│ stub@test │ cpu +│ news 76543210 │", shown), shown
+    assert "model       news 76543210  stub, REDUCE_MEAN of -2" in shown
+    assert re.search(r"│ bertq.news +│ +0 │ +1 │ - +│", shown), shown
+
+
 def test_nobody_there(redis_url: str) -> None:
     shown = run("--redis-url", redis_url)
     assert "workers     none is alive" in shown.output

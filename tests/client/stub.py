@@ -18,10 +18,14 @@ from redis import Redis
 from bertq import adverts, jobs, keys
 from bertq.adverts import Advert
 from bertq.broker import create_app
+from bertq.errors import SentenceTooLong
 from bertq.queues import ENCODE_TASK
 from bertq.wire import ChunkResult
 
 DIM = 4
+
+#: Words of a sentence that the stub reads; it tells of more.
+MAX_WORDS = 20
 
 
 def row(text: str) -> NDArray[np.float32]:
@@ -43,14 +47,18 @@ class Stub:
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
+        self.options: list[dict[str, Any]] = []
         self.dropped: list[str] = []
         self.fingerprints = ["f"]
         self.asked = 0
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(self, request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+    def encode(
+        self, request: Any, redis: Redis, texts: list[Any], options: dict[str, Any]
+    ) -> ChunkResult:
         """The task's body."""
+        self.options.append(options)
         self.asked += 1
         self.gate.wait(20)
         parts = keys.split_task_id(request.id)
@@ -61,7 +69,15 @@ class Stub:
         if "!fail" in texts:
             raise ZeroDivisionError("the stub was asked to fail")
         fingerprint = self.fingerprints[len(self.chunks) % len(self.fingerprints)]
-        return ChunkResult(rows(texts), fingerprint)
+        words = [text if isinstance(text, list) else text.split() for text in texts]
+        cut = [number for number, tokens in enumerate(words) if len(tokens) > MAX_WORDS]
+        if cut and options.get("truncate") == "error":
+            raise SentenceTooLong(cut, MAX_WORDS)
+        made = rows([" ".join(text) if isinstance(text, list) else text for text in texts])
+        shown = words if options.get("show_tokens") else None
+        return ChunkResult(
+            made.astype(options.get("dtype", "float32")), fingerprint, shown, cut, MAX_WORDS
+        )
 
 
 def advert(queues: list[str], max_batch_size: int = 256) -> Advert:
@@ -83,8 +99,8 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
     level = logging.getLevelName(logging.getLogger().level)
 
     @app.task(bind=True, name=ENCODE_TASK, shared=False)
-    def encode(self: Any, texts: list[str]) -> ChunkResult:
-        return stub.encode(self.request, self.backend.client, texts)
+    def encode(self: Any, texts: list[Any], options: dict[str, Any]) -> ChunkResult:
+        return stub.encode(self.request, self.backend.client, texts, options)
 
     with Redis.from_url(url) as redis:
         adverts.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))

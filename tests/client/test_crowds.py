@@ -114,7 +114,7 @@ def test_bad_sentences_disturb_no_neighbour(client: BertClient, stub: Stub) -> N
             if number % 4 == 1:
                 client.encode([*texts, "!fail"])
             elif number % 4 == 2:
-                client.encode([*texts, None])  # type: ignore[list-item]
+                client.encode([*texts, None])  # type: ignore[arg-type]
             else:
                 np.testing.assert_array_equal(client.encode(texts), rows(texts))
                 return "rows"
@@ -142,7 +142,7 @@ def test_bad_sentences_disturb_no_neighbour(client: BertClient, stub: Stub) -> N
 def test_the_error_of_the_worker_reaches_the_caller(
     client: BertClient, stub: Stub, error: Exception, message: str
 ) -> None:
-    def fail(request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+    def fail(request: Any, redis: Redis, texts: list[str], options: Any) -> ChunkResult:
         raise error
 
     stub.encode = fail  # type: ignore[method-assign]
@@ -172,7 +172,7 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
             futures.append(client.encode_async(["!fail"]))
             client.encode_async(["cancelled"]).cancel()
             with pytest.raises(BadInputType):
-                client.encode_async([None])  # type: ignore[list-item]
+                client.encode_async([None])  # type: ignore[arg-type]
             for future in futures:
                 future.add_done_callback(lambda done: None)
             assert wait(futures, timeout=60).not_done == set()

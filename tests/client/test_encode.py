@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts, keys, wire
+from bertq import BertClient, adverts, jobs, keys, wire
 from bertq.errors import (
     BadInputType,
     BadInputValue,
@@ -206,6 +206,8 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
         with pytest.raises(Timeout, match=r"no answer within 2 s: 0 of 2 chunks") as caught:
             client.encode(sentences(300))
         assert not isinstance(caught.value, NoWorker)
+        (job,) = redis.keys("bertq:job:*")
+        eventually(lambda: redis.hget(job, "state") == jobs.CANCELLED)
         stub.gate.set()
         eventually(lambda: len(stub.dropped) == stub.asked > 0 and not redis.exists("bertq"))
         assert not stub.chunks

@@ -211,7 +211,7 @@ def test_a_future_keeps_its_client_alive(redis_url: str, stub: Stub) -> None:
 
 def test_a_request_is_completed_once() -> None:
     cancels: list[int] = []
-    future = EncodeFuture(Callbacks(), lambda: cancels.append(1))
+    future = EncodeFuture(Callbacks(), 0, 1, lambda: cancels.append(1))
     future.set_result(1)
     assert not future.cancel()
     assert cancels == []

@@ -26,6 +26,8 @@ TEXTS = [
     "\0\n",
 ]
 
+OPTIONS = {"normalize": True, "truncate": "left"}
+
 
 def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
     """What is on the queue after Celery has sent a chunk."""
@@ -34,7 +36,7 @@ def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
         message = app.amqp.create_task_message(
             "job-0",
             ENCODE_TASK,
-            [TEXTS],
+            [TEXTS, OPTIONS],
             {},
             argsrepr=f"(<{len(TEXTS)} sentences>,)",
             kwargsrepr="{}",
@@ -49,12 +51,12 @@ def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
 @pytest.mark.parametrize("queue", ["bertq", "bertq.small", "gpu7"])
 def test_it_is_the_one_that_celery_sends(redis_url: str, redis: Redis, queue: str) -> None:
     theirs = json.loads(sent_by_celery(redis_url, redis, queue))
-    mine = json.loads(Envelope("client").seal("job-0", TEXTS, queue))
+    mine = json.loads(Envelope("client").seal("job-0", TEXTS, queue, OPTIONS))
     assert theirs["properties"].pop("delivery_tag")
     assert mine["properties"].pop("delivery_tag") == "job-0"
     assert mine["headers"].pop("wire") == WIRE_VERSION
     assert mine == theirs
-    assert json.loads(b64decode(mine["body"]))[0] == [TEXTS]
+    assert json.loads(b64decode(mine["body"]))[0] == [TEXTS, OPTIONS]
 
 
 def test_it_shows_none_of_the_text(redis_url: str) -> None:

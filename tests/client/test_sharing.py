@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient, adverts, jobs, keys, statistics
+from bertq.encoding import PLAIN
 from bertq.errors import ClientClosed, ModelMismatch, RemoteError, Timeout, WireError
 from bertq.wire import ChunkResult
 from bertq_client.crowd import SHARED_ROWS, share
@@ -42,7 +43,7 @@ def test_duplicates_in_many_chunks_and_as_lists(redis_url: str, stub: Stub) -> N
 
 
 def test_duplicates_of_token_vectors(client: BertClient, stub: Stub) -> None:
-    def tokens(request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+    def tokens(request: Any, redis: Redis, texts: list[str], options: Any) -> ChunkResult:
         longest = max(map(len, texts))
         padded = np.zeros((len(texts), longest, 2), np.float32)
         for index, text in enumerate(texts):
@@ -138,7 +139,7 @@ def test_large_requests_and_other_queues_are_apart(redis_url: str, redis: Redis)
 
 
 def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Redis) -> None:
-    def tokens(request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+    def tokens(request: Any, redis: Redis, texts: list[str], options: Any) -> ChunkResult:
         stub.chunks.append(len(texts))
         return ChunkResult(np.ones((len(texts), max(map(len, texts)), 2), np.float32), "f")
 
@@ -171,7 +172,7 @@ def test_the_guilty_one_fails_alone(client: BertClient, stub: Stub, redis: Redis
 def test_what_is_wrong_with_all_fails_all(client: BertClient, stub: Stub, error: Exception) -> None:
     real = stub.encode
 
-    def fail(request: Any, redis: Redis, texts: list[str]) -> ChunkResult:
+    def fail(request: Any, redis: Redis, texts: list[str], options: Any) -> ChunkResult:
         if isinstance(error, ModelMismatch):
             raise error
         return ChunkResult(np.ones((len(texts) + 1, 2), np.float32), "f")
@@ -275,8 +276,9 @@ def test_threads_that_ask_again_and_again(redis_url: str, stub: Stub, redis: Red
 
 def request(size: int, characters: int = 1) -> Request:
     """A request of so many sentences, of so many characters each."""
-    future = EncodeFuture(Callbacks(), lambda: None)
-    return Request(0, ("x" * characters,) * size, "bertq.small", future, None, False)
+    future = EncodeFuture(Callbacks(), 0, size, lambda: None)
+    texts = ("x" * characters,) * size
+    return Request(0, texts, "bertq.small", PLAIN, future, None, False, True)
 
 
 def test_groups_are_bounded() -> None:

@@ -1,26 +1,39 @@
-"""The table of settings, URLs, queue names and keys."""
+"""The table of settings, URLs and keys."""
+
+from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from bertq import keys, queues, redis_url
+from bertq import keys, redis_url
 from bertq.errors import SettingsError
 from bertq.options import settings_options
-from bertq.queues import Device
-from bertq.settings import Settings
+from bertq.settings import Settings, variable, variables
 
 
 def test_defaults_are_those_of_bert_as_service() -> None:
     assert Settings.read({}, {}) == Settings(
         model_dir=None,
+        tuned_model_dir=None,
+        ckpt_name=None,
+        config_name=None,
+        model_name=None,
+        cased=None,
         max_seq_len=25,
         max_batch_size=256,
         priority_batch_size=16,
         pooling_strategy="REDUCE_MEAN",
         pooling_layer=(-2,),
+        num_labels=None,
+        mask_cls_sep=False,
+        no_special_token=False,
+        no_position_embeddings=False,
         dtype="float32",
         threads=None,
+        gpu_memory_fraction=None,
         batch_timeout=300.0,
+        show_tokens_to_client=True,
     )
 
 
@@ -33,11 +46,42 @@ def test_variables_and_options_options_win() -> None:
         "BERTQ_THREADS": "3",
         "BERTQ_BATCH_TIMEOUT": "2.5",
         "BERTQ_DTYPE": "",
+        "BERTQ_CASED": "off",
+        "BERTQ_MASK_CLS_SEP": " Yes",
+        "BERTQ_SHOW_TOKENS_TO_CLIENT": "1",
+        "BERTQ_NUM_LABELS": "3",
+        "BERTQ_GPU_MEMORY_FRACTION": "1",
     }
-    settings = Settings.read(environ, {"threads": "2", "model_dir": None, "loglevel": "INFO"})
-    assert settings == Settings(
-        "/models/a", None, 256, 16, "CLS_TOKEN", (-1, -2), "float32", 2, 2.5
+    options = {
+        "threads": "2",
+        "model_dir": None,
+        "loglevel": "INFO",
+        "show_tokens_to_client": False,
+    }
+    assert Settings.read(environ, options) == Settings(
+        model_dir="/models/a",
+        max_seq_len=None,
+        pooling_strategy="CLS_TOKEN",
+        pooling_layer=(-1, -2),
+        threads=2,
+        batch_timeout=2.5,
+        cased=False,
+        mask_cls_sep=True,
+        show_tokens_to_client=False,
+        num_labels=3,
+        gpu_memory_fraction=1.0,
     )
+
+
+def test_options_are_handed_on_as_variables() -> None:
+    options = {"cased": False, "mask_cls_sep": True, "threads": "2", "ckpt_name": None, "port": 1}
+    handed = variables(options)
+    assert handed == {
+        "BERTQ_CASED": "false",
+        "BERTQ_MASK_CLS_SEP": "true",
+        "BERTQ_THREADS": "2",
+    }
+    assert Settings.read(handed, {}) == Settings.read({}, options)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +100,21 @@ def test_variables_and_options_options_win() -> None:
         ("batch_timeout", "inf"),
         ("batch_timeout", "soon"),
         ("model_dir", " "),
+        ("tuned_model_dir", " "),
+        ("ckpt_name", " "),
+        ("config_name", " "),
+        ("cased", "maybe"),
+        ("mask_cls_sep", "2"),
+        ("no_special_token", "None"),
+        ("no_position_embeddings", "-"),
+        ("show_tokens_to_client", "t"),
+        ("num_labels", "0"),
+        ("gpu_memory_fraction", "0"),
+        ("gpu_memory_fraction", "1.01"),
+        ("gpu_memory_fraction", "nan"),
+        ("gpu_memory_fraction", "half"),
+        ("model_name", "a.b"),
+        ("model_name", "gpu0"),
     ],
 )
 def test_a_wrong_value_names_its_source(name: str, value: str) -> None:
@@ -68,6 +127,35 @@ def test_a_wrong_value_names_its_source(name: str, value: str) -> None:
 def test_every_setting_is_an_option_of_the_worker() -> None:
     names = [option.name for option in settings_options(click.Option)]
     assert names == list(Settings.__dataclass_fields__)
+
+
+def given(*arguments: str) -> dict[str, Any]:
+    """What a command with all the options gets; of what nobody typed nothing."""
+    found: dict[str, Any] = {}
+    command = click.Command(
+        "worker",
+        params=[*settings_options(click.Option)],
+        callback=lambda **all_: found.update(all_),
+    )
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def test_flags_take_no_value() -> None:
+    assert given() == {}
+    assert given("--cased") == given("--cased-tokenization") == {"cased": True}
+    assert given("--uncased", "--mask-cls-sep") == {"cased": False, "mask_cls_sep": True}
+    assert given("--no-show-tokens-to-client") == {"show_tokens_to_client": False}
+    assert given("--no-special-token") == {"no_special_token": True}
+    assert given("--no-position-embeddings") == {"no_position_embeddings": True}
+
+
+def test_every_option_says_its_variable_and_its_default() -> None:
+    helps = {str(option.name): str(option.help) for option in settings_options(click.Option)}
+    assert all(f"[{variable(name)}" in text for name, text in helps.items())
+    assert helps["show_tokens_to_client"].endswith("[BERTQ_SHOW_TOKENS_TO_CLIENT; default on]")
+    assert helps["mask_cls_sep"].endswith("[BERTQ_MASK_CLS_SEP]")
 
 
 @pytest.mark.parametrize(
@@ -129,20 +217,6 @@ def test_passwords_are_hidden() -> None:
     assert redis_url.redact("redis://:s3@cret@h/0") == "redis://:**@h/0"
     assert redis_url.redact("redis://h/0") == "redis://h/0"
     assert redis_url.redact("redis://h/0?password=secret") == "redis://h/0"
-
-
-def test_queue_names() -> None:
-    assert queues.parse_device("gpu0") == Device("gpu", 0)
-    assert queues.parse_device("cpu12") == Device("cpu", 12)
-    assert queues.device_of(["bertq", "bertq.small"]) is None
-    assert queues.device_of(["bertq", "gpu1"]) == Device("gpu", 1)
-    assert queues.check("bertq.small") == "bertq.small"
-    for name in ("gpu", "gpu-1", "gpu01", "GPU0", "tpu0", "bert", "celery", ""):
-        assert queues.parse_device(name) is None
-        with pytest.raises(SettingsError, match="no queue is named"):
-            queues.check(name)
-    with pytest.raises(SettingsError, match="one device, not on gpu0, gpu1"):
-        queues.device_of(["gpu1", "gpu0"])
 
 
 def test_task_ids_name_the_job_and_the_chunk() -> None:

@@ -161,10 +161,24 @@ def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
         {"rows": np.ones(3, np.float32), "fingerprint": "f"},
         {"rows": np.ones((3, 1), np.float32)},
         {"rows": np.ones((3, 1), np.float32), "fingerprint": 3},
+        *(
+            {"rows": np.ones((2, 1), np.float32), "fingerprint": "f", **more}
+            for more in (
+                {"tokens": [["a"]]},
+                {"tokens": [["a"], "b"]},
+                {"tokens": [["a"], [1]]},
+                {"tokens": {"a": 1}},
+                {"cut": [2]},
+                {"cut": [-1]},
+                {"cut": [True]},
+                {"cut": 1},
+                {"cut": [0], "max_seq_len": "25"},
+            )
+        ),
     ],
 )
 def test_a_result_of_another_form_is_refused(value: dict[str, Any]) -> None:
-    with pytest.raises(WireError, match=r"a result must (hold|name)"):
+    with pytest.raises(WireError, match=r"a? results? must (hold|name|be|tell)|of a result must"):
         ChunkResult.from_wire({"wire": WIRE_VERSION, **value})
 
 
@@ -179,13 +193,22 @@ def test_a_result_goes_through() -> None:
     back = ChunkResult.from_wire(wire.loads(wire.dumps(result.to_wire())))
     assert back.fingerprint == "f"
     np.testing.assert_array_equal(back.rows, result.rows)
+    assert (back.tokens, back.cut, back.max_seq_len) == (None, [], 0)
+
+
+def test_wordpieces_and_what_was_cut_go_through() -> None:
+    result = ChunkResult(np.ones((2, 3), np.float16), "f", [["a", "é"], []], [1], 25)
+    back = ChunkResult.from_wire(wire.loads(wire.dumps(result.to_wire())))
+    assert back.rows.dtype == np.float16
+    assert (back.tokens, back.cut, back.max_seq_len) == ([["a", "é"], []], [1], 25)
+    assert "max_seq_len" not in ChunkResult(result.rows, "f", max_seq_len=25).to_wire()
 
 
 @pytest.mark.parametrize("version", [None, 0, WIRE_VERSION + 1, True, 1.0, "1", [1]])
 def test_another_version_is_refused_whatever_the_rest_is(version: Any) -> None:
     with pytest.raises(VersionMismatch, match=r"install the same version of bertq on both$"):
         ChunkResult.from_wire({"wire": version, "something": "else"})
-    with pytest.raises(VersionMismatch, match="this worker 1: "):
+    with pytest.raises(VersionMismatch, match=f"this worker {WIRE_VERSION}: "):
         check_version(version, sender="client", receiver="worker")
 
 

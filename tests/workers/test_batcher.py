@@ -273,7 +273,7 @@ def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
     )
     words = "the of and to in that he shall unto for".split()  # noqa: SIM905
     chunks = [
-        encoder.tokenize([" ".join(words[: 1 + (row * size) % 10]) for row in range(size)])
+        encoder.tokenize([" ".join(words[: 1 + (row * size) % 10]) for row in range(size)]).ids
         for size in (1, 30, 3, 16, 5)
     ]
     batcher = Batcher(encoder, lanes=2, small=4)

@@ -64,4 +64,5 @@ def test_so_many_small_ones_may_be_taken_at_once() -> None:
 def test_each_queue_has_its_room() -> None:
     flow = Flow()
     assert flow.room("bertq.small") is flow.small
+    assert flow.room("bertq.news.small") is flow.small
     assert flow.room("bertq") is flow.room("gpu0") is flow.large

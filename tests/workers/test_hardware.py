@@ -44,20 +44,22 @@ def test_instructions_of_a_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("known", "warned"), [({"avx2"}, True), ({"avx512_bf16"}, False)])
-def test_a_dtype_without_speed_is_warned_about(
+def test_what_has_no_use_on_a_device_is_warned_about(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     known: set[str],
     warned: bool,
 ) -> None:
-    def configure(threads: Any, concurrency: Any) -> Hardware:
+    def configure(threads: Any, concurrency: Any, memory_fraction: Any) -> Hardware:
+        assert memory_fraction == 0.5
         return Hardware("cpu", 3, instructions=frozenset(known))
 
     monkeypatch.setattr(devices, "configure", configure)
-    settings = Settings(model_dir=str(tiny_model), dtype="bfloat16")
+    settings = Settings(model_dir=str(tiny_model), dtype="bfloat16", gpu_memory_fraction=0.5)
     caplog.set_level(logging.WARNING, "bertq.worker")
     source = loading.read(settings, None)
     encoder, name = loading.build(source, settings, None)
     assert (encoder.dtype, encoder.lanes, name) == ("bfloat16", 3, "cpu")
     assert ("does not compute faster in bfloat16" in caplog.text) is warned
+    assert "gpu_memory_fraction 0.5 has no effect: this worker runs on the CPU" in caplog.text

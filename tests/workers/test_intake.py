@@ -16,7 +16,7 @@ from kombu import Consumer
 from kombu.transport import redis as stock
 from redis import Redis
 
-from bertq import BertClient, adverts
+from bertq import BertClient, adverts, queues
 from bertq.broker import create_app
 from tests.waiting import eventually
 from tests.workers import clocks
@@ -29,34 +29,37 @@ SLOW = 60_000  # milliseconds for 256 rows
     ("options", "large", "small"),
     [
         ((), 2, 32),
-        (("--concurrency", "2"), 4, 64),
+        (("--concurrency", "2", "--model-name", "news"), 4, 64),
         (("--max-batch-size", "128"), 2, 16),
         (("--prefetch-multiplier", "1"), 1, 1),
     ],
-    ids=["plain", "two lanes", "half the batch", "bound by messages"],
+    ids=["plain", "two lanes, a named model", "half the batch", "bound by messages"],
 )
 def test_so_much_is_taken_and_no_more(
+    redis_url: str,
     redis: Redis,
-    client: BertClient,
     start: Start,
     options: tuple[str, ...],
     large: int,
     small: int,
 ) -> None:
+    names = queues.of_model("news" if "news" in options else None)
+    client = BertClient(redis_url=redis_url, model=names.model, timeout=60)
     start(SLOW, "-Q", "cpu0", *options)
     texts = clocks.sentences(256 * 12)
     chunks = 24 if "--max-batch-size" in options else 12
     future = client.encode_async(texts)
-    eventually(lambda: redis.llen("bertq") == chunks - large)
+    eventually(lambda: redis.llen(names.shared) == chunks - large)
     # Full of large ones, it still takes the small.
     futures = [client.encode_async(texts[:16]) for _ in range(100)]
-    eventually(lambda: redis.llen("bertq.small") == 100 - small)
+    eventually(lambda: redis.llen(names.small) == 100 - small)
     time.sleep(1.5)
-    assert redis.llen("bertq") == chunks - large
-    assert redis.llen("bertq.small") == 100 - small
+    assert redis.llen(names.shared) == chunks - large
+    assert redis.llen(names.small) == 100 - small
     assert redis.hlen("unacked") == large + small
     for other in (future, *futures):
         other.cancel()
+    client.close()
 
 
 def test_two_workers_share_a_request(redis: Redis, client: BertClient, start: Start) -> None:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from bertq import cores
 from bertq_workers import process
 
 SCRIPT = """
@@ -57,3 +58,34 @@ def test_memory_is_what_the_process_holds() -> None:
     grown = process.memory() - before
     assert 0.9 * block.nbytes < grown < 1.5 * block.nbytes
     assert before > 20 * 2**20  # Python and numpy alone
+
+
+HEAPS = """
+import ctypes, re, threading
+from pathlib import Path
+from bertq_workers import process
+
+process.tune()
+malloc = ctypes.CDLL(None).malloc
+malloc.restype = ctypes.c_void_p
+together = threading.Barrier(20)
+
+def work():
+    together.wait()
+    malloc(100_000)
+    together.wait()
+
+threads = [threading.Thread(target=work) for _ in range(20)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+# glibc reserves 64 MiB, at a multiple of that, for each heap but the first.
+starts = re.findall(r"^([0-9a-f]+)-", Path("/proc/self/maps").read_text(), re.MULTILINE)
+print(sum(int(start, 16) % (64 * 2**20) == 0 for start in starts))
+"""
+
+
+def test_threads_share_heaps() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAPS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) < max(2, cores.available())

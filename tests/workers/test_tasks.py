@@ -9,37 +9,7 @@ import pytest
 from celery.exceptions import Ignore
 
 from bertq import jobs
-from bertq.errors import BadInputType, BadInputValue
 from bertq_workers import tasks
-from bertq_workers.tasks import TokenizerError, check_chunk
-
-
-@pytest.mark.parametrize("texts", [None, "a", {"a": 1}, [1], ["a", None], [["a"]]])
-def test_what_is_no_chunk(texts: Any) -> None:
-    with pytest.raises(BadInputType, match="a list of str"):
-        check_chunk(texts)
-
-
-def test_chunks_out_of_bounds() -> None:
-    check_chunk(["a"])
-    with pytest.raises(BadInputValue, match="0 sentences"):
-        check_chunk([])
-    with pytest.raises(BadInputValue, match="4097 sentences"):
-        check_chunk(["a"] * 4097)
-    with pytest.raises(BadInputValue, match="characters"):
-        check_chunk(["a" * (10 * 2**20 + 1)])
-
-
-def test_an_error_of_the_tokenizer_quotes_nothing() -> None:
-    class Broken:
-        def tokenize(self, texts: list[str]) -> list[list[int]]:
-            raise ValueError(f"cannot read {texts[0]}")
-
-    encoder: Any = Broken()
-    with pytest.raises(TokenizerError, match=r"refused the chunk \(ValueError\)") as caught:
-        tasks._tokenize(encoder, ["a secret"])
-    assert "secret" not in str(caught.value)
-    assert caught.value.__suppress_context__
 
 
 class Looked:

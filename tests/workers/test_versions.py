@@ -12,8 +12,8 @@ from bertq import BertClient, jobs, keys, wire
 from bertq.broker import create_app
 from bertq.errors import VersionMismatch, WireError
 from bertq.wire import WIRE_VERSION
-from bertq_client.gatherer import decode
 from bertq_client.message import Envelope
+from bertq_client.result import decode
 from tests.waiting import eventually
 from tests.workers import clocks
 from tests.workers.clocks import ClockWorker, Start

@@ -34,7 +34,7 @@ def worker(
 
 @pytest.fixture
 def client(worker: WorkerProcess) -> Iterator[BertClient]:
-    with BertClient(redis_url=worker.url, timeout=60) as made:
+    with BertClient(redis_url=worker.url, timeout=60, check_length=False) as made:
         yield made
 
 
@@ -110,10 +110,11 @@ def test_a_failing_chunk_fails_alone(
 ) -> None:
     # A client of another kind sends what ours never would.
     for body, error, reason in (
-        ([[5]], "BadInputType", "a chunk must be a list of str"),
-        ([[]], "BadInputValue", "a chunk of 0 sentences"),
+        ([[5], {}], "BadInputType", "a chunk must be a list of str"),
+        ([[], {}], "BadInputValue", "a chunk of 0 sentences"),
+        ([[SECRET], [SECRET]], "BadInputValue", "the options of a chunk must be a map"),
         ([], "TypeError", "missing 1 required positional argument"),
-        ([[SECRET], [SECRET]], "TypeError", "takes 2 positional arguments"),
+        ([[SECRET], {}, [SECRET]], "TypeError", "positional arguments"),
     ):
         future = _send_raw(client, redis, lambda _, body=body: json.dumps([body, {}, {}]))
         with pytest.raises(RemoteError, match=reason) as caught:
@@ -185,7 +186,7 @@ def test_a_pickle_is_not_loaded(
 
 
 def test_nothing_stays_behind(worker: WorkerProcess, redis: Redis) -> None:
-    with BertClient(redis_url=worker.url, timeout=60) as client:
+    with BertClient(redis_url=worker.url, timeout=60, check_length=False) as client:
         client.encode(sentences(600))
     ours = [key for key in redis.scan_iter("bertq:*") if key != keys.EPOCH.encode()]
     assert all(int(redis.ttl(key)) > 0 for key in ours)

@@ -24,7 +24,7 @@ def claimed(advert: Advert) -> list[str]:
 
     A device's queue is not claimed; there the record of each job keeps the models apart.
     """
-    return [name for name in advert.queues if name in (queues.SHARED, queues.SMALL)]
+    return [name for name in advert.queues if queues.is_shared(name)]
 
 
 def admit(redis: Redis, url: str, advert: Advert) -> None:
@@ -75,7 +75,7 @@ def _claim(redis: Redis, queue: str, advert: Advert, patience: "_Patience") -> N
             whose = patience.ask(partial(describe, redis, queue, holder))
             raise ModelMismatch(
                 f"queue {queue} is held by {whose}, and this worker has {meaning(advert)}: "
-                "stop those first, or take another database"
+                "stop those first, or give this model a name of its own with --model-name"
             )
         if shortest == float("inf"):
             log.info("queue %s is claimed for another model: is it still there?", queue)

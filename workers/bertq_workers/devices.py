@@ -4,11 +4,14 @@
 loaded. ``configure`` runs right after the import, before TensorFlow touches a device.
 """
 
+import os
 from collections.abc import MutableMapping
+from typing import Any
 
 from bertq import cores
 from bertq.errors import SettingsError
 from bertq.queues import Device
+from bertq_workers import cuda
 from bertq_workers.hardware import Hardware, instructions
 
 
@@ -49,16 +52,23 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
     environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
 
 
-def configure(threads: int | None, concurrency: int = 1) -> Hardware:
+def configure(
+    threads: int | None, concurrency: int = 1, memory_fraction: float | None = None
+) -> Hardware:
     """Import TensorFlow, grow GPU memory on demand, deal the CPU's threads out.
 
     Args:
         threads: CPU threads of the graph; None takes all cores that the process may use.
         concurrency: batches that run at the same time on a GPU. On a CPU there is one for each
             thread at least: a core that has a batch of its own waits for no other.
+        memory_fraction: share of a GPU's memory that the process may take; None: as much as it
+            needs.
 
     Returns:
         What the graph will run on.
+
+    Raises:
+        SettingsError: a share was asked for, and the driver does not tell of how much.
     """
     import tensorflow as tf
 
@@ -67,10 +77,28 @@ def configure(threads: int | None, concurrency: int = 1) -> Hardware:
     lanes = concurrency if gpus else max(concurrency, count)
     tf.config.threading.set_intra_op_parallelism_threads(count if gpus else 1)
     tf.config.threading.set_inter_op_parallelism_threads(lanes)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    for index, gpu in enumerate(gpus):
+        if memory_fraction is None:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        else:
+            _limit_memory(tf, gpu, index, memory_fraction)
     if not gpus:
         return Hardware("cpu", lanes, instructions=instructions())
     details = tf.config.experimental.get_device_details(gpus[0])
     name = str(details.get("device_name", "gpu"))
     return Hardware(name, lanes, details.get("compute_capability"))
+
+
+def _limit_memory(tf: Any, gpu: Any, index: int, share: float) -> None:
+    total = cuda.memory(index)
+    if total is None:
+        raise SettingsError(
+            f"gpu_memory_fraction is {share:g}, and NVIDIA's driver does not tell how much memory "
+            f"GPU {index} has: leave it out"
+        )
+    # Beside a limit TensorFlow refuses set_memory_growth, and would take all of the share at once.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    limit = max(1, int(total * share) >> 20)
+    tf.config.set_logical_device_configuration(
+        gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)]
+    )

@@ -85,4 +85,4 @@ class Flow:
 
     def room(self, queue: str) -> Room:
         """Return the room of the chunks that come from a queue."""
-        return self.small if queue == queues.SMALL else self.large
+        return self.small if queues.is_small(queue) else self.large

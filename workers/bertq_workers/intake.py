@@ -45,18 +45,19 @@ class Intake(bootsteps.StartStopStep):
         """Put the bounds on the consumer's channel, and open the one of small requests."""
         channels = [consumer.task_consumer.channel]
         selected = consumer.app.amqp.queues.consume_from
-        if list(selected) == [queues.SMALL]:
+        # There is at most one: a worker takes from the queues of one model.
+        small = [queue for name, queue in selected.items() if queues.is_small(name)]
+        if len(small) == len(selected):
             bound(channels[0], consumer.pool.flow.small)
         else:
             bound(channels[0], consumer.pool.flow.large)
-            if queues.SMALL in selected:
-                channels.append(self._open_small(consumer, selected[queues.SMALL]))
+            channels += [self._open_small(consumer, queue) for queue in small]
         self._heartbeat.watch([channel.qos for channel in channels])
 
     def _open_small(self, consumer: Any, queue: Any) -> Any:
         """Have small requests come over a channel of their own, and return it."""
         room = consumer.pool.flow.small
-        consumer.task_consumer.cancel_by_queue(queues.SMALL)
+        consumer.task_consumer.cancel_by_queue(queue.name)
         channel = consumer.connection.channel()
         bound(channel, room)
         # As the step before this one does with the consumer's channel.

@@ -42,11 +42,19 @@ def read(settings: Settings, device: Device | None) -> "Source":
     try:
         return read_source(
             settings.model_dir,
+            tuned_model_dir=settings.tuned_model_dir,
+            ckpt_name=settings.ckpt_name,
+            config_name=settings.config_name,
             max_seq_len=settings.max_seq_len,
             max_batch_size=settings.max_batch_size,
             pooling_strategy=settings.pooling_strategy,
             pooling_layers=settings.pooling_layer,
+            num_labels=settings.num_labels,
             dtype=settings.dtype,
+            cased=settings.cased,
+            mask_cls_sep=settings.mask_cls_sep,
+            no_special_token=settings.no_special_token,
+            no_position_embeddings=settings.no_position_embeddings,
         )
     except ModelError as error:
         raise SettingsError(str(error)) from None
@@ -61,15 +69,18 @@ def build(
         The encoder, and the name of what it runs on.
 
     Raises:
-        SettingsError: TensorFlow cannot be imported.
+        SettingsError: TensorFlow cannot be imported, or not be kept to its share of the memory.
     """
+    share = settings.gpu_memory_fraction
     try:
-        hardware = devices.configure(settings.threads, concurrency)
+        hardware = devices.configure(settings.threads, concurrency, share)
         from bertq_bert import Encoder
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
     if hardware.name == "cpu" and device is not None and device.kind == "gpu":
         log.warning("queue %s: no GPU is to be seen, this worker runs on the CPU", device.queue)
+    if hardware.name == "cpu" and share is not None:
+        log.warning("gpu_memory_fraction %g has no effect: this worker runs on the CPU", share)
     if not hardware.speeds_up(settings.dtype):
         log.warning(
             "%s does not compute faster in %s than in float32, perhaps slower: it saves memory, "

@@ -7,6 +7,8 @@ import resource
 import sys
 from pathlib import Path
 
+from bertq import cores
+
 #: Seconds for which a thread may keep the interpreter while others want it; 5 ms by default. The
 #: threads of the chunks and the event loop do little at a time and wait for Redis in between: 20 to
 #: 30 % more small messages per second, measured with 4,000 of them.
@@ -15,6 +17,7 @@ _SWITCH = 0.001
 # Parameters of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 #: Bytes of a block that is asked of the system each time, and of free memory that is kept. By
 #: default the rows of a chunk, 786 KB in several copies, come as 900 fresh pages: 3 ms of 8.
@@ -27,6 +30,9 @@ def tune() -> None:
     sys.setswitchinterval(_SWITCH)
     _glibc("mallopt", _M_MMAP_THRESHOLD, _MMAP_BYTES)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
+    # A heap for each thread that can run, not for each of a hundred threads, of which every one
+    # would keep what its largest chunk took.
+    _glibc("mallopt", _M_ARENA_MAX, max(2, cores.available()))
 
 
 def trim() -> None:

@@ -16,9 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import celery
-import click
 from celery import Celery, bootsteps, signals
-from celery.utils.nodenames import default_nodename, gethostname
 from celery.worker import state
 
 import bertq
@@ -28,7 +26,7 @@ from bertq.connection import connect
 from bertq.errors import BertqError, SettingsError
 from bertq.queues import ENCODE_TASK
 from bertq.settings import Settings
-from bertq_workers import admission, loading, process
+from bertq_workers import admission, loading, process, selection
 from bertq_workers.advertiser import Advertiser
 from bertq_workers.intake import Intake
 from bertq_workers.meter import Meter
@@ -47,9 +45,9 @@ def register(app: Celery, meter: Meter) -> None:
     app.steps["consumer"].add(Intake)
 
     # Signals reach the workers of every app in the process: each handler looks whose it is.
-    def name_node(instance: Any = None, **_: Any) -> None:
+    def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance is not None and instance.app is app:
-            _name_node(instance)
+            selection.name_node(instance, options or {})
 
     def ready(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
@@ -89,9 +87,10 @@ class ModelStep(bootsteps.Step):
         try:
             settings = Settings.read(os.environ, options)
             _check_pool(worker, options)
-            device = _take_queues(worker)
+            names = queues.of_model(settings.model_name)
+            device = selection.take_queues(worker, names)
             source = loading.read(settings, device)
-            advert = _advert(worker, source.model, device)
+            advert = _advert(worker, source.model, device, names)
             _admit(worker.app.conf.broker_url, advert)
             advertiser.hold(advert)
             encoder, device_name = loading.build(source, settings, device, worker.concurrency)
@@ -103,6 +102,7 @@ class ModelStep(bootsteps.Step):
         task: Any = worker.app.tasks[ENCODE_TASK]
         meter = type(task).meter
         meter.lanes = encoder.lanes
+        type(task).show_tokens = settings.show_tokens_to_client
         type(task).encoder = encoder
         type(task).batcher = batcher = Batcher(
             encoder,
@@ -155,7 +155,9 @@ def _leave(reason: str) -> None:
     flags.should_stop = os.EX_UNAVAILABLE
 
 
-def _advert(worker: Any, model: "Model", device: queues.Device | None) -> Advert:
+def _advert(
+    worker: Any, model: "Model", device: queues.Device | None, names: queues.ModelQueues
+) -> Advert:
     return Advert(
         node=worker.hostname,
         instance=uuid.uuid4().hex,
@@ -173,23 +175,8 @@ def _advert(worker: Any, model: "Model", device: queues.Device | None) -> Advert
         pid=os.getpid(),
         started=time.time(),
         versions=_versions(),
+        model_name=names.model,
     )
-
-
-def _name_node(worker: Any) -> None:
-    # Two workers on one machine would both be celery@host; call them gpu0@host, gpu1@host. A name
-    # that the user gave with -n stays.
-    if worker.hostname == default_nodename(""):
-        named = [name for name in _option("queues") if queues.parse_device(name)]
-        name = named[0] if named else f"{queues.SHARED}-{os.getpid()}"
-        worker.hostname = f"{name}@{gethostname()}"
-
-
-def _option(name: str) -> list[str]:
-    # Celery keeps -Q and -X to itself until the queues are selected; the command line knows them.
-    context = click.get_current_context(silent=True)
-    value = context.params.get(name) if context else None
-    return list(value or [])
 
 
 def _check_pool(worker: Any, options: dict[str, Any]) -> None:
@@ -204,18 +191,6 @@ def _check_pool(worker: Any, options: dict[str, Any]) -> None:
         # Nothing wakes the loop that Celery runs then: each chunk would wait for the next
         # message to be acknowledged.
         raise SettingsError("a worker needs Celery's event loop: neither gevent nor eventlet goes")
-
-
-def _take_queues(worker: Any) -> queues.Device | None:
-    """Check the worker's queues; add the shared queues to a device's."""
-    selected = worker.app.amqp.queues
-    device = queues.device_of(list(selected.consume_from))
-    if device is not None:
-        for name in {queues.SHARED, queues.SMALL}.difference(_option("exclude_queues")):
-            selected.select_add(name)
-    if not selected.consume_from:
-        raise SettingsError("-X leaves no queue to take from")
-    return device
 
 
 def _versions() -> dict[str, str]:

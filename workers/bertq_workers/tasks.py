@@ -13,11 +13,11 @@ from redis import Redis, RedisError
 from bertq import jobs, keys
 from bertq.backend import summarize, type_name
 from bertq.celery import app
-from bertq.errors import BadInputType, BadInputValue, ModelMismatch
-from bertq.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
+from bertq.encoding import Encoding
+from bertq.errors import BadInputValue, ModelMismatch
 from bertq.queues import ENCODE_TASK
 from bertq.wire import ChunkResult, check_version
-from bertq_workers import logs, startup
+from bertq_workers import chunk, logs, startup
 from bertq_workers.meter import Meter
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bertq.worker")
 
-#: Characters of a chunk that a worker accepts: a full one, or a single long sentence.
-MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
-
-
 #: Seconds of waiting for rows after which a chunk's job is looked at again.
 LOOK_AGAIN = 1.0
 
@@ -37,10 +33,6 @@ LOOK_AGAIN = 1.0
 #: Times that a chunk is begun, and that it may come back to its queue, whether it was begun or not.
 #: One that ends or hangs its worker each time would circle for ever.
 MAX_ATTEMPTS, MAX_RETURNS = 3, 20
-
-
-class TokenizerError(Exception):
-    """A chunk cannot be cut into wordpieces."""
 
 
 class PoisonedChunk(Exception):
@@ -54,11 +46,13 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         encoder: the loaded model; the worker's start puts it here before the first chunk.
         batcher: runs it, for all chunks that are in the worker.
         meter: counts what they do.
+        show_tokens: whether clients may have the wordpieces.
     """
 
     encoder: "ClassVar[Encoder | None]" = None
     batcher: "ClassVar[Batcher | None]" = None
     meter: ClassVar[Meter] = Meter()
+    show_tokens: ClassVar[bool] = True
 
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
@@ -70,20 +64,22 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
 
 # ``shared`` would put the task into every other Celery app of the process.
 @app.task(bind=True, base=EncodeTask, name=ENCODE_TASK, shared=False)
-def encode(self: EncodeTask, texts: Any) -> ChunkResult:
+def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     """Encode one chunk, on one of the pool's threads.
 
     Args:
         self: the task, by Celery.
-        texts: list of str.
+        texts: list of str; of lists of str where they are tokenized.
+        options: of ``bertq.encoding.Encoding``, those that are not the defaults.
 
     Returns:
-        Rows ``[len(texts), *row_shape]``, float32.
+        Rows ``[len(texts), *row_shape]``.
 
     Raises:
         Ignore: nobody wants the chunk any more; Celery acknowledges and forgets it.
         VersionMismatch: the client is of another version.
         BadInput: the message does not hold a chunk of sentences.
+        SentenceTooLong: sentences would have to be cut, and must not.
         ModelMismatch: another model has answered to the same job.
         TokenizerError: the text cannot be cut into wordpieces.
         PoisonedChunk: it has ended too many workers.
@@ -94,7 +90,10 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     record, suspicious = _admit(self, encoder, task_id)
     started = time.perf_counter()
-    ids = _tokenize(encoder, texts)
+    encoding = Encoding.from_wire(options)
+    if encoding.show_tokens and not self.show_tokens:
+        raise BadInputValue("this worker shows no tokens (--no-show-tokens-to-client)")
+    ids, cut = chunk.tokenize(encoder, texts, encoding)
     begin = partial(_begin, self, task_id) if suspicious else None
     rows = _wait(self, task_id, batcher.submit(ids, begin))
     seconds = time.perf_counter() - started
@@ -103,7 +102,9 @@ def encode(self: EncodeTask, texts: Any) -> ChunkResult:
     tokens = sum(map(len, ids))
     self.meter.add(len(rows), tokens)
     log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(rows), tokens, seconds)
-    return ChunkResult(rows, encoder.fingerprint)
+    shown = encoder.tokens(ids) if encoding.show_tokens else None
+    rows = chunk.finish(rows, encoding)
+    return ChunkResult(rows, encoder.fingerprint, shown, cut, encoder.max_seq_len)
 
 
 def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Record | None, bool]:
@@ -205,33 +206,6 @@ def _check_model(encoder: "Encoder", pinned: str) -> None:
             f"the request was begun by a worker with model {pinned[:12]}, and now there is one "
             f"with model {encoder.fingerprint[:12]} ({encoder.name}): send it again"
         )
-
-
-def _tokenize(encoder: "Encoder", texts: Any) -> list[list[int]]:
-    check_chunk(texts)
-    try:
-        ids = encoder.tokenize(texts)
-    except Exception as error:
-        # The message of a tokenizer's error may quote the sentence.
-        raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
-    encoder.check(ids)
-    return ids
-
-
-def check_chunk(texts: Any) -> None:
-    """Refuse what no client of bertq sends.
-
-    Raises:
-        BadInputType: not a list of str.
-        BadInputValue: no sentence, or too many, or too long.
-    """
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise BadInputType("a chunk must be a list of str")
-    if not 0 < len(texts) <= WORKER_CHUNK_ROWS:
-        raise BadInputValue(f"a chunk of {len(texts)} sentences: from 1 to {WORKER_CHUNK_ROWS} go")
-    characters = sum(map(len, texts))
-    if characters > MAX_CHARACTERS:
-        raise BadInputValue(f"a chunk of {characters} characters: at most {MAX_CHARACTERS} go")
 
 
 logs.quiet_celery()

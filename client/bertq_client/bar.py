@@ -1,0 +1,40 @@
+"""Progress bars, in a terminal or a notebook."""
+
+from collections.abc import Generator, Iterable, Sized
+from typing import Any
+
+from bertq_client.futures import EncodeFuture
+from bertq_client.stream import Batch
+
+#: Seconds between two looks at a request.
+_EVERY = 0.1
+
+
+def _bar(total: int | None) -> Any:
+    # Here: importing tqdm takes a tenth of a second, which few requests need.
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, unit="sentence", unit_scale=True, dynamic_ncols=True)
+
+
+def watch(future: EncodeFuture) -> Any:
+    """Wait for a request, and show how far it is; return its vectors."""
+    with _bar(future.progress.total) as shown:
+        while True:
+            try:
+                value = future.result(_EVERY)
+            except TimeoutError:
+                if future.done():  # it is the error of the request
+                    raise
+                shown.update(future.progress.done - shown.n)
+            else:
+                shown.update(future.progress.total - shown.n)
+                return value
+
+
+def count(batches: Iterable[Batch], source: Iterable[Any]) -> Generator[Batch, None, None]:
+    """Pass batches on, and show how many sentences they had."""
+    with _bar(len(source) if isinstance(source, Sized) else None) as shown:
+        for batch in batches:
+            shown.update(len(batch.texts))
+            yield batch

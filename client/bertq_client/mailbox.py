@@ -1,0 +1,62 @@
+"""Requests that nobody waits for yet: ``encode(blocking=False)``, then ``fetch``."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from bertq_client.futures import EncodeFuture
+
+
+class Mailbox:
+    """Answers in the order in which they come; several threads may send and fetch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._expected = 0
+        self._come: queue.SimpleQueue[EncodeFuture] = queue.SimpleQueue()
+
+    def expect(self, future: EncodeFuture) -> None:
+        """Have the answer to a request put in."""
+        with self._lock:
+            self._expected += 1
+        # On the thread that completes it, not on that of the callbacks: theirs may wait for us.
+        Future.add_done_callback(future, lambda _: self._come.put(future))
+
+    def take(self) -> Iterator[tuple[int, Any]]:
+        """Take out what was sent, with the request's number, until none is left."""
+        while True:
+            with self._lock:
+                if not self._expected:
+                    return
+                self._expected -= 1
+            future = self._come.get()
+            yield future.number, future.result()
+
+    def take_all(self, *, sort: bool, concat: bool) -> Any:
+        """Take out everything: the answers, by their requests' numbers or as they come."""
+        results = list(self.take())
+        if sort:
+            results.sort(key=lambda result: result[0])
+        values = [value for _, value in results]
+        return joined(values) if concat and values else values
+
+
+def joined(values: Sequence[Any]) -> Any:
+    """Return the vectors of several requests, at least one, as if of one.
+
+    Token vectors (NONE) of several lengths are filled up with zeros.
+    """
+    if isinstance(values[0], tuple):  # with their wordpieces
+        rows, tokens = zip(*values, strict=True)
+        return joined(rows), [row for some in tokens for row in some]
+    if isinstance(values[0], list):
+        return [row for rows in values for row in rows]
+    if values[0].ndim == 3:
+        longest = max(rows.shape[1] for rows in values)
+        gaps = [(0, 0), (0, longest), (0, 0)]
+        values = [np.pad(rows, gaps)[:, :longest] for rows in values]
+    return np.concatenate(values)

@@ -1,0 +1,198 @@
+"""Sentences from an iterable, of any number: some requests at a time."""
+
+import asyncio
+import queue
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from bertq.encoding import Encoding
+from bertq.errors import BadInput, BadInputType, BadInputValue
+from bertq_client.futures import EncodeFuture
+
+#: Sentences of a request: four chunks, so that several workers have a part.
+BATCH_SIZE = 1024
+
+#: Requests that are under way, or answered and not taken yet.
+MAX_REQUESTS = 8
+
+
+class Options(TypedDict, total=False):
+    """What ``BertClient.encode`` takes beside the sentences."""
+
+    is_tokenized: bool
+    show_tokens: bool
+    normalize: bool
+    truncate: Literal["right", "left", "error"]
+    dtype: Literal["float32", "float16"]
+
+
+class Batch(NamedTuple):
+    """Some sentences of a stream, and what came for them.
+
+    Attributes:
+        start: number of the first of them, from 0.
+        texts: the sentences.
+        vectors: ``[len(texts), dim]``, as ``BertClient.encode`` returns them.
+        tokens: the wordpieces of each sentence, with ``show_tokens``; else None.
+    """
+
+    start: int
+    texts: list[Any]
+    vectors: Any
+    tokens: list[list[str]] | None
+
+
+class Flight:
+    """The requests of one stream.
+
+    Args:
+        submit: ``BertClient.encode_async``.
+        size: sentences of a request.
+        ordered: whether batches come in their order.
+        most: requests at once.
+        options: as for ``submit``.
+
+    Raises:
+        BadInputType, BadInputValue: one of them cannot be used.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[..., EncodeFuture],
+        size: int,
+        ordered: bool,
+        most: int,
+        options: Options,
+    ) -> None:
+        for name, value in (("batch_size", size), ("max_requests", most)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
+        if unknown := options.keys() - Options.__annotations__.keys():
+            raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
+        self._encoding = Encoding(**options)
+        self._submit = submit
+        self._size = size
+        self._ordered = ordered
+        self._most = most
+        self._options = options
+        self._start = 0
+        self._under_way: dict[EncodeFuture, tuple[int, list[Any]]] = {}
+        self._come: queue.SimpleQueue[EncodeFuture] = queue.SimpleQueue()
+
+    def run(self, source: Iterable[Any]) -> Generator[Batch, None, None]:
+        """Give out the batches of ``source``."""
+        if isinstance(source, str) or not isinstance(source, Iterable):
+            raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
+        return self._run(iter(source))
+
+    def _run(self, sentences: Iterator[Any]) -> Generator[Batch, None, None]:
+        try:
+            while True:
+                while len(self._under_way) < self._most:
+                    if not (texts := list(islice(sentences, self._size))):
+                        break
+                    self._send(texts)
+                if not self._under_way:
+                    return
+                first = next(iter(self._under_way))
+                yield self._landed(first if self._ordered else self._come.get())
+        finally:
+            self._cancel()
+
+    def run_async(self, source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Batch, None]:
+        """Give out the batches of ``source`` in a coroutine."""
+        if isinstance(source, str) or not isinstance(source, Iterable | AsyncIterable):
+            raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
+        batches = _lists(source, self._size)
+        return self._run_async(batches)
+
+    async def _run_async(self, lists: AsyncIterator[list[Any]]) -> AsyncGenerator[Batch, None]:
+        waiters: dict[asyncio.Future[None], EncodeFuture] = {}
+        try:
+            while True:
+                while len(self._under_way) < self._most:
+                    texts = await anext(lists, None)
+                    if texts is None:
+                        break
+                    future = self._send(texts)
+                    waiters[_arrival(future)] = future
+                if not waiters:
+                    return
+                first = next(iter(waiters))
+                if self._ordered:
+                    await asyncio.wait([first])
+                else:
+                    done, _ = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+                    first = next(waiter for waiter in waiters if waiter in done)
+                yield self._landed(waiters.pop(first))
+        finally:
+            self._cancel()
+
+    def _send(self, texts: list[Any]) -> EncodeFuture:
+        try:
+            future = self._submit(texts, **self._options)
+        except BadInput as error:
+            error.add_note(f"(texts is a batch, which begins with sentence {self._start})")
+            raise
+        self._under_way[future] = (self._start, texts)
+        self._start += len(texts)
+        # On the thread that completes it: that of the callbacks may be the one that waits here.
+        Future.add_done_callback(future, lambda _: self._come.put(future))
+        return future
+
+    def _landed(self, future: EncodeFuture) -> Batch:
+        """Wait for a request and return its batch."""
+        value = future.result()
+        start, texts = self._under_way.pop(future)
+        if self._encoding.show_tokens:
+            return Batch(start, texts, *value)
+        return Batch(start, texts, value, None)
+
+    def _cancel(self) -> None:
+        for future in self._under_way:
+            future.cancel()
+        self._under_way.clear()
+
+
+def _arrival(future: EncodeFuture) -> "asyncio.Future[None]":
+    """Return what is done in the running loop when a request is, whatever came of it."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    def wake(_: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell)
+
+    Future.add_done_callback(future, wake)
+    return arrived
+
+
+async def _lists(source: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
+    """Cut an iterable into lists."""
+    if isinstance(source, Iterable):
+        sentences = iter(source)
+        while texts := list(islice(sentences, size)):
+            yield texts
+        return
+    texts = []
+    async for text in source:
+        texts.append(text)
+        if len(texts) == size:
+            yield texts
+            texts = []
+    if texts:
+        yield texts

@@ -1,0 +1,80 @@
+"""What the settings make of a model: each of them reaches it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bertq.errors import SettingsError
+from bertq.settings import Settings
+from bertq_bert import read_source
+from bertq_workers import loading
+from tests.bert.checkpoints import write_tiny_hf
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of models: ``plain``, and ``tuned`` with other weights and a head."""
+    directory = tmp_path_factory.mktemp("models")
+    write_tiny_hf(directory / "plain")
+    tuned = write_tiny_hf(directory / "tuned", seed=1, prefix="bert.")
+    tensors = load_file(tuned / "model.safetensors")
+    head = {"weight": np.ones((3, 32), np.float32), "bias": np.zeros(3, np.float32)}
+    save_file(
+        tensors | {f"classifier.{name}": array for name, array in head.items()},
+        tuned / "model-9.safetensors",
+    )
+    shutil.copyfile(directory / "plain" / "config.json", directory / "plain" / "other.json")
+    return directory
+
+
+def settings(models: Path, **options: Any) -> Settings:
+    """Settings of a worker with the plain model."""
+    return Settings(model_dir=str(models / "plain"), **options)
+
+
+def fingerprint(models: Path, **options: Any) -> str:
+    """The fingerprint of the model that a worker with these settings has."""
+    return loading.read(settings(models, **options), None).model.fingerprint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_seq_len": 7},
+        {"pooling_strategy": "REDUCE_MAX"},
+        {"pooling_layer": (-1,)},
+        {"dtype": "bfloat16"},
+        {"cased": True},
+        {"mask_cls_sep": True},
+        {"no_special_token": True},
+        {"no_position_embeddings": True},
+    ],
+    ids=str,
+)
+def test_what_changes_a_row(models: Path, options: dict[str, Any]) -> None:
+    wanted = {name.replace("layer", "layers"): value for name, value in options.items()}
+    expected = read_source(models / "plain", **wanted).model.fingerprint
+    assert fingerprint(models, **options) == expected
+    assert expected != fingerprint(models)
+
+
+def test_a_fine_tuned_checkpoint(models: Path) -> None:
+    tuned = str(models / "tuned")
+    assert fingerprint(models, tuned_model_dir=tuned) == read_source(tuned).model.fingerprint
+    head = settings(
+        models,
+        tuned_model_dir=tuned,
+        ckpt_name="model-9.safetensors",
+        config_name="other.json",
+        pooling_strategy="CLASSIFICATION",
+        num_labels=3,
+    )
+    assert loading.read(head, None).model.row_shape == (3,)
+    with pytest.raises(SettingsError, match=r"no absent\.json in .*plain"):
+        fingerprint(models, config_name="absent.json")
+    with pytest.raises(SettingsError, match="num_labels is 2"):
+        fingerprint(models, num_labels=2)
