@@ -122,8 +122,8 @@ def test_the_parts_of_a_layer_make_the_whole(
         assert two["BatchMatMulV2"] == 2 * one["BatchMatMulV2"]
     for tokens in (12, 120):
         ids = np.arange(tokens, dtype=np.int32) % 160
-        lengths = np.full(tokens // 12, 12, np.int32)
-        np.testing.assert_allclose(dealt(ids, lengths), whole(ids, lengths), atol=1e-5, rtol=0)
+        fed = flat(*ids.reshape(-1, 12).tolist())
+        np.testing.assert_allclose(dealt(*fed), whole(*fed), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,8 @@ def test_a_layer_that_cannot_be_dealt_is_whole(tmp_path: Path, config: dict[str,
 def test_few_and_many_tokens_give_the_same(tiny_hf: Path, strategy: str) -> None:
     graph = make(tiny_hf, strategy, -1)
     (most, many), (_, few) = graph.functions
-    ids = np.arange(most, dtype=np.int32) % 160
-    lengths = np.full(most // 12, 12, np.int32)
-    np.testing.assert_allclose(many(ids, lengths), few(ids, lengths), atol=1e-6, rtol=0)
+    fed = flat(*(np.arange(most) % 160).reshape(-1, 12).tolist())
+    np.testing.assert_allclose(many(*fed), few(*fed), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -156,10 +155,10 @@ def test_a_large_model_is_held_once(
     assert floor == 8
     # words; per part of a layer: QKV, attention output, intermediate, output
     assert len(traced.get_concrete_function().captured_inputs) == 1 + 3 * 2 * 4
-    ids, lengths = np.arange(120, dtype=np.int32), np.full(30, 4, np.int32)
-    rows = large(ids, lengths)
-    np.testing.assert_allclose(rows, small(ids, lengths), atol=1e-5, rtol=0)
-    np.testing.assert_allclose(large(ids[:4], lengths[:1]), rows[:1], atol=1e-6, rtol=0)
+    sequences = np.arange(120).reshape(-1, 4).tolist()
+    rows = large(*flat(*sequences))
+    np.testing.assert_allclose(rows, small(*flat(*sequences)), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(large(*flat(sequences[0])), rows[:1], atol=1e-6, rtol=0)
 
 
 def test_float32_is_not_tf32(tiny_hf: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_pooler_reads_the_last_layer() -> None:
     assert (plan.layers, plan.depth, plan.needs_pooler) == ((-1,), 6, True)
 
 
-@pytest.mark.parametrize("strategy", ["MEAN", "reduce_mean", "", "CLASSIFICATION"])
+@pytest.mark.parametrize("strategy", ["MEAN", "reduce_mean", "", "CLASSIFY"])
 def test_unknown_strategy_lists_the_valid_ones(strategy: str) -> None:
     with pytest.raises(UnknownPooling) as caught:
         plan_pooling(strategy, [-1], 6)
