@@ -1,6 +1,7 @@
 """The client: sentences in, vectors out. Needs neither TensorFlow nor a GPU."""
 
 from bertq_client.client import BertClient
-from bertq_client.futures import EncodeFuture
+from bertq_client.futures import EncodeFuture, Progress
+from bertq_client.stream import Batch
 
-__all__ = ["BertClient", "EncodeFuture"]
+__all__ = ["Batch", "BertClient", "EncodeFuture", "Progress"]

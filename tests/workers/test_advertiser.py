@@ -60,7 +60,7 @@ def test_a_namesake_is_warned_about(
     assert "another worker named stub@test is alive" in caplog.text
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["mine", "nobody"])
 def test_a_namesake_that_has_died_is_no_matter(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture, pid: int
 ) -> None:

@@ -91,9 +91,9 @@ def test_queues_that_it_cannot_take_from(
 @pytest.mark.parametrize(
     ("model", "take", "name"),
     [
-        (None, [], f"bertq-{os.getpid()}"),
+        (None, [], "bertq-PID"),
         (None, ["bertq", "gpu0"], "gpu0"),
-        ("a-1", [], f"bertq.a-1-{os.getpid()}"),
+        ("a-1", [], "bertq.a-1-PID"),
         ("a-1", ["gpu0"], "gpu0-a-1"),
         ("a-1", ["bertq.a-1.cpu2"], "cpu2-a-1"),
     ],
@@ -105,7 +105,7 @@ def test_what_it_is_called(
     worker, context = start(take, [])
     with context:
         selection.name_node(worker, {"model_name": model})
-    assert worker.hostname == f"{name}@{gethostname()}"
+    assert worker.hostname == f"{name.replace('PID', str(os.getpid()))}@{gethostname()}"
 
 
 def test_a_name_that_the_user_gave_stays(monkeypatch: pytest.MonkeyPatch) -> None:
