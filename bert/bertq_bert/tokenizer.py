@@ -104,6 +104,8 @@ class Tokenizer:
         for row, tokens in enumerate(texts):
             ids = [self.vocabulary.get(token, self._unk) for token in tokens]
             bar = tokens.index(_BAR.strip()) if _BAR.strip() in tokens else len(ids)
+            if bare and len(ids) == 1:
+                bar = 1  # nothing would be left of a bar alone
             firsts.append(ids[:bar])
             if bar < len(ids):
                 seconds[row] = ids[bar + 1 :]

@@ -1,6 +1,6 @@
 """What ``encode`` takes: a list of sentences, none of them blank, as text or as tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
@@ -25,7 +25,8 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
         raise BadInputType("texts is a str: for one sentence give a list of one, ['...']")
     if not isinstance(texts, list):
         of = "lists of str" if is_tokenized else "str"
-        raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}")
+        hint = "; encode_stream takes iterators" if isinstance(texts, Iterator) else ""
+        raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}{hint}")
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
     if len(texts) > REQUEST_ROWS:

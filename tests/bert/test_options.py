@@ -171,6 +171,12 @@ def test_tokens_as_they_are(tiny_hf: Path, bare: bool, mask: bool, end: str) -> 
     np.testing.assert_allclose(rows, expected, atol=2e-5, rtol=0)
 
 
+def test_a_bar_alone(tiny_hf: Path) -> None:
+    for bare, wanted in ((False, ["[CLS]", "[SEP]"]), (True, ["[UNK]"])):
+        model = read_source(tiny_hf, no_special_token=bare).model
+        assert model.tokens(model.tokenize([["|||"]], is_tokenized=True).ids) == [wanted]
+
+
 def test_text_has_its_special_tokens_all_the_same(tiny_hf: Path) -> None:
     plain, bare = (read_source(tiny_hf, no_special_token=value).model for value in (False, True))
     assert plain.tokenize(TEXTS) == bare.tokenize(TEXTS)

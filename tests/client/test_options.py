@@ -80,6 +80,12 @@ def test_what_is_not_tokenized(
         client.encode(texts, is_tokenized=True)
 
 
+def test_a_generator_by_mistake(client: BertClient) -> None:
+    texts: Any = (text for text in "ab")
+    with pytest.raises(BadInputType, match=r"a generator: it must be a list of str; encode_stream"):
+        client.encode(texts)
+
+
 def test_tokens_by_mistake(client: BertClient) -> None:
     with pytest.raises(BadInputType, match=r"texts\[0\] is a list of tokens: say is_tokenized"):
         client.encode([["a", "b"]])
