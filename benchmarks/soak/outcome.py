@@ -132,7 +132,7 @@ def _clients(found: Findings) -> Table:
 
 def _memory(found: Findings, options: Options) -> Table:
     note = (
-        "Resident memory, medians: after the first tenth of the time, and in its last tenth. Redis "
+        "Resident memory, medians: after the first fifth of the time, and in its last tenth. Redis "
         "begins anew with each restart, and holds what is under way."
     )
     rows = []
@@ -146,13 +146,16 @@ def _memory(found: Findings, options: Options) -> Table:
 
 
 def warm_and_end(samples: Sequence[tuple[float, int]], seconds: float) -> tuple[float, float]:
-    """Return the median from a tenth to two tenths of the time, and that of the last tenth."""
+    """Return the median of the third tenth of the time, and that of the last.
+
+    A client needs that long to meet the largest requests at once that it will have.
+    """
 
     def middle(first: float, last: float) -> float:
         part = [size for moment, size in samples if first <= moment / seconds < last]
         return median(part) if part else 0.0
 
-    return middle(0.1, 0.2), middle(0.9, float("inf"))
+    return middle(0.2, 0.3), middle(0.9, float("inf"))
 
 
 def _sum(ledgers: Any, name: str) -> int:

@@ -203,5 +203,5 @@ def test_a_reservoir_keeps_few_and_knows_all() -> None:
 
 def test_memory_after_the_start_and_at_the_end() -> None:
     samples = [(float(moment), moment) for moment in range(101)]
-    assert warm_and_end(samples, 100) == (14.5, 95)
+    assert warm_and_end(samples, 100) == (24.5, 95)
     assert warm_and_end([], 100) == (0, 0)
