@@ -147,24 +147,24 @@ class _Source(ABC):
         """Read one tensor as it is stored."""
 
     def labels(self) -> int:
-        """How many numbers the fine-tuned head gives; 0 if there is none."""
-        bias = Variable("output_bias", "classifier.bias", (), False)
-        (name,) = self.names(bias)
-        return int(np.prod(self.shapes[name])) if name in self.shapes else 0
+        """How many numbers the fine-tuned head gives; 1 if there is none."""
+        (name,) = self.names(Variable("output_weights", "classifier.weight", (), False))
+        return next(iter(self.shapes.get(name, ())), 1)
 
     def load(self, variable: Variable) -> Array:
         """Read `variable` as a contiguous float32 array of its own shape."""
         names = self.names(variable)
         name = next((name for name in names if name in self.shapes), None)
         if name is None:
-            why = "not a BERT checkpoint of this config" if variable.inside else "it was not tuned"
+            why = "not a BERT checkpoint of this config" if variable.inside else "no head was tuned"
             raise MissingVariable(f"{self.path} has no variable {names[0]!r}: {why}")
         transposed = self.transposed(variable)
         wanted = variable.shape[::-1] if transposed else variable.shape
         if self.shapes[name] != wanted:
+            of = "the config calls" if variable.inside else f"{wanted[0]} labels call"
             raise WrongShape(
                 f"{self.path}: variable {name!r} has shape {list(self.shapes[name])}, "
-                f"the config calls for {list(wanted)}"
+                f"{of} for {list(wanted)}"
             )
         stored = self.read(name)
         array = np.ascontiguousarray(stored.T if transposed else stored, dtype=np.float32)

@@ -59,7 +59,7 @@ def find_model(
     place = directory if tuned_model_dir is None else _directory(tuned_model_dir)
     google = directory / (config_name or "bert_config.json")
     hugging_face = directory / (config_name or "config.json")
-    if config_name is not None and not google.is_file():
+    if config_name is not None and not _is_file(google):
         raise MissingFile(f"no {config_name} in {directory}: it has {_list(directory, '*.json')}")
     if ckpt_name is not None:
         layout, weights = _named_checkpoint(place, ckpt_name)
@@ -97,6 +97,13 @@ def _directory(path: str | os.PathLike[str]) -> Path:
     return directory
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
+
+
 def _list(directory: Path, *patterns: str) -> str:
     """What a directory has of some kinds of files, for an error."""
     names = sorted(path.name for pattern in patterns for path in directory.glob(pattern))
@@ -106,9 +113,9 @@ def _list(directory: Path, *patterns: str) -> str:
 def _named_checkpoint(directory: Path, name: str) -> tuple[Layout, Path]:
     """The checkpoint of that name: of either layout, with or without `.index`."""
     weights = directory / name.removesuffix(".index")
-    if weights.with_name(weights.name + ".index").is_file():
+    if _is_file(Path(f"{weights}.index")):
         return Layout.GOOGLE, weights
-    if weights.suffix == ".safetensors" and weights.is_file():
+    if weights.suffix == ".safetensors" and _is_file(weights):
         return Layout.HUGGING_FACE, weights
     there = _list(directory, "*.index", "*.safetensors")
     raise MissingFile(f"no checkpoint {name} in {directory}: it has {there}")

@@ -20,7 +20,8 @@ from bertq_bert.config import BertConfig
 from bertq_bert.errors import UnknownDtype
 from bertq_bert.places import Places, Tensor
 from bertq_bert.pooling import Pooling
-from bertq_bert.sequences import ADDED, SECOND
+from bertq_bert.reduction import reduce
+from bertq_bert.sequences import ADDED
 
 
 class Network:
@@ -66,9 +67,8 @@ class Network:
         read = [outputs[self.pooling.num_layers + layer] for layer in self.pooling.layers]
         if chosen is None:
             x = tf.concat(read, 1)  # [N, X]
-            if self.pooling.mask_cls_sep:
-                return self.pool_masked(x, tf.less(marks, ADDED), places)
-            return self.pool(x, places)
+            kept = tf.less(marks, ADDED) if self.pooling.mask_cls_sep else None  # [N]
+            return reduce(self.pooling.strategy, x, places, kept)
         top = outputs[-1]
         row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
         return self.cls_pooled(row) if self.pooling.needs_pooler else row
@@ -83,7 +83,8 @@ class Network:
         """Word + position + segment, normalised: [N, H]."""
         # one table [S * P, H]: a look-up of its own for the segment would cost as much again
         segments = self.weights["embeddings/token_type_embeddings"][:2]  # [S, H]
-        segment = tf.bitwise.bitwise_and(marks, SECOND)  # [N]
+        # not the bitwise and: a GPU would do that itself, and the host wait for it
+        segment = tf.math.floormod(marks, ADDED)  # [N], 0 or SECOND
         positions = self.weights.get("embeddings/position_embeddings")  # [P, H], or none
         if positions is None:
             others, where = segments, segment
@@ -220,36 +221,6 @@ class Network:
         unit = centred * tf.cast(tf.math.rsqrt(variance), tf.float32)  # [N, H]
         return unit * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
 
-    def pool(self, x: Tensor, places: Places) -> Tensor:
-        """[N, X] -> [B, dim], or [B, longest, X] for NONE."""
-        match self.pooling.strategy:
-            case "REDUCE_MEAN":
-                return self.mean(x, places)
-            case "REDUCE_MAX":
-                return tf.math.segment_max(x, places.row)
-            case "REDUCE_MEAN_MAX":
-                return tf.concat([self.mean(x, places), tf.math.segment_max(x, places.row)], 1)
-            case _:
-                block = tf.where(places.real[:, :, None], places.pad(x), 0.0)  # [B, T, X]
-                return block[:, : tf.reduce_max(places.lengths)]
-
-    def pool_masked(self, x: Tensor, kept: Tensor, places: Places) -> Tensor:
-        """`pool` over the tokens that are `kept` [N]; zeros where a row has none of them."""
-        if self.pooling.strategy == "NONE":
-            return self.pool(tf.where(kept[:, None], x, 0.0), places)
-        counts = tf.math.segment_sum(tf.cast(kept, tf.float32), places.row)[:, None]  # [B, 1]
-        sums = tf.math.segment_sum(tf.where(kept[:, None], x, 0.0), places.row)  # [B, X]
-        mean = sums / tf.maximum(counts, 1.0)
-        lowest = tf.where(kept[:, None], x, x.dtype.min)
-        most = tf.where(counts > 0, tf.math.segment_max(lowest, places.row), 0.0)  # [B, X]
-        match self.pooling.strategy:
-            case "REDUCE_MEAN":
-                return mean
-            case "REDUCE_MAX":
-                return most
-            case _:
-                return tf.concat([mean, most], 1)
-
     def cls_pooled(self, first: Tensor) -> Tensor:
         """The pooler's tanh dense on each row's `[CLS]`, and the head's labels if there is one.
 
@@ -276,11 +247,6 @@ class Network:
     def filled(self, indices: Tensor) -> Tensor:
         """`indices` and as many zeros as make `floor` of them: [B] -> [M], B <= M."""
         return tf.pad(indices, [[0, tf.maximum(self.floor - tf.size(indices), 0)]])
-
-    @staticmethod
-    def mean(x: Tensor, places: Places) -> Tensor:
-        """Mean of each row's tokens: [N, X] -> [B, X]."""
-        return tf.math.segment_sum(x, places.row) / tf.cast(places.lengths, tf.float32)[:, None]
 
     def tensor(self, array: Array) -> Tensor:
         """`array` in the compute dtype."""

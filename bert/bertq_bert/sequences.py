@@ -38,8 +38,9 @@ def marks(ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> npt.N
     """`SECOND` and `ADDED` of each token, all sentences end to end: int32 [N]."""
     ends = np.cumsum(lengths)
     found = np.zeros(int(ends[-1]), np.int32)
-    found[ends - 1] = ADDED
-    found[ends - lengths] = ADDED
+    found[ends - 1] = found[ends - lengths] = ADDED
+    if Ids not in map(type, ids):
+        return found
     for row, end in zip(ids, ends.tolist(), strict=True):
         if not isinstance(row, Ids):
             continue

@@ -7,19 +7,18 @@ differs from them in places, which `_CleanText` puts right before it sees the te
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertq_bert.config import read_json
-from bertq_bert.errors import BadVocabulary, BrokenFile, MissingFile, NotBert
+from bertq_bert.errors import BadVocabulary, MissingFile
 from bertq_bert.sequences import Ids, Tokenized, trimmed
+from bertq_bert.vocabulary import read_settings, read_tokenizer_json, read_vocab
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
-_BAR = " ||| "  # between the sides of a pair
+_BAR, _BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
 _LONGEST_WORD = 100  # characters; a longer word is [UNK]
 
 
@@ -97,13 +96,13 @@ class Tokenizer:
     ) -> Tokenized:
         """Ids of tokens as they are, as `encode`; what is not in the vocabulary is `[UNK]`.
 
-        A token `|||` stands between the sides of a pair. With `bare` no `[CLS]` and `[SEP]` are
-        added.
+        The first token `|||` stands between the sides of a pair. With `bare` no `[CLS]` and
+        `[SEP]` are added.
         """
         firsts, seconds = [], {}
         for row, tokens in enumerate(texts):
             ids = [self.vocabulary.get(token, self._unk) for token in tokens]
-            bar = tokens.index(_BAR.strip()) if _BAR.strip() in tokens else len(ids)
+            bar = tokens.index(_BAR_TOKEN) if _BAR_TOKEN in tokens else len(ids)
             if bare and len(ids) == 1:
                 bar = 1  # nothing would be left of a bar alone
             firsts.append(ids[:bar])
@@ -132,15 +131,16 @@ class Tokenizer:
         rows: list[list[int]] = []
         cut = []
         for row, first in enumerate(firsts):
-            second = seconds.get(row) or []  # a side without a token makes no pair
+            second = seconds.get(row, [])
             frame = 0 if bare else 2 + bool(second)
             left, right = trimmed(len(first), len(second), max_seq_len - frame)
             if left + right < len(first) + len(second):
                 cut.append(row)
+            # a second side of which nothing is left makes no pair, as in bert-as-service
             one, other = _kept(first, left, truncate), _kept(second, right, truncate)
             if bare:
                 rows.append(Ids([*one, *other], second=left, bare=True))
-            elif second:
+            elif other:
                 ids = [self._cls, *one, self._sep, *other, self._sep]
                 rows.append(Ids(ids, second=left + 2, bare=False))
             else:
@@ -217,13 +217,13 @@ def load_tokenizer(
     NotBert
         `tokenizer.json` holds another kind of tokenizer.
     """
-    settings = _settings(model_dir / "tokenizer_config.json")
+    settings = read_settings(model_dir / "tokenizer_config.json")
     if (model_dir / "vocab.txt").is_file():
         path = model_dir / "vocab.txt"
-        vocabulary = _read_vocab(path)
+        vocabulary = read_vocab(path)
     elif (model_dir / "tokenizer.json").is_file():
         path = model_dir / "tokenizer.json"
-        vocabulary, normalizer = _read_tokenizer_json(path)
+        vocabulary, normalizer = read_tokenizer_json(path)
         settings = normalizer | settings
     else:
         raise MissingFile(f"no vocab.txt and no tokenizer.json in {model_dir}")
@@ -244,47 +244,6 @@ def load_tokenizer(
         )
     except BadVocabulary as error:
         raise BadVocabulary(f"{path}: {error}") from None
-
-
-def _read_vocab(path: Path) -> dict[str, int]:
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenFile(f"{path} cannot be read as UTF-8 text: {type(error).__name__}") from error
-    if not lines[-1]:
-        lines.pop()
-    return {line.strip(): number for number, line in enumerate(lines)}
-
-
-def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
-    raw = read_json(path)
-    model = _part(raw, "model", "WordPiece", path)
-    normalizer = _part(raw, "normalizer", "BertNormalizer", path)
-    vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict) or not all(
-        isinstance(number, int) and number >= 0 for number in vocabulary.values()
-    ):
-        raise BrokenFile(f"{path} has no vocabulary of tokens and ids")
-    return vocabulary, _flags(normalizer, "lowercase", "handle_chinese_chars")
-
-
-def _part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[str, Any]:
-    part = raw.get(name)
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind != wanted:
-        raise NotBert(f"{path}: {name} is {kind}, BERT's is {wanted}: add the model's vocab.txt")
-    return part
-
-
-def _settings(path: Path) -> dict[str, bool]:
-    if not path.is_file():
-        return {}
-    return _flags(read_json(path), "do_lower_case", "tokenize_chinese_chars")
-
-
-def _flags(raw: dict[str, Any], lowercase: str, split_cjk: str) -> dict[str, bool]:
-    names = {"lowercase": lowercase, "strip_accents": "strip_accents", "split_cjk": split_cjk}
-    return {ours: raw[name] for ours, name in names.items() if isinstance(raw.get(name), bool)}
 
 
 def _cased_by_name(name: str) -> bool:

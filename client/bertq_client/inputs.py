@@ -25,7 +25,7 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
         raise BadInputType("texts is a str: for one sentence give a list of one, ['...']")
     if not isinstance(texts, list):
         of = "lists of str" if is_tokenized else "str"
-        hint = "; encode_stream takes iterators" if isinstance(texts, Iterator) else ""
+        hint = "; encode_stream takes iterators of sentences" if isinstance(texts, Iterator) else ""
         raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}{hint}")
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")

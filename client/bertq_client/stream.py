@@ -87,7 +87,6 @@ class Flight:
         self._options = options
         self._start = 0
         self._under_way: dict[EncodeFuture, tuple[int, list[Any]]] = {}
-        self._come: queue.SimpleQueue[EncodeFuture] = queue.SimpleQueue()
 
     def run(self, source: Iterable[Any]) -> Generator[Batch, None, None]:
         """Give out the batches of ``source``."""
@@ -96,16 +95,20 @@ class Flight:
         return self._run(iter(source))
 
     def _run(self, sentences: Iterator[Any]) -> Generator[Batch, None, None]:
+        come: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             while True:
                 while len(self._under_way) < self._most:
                     if not (texts := list(islice(sentences, self._size))):
                         break
-                    self._send(texts)
+                    future = self._send(texts)
+                    if not self._ordered:  # or nobody would take it from there
+                        # On the thread that completes it: that of the callbacks may wait here.
+                        Future.add_done_callback(future, come.put)
                 if not self._under_way:
                     return
-                first = next(iter(self._under_way))
-                yield self._landed(first if self._ordered else self._come.get())
+                future = next(iter(self._under_way)) if self._ordered else come.get()
+                yield self._landed(future)
         finally:
             self._cancel()
 
@@ -146,8 +149,6 @@ class Flight:
             raise
         self._under_way[future] = (self._start, texts)
         self._start += len(texts)
-        # On the thread that completes it: that of the callbacks may be the one that waits here.
-        Future.add_done_callback(future, lambda _: self._come.put(future))
         return future
 
     def _landed(self, future: EncodeFuture) -> Batch:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertq_bert import load_encoder
+from bertq_bert import Encoder, load_encoder, read_source
 from bertq_bert.errors import (
     BadIds,
     BadLength,
@@ -23,6 +23,16 @@ from tests.bert.checkpoints import VOCABULARY, write_tiny_google, write_tiny_hf,
 from tests.bert.test_parity import sequences
 
 TEXTS = ["the of", "and", "to in that he shall", "the [SEP] of", ""]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_hf: Path) -> Encoder:
+    return load_encoder(tiny_hf)
+
+
+def fingerprint_of(model: Path, **options: Any) -> str:
+    """Without a graph, which takes a second."""
+    return read_source(model, **options).model.fingerprint
 
 
 def test_attributes(tiny_hf: Path) -> None:
@@ -126,8 +136,7 @@ def test_warm_up_covers_tiny_limits(tiny_hf: Path) -> None:
     assert encoder.encode(TEXTS[:2]).shape == (2, *encoder.row_shape)
 
 
-def test_many_threads(tiny_hf: Path) -> None:
-    encoder = load_encoder(tiny_hf)
+def test_many_threads(encoder: Encoder) -> None:
     wanted = encoder.encode(TEXTS)
     results: list[Any] = []
     threads = [
@@ -151,9 +160,9 @@ def test_many_threads(tiny_hf: Path) -> None:
         ([[-1]], r"row 0 has an id that is not in 0\.\.159"),
     ],
 )
-def test_ids_that_cannot_be_computed(tiny_hf: Path, ids: list[list[int]], message: str) -> None:
+def test_ids_that_cannot_be_computed(encoder: Encoder, ids: list[list[int]], message: str) -> None:
     with pytest.raises(BadIds, match=message):
-        load_encoder(tiny_hf).compute(ids)
+        encoder.compute(ids)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +209,8 @@ def test_vocabulary_of_another_model(tmp_path: Path) -> None:
 
 
 def test_model_dir_may_be_a_string_or_a_path(tiny_hf: Path) -> None:
-    assert load_encoder(str(tiny_hf)).fingerprint == load_encoder(tiny_hf).fingerprint
+    found = read_source(str(tiny_hf)).model
+    assert found.fingerprint == fingerprint_of(tiny_hf)
     with pytest.raises(MissingFile, match="no such model directory: /nowhere"):
         load_encoder("/nowhere")
 
@@ -218,48 +228,44 @@ def test_model_dir_may_be_a_string_or_a_path(tiny_hf: Path) -> None:
     ],
 )
 def test_fingerprint_changes_with_the_options(tiny_hf: Path, options: dict[str, Any]) -> None:
-    fingerprint = load_encoder(tiny_hf, **options).fingerprint
-    assert fingerprint != load_encoder(tiny_hf).fingerprint
-    others = [{"max_seq_len": None}, {"max_seq_len": 48}]
-    assert all(
-        fingerprint != load_encoder(tiny_hf, **o).fingerprint  # type: ignore[arg-type]
-        for o in others
-        if o != options
-    )
+    fingerprint = fingerprint_of(tiny_hf, **options)
+    assert fingerprint != fingerprint_of(tiny_hf)
+    others: list[dict[str, Any]] = [{"max_seq_len": None}, {"max_seq_len": 48}]
+    assert all(fingerprint != fingerprint_of(tiny_hf, **o) for o in others if o != options)
 
 
 def test_fingerprint_changes_with_the_files(
     broken_hf: Path, edit_json: Callable[..., None]
 ) -> None:
-    seen = [load_encoder(broken_hf).fingerprint]
+    seen = [fingerprint_of(broken_hf)]
     for change in (
         '{"do_lower_case": false, "strip_accents": true}',
         '{"do_lower_case": false}',
         '{"tokenize_chinese_chars": false}',
     ):
         (broken_hf / "tokenizer_config.json").write_text(change)
-        seen.append(load_encoder(broken_hf).fingerprint)
+        seen.append(fingerprint_of(broken_hf))
     write_vocab(broken_hf, [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]])
-    seen.append(load_encoder(broken_hf).fingerprint)
+    seen.append(fingerprint_of(broken_hf))
     edit_json(broken_hf / "config.json", hidden_act="relu")
-    seen.append(load_encoder(broken_hf).fingerprint)
+    seen.append(fingerprint_of(broken_hf))
     write_tiny_hf(broken_hf, seed=1)
-    seen.append(load_encoder(broken_hf).fingerprint)
+    seen.append(fingerprint_of(broken_hf))
     assert len(set(seen)) == len(seen)
     assert all(len(fingerprint) == 64 for fingerprint in seen)
 
 
 def test_fingerprint_is_of_the_content(tiny_google: Path, tiny_hf: Path, tmp_path: Path) -> None:
-    fingerprint = load_encoder(tiny_hf).fingerprint
-    assert load_encoder(tiny_google).fingerprint == fingerprint
-    assert load_encoder(tiny_hf, max_batch_size=8).fingerprint == fingerprint
+    fingerprint = fingerprint_of(tiny_hf)
+    assert fingerprint_of(tiny_google) == fingerprint
+    assert fingerprint_of(tiny_hf, max_batch_size=8) == fingerprint
     (tmp_path / "elsewhere").symlink_to(tiny_hf)
     moved = load_encoder(tmp_path / "elsewhere")
     assert (moved.name, moved.fingerprint) == ("elsewhere", fingerprint)
 
 
 def test_fingerprint_of_synonyms(tiny_hf: Path) -> None:
-    first = load_encoder(tiny_hf, pooling_strategy="FIRST_TOKEN")
-    cls = load_encoder(tiny_hf, pooling_strategy="CLS_TOKEN")
+    first = read_source(tiny_hf, pooling_strategy="FIRST_TOKEN").model
+    cls = read_source(tiny_hf, pooling_strategy="CLS_TOKEN").model
     assert first.fingerprint == cls.fingerprint
     assert (first.pooling_strategy, cls.pooling_strategy) == ("FIRST_TOKEN", "CLS_TOKEN")

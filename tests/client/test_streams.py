@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -75,6 +76,30 @@ def test_the_source_is_read_as_there_is_room(client: BertClient, stub: Stub, red
     batches.close()
     eventually(lambda: client.status["num_pending_request"] == 0)
     stub.gate.set()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("twin", [False, True])
+def test_what_was_taken_is_not_kept(
+    client: BertClient, stub: Stub, ordered: bool, twin: bool
+) -> None:
+    taken: list[weakref.ref[Any]] = []
+
+    def kept() -> int:
+        return sum(vectors() is not None for vectors in taken)
+
+    async def stream() -> None:
+        async for batch in client.encode_stream_async(sentences(200), 5, ordered, max_requests=2):
+            taken.append(weakref.ref(batch.vectors))
+            assert kept() <= 4
+
+    if twin:
+        asyncio.run(stream())
+    else:
+        for batch in client.encode_stream(sentences(200), 5, ordered, max_requests=2):
+            taken.append(weakref.ref(batch.vectors))
+            assert kept() <= 4
+    assert len(taken) == 40
 
 
 def test_tokens_of_a_stream(client: BertClient, stub: Stub) -> None:

@@ -1,0 +1,152 @@
+"""Rows of the commands, and of how a service is run."""
+
+import re
+import signal
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from redis import Redis
+
+import bertq as package
+from bertq import BertClient
+from bertq.settings import Settings
+from bertq_cli.bench.command import bench
+from bertq_cli.serve import _devices, serve
+from tests.migration.model_rows import close
+from tests.migration.rows import row
+from tests.migration.world import TEXTS, World, bertq, reference, run
+from tests.waiting import eventually
+
+#: The row that ends the service.
+LAST = "bert-serving-terminate -port 5555"
+
+_FILE = """
+import sys
+from bertq import BertClient
+
+with BertClient(port=int(sys.argv[1]), timeout=60) as bc:
+    print(bc.encode(["First do it", "then do it right"]).shape)
+assert not {"tensorflow", "tokenizers"} & set(sys.modules)
+"""
+
+
+@row(
+    "client.py, one file to copy",
+    "from bert_serving.client import BertClient",
+    "port=5555",
+    "-port 5555",
+)
+def the_client_as_a_program(world: World) -> None:
+    done = run(sys.executable, "-c", _FILE, str(world.port))
+    assert (done.returncode, done.stdout) == (0, "(2, 32)\n"), done.stderr
+    (port,) = (option for option in serve.params if option.name == "port")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("BERTQ_REDIS_URL", raising=False)
+        assert port.default == BertClient().status["port"] == 6379
+
+
+@row("python app.py -model_dir DIR", "bert-serving-start", "-num_worker 1", "-device_map")
+def the_service(world: World) -> None:
+    assert "ready       2 workers at " in world.service.output
+    found = world.adverts()
+    assert {name: found[name].device for name in found} == {
+        "cpu0-tuned": "cpu0", "cpu1-tokens": "cpu1", "gpu0": "gpu0", "gpu0.2": "gpu0",
+    }  # fmt: skip
+    assert _devices(None, None, False) == ["gpu0"]
+    assert _devices(3, [0, 2], False) == ["gpu0", "gpu2", "gpu0"]
+    assert _devices(1, [3, 2], False) == ["gpu3"]
+    with world.client() as client:
+        close(client.encode(TEXTS), reference(TEXTS, 25).rows("REDUCE_MEAN", [-2]))
+        assert client.server_status["num_worker"] == 4
+
+
+@row("-cpu")
+def on_the_cpu(world: World) -> None:
+    assert world.adverts()["cpu0-tuned"].device_name == "cpu"
+    assert "queue cpu0: " in world.tuned.log
+    assert _devices(2, None, True) == ["cpu0", "cpu1"]
+    with world.client(model="tokens", queue="cpu1") as client:
+        assert client.encode(TEXTS).shape == (3, 7, 64)
+
+
+@row("-gpu_memory_fraction 0.5")
+def memory(world: World) -> None:
+    advert = world.adverts()["gpu0"]
+    environ = Path(f"/proc/{advert.pid}/environ").read_text().split("\0")
+    assert "BERTQ_GPU_MEMORY_FRACTION=0.5" in environ
+    assert Settings().gpu_memory_fraction is None
+    result = CliRunner().invoke(serve, ["--gpu-memory-fraction", "1.5"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--gpu-memory-fraction'" in result.output
+
+
+@row("-max_batch_size 256")
+def batches(world: World) -> None:
+    found = world.adverts()
+    assert (found["gpu0"].max_batch_size, found["cpu0-tuned"].max_batch_size) == (256, 4)
+    texts = [f"the lord {number}" for number in range(10)]
+    with world.client(model="tuned") as client:
+        rows = client.encode(texts)
+        alone = np.concatenate([client.encode([text]) for text in texts])
+    close(rows, alone, 2e-3)
+    sizes = [int(size) for size in re.findall(r"chunk \w+-\d+: (\d+) rows", world.tuned.log)]
+    assert max(sizes) <= 4
+
+
+@row("-priority_batch_size 16")
+def small_requests_first(world: World) -> None:
+    assert Settings().priority_batch_size == 16
+    # Nobody serves this model, so that the requests stay where they were sent.
+    with world.client(model="nobody") as client, Redis.from_url(world.url) as redis:
+        few = client.encode_async(["the lord"] * 16)
+        many = client.encode_async(["the lord"] * 17)
+        eventually(lambda: redis.llen("bertq.nobody.small") == redis.llen("bertq.nobody") == 1)
+        for future in (few, many):
+            assert future.cancel()
+    # The worker that has another number for it computes both.
+    with world.client(model="tuned") as client:
+        assert client.encode([f"the {number}" for number in range(17)]).shape == (17, 3)
+
+
+@row("-http_stat_dashboard")
+def the_dashboard(world: World) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{world.flower}/workers", timeout=20) as page:
+        assert b"gpu0@" in page.read()
+    shown = bertq("status", "--redis-url", world.url)
+    assert shown.returncode == 0, shown.stderr
+    assert "gpu0.2@" in shown.stdout
+
+
+@row("-verbose")
+def debug_lines(world: World) -> None:
+    assert ": DEBUG/MainProcess]" in world.tuned.log
+    assert ": DEBUG/MainProcess]" not in world.tokens.log
+
+
+@row("-version")
+def version(_world: World) -> None:
+    assert bertq("--version").stdout == f"bertq, version {package.__version__}\n"
+
+
+@row("bert-serving-benchmark")
+def benchmark(_world: World) -> None:
+    shown = CliRunner().invoke(bench, ["--help"]).output
+    for table in ("--max-seq-len", "--client-batch-size", "--num-client", "--max-batch-size"):
+        assert table in shown
+
+
+@row(LAST)
+def the_end(world: World) -> None:
+    for process in (world.tuned.process, world.tokens.process):
+        process.send_signal(signal.SIGTERM)
+    assert [worker.process.wait(30) for worker in (world.tuned, world.tokens)] == [0, 0]
+    world.service.process.send_signal(signal.SIGTERM)
+    status, output = world.service.wait()
+    assert status == 0, output
+    assert output.endswith("stopped     nothing is left running\n")
+    assert world.service.left() == ({}, [])
+    assert (world.home / "data").is_dir()

@@ -1,0 +1,160 @@
+"""One service and two more workers beside it, with all options that rows are about."""
+
+import json
+import subprocess
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from redis import Redis
+
+from bertq import BertClient, adverts
+from bertq_cli.server import free_port
+from tests.bert.checkpoints import (
+    TINY,
+    VOCABULARY,
+    save_google,
+    tiny_variables,
+    write_tiny_google,
+)
+from tests.bert.reference import Reference
+from tests.cli.runs import BERTQ, Run
+from tests.conftest import WorkerProcess, clean_environ
+
+IDS = {token: number for number, token in enumerate(VOCABULARY)}
+
+#: Sentences whose words are in the vocabulary, so that a reference needs no tokenizer.
+TEXTS = ["the lord", "he shall not unto him", "they"]
+#: More words than any worker here reads.
+LONG = "the " * 60
+
+CONFIG = TINY | {"hidden_act": "relu"}
+LABELS = 3
+
+
+def ids_of(words: list[str]) -> list[int]:
+    return [IDS.get(word, IDS["[UNK]"]) for word in ["[CLS]", *words, "[SEP]"]]
+
+
+def reference(texts: list[str], length: int, **options: Any) -> Reference:
+    """The layers of sentences in the plain model, or in one of other ``variables``."""
+    variables = options.pop("variables", None) or tiny_variables()
+    config = options.pop("config", TINY)
+    return Reference(config, variables, [ids_of(t.split()) for t in texts], length, **options)
+
+
+def tuned_variables() -> dict[str, Any]:
+    """A model of other weights, with a head."""
+    rng = np.random.default_rng(7)
+    head = {
+        "output_weights": 0.2 * rng.standard_normal((LABELS, TINY["hidden_size"])),
+        "output_bias": rng.standard_normal(LABELS),
+    }
+    cast = {name: array.astype(np.float32) for name, array in head.items()}
+    return tiny_variables(seed=1) | cast
+
+
+@dataclass
+class World:
+    """What the tests of all rows share.
+
+    Attributes:
+        home: a directory of their own.
+        port, flower: of the service, whose other options are the defaults, and of its dashboard.
+        service: ``bertq serve`` with two workers.
+        tuned: a worker of a fine-tuned model, with options of its own.
+        tokens: a worker that answers with token vectors.
+        passed: checks of rows that were done and passed.
+    """
+
+    home: Path
+    port: int
+    flower: int
+    service: Run
+    tuned: WorkerProcess
+    tokens: WorkerProcess
+    passed: set[Any] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> BertClient:
+        """A client that does not wait for ever."""
+        return BertClient(**{"redis_url": self.url, "timeout": 60, **options})
+
+    def adverts(self) -> dict[str, adverts.Advert]:
+        """What the workers advertise, by device."""
+        with Redis.from_url(self.url) as redis:
+            return {advert.node.split("@")[0]: advert for advert in adverts.read(redis)}
+
+    @cached_property
+    def token_rows(self) -> dict[str, Any]:
+        """Token vectors that the worker sends for ``TEXTS``, by sentence, with no padding.
+
+        They come as tokens, ``[CLS]`` and ``[SEP]`` among them: nothing is masked then.
+        """
+        given = [["[CLS]", *text.split(), "[SEP]"] for text in TEXTS]
+        with self.client(model="tokens") as client:
+            rows = client.encode(given, is_tokenized=True)
+        return {t: row[: len(g)] for t, g, row in zip(TEXTS, given, rows, strict=True)}
+
+    def end(self) -> None:
+        """End everything that still runs."""
+        self.tuned.kill()
+        self.tokens.kill()
+        self.service.end()
+
+
+def build(home: Path) -> World:
+    """Write the models and start the workers, all at once."""
+    plain = write_tiny_google(home / "uncased_tiny")
+    (plain / "other.json").write_text(json.dumps(CONFIG))
+    tuned = home / "tuned"
+    tuned.mkdir()
+    save_google(tuned / "model.ckpt-77", tuned_variables())
+    save_google(tuned / "model.ckpt-11", tiny_variables(seed=2))
+    port, flower = free_port(), free_port()
+    service = Run(
+        home, "serve", "--model-dir", str(plain), "--num-workers", "2", "--device-map", "0",
+        "--gpu-memory-fraction", "0.5", "--threads", "1", "--port", str(port),
+        "--data-dir", str(home / "data"), "--flower", str(flower),
+    )  # fmt: skip
+    service.wait_for("redis       embedded")
+    url = f"redis://127.0.0.1:{port}/0"
+    tuned_worker = WorkerProcess(
+        url, plain, home / "tuned.log", "-Q", "cpu0", "--model-name", "tuned", "--threads", "1",
+        "--tuned-model-dir", str(tuned), "--ckpt-name", "model.ckpt-77",
+        "--config-name", "other.json", "--cased-tokenization", "--num-labels", str(LABELS),
+        "--pooling-strategy", "classification", "--dtype", "float16", "--max-seq-len", "40",
+        "--max-batch-size", "4", "--priority-batch-size", "2", "--no-show-tokens-to-client",
+        "-l", "DEBUG",
+    )  # fmt: skip
+    tokens_worker = WorkerProcess(
+        url, plain, home / "tokens.log", "-Q", "cpu1", "--model-name", "tokens", "--threads", "1",
+        "--pooling-strategy", "NONE", "--pooling-layer=-1,-3", "--max-seq-len", "none",
+        "--mask-cls-sep", "--no-special-token", "--no-position-embeddings",
+    )  # fmt: skip
+    world = World(home, port, flower, service, tuned_worker, tokens_worker)
+    try:
+        service.wait_for("\nready ")
+        tuned_worker.wait_ready()
+        tokens_worker.wait_ready()
+    except BaseException:
+        world.end()
+        raise
+    return world
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without any variable of bertq."""
+    return subprocess.run(
+        command, env=clean_environ(), capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def bertq(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the ``bertq`` command to its end."""
+    return run(*BERTQ, *arguments)
