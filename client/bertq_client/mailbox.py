@@ -17,14 +17,14 @@ class Mailbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._expected = 0
-        self._come: queue.SimpleQueue[EncodeFuture] = queue.SimpleQueue()
+        self._come: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def expect(self, future: EncodeFuture) -> None:
         """Have the answer to a request put in."""
         with self._lock:
             self._expected += 1
         # On the thread that completes it, not on that of the callbacks: theirs may wait for us.
-        Future.add_done_callback(future, lambda _: self._come.put(future))
+        Future.add_done_callback(future, self._come.put)
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """Take out what was sent, with the request's number, until none is left."""
