@@ -1,6 +1,6 @@
 """Command-line options made from the table of settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any
 
@@ -26,6 +26,32 @@ def settings_options(make: Callable[..., click.Option], **more: Any) -> list[cli
         )
         for spec in fields(Settings)
     ]
+
+
+#: Options of bert-as-service beside those that are settings here: their names with one dash.
+_OLD = {
+    "cased_tokenization", "cors", "cpu", "device_map", "fixed_embed_length", "fp16",
+    "graph_tmp_dir", "http_max_connect", "http_port", "num_worker", "port", "port_out",
+    "prefetch_size", "verbose", "xla",
+}  # fmt: skip
+
+
+def refuse_old_spelling(arguments: Iterable[str]) -> None:
+    """Refuse options that are spelt as bert-as-service has them.
+
+    The ``celery`` command would take ``-fp16`` for ``-f p16``, a log file, and run in float32.
+
+    Raises:
+        SettingsError: there is such an option.
+    """
+    names = _OLD | {spec.name for spec in fields(Settings)}
+    for argument in arguments:
+        name = argument.removeprefix("-").partition("=")[0]
+        if argument.startswith("-") and name in names:
+            raise SettingsError(
+                f"-{name} is spelt as bert-as-service has it: options have two dashes here, and - "
+                f"for _: --{name.replace('_', '-')}"
+            )
 
 
 def _declaration(spec: "Field[Any]") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from bertq import cores, queues, redis_url
 from bertq.errors import SettingsError
-from bertq.options import settings_options
+from bertq.options import refuse_old_spelling, settings_options
 from bertq.settings import Settings, variables
 from bertq_cli import embedded, server
 from bertq_cli.service import Service, run_until_stopped
@@ -29,7 +29,18 @@ def _gpus(_context: click.Context, _parameter: click.Parameter, value: str | Non
     return [device.index for device in devices if device is not None]
 
 
-@click.command()
+class _Serve(click.Command):
+    """Knows options that are spelt as bert-as-service has them, and says how they are here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            refuse_old_spelling(args)
+        except SettingsError as error:
+            raise click.UsageError(str(error), ctx) from None
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Serve)
 @click.option(
     "--num-workers",
     type=click.IntRange(1, 1000),

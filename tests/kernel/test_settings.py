@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from bertq import keys, redis_url
 from bertq.errors import SettingsError
-from bertq.options import settings_options
+from bertq.options import refuse_old_spelling, settings_options
 from bertq.settings import Settings, variable, variables
 
 
@@ -223,3 +223,20 @@ def test_task_ids_name_the_job_and_the_chunk() -> None:
     assert keys.split_task_id(keys.task_id("abc", 12)) == ("abc", 12)
     for other in ("", "abc", "abc-", "-1", "abc-x", "abc--", "abc-٣", "a-" + "9" * 5000):
         assert keys.split_task_id(other) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worker", "-fp16"], "-fp16 is spelt as bert-as-service has it"),
+        (["-num_worker=2"], "two dashes here, and - for _: --num-worker$"),
+        (["-model_dir", "x"], "for _: --model-dir$"),
+    ],
+)
+def test_old_spellings_are_refused(arguments: list[str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        refuse_old_spelling(arguments)
+
+
+def test_new_spellings_and_those_of_celery_are_not_refused() -> None:
+    refuse_old_spelling(["-A", "bertq", "-linfo", "-c1", "-Qgpu0", "--fp16", "--model-dir", "cpu"])

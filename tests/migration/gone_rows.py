@@ -9,7 +9,6 @@ from itertools import count, islice
 
 import numpy as np
 import pytest
-from celery.bin.worker import worker
 from click.testing import CliRunner
 
 import bertq as package
@@ -101,12 +100,20 @@ def no_number_of_batches(world: World) -> None:
 
 @row("-num_worker 2, spelling")
 def the_old_spelling(world: World) -> None:
-    refused(bertq("serve", "-num_worker", "2"), "-n")
-    for option in ("-model_dir", "-max_seq_len", "-cpu", "-pooling_layer", "-fp16"):
+    done = bertq("serve", "-num_worker", "2")
+    assert done.returncode == 2
+    assert "Error: -num_worker is spelt as bert-as-service has it" in done.stderr
+    for option in ("-model_dir", "-max_seq_len=25", "-cpu", "-pooling_layer", "-fp16"):
         result = CliRunner().invoke(serve, [option, "2"])
         assert result.exit_code == 2
-        assert f"No such option '{option[:2]}'" in result.output
+        assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
     # ... and what it is now, as the service of these tests was started.
     assert len([name for name in world.adverts() if name.startswith("gpu0")]) == 2
-    context = worker.make_context("worker", ["-fp16"], resilient_parsing=True)
-    assert context.params["logfile"] == "p16"
+    # Celery takes this for a log file's name.
+    done = run(
+        sys.executable, "-m", "celery", "-A", "bertq", "-b", world.url, "worker", "-fp16",
+        "--model-dir", str(world.home / "uncased_tiny"), cwd=world.home,
+    )  # fmt: skip
+    assert done.returncode == 78
+    log = done.stdout + done.stderr + (world.home / "p16").read_text()
+    assert "cannot start: -fp16 is spelt as bert-as-service has it" in log

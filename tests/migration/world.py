@@ -148,10 +148,15 @@ def build(home: Path) -> World:
     return world
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without any variable of bertq."""
     return subprocess.run(
-        command, env=clean_environ(), capture_output=True, text=True, stdin=subprocess.DEVNULL
+        command,
+        env=clean_environ(),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
 
 

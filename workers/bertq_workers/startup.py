@@ -9,6 +9,7 @@ before TensorFlow, which takes seconds, is imported.
 import logging
 import os
 import platform
+import sys
 import time
 import uuid
 from dataclasses import replace
@@ -24,6 +25,7 @@ from bertq import queues
 from bertq.adverts import Advert
 from bertq.connection import connect
 from bertq.errors import BertqError, SettingsError
+from bertq.options import refuse_old_spelling
 from bertq.queues import ENCODE_TASK
 from bertq.settings import Settings
 from bertq_workers import admission, loading, process, selection
@@ -85,6 +87,7 @@ class ModelStep(bootsteps.Step):
         process.tune()
         advertiser = _advertisers[worker.app]
         try:
+            refuse_old_spelling(sys.argv[1:])
             settings = Settings.read(os.environ, options)
             _check_pool(worker, options)
             names = queues.of_model(settings.model_name)
