@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from bertq import keys
+from bertq import kept, keys
 from bertq.errors import SentenceTooLong, WireError
 from bertq.refusals import Told, refuses_writes
 from bertq.wire import MAX_PAYLOAD, ChunkResult
@@ -139,6 +139,10 @@ class ReplyBackend(RedisBackend):
 
     def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         reply_to = getattr(request, "reply_to", None)
+        if kept.is_kept(task_id, reply_to) and state in self.READY_STATES:
+            queue = request.delivery_info["routing_key"]
+            kept.finish(self.client, task_id, payload, queue=queue, failed=state != SUCCESS)
+            return
         with self.client.pipeline() as pipe:
             pipe.set(self.get_key_for_task(task_id), payload, ex=self.expires)
             if reply_to and state in self.READY_STATES:

@@ -12,6 +12,7 @@
     │   └── NoWorker
     ├── RemoteError
     ├── LostResult
+    ├── UnknownJob             (also a LookupError)
     ├── ModelMismatch
     ├── WireError
     │   └── VersionMismatch
@@ -123,6 +124,10 @@ class RemoteError(BertqError):
 
 class LostResult(BertqError):
     """A chunk was lost again and again, though it was sent again each time."""
+
+
+class UnknownJob(BertqError, LookupError):
+    """No job of this id is kept: it has expired or was discarded, or there never was one."""
 
 
 class ModelMismatch(BertqError):

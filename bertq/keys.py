@@ -21,6 +21,12 @@ REQUESTS = "bertq:requests"
 #: Random name of what this Redis holds; another one after its data was lost.
 EPOCH = "bertq:epoch"
 
+#: Sorted set: id of a job that is kept -> Unix time, by the clock of Redis, at which it expires.
+KEPT = "bertq:kept"
+
+#: The worker that looks after the jobs that are kept.
+TENDER = "bertq:tender"
+
 #: Celery's hash of the chunks that workers have taken and not yet acknowledged.
 UNACKED = "unacked"
 
@@ -29,6 +35,9 @@ RESULT_TTL = 600
 
 #: Seconds that a job is wanted without a sign of life of its client, which renews the record.
 JOB_TTL = 600
+
+#: Seconds that a job is kept that outlives its client, unless the user says otherwise.
+KEPT_TTL = 24 * 3600
 
 #: Seconds after which a worker that says nothing counts as gone, and its claim on a queue ends.
 WORKER_TTL = 15
@@ -42,14 +51,29 @@ def result(task_id: str) -> str:
     return f"celery-task-meta-{task_id}"
 
 
-def reply(client_id: str) -> str:
-    """Return the key of a client's reply stream: one entry per finished chunk."""
-    return f"bertq:reply:{client_id}"
+def reply(name: str) -> str:
+    """Return the key of a reply stream, a client's or a kept job's: an entry per finished chunk."""
+    return f"bertq:reply:{name}"
 
 
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash: whether its chunks are still wanted."""
     return f"bertq:job:{job_id}"
+
+
+def messages(job_id: str) -> str:
+    """Return the key of a hash: chunk of a kept job that is not answered -> its message."""
+    return f"bertq:job:{job_id}:messages"
+
+
+def plan(job_id: str) -> str:
+    """Return the key of what says which rows of a kept job its chunks fill."""
+    return f"bertq:job:{job_id}:plan"
+
+
+def places(chunk: int) -> str:
+    """Return the field of a kept job's record that tells how many rows a chunk fills."""
+    return f"places:{chunk}"
 
 
 def attempts(chunk: int) -> str:

@@ -23,10 +23,11 @@ def main() -> None:
         from bertq_cli.bench.command import bench
         from bertq_cli.demo import demo
         from bertq_cli.embedded import redis
+        from bertq_cli.jobs import job, jobs
         from bertq_cli.serve import serve
         from bertq_cli.status import show
 
-        for command in (bench, demo, redis, serve, show):
+        for command in (bench, demo, job, jobs, redis, serve, show):
             cli.add_command(command)
         cli(prog_name="bertq")
     except KeyboardInterrupt:

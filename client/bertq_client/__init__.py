@@ -2,6 +2,7 @@
 
 from bertq_client.client import BertClient
 from bertq_client.futures import EncodeFuture, Progress
+from bertq_client.kept import KeptJob
 from bertq_client.stream import Batch
 
-__all__ = ["Batch", "BertClient", "EncodeFuture", "Progress"]
+__all__ = ["Batch", "BertClient", "EncodeFuture", "KeptJob", "Progress"]

@@ -10,7 +10,8 @@ from bertq_client.stream import Batch
 _EVERY = 0.1
 
 
-def _bar(total: int | None) -> Any:
+def open_bar(total: int | None) -> Any:
+    """Return a bar of sentences; of an unknown number of them for None."""
     # Here: importing tqdm takes a tenth of a second, which few requests need.
     from tqdm.auto import tqdm
 
@@ -19,7 +20,7 @@ def _bar(total: int | None) -> Any:
 
 def watch(future: EncodeFuture) -> Any:
     """Wait for a request, and show how far it is; return its vectors."""
-    with _bar(future.progress.total) as shown:
+    with open_bar(future.progress.total) as shown:
         while True:
             try:
                 value = future.result(_EVERY)
@@ -34,7 +35,7 @@ def watch(future: EncodeFuture) -> Any:
 
 def count(batches: Iterable[Batch], source: Iterable[Any]) -> Generator[Batch, None, None]:
     """Pass batches on, and show how many sentences they had."""
-    with _bar(len(source) if isinstance(source, Sized) else None) as shown:
+    with open_bar(len(source) if isinstance(source, Sized) else None) as shown:
         for batch in batches:
             shown.update(len(batch.texts))
             yield batch

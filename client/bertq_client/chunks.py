@@ -209,6 +209,11 @@ class Assembly:
         """Whether a row holds vectors of tokens (NONE), as many as the longest sentence has."""
         return self._rows is not None and self._rows.ndim == 3
 
+    @property
+    def so_far(self) -> NDArray[Any] | None:
+        """The answer, with zeros for what is missing; None before the first chunk."""
+        return self._rows
+
     def rows(self) -> NDArray[Any]:
         """Return the answer, ``[n, *row_shape]``, in the order of the sentences.
 

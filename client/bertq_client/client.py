@@ -13,8 +13,8 @@ from bertq.encoding import Encoding
 from bertq.errors import BadInputValue, SettingsError
 from bertq.redis_url import HOST, PORT
 from bertq_client import bar, inputs, stream
-from bertq_client.connected import Connected
 from bertq_client.futures import EncodeFuture
+from bertq_client.keeping import Keeping
 from bertq_client.mailbox import Mailbox
 from bertq_client.session import Session
 from bertq_client.stream import Batch, Options
@@ -23,7 +23,7 @@ from bertq_client.window import Limits
 _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class BertClient(Connected):
+class BertClient(Keeping):
     """Turns sentences into vectors, by workers that take them from a queue.
 
     One client may be used from many threads at once, and from coroutines. It connects at the

@@ -13,6 +13,9 @@ Text: TypeAlias = str | tuple[str, ...]
 #: sender's thread checks the rest, before it sends anything.
 AT_ONCE = 4096
 
+#: Seconds that a job can be kept.
+MAX_TTL = 10 * 365 * 24 * 3600
+
 
 def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
     """Refuse what is not a non-empty list of sentences; looks at the first ``AT_ONCE`` of them.
@@ -63,6 +66,37 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
             )
 
 
+def check_ttl(ttl: Any) -> int:
+    """Return the whole seconds that a job is kept.
+
+    Raises:
+        BadInputValue: it is no number of seconds from 1 on.
+    """
+    number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
+    if not (number and 1 <= ttl <= MAX_TTL):
+        raise BadInputValue(f"ttl must be a number of seconds from 1 to {MAX_TTL} (ten years)")
+    return int(ttl)
+
+
+def parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Sequence[Text]]:
+    """Return a request's sentences part by part, checked; ``check_list`` has done the first part.
+
+    Raises:
+        BadInputType, BadInputValue: a sentence cannot be used, or they are too long together.
+    """
+    total = 0
+    for first in range(0, len(texts), AT_ONCE):
+        part = texts[first : first + AT_ONCE]
+        if first:
+            check_elements(part, first, is_tokenized=is_tokenized)
+        total += sum(map(characters if is_tokenized else len, part))
+        if total > REQUEST_CHARACTERS:
+            raise BadInputValue(
+                f"texts has more than {REQUEST_CHARACTERS} characters: send it in several requests"
+            )
+        yield part
+
+
 def _check_tokens(tokens: Any, name: str) -> None:
     if not isinstance(tokens, list | tuple):
         raise BadInputType(
@@ -90,11 +124,3 @@ def frozen(texts: list[Any], *, is_tokenized: bool = False) -> tuple[Any, ...]:
 def characters(text: Text | list[str]) -> int:
     """Return the characters of a sentence; of tokens with one between each two."""
     return len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)
-
-
-def check_characters(total: int) -> None:
-    """Refuse a request whose sentences have so many characters together."""
-    if total > REQUEST_CHARACTERS:
-        raise BadInputValue(
-            f"texts has more than {REQUEST_CHARACTERS} characters: send it in several requests"
-        )

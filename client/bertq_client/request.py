@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bertq import queues
 from bertq.encoding import Encoding
+from bertq_client import result
 from bertq_client.futures import EncodeFuture
 from bertq_client.inputs import Text
 
@@ -81,11 +82,7 @@ class Request:
         if self.future.done():
             return
         if answer.cut and self.check_length:
-            self.future.note(
-                f"cut, {answer.cut} of {len(self.texts)} sentences: they have more wordpieces than "
-                f"the {answer.max_seq_len} that are read, [CLS] and [SEP] included (max_seq_len of "
-                "the workers; BertClient(check_length=False) says nothing)"
-            )
+            self.future.note(result.of_cut(answer.cut, len(self.texts), answer.max_seq_len))
         # Row by row: one call for all of them would keep every other thread waiting.
         rows = [row.tolist() for row in answer.rows] if self.as_list else answer.rows
         value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows

@@ -50,3 +50,12 @@ def of_request(error: RemoteError | SentenceTooLong, chunk: Chunk) -> Exception:
         return SentenceTooLong(places_of(chunk, error.rows), error.max_seq_len)
     rows = sorted(chunk.places.tolist())
     return RemoteError(error.type_name, error.message, error.task_id, rows)
+
+
+def of_cut(cut: int, total: int, max_seq_len: int) -> str:
+    """Return the warning that sentences of a request were cut."""
+    return (
+        f"cut, {cut} of {total} sentences: they have more wordpieces than the {max_seq_len} that "
+        "are read, [CLS] and [SEP] included (max_seq_len of the workers; "
+        "BertClient(check_length=False) says nothing)"
+    )

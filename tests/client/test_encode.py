@@ -215,7 +215,7 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
 
 
 def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.3)
+    monkeypatch.setattr("bertq_client.patience.PATIENCE", 0.3)
     with BertClient("127.0.0.1", 1) as client:
         with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
             client.encode(["a"])
@@ -235,7 +235,7 @@ def test_a_redis_that_is_away_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
 
 
 def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.writer.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.patience.PATIENCE", 0.5)
     with BertClient("127.0.0.1", 1) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
         # One after the other they would take 15 s.

@@ -245,8 +245,8 @@ def test_a_worker_of_another_version_is_told_of_once(
     with BertClient(redis_url=redis_url, check_version=check, timeout=1) as client:
         for _ in range(2):
             client.encode_async(["a"]).cancel()
-            client._session._fleet._read_at = -100.0
-            client._session._fleet.refresh()
+            client._session.fleet._read_at = -100.0
+            client._session.fleet.refresh()
     told = [record for record in caplog.records if "has bertq 7.1" in record.getMessage()]
     assert len(told) == check
     if told:

@@ -150,7 +150,7 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
     assert stub.chunks == [1, 2, 1, 1]
     published = advert(["bertq", "bertq.small"])
     adverts.publish(redis, replace(published, row_shape=[None, 2]))
-    client._session._fleet._read_at = -100.0
+    client._session.fleet._read_at = -100.0
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks[4:] == [1, 1, 1]

@@ -33,6 +33,7 @@ from bertq_workers.advertiser import Advertiser
 from bertq_workers.intake import Intake
 from bertq_workers.meter import Meter
 from bertq_workers.pool import ChunkPool
+from bertq_workers.tender import Tender
 from bertq_workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -54,15 +55,21 @@ def register(app: Celery, meter: Meter) -> None:
     def ready(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
             advertiser.announce()
+            tender.start()
 
     def shutting_down(**_: Any) -> None:
         advertiser.withdraw()
+        tender.stop()
 
     def shutdown(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
             advertiser.stop()
 
-    advertiser = _advertisers[app] = Advertiser(lambda: str(app.conf.broker_url), meter, _leave)
+    def url() -> str:
+        return str(app.conf.broker_url)
+
+    advertiser = _advertisers[app] = Advertiser(url, meter, _leave)
+    tender = Tender(url)
     signals.celeryd_init.connect(name_node, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)

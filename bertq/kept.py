@@ -1,0 +1,353 @@
+"""Jobs that outlive their client: texts, progress and rows in Redis, for anybody who has the id.
+
+Beside the record that every job has (``bertq.jobs``) there is a hash with the message of each chunk
+that is not answered yet, the plan of rows and chunks, and a stream of notices under the job's own
+name, in place of a client's. All of it expires with the record.
+
+A chunk's message is put on its queue when an earlier chunk of the job is answered: nobody need be
+alive but a worker, and a job of any size has a handful of messages on a queue that others use as
+well. What was answered and what was sent is told by the hash and one number, ``next``: there is no
+state that could contradict it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from bertq import jobs, keys, queues
+from bertq.connection import run_script
+
+#: Chunks of a job that are sent and not answered, at least; more while fewer than ``BACKLOG`` wait
+#: on the queue, whosever they are.
+FLIGHT, BACKLOG = 4, 64
+
+#: Seconds that a job has to be written, between two signs of life of its writer.
+WRITING = 120
+
+_FEED = f"""
+local function feed(record, messages, queue)
+  local found = redis.call('HMGET', record, 'state', 'next', 'chunks')
+  if found[1] ~= 'active' then
+    return
+  end
+  local next, chunks = tonumber(found[2]), tonumber(found[3])
+  local flight = next - (chunks - redis.call('HLEN', messages))
+  local waiting = redis.call('LLEN', queue)
+  while next < chunks and (flight < {FLIGHT} or waiting < {BACKLOG}) do
+    local message = redis.call('HGET', messages, next)
+    if message then
+      waiting = redis.call('LPUSH', queue, message)
+      flight = flight + 1
+    end
+    next = next + 1
+  end
+  redis.call('HSET', record, 'next', next)
+end
+"""
+
+# KEYS: record, messages, plan, queue, jobs. ARGV: seconds to keep it, then the record's fields.
+# Repeated after a lost connection, it does nothing; and nothing where the messages are gone.
+_COMMIT = f"""{_FEED}
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return 1
+end
+local fields = {{}}
+for index = 2, #ARGV, 2 do
+  fields[ARGV[index]] = ARGV[index + 1]
+end
+local there = redis.call('HLEN', KEYS[2])
+if there ~= tonumber(fields.chunks) or redis.call('EXISTS', KEYS[3]) == 0 then
+  return 0
+end
+local now = redis.call('TIME')
+for name, value in pairs(fields) do
+  redis.call('HSET', KEYS[1], name, value)
+end
+redis.call('HSET', KEYS[1], 'created', now[1] .. '.' .. string.format('%06d', now[2]))
+for index = 1, 3 do
+  redis.call('EXPIRE', KEYS[index], ARGV[1])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now[1])
+redis.call('ZADD', KEYS[5], now[1] + ARGV[1], fields.id)
+if redis.call('TTL', KEYS[5]) < tonumber(ARGV[1]) then
+  redis.call('EXPIRE', KEYS[5], ARGV[1])
+end
+feed(KEYS[1], KEYS[2], KEYS[4])
+return 1
+"""
+
+# KEYS: record, messages, result, stream, queue. ARGV: chunk, task id, bytes, whether it failed.
+# The result was written just before, in the same transaction, to live for seconds.
+_FINISH = f"""{_FEED}
+local state, chunks = unpack(redis.call('HMGET', KEYS[1], 'state', 'chunks'))
+if not state or state == 'cancelled' then
+  redis.call('UNLINK', KEYS[3])
+  return 0
+end
+local left = redis.call('PTTL', KEYS[1])
+redis.call('PEXPIRE', KEYS[3], left)
+local size = redis.call('HSTRLEN', KEYS[2], ARGV[1])
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
+  return 0
+end
+local places = 'places:' .. ARGV[1]
+local rows = redis.call('HGET', KEYS[1], places) or 0
+redis.call('HDEL', KEYS[1], places)
+redis.call('HINCRBY', KEYS[1], 'bytes', ARGV[3] - size)
+redis.call('HINCRBY', KEYS[1], ARGV[4] == '1' and 'failed' or 'done', rows)
+redis.call('XADD', KEYS[4], '*', 'task', ARGV[2])
+redis.call('PEXPIRE', KEYS[4], left)
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  local failed = redis.call('HGET', KEYS[1], 'failed')
+  redis.call('HSET', KEYS[1], 'state', failed and 'failed' or 'done')
+else
+  feed(KEYS[1], KEYS[2], KEYS[5])
+end
+return 1
+"""
+
+_TEND = f"{_FEED}\nfeed(KEYS[1], KEYS[2], KEYS[3])"
+
+# KEYS: messages, queue. ARGV: chunk.
+_SEND_AGAIN = """
+local message = redis.call('HGET', KEYS[1], ARGV[1])
+if message then
+  redis.call('LPUSH', KEYS[2], message)
+  return 1
+end
+return 0
+"""
+
+# KEYS: record, messages, plan, stream. ARGV: seconds that the record stays.
+_CANCEL = """
+if redis.call('HGET', KEYS[1], 'state') ~= 'active' then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'state', 'cancelled', 'bytes', 0)
+redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
+if redis.call('TTL', KEYS[1]) > tonumber(ARGV[1]) then
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """What is known of a kept job.
+
+    Attributes:
+        id: of the job.
+        status: ``"waiting"`` (no row is there yet), ``"running"``, ``"done"``, ``"failed"`` (all
+            is answered, some of it with an error) or ``"cancelled"``.
+        rows: sentences that were asked for.
+        done: whose vectors are there.
+        failed: whose chunk has failed.
+        chunks: messages that the job is made of.
+        queue: where they go.
+        model: name of the model that is asked for, or None.
+        fingerprint: of the model that has answered, or None.
+        created: Unix time at which it was submitted, by the clock of Redis.
+        expires_in: seconds until it is forgotten.
+        bytes: size of its texts and rows in Redis now, without what Redis adds to each key.
+        options: of ``bertq.encoding.Encoding``, those that are not the defaults, as JSON.
+    """
+
+    id: str
+    status: str
+    rows: int
+    done: int
+    failed: int
+    chunks: int
+    queue: str
+    model: str | None
+    fingerprint: str | None
+    created: float
+    expires_in: float
+    bytes: int
+    options: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self.status in ("done", "failed", "cancelled")
+
+
+def prepare(redis: Redis, job_id: str, messages: Mapping[int, str], *, first: bool) -> None:
+    """Write messages of a job that is not committed yet; what is not gone on with expires."""
+    with redis.pipeline() as pipe:
+        if first:
+            pipe.unlink(keys.messages(job_id))
+        fields: dict[Any, Any] = dict(messages)
+        pipe.hset(keys.messages(job_id), mapping=fields)
+        pipe.expire(keys.messages(job_id), WRITING)
+        pipe.execute()
+
+
+def commit(
+    redis: Redis,
+    job_id: str,
+    *,
+    client: str,
+    queue: str,
+    rows: int,
+    places: Sequence[int],
+    plan: bytes,
+    size: int,
+    options: str,
+    ttl: int,
+) -> bool:
+    """Write what makes a job of its messages, and send the first of them; in one step.
+
+    Args:
+        redis: a connection.
+        job_id: of the job, whose messages are written.
+        client: whose it is.
+        queue: where its chunks go.
+        rows: sentences that were asked for.
+        places: for each chunk, how many rows it fills.
+        plan: says which.
+        size: bytes of the messages.
+        options: as in ``JobInfo``.
+        ttl: seconds that it is kept.
+
+    Returns:
+        False if the messages are not there: Redis has lost them meanwhile. Asked twice, it does it
+        once.
+    """
+    record: dict[str, str | int] = {
+        "state": jobs.ACTIVE.decode(), "id": job_id, "client": client, "queue": queue,
+        "rows": rows, "chunks": len(places), "next": 0, "options": options,
+        "bytes": size + len(plan),
+    }  # fmt: skip
+    record |= {keys.places(chunk): count for chunk, count in enumerate(places)}
+    flat = [part for item in record.items() for part in item]
+    names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.KEPT]
+    with redis.pipeline() as pipe:
+        pipe.set(keys.plan(job_id), plan, ex=WRITING, nx=True)
+        run_script(pipe, _COMMIT, names, ttl, *flat)
+        return bool(pipe.execute()[-1])
+
+
+def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bool) -> None:
+    """Store a chunk's result, unless there is one, and send further chunks of the job.
+
+    Of a job that is cancelled or gone nothing is stored.
+    """
+    parts = keys.split_task_id(task_id)
+    assert parts is not None  # or it would be no chunk of a kept job
+    job_id, chunk = parts
+    result = keys.result(task_id)
+    names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
+    with redis.pipeline() as pipe:
+        pipe.set(result, payload, ex=WRITING, nx=True)
+        run_script(pipe, _FINISH, names, chunk, task_id, len(payload), int(failed))
+        pipe.execute()
+
+
+def is_kept(task_id: str, reply_to: Any) -> bool:
+    """Return whether a chunk is one of a kept job: the answers to those go to the job itself."""
+    parts = keys.split_task_id(task_id)
+    return parts is not None and parts[0] == reply_to
+
+
+def feed(redis: Any, job_id: str, queue: str) -> None:
+    """Send chunks of a job, as many as may be on their way."""
+    run_script(redis, _TEND, [keys.job(job_id), keys.messages(job_id), queue])
+
+
+def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
+    """Send a chunk that is lost once more; return False if it is answered."""
+    return bool(run_script(redis, _SEND_AGAIN, [keys.messages(job_id), queue], chunk))
+
+
+def ids(redis: Redis) -> list[str]:
+    """Return the ids of the jobs that are kept, the first to expire first."""
+    members: Any = redis.zrange(keys.KEPT, 0, -1)
+    return [member.decode() for member in members]
+
+
+def read(redis: Redis, job_ids: Sequence[str]) -> list[JobInfo]:
+    """Look at jobs; those that are gone are left out."""
+    names = ("state", "rows", "done", "failed", "chunks", "queue", "fingerprint", "created",
+             "bytes", "options", "id")  # fmt: skip
+    with redis.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hmget(keys.job(job_id), *names)
+            pipe.pttl(keys.job(job_id))
+        answers = pipe.execute()
+    found = zip(answers[::2], answers[1::2], strict=True)
+    return [
+        _info(dict(zip(names, map(_text, fields), strict=True)), left / 1000)
+        for fields, left in found
+        if fields[-1] is not None  # of a job that is not kept there is no id in the record
+    ]
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode(errors="replace")
+
+
+def _info(fields: dict[str, str], left: float) -> JobInfo:
+    done, failed = int(fields["done"] or 0), int(fields["failed"] or 0)
+    state = fields["state"]
+    if state == jobs.ACTIVE.decode():
+        state = "running" if done or failed else "waiting"
+    return JobInfo(
+        id=fields["id"],
+        status=state,
+        rows=int(fields["rows"]),
+        done=done,
+        failed=failed,
+        chunks=int(fields["chunks"]),
+        queue=fields["queue"],
+        model=queues.model_of(fields["queue"]),
+        fingerprint=fields["fingerprint"] or None,
+        created=float(fields["created"]),
+        expires_in=max(0.0, left),
+        bytes=int(fields["bytes"]),
+        options=fields["options"],
+    )
+
+
+def cancel(redis: Redis, info: JobInfo) -> bool:
+    """Cancel a job, and remove its texts and rows; return False if it was finished."""
+    names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
+    if not run_script(redis, _CANCEL, names, keys.JOB_TTL):
+        return False
+    _drop(redis, info)
+    return True
+
+
+def discard(redis: Redis, info: JobInfo) -> None:
+    """Remove all that Redis has of a job."""
+    redis.unlink(keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id))
+    redis.zrem(keys.KEPT, info.id)
+    _drop(redis, info)
+
+
+def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
+    """Keep a job for so many seconds from now on; return False if it is gone."""
+    now: Any = redis.time()
+    with redis.pipeline() as pipe:
+        for name in (keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)):
+            pipe.expire(name, ttl)
+        for name in _results(info):
+            pipe.expire(name, ttl)
+        pipe.zadd(keys.KEPT, {info.id: now[0] + ttl}, xx=True)
+        pipe.expire(keys.KEPT, ttl, gt=True)
+        # Last: what is stored from now on lives as long as the record.
+        pipe.expire(keys.job(info.id), ttl)
+        return bool(pipe.execute()[-1])
+
+
+def _results(info: JobInfo) -> list[str]:
+    return [keys.result(keys.task_id(info.id, chunk)) for chunk in range(info.chunks)]
+
+
+def _drop(redis: Redis, info: JobInfo) -> None:
+    names = _results(info)
+    for first in range(0, len(names), 1000):
+        redis.unlink(*names[first : first + 1000])

@@ -1,0 +1,199 @@
+"""``bertq jobs`` and ``bertq job``: what is kept in Redis for whoever asks."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bertq import redis_url
+from bertq.errors import BadInputValue
+from bertq.kept import JobInfo
+from bertq_cli.status import duration
+from bertq_client import BertClient, KeptJob, bar
+
+#: Seconds between two looks at a job that is watched.
+_EVERY = 0.5
+
+_url = click.option(
+    "--redis-url",
+    "url",
+    envvar="BERTQ_REDIS_URL",
+    default=redis_url.DEFAULT,
+    show_default=True,
+    metavar="URL",
+    help="The Redis that keeps the jobs. [BERTQ_REDIS_URL]",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.command()
+@_url
+@_json
+def jobs(url: str, as_json: bool) -> None:
+    """List the jobs that are kept, the oldest first."""
+    with BertClient(redis_url=redis_url.check(url, "--redis-url")) as client:
+        found = client.jobs()
+    if as_json:
+        click.echo(json.dumps([asdict(info) for info in found], indent=2))
+    elif found:
+        Console(highlight=False).print(table(found))
+    else:
+        click.echo(f"no job is kept in Redis at {redis_url.redact(url)}")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@_url
+@_json
+@click.option("--watch", is_flag=True, help="Show how far it is, until it is finished.")
+@click.option("--cancel", is_flag=True, help="Give it up, and remove its texts and rows.")
+@click.option("--discard", is_flag=True, help="Remove all of it, finished or not.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Wait for its vectors and write them to this file, .npy.",
+)
+@click.option("--overwrite", is_flag=True, help="Let -o replace a file.")
+def job(
+    job_id: str,
+    url: str,
+    as_json: bool,
+    watch: bool,
+    cancel: bool,
+    discard: bool,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Show a job, wait for it, fetch its vectors, or end it.
+
+    Exit status 1 where it has failed or was cancelled.
+    """
+    if sum((watch, cancel, discard, output is not None)) > 1:
+        raise click.UsageError("take one of --watch, --cancel, --discard and -o")
+    if output is not None:
+        check(output, overwrite=overwrite)
+    with BertClient(redis_url=redis_url.check(url, "--redis-url")) as client:
+        found = client.job(job_id)
+        if cancel:
+            click.echo("cancelled" if found.cancel() else f"it was {found.status} before")
+            return
+        if discard:
+            found.discard()
+            click.echo("discarded")
+            return
+        if watch:
+            follow(found)
+        elif output is not None:
+            shape, dtype = save(found, output)
+            click.echo(f"{output}: {' x '.join(map(str, shape))}, {dtype}")
+            return
+        info = found.info
+    click.echo(json.dumps(asdict(info), indent=2) if as_json else describe(info))
+    if info.status in ("failed", "cancelled"):
+        raise SystemExit(1)
+
+
+def table(found: Iterable[JobInfo]) -> Table:
+    """Return a table of jobs."""
+    shown = Table("job", "status", "sentences", "done", "in Redis", "age", "kept for")
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    shown.columns[0].overflow = "fold"  # an id that is cut is of no use
+    for info in found:
+        shown.add_row(
+            info.id,
+            info.status,
+            f"{info.rows:,}",
+            f"{100 * info.done / info.rows:.0f} %",
+            size(info.bytes),
+            duration(time.time() - info.created),
+            duration(info.expires_in),
+        )
+    return shown
+
+
+def describe(info: JobInfo) -> str:
+    """Return what is known of a job, a line for each thing."""
+    failed = f", {info.failed:,} failed" if info.failed else ""
+    lines = {
+        "job": info.id,
+        "status": info.status,
+        "sentences": f"{info.rows:,}, {info.done:,} done{failed}",
+        "queue": info.queue,
+        "model": info.fingerprint[:8] if info.fingerprint else "none has answered yet",
+        "options": info.options,
+        "in Redis": f"{size(info.bytes)}, for another {duration(info.expires_in)}",
+    }
+    return "\n".join(f"{name:<10}  {value}" for name, value in lines.items())
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def follow(found: KeptJob) -> None:
+    """Show a bar until the job is finished."""
+    info = found.info
+    with bar.open_bar(info.rows) as shown:
+        while True:
+            shown.update(info.done - shown.n)
+            if info.finished:
+                return
+            time.sleep(_EVERY)
+            info = found.info
+
+
+def check(output: Path, *, overwrite: bool) -> None:
+    """Refuse a file that cannot become the vectors.
+
+    Raises:
+        BadInputValue: it has another suffix, or is there already.
+    """
+    if output.suffix != ".npy":
+        raise BadInputValue(f"{output}: vectors are written as .npy")
+    if output.exists() and not overwrite:
+        raise BadInputValue(f"{output} is there already: --overwrite replaces it")
+
+
+def save(found: KeptJob, output: Path) -> tuple[tuple[int, ...], str]:
+    """Write a job's vectors as they come; the file has its name when it is whole.
+
+    Returns:
+        Shape and dtype of the vectors.
+    """
+    part = output.with_name(f"{output.name}.{os.getpid()}.part")
+    rows = found.info.rows
+    try:
+        vectors = None
+        with bar.open_bar(rows) as shown:
+            for some in found.batches():
+                if some.vectors.ndim != 2:  # of tokens: how many there are, the last chunk tells
+                    break
+                if vectors is None:
+                    shape = (rows, *some.vectors.shape[1:])
+                    vectors = np.lib.format.open_memmap(part, "w+", some.vectors.dtype, shape)
+                vectors[some.numbers] = some.vectors
+                shown.update(len(some.numbers))
+        if vectors is None:
+            vectors = found.result()
+            vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+            with part.open("wb") as file:
+                np.save(file, vectors)
+        else:
+            vectors.flush()
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    return vectors.shape, str(vectors.dtype)

@@ -1,0 +1,99 @@
+"""The calls of a client that leave jobs in Redis, and find them there."""
+
+import time
+from typing import Literal
+
+from bertq import kept, keys, queues
+from bertq.encoding import Encoding
+from bertq.errors import BadInputType
+from bertq.kept import JobInfo
+from bertq.queues import ModelQueues
+from bertq_client import inputs
+from bertq_client.connected import Connected
+from bertq_client.kept import KeptJob
+from bertq_client.patience import Patience
+from bertq_client.reader import Reader
+from bertq_client.submission import Submission
+
+
+class Keeping(Connected):
+    """The part of ``BertClient`` for jobs that outlive it."""
+
+    _queues: ModelQueues
+    _queue: str | None
+    _check_length: bool
+
+    def submit(
+        self,
+        texts: list[str] | list[list[str]],
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
+        *,
+        ttl: float = keys.KEPT_TTL,
+        normalize: bool = False,
+        truncate: Literal["right", "left", "error"] = "right",
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> KeptJob:
+        """Leave sentences in Redis to be encoded, whether anybody waits or not.
+
+        Returns when the texts and the job's record are in Redis. From then on nobody need be alive
+        but a worker: the rows wait in Redis for whoever asks. The bounds on waiting chunks
+        (``max_pending_chunks``) do not hold a job up: it sends its chunks little by little.
+
+        Args:
+            texts: as for ``encode``.
+            is_tokenized, show_tokens, normalize, truncate, dtype: as for ``encode``.
+            ttl: seconds after which the job, its texts and its rows are forgotten, done or not.
+
+        Returns:
+            The job; its ``id`` is what another process gives to ``job``.
+
+        Raises:
+            BadInputType, BadInputValue: the sentences or an option cannot be used.
+            RedisFull, RedisUnavailable: Redis did not take all of it; nothing is left of the job.
+            ClientClosed: the client is closed.
+        """
+        encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype)
+        seconds = inputs.check_ttl(ttl)
+        inputs.check_list(texts, is_tokenized=is_tokenized)
+        frozen = inputs.frozen(texts, is_tokenized=is_tokenized)
+        small = len(frozen) <= queues.PRIORITY_BATCH_SIZE
+        queue = self._queue or (self._queues.small if small else self._queues.shared)
+        session = self._session
+        session.check_open()
+        submission = Submission(
+            session.redis, session.client_id, session.fleet,
+            Patience(self._url, session.fleet, time.sleep), session.check_open,
+        )  # fmt: skip
+        return self._kept(submission.write(frozen, queue, encoding, seconds))
+
+    def job(self, job_id: str) -> KeptJob:
+        """Return the job of an id that ``submit`` gave, perhaps to another process.
+
+        Raises:
+            UnknownJob: no such job is kept.
+            RedisUnavailable: Redis cannot be asked.
+            ClientClosed: the client is closed.
+        """
+        if not isinstance(job_id, str):
+            raise BadInputType(f"a job's id is a str, not a {type(job_id).__name__}")
+        self._reader(job_id).info()
+        return self._kept(job_id)
+
+    def jobs(self) -> list[JobInfo]:
+        """Return what is known of the jobs that are kept, whoever submitted them; oldest first.
+
+        Raises:
+            RedisUnavailable: Redis cannot be asked.
+            ClientClosed: the client is closed.
+        """
+        found = self._ask(lambda redis: kept.read(redis, kept.ids(redis)))
+        return sorted(found, key=lambda info: info.created)
+
+    def _kept(self, job_id: str) -> KeptJob:
+        as_list = self._output_fmt == "list"
+        return KeptJob(job_id, self._reader, as_list=as_list, check_length=self._check_length)
+
+    def _reader(self, job_id: str) -> Reader:
+        session = self._session  # that of this process
+        return Reader(self._url, session.redis, session.fleet, session.check_open, job_id)

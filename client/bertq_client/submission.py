@@ -1,0 +1,134 @@
+"""Writing a job that outlives its client: messages, plan, record."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from redis import Redis, RedisError
+
+from bertq import kept, keys, statistics
+from bertq.encoding import Encoding
+from bertq.errors import LostResult
+from bertq_client import inputs, plan
+from bertq_client.chunks import Chunk, Distinct
+from bertq_client.fleet import Fleet, chunk_rows
+from bertq_client.inputs import Text
+from bertq_client.message import Envelope
+from bertq_client.patience import Patience
+
+_T = TypeVar("_T")
+
+#: Bytes of messages that are written at once.
+_AT_ONCE = 4 * 1024 * 1024
+
+#: Times that a job is written, each time into a Redis that loses it before it is whole.
+_TIMES = 3
+
+
+class Submission:
+    """One job on its way into Redis, on the thread of who submits it.
+
+    Args:
+        redis: a connection.
+        client_id: whose job it is, for the statistics.
+        fleet: the workers, as the client knows them.
+        patience: for a Redis that is away or full.
+        check: raises if the client is closed.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        client_id: str,
+        fleet: Fleet,
+        patience: Patience,
+        check: Callable[[], object],
+    ) -> None:
+        self._redis = redis
+        self._client_id = client_id
+        self._fleet = fleet
+        self._patience = patience
+        self._check = check
+        self._began = time.monotonic()
+        self._id = uuid.uuid4().hex
+
+    def write(self, texts: Sequence[Text], queue: str, encoding: Encoding, ttl: int) -> str:
+        """Write the job and return its id: from then on nobody need be alive but a worker.
+
+        Raises:
+            BadInputType, BadInputValue: the sentences cannot be sent.
+            RedisUnavailable, RedisFull: nor can anything else.
+            LostResult: Redis has lost its data again and again meanwhile.
+        """
+        distinct = Distinct()
+        for part in inputs.parts(texts, is_tokenized=encoding.is_tokenized):
+            distinct.add(part)
+        workers = self._persist(lambda: self._fleet.serving(queue))
+        chunks = distinct.deal(chunk_rows(workers))
+        try:
+            for _ in range(_TIMES):
+                if self._commit(texts, chunks, queue, encoding, ttl):
+                    return self._id
+            raise LostResult(f"Redis lost its data {_TIMES} times while the job was written")
+        except BaseException:
+            with suppress(RedisError):  # then it expires
+                self._redis.unlink(keys.messages(self._id), keys.plan(self._id))
+            raise
+
+    def _commit(
+        self,
+        texts: Sequence[Text],
+        chunks: list[Chunk],
+        queue: str,
+        encoding: Encoding,
+        ttl: int,
+    ) -> bool:
+        size = 0
+        for messages in self._messages(texts, chunks, queue, encoding):
+            first, size = not size, size + sum(map(len, messages.values()))
+            self._persist(lambda: kept.prepare(self._redis, self._id, messages, first=first))  # noqa: B023 - called at once
+        packed = plan.pack(chunks)
+        committed = self._persist(
+            lambda: kept.commit(
+                self._redis,
+                self._id,
+                client=self._client_id,
+                queue=queue,
+                rows=len(texts),
+                places=[len(chunk.places) for chunk in chunks],
+                plan=packed,
+                size=size,
+                options=json.dumps(encoding.to_wire()),
+                ttl=ttl,
+            )
+        )
+        if committed:
+            with self._redis.pipeline() as pipe, suppress(RedisError):
+                statistics.count(pipe, client=self._client_id, queue=queue, sizes=[len(texts)])
+                pipe.execute()
+        return committed
+
+    def _messages(
+        self, texts: Sequence[Text], chunks: list[Chunk], queue: str, encoding: Encoding
+    ) -> Iterator[dict[int, str]]:
+        """Return the messages of all chunks, some at a time."""
+        # The answers are for the job itself: so the worker knows that it is one that is kept.
+        envelope, options = Envelope(self._id), encoding.to_wire()
+        some: dict[int, str] = {}
+        size = 0
+        for number, chunk in enumerate(chunks):
+            own = [texts[index] for index in chunk.sentences]
+            message = envelope.seal(keys.task_id(self._id, number), own, queue, options)
+            some[number] = message
+            size += len(message)
+            if size >= _AT_ONCE:
+                yield some
+                some, size = {}, 0
+        if some:
+            yield some
+
+    def _persist(self, act: Callable[[], _T]) -> _T:
+        return self._patience.persist(act, self._began, self._check)

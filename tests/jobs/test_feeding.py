@@ -1,0 +1,206 @@
+"""How a kept job's chunks come onto their queue, and back onto it: without any client."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from bertq import BertClient, KeptJob, kept, keys
+from bertq_workers import tender
+from bertq_workers.tender import Tender
+
+LARGE = kept.BACKLOG + 20
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the tender's clock forward."""
+    real, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+
+    def forward(seconds: float) -> None:
+        ahead[0] += seconds
+
+    return forward
+
+
+def submit(client: BertClient, chunks: int) -> KeptJob:
+    """Submit a job of so many chunks."""
+    job = client.submit([f"number {number}" for number in range(256 * chunks)])
+    assert job.info.chunks == chunks
+    return job
+
+
+def take(redis: Redis, count: int = 1, *, held: bool = True) -> list[str]:
+    """Take messages off the queue as a worker does; return their task ids."""
+    taken = []
+    for _ in range(count):
+        message = redis.rpop("bertq")
+        assert isinstance(message, bytes)
+        task_id = message.split(b'"delivery_tag": "')[1].split(b'"')[0].decode()
+        taken.append(task_id)
+        if held:
+            redis.hset(keys.UNACKED, task_id, message)
+    return taken
+
+
+def answer(redis: Redis, task_id: str) -> None:
+    """Answer a chunk as a worker does."""
+    kept.finish(redis, task_id, b"rows", queue="bertq", failed=False)
+    redis.hdel(keys.UNACKED, task_id)
+
+
+def look(redis: Redis) -> Tender:
+    """Make a tender and let it look once."""
+    made = Tender(lambda: "")
+    made.look(redis)
+    return made
+
+
+def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> None:
+    job = submit(client, LARGE)
+    assert redis.llen("bertq") == kept.BACKLOG
+    answered = 0
+    while job.status != "done":
+        (task_id,) = take(redis)
+        assert task_id == keys.task_id(job.id, answered)
+        answer(redis, task_id)
+        answered += 1
+        assert redis.llen("bertq") == min(kept.BACKLOG, LARGE - answered)
+    assert answered == LARGE
+    assert redis.llen("bertq") == 0
+
+
+def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) -> None:
+    redis.lpush("bertq", *[f"other {number}" for number in range(kept.BACKLOG)])
+    job = submit(client, 30)
+    assert redis.llen("bertq") == kept.BACKLOG + kept.FLIGHT
+    for _ in range(kept.BACKLOG):
+        redis.rpop("bertq")
+    for task_id in take(redis, kept.FLIGHT):
+        answer(redis, task_id)
+    assert redis.llen("bertq") == 30 - kept.FLIGHT
+    assert job.info.done == kept.FLIGHT * 256
+
+
+def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
+    job = submit(client, 3)
+    (task_id,) = take(redis)
+    for _ in range(2):
+        answer(redis, task_id)
+    assert job.info.done == 256
+    assert redis.xlen(keys.reply(job.id)) == 1
+    kept.finish(redis, task_id, b"other rows", queue="bertq", failed=True)
+    assert redis.get(keys.result(task_id)) == b"rows"
+    assert job.info.failed == 0
+
+
+def test_the_size_in_redis(redis: Redis, client: BertClient) -> None:
+    job = submit(client, 2)
+    texts = sum(map(len, redis.hvals(keys.messages(job.id))))
+    plan = int(redis.strlen(keys.plan(job.id)))
+    assert job.info.bytes == texts + plan
+    for task_id in take(redis, 2):
+        answer(redis, task_id)
+    assert job.info.bytes == plan + 2 * len(b"rows")
+
+
+def test_what_is_held_or_waits_is_not_sent_again(
+    redis: Redis, client: BertClient, clock: Callable[[float], None]
+) -> None:
+    submit(client, 4)
+    first, second = take(redis, 2)
+    made = look(redis)
+    answer(redis, second)  # the first is passed by
+    for _ in range(3):
+        clock(100)
+        made.look(redis)
+    assert redis.llen("bertq") == 2
+    assert redis.hexists(keys.UNACKED, first)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_what_is_lost_is_sent_again(
+    redis: Redis, client: BertClient, clock: Callable[[float], None], idle: bool
+) -> None:
+    job = submit(client, 6)
+    (lost,) = take(redis, held=False)
+    made = look(redis)
+    for task_id in take(redis, 5 if idle else 1):
+        answer(redis, task_id)
+    made.look(redis)
+    clock(tender.LOST_AFTER - 1)
+    made.look(redis)
+    waiting = redis.llen("bertq")
+    assert waiting == (0 if idle else 4)
+    clock(2)
+    made.look(redis)
+    assert redis.llen("bertq") == waiting + 1
+    # It waits now, behind the others: not to be sent a third time.
+    if not idle:
+        for task_id in take(redis, 3):
+            answer(redis, task_id)
+        for _ in range(2):
+            clock(100)
+            made.look(redis)
+        assert redis.llen("bertq") == 2
+        answer(redis, take(redis)[0])
+    assert take(redis) == [lost]
+    answer(redis, lost)
+    assert job.status == "done"
+
+
+def test_it_can_be_lost_twice(
+    redis: Redis, client: BertClient, clock: Callable[[float], None]
+) -> None:
+    submit(client, 2)
+    take(redis, 2, held=False)
+    made = look(redis)
+    for times in (1, 2):
+        clock(tender.LOST_AFTER + 1)
+        made.look(redis)
+        assert len(take(redis, 2, held=False)) == 2
+        made.look(redis)
+        assert redis.llen("bertq") == 0, times
+
+
+def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient) -> None:
+    job = submit(client, LARGE)
+    # As in a Redis that has forgotten the last second.
+    redis.unlink("bertq")
+    redis.hset(keys.job(job.id), "next", 0)
+    look(redis)
+    assert redis.llen("bertq") == kept.BACKLOG
+
+
+def test_one_worker_does_it(
+    redis: Redis, client: BertClient, clock: Callable[[float], None]
+) -> None:
+    submit(client, 2)
+    take(redis, 2, held=False)
+    first, second = look(redis), look(redis)
+    assert 0 < int(redis.ttl(keys.TENDER)) <= keys.WORKER_TTL
+    clock(tender.LOST_AFTER + 1)
+    second.look(redis)
+    assert redis.llen("bertq") == 0
+    first.look(redis)
+    assert redis.llen("bertq") == 2
+
+
+def test_what_is_over_is_left_alone(redis: Redis, client: BertClient) -> None:
+    jobs = [submit(client, 2) for _ in range(3)]
+    jobs[0].cancel()
+    jobs[1].discard()
+    redis.unlink("bertq")
+    redis.hset(keys.job(jobs[2].id), "next", 0)
+    look(redis)
+    assert redis.llen("bertq") == 2
+
+
+def test_a_chunk_that_is_answered_is_not_sent_again(redis: Redis, client: BertClient) -> None:
+    job = submit(client, 2)
+    first, _ = take(redis, 2)
+    answer(redis, first)
+    assert not kept.send_again(redis, job.id, "bertq", 0)
+    assert kept.send_again(redis, job.id, "bertq", 1)

@@ -1,0 +1,198 @@
+"""Jobs whose clients, workers and Redis come and go: real workers, with a clock for a model."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import BertClient, keys
+from tests.chaos.conftest import PoisonWorker, QuickWorker
+from tests.chaos.leftovers import left
+from tests.chaos.poison import FAIL
+from tests.chaos.test_redis import away
+from tests.conftest import StartServer, clean_environ
+from tests.waiting import eventually
+from tests.workers import clocks
+from tests.workers.clocks import ClockWorker, Start, done, starter
+
+ROOT = Path(__file__).parents[2]
+CHUNKS = 12
+TEXTS = clocks.sentences(256 * CHUNKS)
+
+SUBMIT = """
+import sys
+from bertq import BertClient
+from tests.workers import clocks
+
+job = BertClient(redis_url=sys.argv[1]).submit(clocks.sentences(int(sys.argv[2])))
+print(job.id, flush=True)
+import os; os._exit(0)  # nothing is said good-bye to
+"""
+
+READ = """
+import sys
+import numpy as np
+from bertq import BertClient
+from tests.workers import clocks
+
+texts = clocks.sentences(int(sys.argv[3]))
+job = BertClient(redis_url=sys.argv[1]).job(sys.argv[2])
+vectors = np.full((len(texts), clocks.DIM), -1, np.float32)
+for some in job.batches(60):
+    vectors[some.numbers] = some.vectors
+    print(len(some.numbers), flush=True)
+np.testing.assert_array_equal(vectors, clocks.rows(texts))
+np.testing.assert_array_equal(job.result(), vectors)
+print("whole", flush=True)
+"""
+
+
+workers = contextmanager(starter)
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Start clock workers on the test's database; they end with the test."""
+    yield from starter(ClockWorker, redis_url, tmp_path)
+
+
+@pytest.fixture
+def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """The same, which take a second for what takes many."""
+    yield from starter(QuickWorker, redis_url, tmp_path)
+
+
+def submit(url: str, rows: int = len(TEXTS)) -> str:
+    """Submit a job from a process that ends at once; return its id."""
+    command = [sys.executable, "-c", SUBMIT, url, str(rows)]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+class ReaderProcess:
+    """A process that reads a job, and prints the rows of each chunk that it has."""
+
+    def __init__(self, url: str, job_id: str, log: Path) -> None:
+        self._log = log
+        command = [sys.executable, "-c", READ, url, job_id, str(len(TEXTS))]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=clean_environ(), stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def log(self) -> list[str]:
+        """The lines that it has printed."""
+        return self._log.read_text().splitlines()
+
+
+def test_three_readers_of_a_job_whose_client_is_gone(
+    redis: Redis, redis_url: str, start: Start, tmp_path: Path
+) -> None:
+    job_id = submit(redis_url)
+    start(400, "-Q", "cpu0")
+    readers = [ReaderProcess(redis_url, job_id, tmp_path / f"reader-{n}") for n in range(3)]
+    try:
+        eventually(lambda: all(reader.log for reader in readers), 60)
+        readers[1].process.kill()
+        assert readers[1].process.wait(10) < 0
+        assert 0 < len(readers[1].log) < CHUNKS  # in the middle
+        for reader in (readers[0], readers[2]):
+            assert reader.process.wait(60) == 0, reader.log
+            assert reader.log == ["256"] * CHUNKS + ["whole"]
+    finally:
+        for reader in readers:
+            reader.process.kill()
+            reader.process.wait()
+    assert left(redis) == []
+
+
+def test_a_worker_is_killed_and_nobody_watches(
+    redis: Redis, redis_url: str, start_quick: Start
+) -> None:
+    job_id = submit(redis_url)
+    first = start_quick(400, "-Q", "cpu0")
+    eventually(lambda: len(done(first)) >= 2, 30)
+    first.kill()
+    assert redis.hlen(keys.UNACKED) > 0
+    second = start_quick(1, "-Q", "cpu1")
+    eventually(lambda: redis.hget(keys.job(job_id), "state") == b"done", 30)
+    assert 0 < len(done(first)) < CHUNKS <= len(done(first)) + len(done(second))
+    with BertClient(redis_url=redis_url) as client:
+        np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
+    eventually(lambda: left(redis) == [])
+
+
+def test_a_message_is_lost_and_nobody_watches(
+    redis: Redis, redis_url: str, start_quick: Start
+) -> None:
+    job_id = submit(redis_url)
+    for _ in range(3):
+        assert redis.rpop("bertq")  # as a worker that dies before it can note it
+    worker = start_quick(1, "-Q", "cpu0")
+    eventually(lambda: redis.hget(keys.job(job_id), "state") == b"done", 30)
+    assert worker.log.count("lost, sent again") == 3
+    with BertClient(redis_url=redis_url) as client:
+        np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
+
+
+def test_one_worker_after_the_other_looks_after_the_jobs(
+    redis: Redis, redis_url: str, start_quick: Start
+) -> None:
+    first = start_quick(1, "-Q", "cpu0")
+    eventually(lambda: redis.get(keys.TENDER))
+    name = redis.get(keys.TENDER)
+    second = start_quick(1, "-Q", "cpu1")
+    assert redis.get(keys.TENDER) == name
+    assert first.stop() == 0
+    eventually(lambda: redis.get(keys.TENDER) not in (None, name))
+    assert second.stop() == 0
+    assert redis.get(keys.TENDER) is None
+
+
+def test_redis_is_killed(start_own_server: StartServer, tmp_path: Path) -> None:
+    server = start_own_server(appendonly="yes", appendfsync="everysec")
+    url = f"redis://127.0.0.1:{server.port}/0"
+    job_id = submit(url)
+    with workers(QuickWorker, url, tmp_path) as start:
+        worker = start(300, "-Q", "cpu0")
+        eventually(lambda: len(done(worker)) >= 2, 30)
+        with BertClient(redis_url=url) as client:
+            job = client.job(job_id)
+            batches = job.batches(90)
+            seen = [next(batches)]
+            away(server, 1)
+            assert not job.info.finished
+            seen += batches
+            assert sorted(n for some in seen for n in some.numbers) == list(range(len(TEXTS)))
+            for some in seen:
+                wanted = clocks.rows([TEXTS[number] for number in some.numbers])
+                np.testing.assert_array_equal(some.vectors, wanted)
+
+
+def test_a_poisonous_sentence_spoils_its_chunk_alone(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    texts = [*TEXTS[:600], FAIL]
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        job = client.submit(texts)
+    with workers(PoisonWorker, redis_url, tmp_path) as start:
+        start(1, "-Q", "cpu0")
+        with BertClient(redis_url=redis_url) as client:
+            found = client.job(job.id)
+            eventually(lambda: found.info.finished, 30)
+            vectors, there = found.partial()
+            assert found.status == "failed"
+            assert vectors is not None
+            assert not there[600]
+            assert there.sum() == found.progress.done >= 600 - 255
+            wanted = clocks.rows(texts)
+            np.testing.assert_array_equal(vectors[there], wanted[there])
