@@ -96,6 +96,17 @@ def test_classify(url: str, client: BertClient) -> None:
     assert last == f"accuracy {right:.2f}: 6 sentences, trained on 18"
 
 
+def test_job(url: str, client: BertClient, tmp_path: Path) -> None:
+    text, target = tmp_path / "text", tmp_path / "vectors.npy"
+    text.write_text("first\n\nsecond\nthird\n")
+    job_id = run(url, "job.py", "submit", str(text)).strip()
+    assert client.job(job_id).info.rows == 3
+    assert run(url, "job.py", "fetch", job_id, str(target)) == f"{target}: (3, {DIM})\n"
+    expected = client.encode(["first", "second", "third"])
+    np.testing.assert_allclose(np.load(target), expected, atol=1e-6)
+    assert client.jobs() == []
+
+
 def test_dataset(url: str, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("\n".join(["first", "", "second", "  ", "third", "fourth", "fifth"]))
