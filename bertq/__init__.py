@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bertq_client import Batch as Batch
     from bertq_client import BertClient as BertClient
+    from bertq_client import EncodedFile as EncodedFile
     from bertq_client import EncodeFuture as EncodeFuture
     from bertq_client import KeptJob as KeptJob
     from bertq_client import Progress as Progress
 
 __version__ = "0.1.0"
 
-__all__ = ["Batch", "BertClient", "EncodeFuture", "KeptJob", "Progress", "__version__"]
+__all__ = [
+    "Batch",
+    "BertClient",
+    "EncodeFuture",
+    "EncodedFile",
+    "KeptJob",
+    "Progress",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
     # Lazy (PEP 562): bertq_client imports bertq, so an eager import here would be a cycle, and a
     # worker would load the client for nothing.
-    if name in ("Batch", "BertClient", "EncodeFuture", "KeptJob", "Progress"):
+    if name in __all__:
         import bertq_client
 
         return getattr(bertq_client, name)

@@ -24,6 +24,7 @@ class Encoding:
         truncate: what is cut off a sentence of too many wordpieces: its ``"right"`` or ``"left"``
             end; ``"error"`` refuses it.
         dtype: type of the rows, ``"float32"`` or ``"float16"``.
+        count_tokens: send the number of wordpieces that were read of each sentence.
     """
 
     is_tokenized: bool = False
@@ -31,9 +32,10 @@ class Encoding:
     normalize: bool = False
     truncate: str = "right"
     dtype: str = "float32"
+    count_tokens: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("is_tokenized", "show_tokens", "normalize"):
+        for name in ("is_tokenized", "show_tokens", "normalize", "count_tokens"):
             if not isinstance(getattr(self, name), bool):
                 raise BadInputValue(f"{name} must be True or False")
         _check_one("truncate", self.truncate, TRUNCATE)

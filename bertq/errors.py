@@ -14,6 +14,7 @@
     ├── LostResult
     ├── UnknownJob             (also a LookupError)
     ├── ModelMismatch
+    ├── OutputError
     ├── WireError
     │   └── VersionMismatch
     ├── RedisUnavailable       (also a ConnectionError)
@@ -131,7 +132,11 @@ class UnknownJob(BertqError, LookupError):
 
 
 class ModelMismatch(BertqError):
-    """The chunks of one request were encoded by different models."""
+    """The chunks of one request, or the rows of one file, would be those of different models."""
+
+
+class OutputError(BertqError):
+    """A file of vectors cannot be written, or what is there may not be replaced or gone on with."""
 
 
 class WireError(BertqError):

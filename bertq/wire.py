@@ -49,6 +49,7 @@ class ChunkResult:
         tokens: the wordpieces of each sentence, where they were asked for.
         cut: numbers of the sentences that had more wordpieces than are read.
         max_seq_len: how many are read.
+        lengths: wordpieces that were read of each sentence, where they were asked for.
     """
 
     rows: np.ndarray[Any, np.dtype[Any]]
@@ -56,6 +57,7 @@ class ChunkResult:
     tokens: list[list[str]] | None = None
     cut: Sequence[int] = ()
     max_seq_len: int = 0
+    lengths: Sequence[int] | None = None
 
     def __repr__(self) -> str:
         # Celery puts the repr of a task's result into events and logs: the shape, never a vector.
@@ -71,6 +73,8 @@ class ChunkResult:
             value["tokens"] = self.tokens
         if self.cut:
             value |= {"cut": list(self.cut), "max_seq_len": self.max_seq_len}
+        if self.lengths is not None:
+            value["lengths"] = list(self.lengths)
         return value
 
     @classmethod
@@ -96,7 +100,10 @@ class ChunkResult:
         cut, length = value.get("cut", []), value.get("max_seq_len", 0)
         if not _are_numbers(cut, len(rows)) or type(length) is not int:
             raise WireError("a result must tell what was cut by the numbers of its rows")
-        return cls(rows, fingerprint, tokens, cut, length)
+        lengths = value.get("lengths")
+        if lengths is not None and not _are_lengths(lengths, len(rows)):
+            raise WireError("the lengths of a result must be a number for each row")
+        return cls(rows, fingerprint, tokens, cut, length, lengths)
 
 
 def _are_tokens(value: Any, rows: int) -> bool:
@@ -109,6 +116,14 @@ def _are_tokens(value: Any, rows: int) -> bool:
 
 def _are_numbers(value: Any, rows: int) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < rows for n in value)
+
+
+def _are_lengths(value: Any, rows: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == rows
+        and all(type(n) is int and 0 <= n < 2**31 for n in value)
+    )
 
 
 def check_version(version: Any, *, sender: str, receiver: str) -> None:

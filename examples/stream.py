@@ -3,7 +3,8 @@
 Some thousand lines are under way at a time, however large the file is; the array is mapped, and the
 system writes it out as it needs the memory. Row i of the array is line i of the file; a blank line,
 which has no vector, is a row of zeros. ``numpy.load(FILE, mmap_mode="r")`` opens the array without
-reading it.
+reading it. ``bertq encode`` does this too, and goes on after a crash (``bulk.py``); here is how a
+stream is written to a place of your own.
 
 Run a service, then the script::
 

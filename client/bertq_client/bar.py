@@ -10,12 +10,31 @@ from bertq_client.stream import Batch
 _EVERY = 0.1
 
 
-def open_bar(total: int | None) -> Any:
-    """Return a bar of sentences; of an unknown number of them for None."""
+def open_bar(total: int | None, *, initial: int = 0, shown: bool = True) -> Any:
+    """Return a bar of sentences; of an unknown number of them for None.
+
+    Args:
+        total: how many there are.
+        initial: how many were done before.
+        shown: False for a bar that nobody sees.
+    """
     # Here: importing tqdm takes a tenth of a second, which few requests need.
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="sentence", unit_scale=True, dynamic_ncols=True)
+    return tqdm(
+        total=total, initial=initial, unit="sentence", unit_scale=True, dynamic_ncols=True,
+        disable=not shown,
+    )  # fmt: skip
+
+
+def open_reading(size: int | None, *, shown: bool) -> Any:
+    """Return a bar of the bytes of a file; it only shows where reading takes a while."""
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=size, desc="checking", unit="B", unit_scale=True, dynamic_ncols=True, delay=1.0,
+        leave=False, disable=not shown,
+    )  # fmt: skip
 
 
 def watch(future: EncodeFuture) -> Any:

@@ -128,6 +128,8 @@ class Assembly:
         tokens: the wordpieces of each sentence, where the workers send them.
         cut: numbers of the sentences that had more wordpieces than are read.
         max_seq_len: how many are read, where sentences were cut.
+        lengths: how many were read of each sentence, where the workers send it.
+        fingerprint: of the model that the rows come from; empty before the first.
     """
 
     def __init__(self, plan: list[Chunk]) -> None:
@@ -137,9 +139,10 @@ class Assembly:
         self.tokens: list[list[str]] | None = None
         self.cut: list[int] = []
         self.max_seq_len = 0
+        self.lengths: NDArray[np.int64] | None = None
         self._size = sum(len(chunk.places) for chunk in plan)
+        self.fingerprint = ""
         self._rows: NDArray[Any] | None = None
-        self._fingerprint = ""
 
     def add(self, number: int, result: ChunkResult) -> bool:
         """Copy a chunk's rows to their places.
@@ -163,6 +166,8 @@ class Assembly:
         self._place(chunk, result)
         if result.tokens is not None:
             self._place_tokens(chunk, result.tokens)
+        if result.lengths is not None:
+            self._place_lengths(chunk, result.lengths)
         if result.cut:
             self.cut += places_of(chunk, result.cut)
             self.max_seq_len = result.max_seq_len
@@ -177,16 +182,22 @@ class Assembly:
         for place, source in zip(chunk.places.tolist(), sources, strict=True):
             self.tokens[place] = tokens[source].copy()
 
+    def _place_lengths(self, chunk: Chunk, lengths: Sequence[int]) -> None:
+        if self.lengths is None:
+            self.lengths = np.zeros(self._size, np.int64)
+        counted = np.array(lengths)
+        self.lengths[chunk.places] = counted if chunk.sources is None else counted[chunk.sources]
+
     def _place(self, chunk: Chunk, result: ChunkResult) -> None:
         rows = result.rows
         if self._rows is None:
             # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
             self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
-            self._fingerprint = result.fingerprint
-        if result.fingerprint != self._fingerprint:
+            self.fingerprint = result.fingerprint
+        if result.fingerprint != self.fingerprint:
             raise ModelMismatch(
                 f"rows of model {result.fingerprint[:12]} came after rows of model "
-                f"{self._fingerprint[:12]}: workers with different models or settings share a queue"
+                f"{self.fingerprint[:12]}: workers with different models or settings share a queue"
             )
         if rows.ndim == 3 and rows.shape[1] > self._rows.shape[1]:
             # Token vectors, as many as the longest sentence of each chunk has.

@@ -5,25 +5,25 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
-from typing import Any, Literal, Unpack
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from bertq import queues, redis_url
 from bertq.encoding import Encoding
 from bertq.errors import BadInputValue, SettingsError
 from bertq.redis_url import HOST, PORT
-from bertq_client import bar, inputs, stream
+from bertq_client import bar, inputs
 from bertq_client.futures import EncodeFuture
 from bertq_client.keeping import Keeping
 from bertq_client.mailbox import Mailbox
 from bertq_client.session import Session
-from bertq_client.stream import Batch, Options
+from bertq_client.streaming import Streaming
 from bertq_client.window import Limits
 
 _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class BertClient(Keeping):
+class BertClient(Streaming, Keeping):
     """Turns sentences into vectors, by workers that take them from a queue.
 
     One client may be used from many threads at once, and from coroutines. It connects at the
@@ -159,6 +159,7 @@ class BertClient(Keeping):
         normalize: bool = False,
         truncate: Literal["right", "left", "error"] = "right",
         dtype: Literal["float32", "float16"] = "float32",
+        count_tokens: bool = False,
     ) -> EncodeFuture:
         """Encode sentences and return a future at once.
 
@@ -169,6 +170,7 @@ class BertClient(Keeping):
             texts: as for ``encode``. Of a list of more than 4096 the rest is checked behind the
                 scenes, and an error then comes out of the future.
             is_tokenized, show_tokens, normalize, truncate, dtype: as for ``encode``.
+            count_tokens: have the future's ``tokens_read`` tell how many wordpieces were read.
 
         Returns:
             A ``concurrent.futures.Future``, which can be awaited, of what ``encode`` returns;
@@ -178,7 +180,7 @@ class BertClient(Keeping):
             BadInputType, BadInputValue: as ``encode``.
             ClientClosed: the client is closed.
         """
-        encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype)
+        encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype, count_tokens)
         inputs.check_list(texts, is_tokenized=is_tokenized)
         small = len(texts) <= queues.PRIORITY_BATCH_SIZE
         future = self._session.submit(
@@ -191,60 +193,6 @@ class BertClient(Keeping):
         )
         future.keep(self)
         return future
-
-    def encode_stream(
-        self,
-        iterable: Iterable[Any],
-        batch_size: int = stream.BATCH_SIZE,
-        ordered: bool = True,
-        *,
-        max_requests: int = stream.MAX_REQUESTS,
-        progress: bool = False,
-        **options: Unpack[Options],
-    ) -> Generator[Batch, None, None]:
-        """Encode sentences from an iterable, of any number, in bounded memory.
-
-        Each ``batch_size`` of them are a request, and what comes is given out while others are
-        under way. ``iterable`` is read by the thread that takes the batches, as there is room.
-        When the iterator is closed, what is under way is cancelled.
-
-        Args:
-            iterable: sentences, as ``encode`` takes them.
-            batch_size: sentences of a request.
-            ordered: give the batches out in their order, or as they come.
-            max_requests: how many batches are under way or wait to be taken, at most.
-            progress: show a progress bar (tqdm).
-            options: ``is_tokenized``, ``show_tokens``, ``normalize``, ``truncate``, ``dtype``, as
-                for ``encode``.
-
-        Returns:
-            An iterator of ``Batch``: the number of its first sentence, its sentences, their
-            vectors and, with ``show_tokens``, their wordpieces.
-
-        Raises:
-            BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
-                up.
-        """
-        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
-        return bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
-
-    def encode_stream_async(
-        self,
-        iterable: Iterable[Any] | AsyncIterable[Any],
-        batch_size: int = stream.BATCH_SIZE,
-        ordered: bool = True,
-        *,
-        max_requests: int = stream.MAX_REQUESTS,
-        **options: Unpack[Options],
-    ) -> AsyncGenerator[Batch, None]:
-        """Do as ``encode_stream`` in a coroutine: ``async for batch in ...``.
-
-        Args:
-            iterable: sentences; may be an asynchronous iterable.
-            batch_size, ordered, max_requests, options: as for ``encode_stream``.
-        """
-        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
-        return flight.run_async(iterable)
 
     def fetch(self, delay: float = 0.0) -> Iterator[tuple[int, Any]]:
         """Return the vectors of requests that were sent with ``blocking=False``, as they come.

@@ -87,6 +87,11 @@ class EncodeFuture(Future[Any]):
 
     Attributes:
         number: of the request: the client counts them.
+        tokens_read: with ``count_tokens``, once it is done: how many wordpieces were read of all
+            sentences, ``[CLS]`` and ``[SEP]`` included; else None.
+        fingerprint: once it is done, of the model that the vectors come from; else empty. What is
+            made of vectors of another fingerprint cannot be compared with them.
+        cut: once it is done, how many sentences had more wordpieces than are read.
     """
 
     def __init__(
@@ -94,9 +99,13 @@ class EncodeFuture(Future[Any]):
     ) -> None:
         super().__init__()
         self.number = number
+        self.tokens_read: int | None = None
+        self.fingerprint = ""
+        self.cut = 0
         self._total = total
         self._done = 0
         self._note: str | None = None
+        self._muted = False
         self._callbacks_thread = callbacks
         self._on_cancel = on_cancel
         self._cancel_lock = threading.RLock()  # callbacks of other futures may cancel this one
@@ -120,6 +129,10 @@ class EncodeFuture(Future[Any]):
         """Have whoever takes the vectors warned, once."""
         self._note = message
 
+    def mute(self) -> None:
+        """Warn nobody: whoever holds the future looks at ``cut``."""
+        self._muted = True
+
     def result(self, timeout: float | None = None) -> Any:
         """Return the vectors, waiting for them.
 
@@ -136,8 +149,8 @@ class EncodeFuture(Future[Any]):
 
     def _warn(self) -> None:
         note, self._note = self._note, None
-        if note is not None:
-            warnings.warn(note, TruncationWarning, stacklevel=_outside())
+        if note is not None and not self._muted:
+            warn(note)
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when the future is done, or soon if it is."""
@@ -199,6 +212,11 @@ class EncodeFuture(Future[Any]):
         value = yield from waiter.__await__()
         self._warn()
         return value
+
+
+def warn(message: str) -> None:
+    """Warn the caller that sentences were cut."""
+    warnings.warn(message, TruncationWarning, stacklevel=_outside())
 
 
 def _outside() -> int:

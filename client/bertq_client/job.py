@@ -84,15 +84,16 @@ class Job:
         assert self.assembly is not None
         rows, tokens = self.assembly.rows(), self.assembly.tokens
         cut, length = self.assembly.cut, self.assembly.max_seq_len
+        read, fingerprint = self.assembly.lengths, self.assembly.fingerprint
         if not self.shared:
-            yield self.requests[0], Answer(rows, tokens, len(cut), length)
+            total = None if read is None else int(read.sum())
+            yield self.requests[0], Answer(rows, tokens, len(cut), length, fingerprint, total)
             return
         end = 0
         for request in self.requests:
             first, end = end, end + len(request.texts)
             own = tokens[first:end] if tokens is not None else None
+            total = None if read is None else int(read[first:end].sum())
             # A view would keep the rows of all the others in memory.
-            yield (
-                request,
-                Answer(rows[first:end].copy(), own, sum(first <= n < end for n in cut), length),
-            )
+            cuts = sum(first <= n < end for n in cut)
+            yield request, Answer(rows[first:end].copy(), own, cuts, length, fingerprint, total)

@@ -27,12 +27,16 @@ class Answer:
         tokens: the wordpieces of each sentence, where the request asks for them.
         cut: how many sentences had more wordpieces than are read.
         max_seq_len: how many are read, where sentences were cut.
+        fingerprint: of the model that the rows come from.
+        tokens_read: how many were read of all sentences, where the request asks for it.
     """
 
     rows: NDArray[Any]
     tokens: list[list[str]] | None
     cut: int
     max_seq_len: int
+    fingerprint: str
+    tokens_read: int | None = None
 
 
 @dataclass(eq=False)
@@ -83,6 +87,9 @@ class Request:
             return
         if answer.cut and self.check_length:
             self.future.note(result.of_cut(answer.cut, len(self.texts), answer.max_seq_len))
+        self.future.tokens_read = answer.tokens_read
+        self.future.fingerprint = answer.fingerprint
+        self.future.cut = answer.cut
         # Row by row: one call for all of them would keep every other thread waiting.
         rows = [row.tolist() for row in answer.rows] if self.as_list else answer.rows
         value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows

@@ -44,12 +44,14 @@ class Batch(NamedTuple):
         texts: the sentences.
         vectors: ``[len(texts), dim]``, as ``BertClient.encode`` returns them.
         tokens: the wordpieces of each sentence, with ``show_tokens``; else None.
+        fingerprint: of the model that the vectors come from.
     """
 
     start: int
     texts: list[Any]
     vectors: Any
     tokens: list[list[str]] | None
+    fingerprint: str = ""
 
 
 class Flight:
@@ -156,8 +158,9 @@ class Flight:
         value = future.result()
         start, texts = self._under_way.pop(future)
         if self._encoding.show_tokens:
-            return Batch(start, texts, *value)
-        return Batch(start, texts, value, None)
+            vectors, tokens = value
+            return Batch(start, texts, vectors, tokens, future.fingerprint)
+        return Batch(start, texts, value, None, future.fingerprint)
 
     def _cancel(self) -> None:
         for future in self._under_way:

@@ -75,9 +75,9 @@ class Stub:
             raise SentenceTooLong(cut, MAX_WORDS)
         made = rows([" ".join(text) if isinstance(text, list) else text for text in texts])
         shown = words if options.get("show_tokens") else None
-        return ChunkResult(
-            made.astype(options.get("dtype", "float32")), fingerprint, shown, cut, MAX_WORDS
-        )
+        lengths = list(map(len, words)) if options.get("count_tokens") else None
+        kind = options.get("dtype", "float32")
+        return ChunkResult(made.astype(kind), fingerprint, shown, cut, MAX_WORDS, lengths)
 
 
 def advert(queues: list[str], max_batch_size: int = 256) -> Advert:

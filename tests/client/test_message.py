@@ -1,6 +1,7 @@
 """The message that the client makes by hand, and the one that Celery and kombu make."""
 
 import json
+import time
 from base64 import b64decode
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_it_is_the_one_that_celery_sends(redis_url: str, redis: Redis, queue: st
     assert theirs["properties"].pop("delivery_tag")
     assert mine["properties"].pop("delivery_tag") == "job-0"
     assert mine["headers"].pop("wire") == WIRE_VERSION
+    assert time.time() - 60 < mine["headers"].pop("sent") <= time.time()
     assert mine == theirs
     assert json.loads(b64decode(mine["body"]))[0] == [TEXTS, OPTIONS]
 

@@ -150,6 +150,22 @@ def test_word_vectors_of_sentences_with_nothing_in_common(url: str) -> None:
     assert (done.returncode, done.stderr) == (1, "The sentences have no word in common.\n")
 
 
+def test_bulk(url: str, client: BertClient, tmp_path: Path) -> None:
+    text, target = tmp_path / "text", tmp_path / "vectors.npy"
+    text.write_text("first\n\nsecond\n")
+    for kept in (0, 3):
+        printed = run(url, "bulk.py", str(text), str(target))
+        assert printed == f"{target}: (3, {DIM}), {kept} rows of a run before\n"
+    vectors = np.load(target)
+    assert not vectors[1].any()
+    expected = client.encode(["first", "second"])
+    np.testing.assert_allclose(vectors[[0, 2]], expected, atol=1e-6)
+    text.write_text("first\n\nother\n")
+    done = start(url, "bulk.py", str(text), str(target))
+    assert done.returncode == 1
+    assert "the input has changed since" in done.stderr
+
+
 def test_stream(url: str, client: BertClient, tmp_path: Path) -> None:
     # More than one batch, blank lines at both ends, and what else might be taken for a line's end.
     lines = [f"this is {n % 700} of many" if n % 5 else " " for n in range(3000)]

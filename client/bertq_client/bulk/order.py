@@ -1,0 +1,83 @@
+"""What a user asks of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bertq.encoding import Encoding
+from bertq.errors import BadInputType, BadInputValue
+from bertq_client.bulk.line import KINDS, LineFormat
+from bertq_client.bulk.output import Output
+from bertq_client.bulk.source import STDIN, Source, kind_of
+from bertq_client.stream import Options
+
+#: What a blank line may be.
+BLANK = ("error", "zero", "skip")
+
+
+@dataclass(frozen=True)
+class Order:
+    """The arguments of ``BertClient.encode_file``.
+
+    Raises:
+        BadInputType, BadInputValue: one of them cannot be used.
+    """
+
+    input: str
+    output: Path
+    input_format: Literal["text", "jsonl"] | None
+    field: str
+    blank: str
+    resume: bool
+    overwrite: bool
+    batch_size: int | None
+    progress: bool
+    options: Options
+
+    def __post_init__(self) -> None:
+        Encoding(**self.options)
+        if not isinstance(self.field, str):
+            raise BadInputType("field must be a str")
+        if not isinstance(self.blank, str) or self.blank not in BLANK:
+            raise BadInputValue(f"blank must be one of {', '.join(map(repr, BLANK))}")
+        if self.input_format is not None and self.input_format not in KINDS:
+            raise BadInputValue(f"input_format must be one of {', '.join(map(repr, KINDS))}")
+        for name in ("resume", "overwrite", "progress"):
+            if not isinstance(getattr(self, name), bool):
+                raise BadInputValue(f"{name} must be True or False")
+        if self.resume and self.overwrite:
+            raise BadInputValue(
+                "resume goes on with what is there, overwrite begins anew: take one"
+            )
+
+    def source(self) -> Source:
+        """Return the input."""
+        line_format = LineFormat(
+            kind_of(self.input, self.input_format), self.field, self.options["is_tokenized"]
+        )
+        return Source(self.input, line_format, allow_blank=self.blank != "error")
+
+    def destination(self) -> Output:
+        """Return the output.
+
+        Raises:
+            OutputError: no vectors can be written there.
+        """
+        output = Output(self.output)
+        if self.input != STDIN:
+            output.check_apart(Path(self.input))
+        return output
+
+    def meaning(self) -> dict[str, Any]:
+        """Return what another run must have in common to make the same file."""
+        kind = kind_of(self.input, self.input_format)
+        return {
+            "output": self.output.suffix,
+            "input_format": kind,
+            "field": self.field if kind == "jsonl" else None,
+            "blank": self.blank,
+            "is_tokenized": self.options["is_tokenized"],
+            "normalize": self.options["normalize"],
+            "truncate": self.options["truncate"],
+            "dtype": self.options["dtype"],
+        }

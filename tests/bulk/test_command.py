@@ -1,0 +1,163 @@
+"""``bertq encode``, killed and interrupted as users do it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bulk.conftest import Encode, Write, names, rows_kept, sentences
+from tests.cli.runs import BERTQ
+from tests.client.stub import Stub, rows
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+TEXTS = sentences(6000)
+
+
+def more_than(kept: int, output: Path) -> None:
+    """Wait until so many rows would be kept."""
+    eventually(lambda: rows_kept(output) > kept, 30)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_killed_again_and_again(
+    slow: Stub, corpus: Write, tmp_path: Path, encode: Encode, suffix: str
+) -> None:
+    source, output, whole = corpus(TEXTS), tmp_path / f"v{suffix}", tmp_path / f"whole{suffix}"
+    command = (source, "-o", output, "--batch-size", "100")
+    run, kept = encode(*command), 0
+    for _ in range(2):
+        more_than(kept, output)
+        run.process.kill()
+        assert run.wait()[0] == -signal.SIGKILL
+        kept = rows_kept(output)
+        assert kept < 6000
+        assert not output.exists()
+        run = encode(*command, "--resume")
+    status, printed = run.wait()
+    assert (status, printed) == (0, f"{output}: 6000 rows, kept {kept}, encoded {6000 - kept}\n")
+    assert encode(source, "-o", whole).wait()[0] == 0
+    assert output.read_bytes() == whole.read_bytes()
+    again = encode(*command, "--resume").wait()
+    assert again == (0, f"{output}: 6000 rows, kept 6000, encoded 0\n")
+
+
+def test_ctrl_c(slow: Stub, corpus: Write, tmp_path: Path, encode: Encode) -> None:
+    source, output = corpus(TEXTS), tmp_path / "v.npy"
+    run = encode(source, "-o", output, "--batch-size", "100")
+    more_than(0, output)
+    run.process.send_signal(signal.SIGINT)
+    status, printed = run.wait()
+    kept = rows_kept(output)
+    assert status == 130
+    assert printed == (
+        f"interrupted\nkept so far {kept} rows: run again with --resume (resume=True)\n"
+    )
+    assert 0 < kept < 6000
+    assert kept % 100 == 0
+    assert encode(source, "-o", output, "--resume").wait() == (
+        0, f"{output}: 6000 rows, kept {kept}, encoded {6000 - kept}\n",
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+
+
+def test_interrupted_before_the_first_row(
+    stub: Stub, corpus: Write, tmp_path: Path, encode: Encode
+) -> None:
+    stub.gate.clear()
+    asked = stub.asked
+    run = encode(corpus(TEXTS), "-o", tmp_path / "v.npy")
+    eventually(lambda: stub.asked > asked, 30)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == (130, "interrupted\n")
+    run = encode(corpus(TEXTS), "-o", tmp_path / "v.npy")
+    eventually(lambda: (tmp_path / "v.npy.part").exists(), 30)
+    run.process.kill()
+    run.wait()
+    stub.gate.set()
+    # A part with nothing in it is in nobody's way.
+    assert encode(corpus(TEXTS), "-o", tmp_path / "v.npy").wait()[0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_ended_at_every_step(stub: Stub, redis_url: str, tmp_path: Path, suffix: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bulk.crashes", redis_url, str(tmp_path), suffix],
+        cwd=ROOT,
+        env=clean_environ() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) > 30
+
+
+def run(url: str, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run the command; return status, output and errors."""
+    done = subprocess.run(
+        [*BERTQ, "encode", *arguments, "--redis-url", url],
+        input=stdin,
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_pipe(stub: Stub, redis_url: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "v.npy")
+    lines = "".join(f"{text}\n" for text in TEXTS)
+    status, printed, shown = run(redis_url, "-", "-o", output, "--blank", "skip", stdin=lines)
+    assert (status, printed) == (0, f"{output}: 6000 rows, kept 0, encoded 6000\n")
+    assert "6.00ksentence" in shown
+    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+    status, _, shown = run(redis_url, "-", "-o", output, "-q", stdin=lines)
+    assert (status, shown) == (1, f"Error: {output} is there already: overwrite replaces it\n")
+
+
+def test_options(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> None:
+    output = str(tmp_path / "v.npy")
+    source = str(
+        corpus(['{"q": ["a", "b"]}', '{"q": []}', f'{{"q": {["w"] * 30}}}'.replace("'", '"')], "c")
+    )
+    status, printed, shown = run(
+        redis_url, source, "-o", output, "--input-format", "jsonl", "--field", "q", "--tokenized",
+        "--normalize", "--truncate", "left", "--dtype", "float16", "--blank", "zero", "-q",
+        "--timeout", "20", "--batch-size", "7", "--queue", "bertq",
+    )  # fmt: skip
+    assert (status, printed) == (0, f"{output}: 3 rows, kept 0, encoded 3\n")
+    assert shown == "cut, since the model reads fewer wordpieces: 1 sentences\n"
+    assert stub.options[-1] == {
+        "is_tokenized": True, "normalize": True, "truncate": "left", "dtype": "float16",
+    }  # fmt: skip
+    assert np.load(output).dtype == np.float16
+
+
+def test_errors_are_one_line(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> None:
+    source = corpus(["secret", ""])
+    status, _, shown = run(redis_url, str(source), "-o", str(tmp_path / "v.npy"))
+    assert (status, shown) == (
+        1,
+        f"Error: {source}, line 2: it is blank (blank zero makes it a row of zeros, skip leaves "
+        "it out)\n",
+    )
+    assert names(tmp_path) == ["corpus.txt"]
+    assert run(redis_url, str(source), "-o", str(tmp_path / "v.npy"), "--queue", "x")[0] == 1
+    assert run(redis_url, str(source))[0] == 2
+
+
+def test_it_needs_no_tensorflow() -> None:
+    script = (
+        "import sys, bertq_cli.encode; print({'tensorflow', 'celery', 'kombu'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, timeout=60
+    )
+    assert done.stdout == "set()\n"

@@ -1,0 +1,309 @@
+"""What is written: arrays and JSON lines, whole or not at all, and never over anything."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertq import BertClient
+from bertq.errors import BadInputValue, OutputError, TruncationWarning
+from bertq.wire import ChunkResult
+from bertq_client.bulk import part
+from bertq_client.bulk import rows as forms
+from tests.bulk.conftest import Encode, Write, manifest, names, rows_kept, sentences
+from tests.client.stub import Stub, rows
+from tests.waiting import eventually
+
+TEXTS = sentences(700)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_json_lines(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, dtype: Any
+) -> None:
+    client.encode_file(corpus(TEXTS), tmp_path / "v.jsonl", dtype=dtype)
+    documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [document["line"] for document in documents] == list(range(1, 701))
+    found = np.array([document["vector"] for document in documents], dtype)
+    np.testing.assert_array_equal(found, rows(TEXTS).astype(dtype))
+
+
+def test_lines_of_skipped_blanks(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    client.encode_file(corpus(["", "a", "", "", "b"]), tmp_path / "v.jsonl", blank="skip")
+    documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert documents == [
+        {"line": 2, "vector": rows(["a"])[0].tolist()},
+        {"line": 5, "vector": rows(["b"])[0].tolist()},
+    ]
+
+
+def test_every_float_survives_as_text() -> None:
+    numbers = np.random.default_rng(0).integers(0, 2**32, 6000, np.uint32).view(np.float32)
+    numbers[:4] = [1e-45, 3.4028235e38, 0.1, -0.0]
+    for dtype, some in (("float32", numbers), ("float16", numbers.view(np.float16))):
+        table = some.reshape(-1, 4)
+        written = forms.Jsonl(dtype, (4,)).encode(table, range(len(table)))
+        found = [json.loads(line)["vector"] for line in written.splitlines()]
+        read = np.array([[np.nan if x is None else x for x in row] for row in found], dtype)
+        finite = np.isfinite(table)
+        np.testing.assert_array_equal(read[finite], table[finite])
+        assert np.isnan(read[~finite]).all()
+
+
+def test_halves(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path) -> None:
+    client.encode_file(corpus(TEXTS), tmp_path / "v.npy", dtype="float16")
+    found = np.load(tmp_path / "v.npy")
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, rows(TEXTS).astype(np.float16))
+
+
+def test_a_client_of_lists(redis_url: str, stub: Stub, corpus: Write, tmp_path: Path) -> None:
+    with BertClient(redis_url=redis_url, output_fmt="list", timeout=30) as client:
+        client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), rows(TEXTS))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_token_vectors_are_as_long_as_the_model_reads(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, suffix: str,
+) -> None:  # fmt: skip
+    def made(texts: list[str]) -> Any:
+        lengths = [len(text.split()) for text in texts]
+        table = np.zeros((len(texts), max(lengths), 2), np.float32)
+        for row, length in zip(table, lengths, strict=True):
+            row[:length] = length
+        return table
+
+    def encode(request: Any, redis: Any, texts: list[str], options: Any) -> ChunkResult:
+        return ChunkResult(made(texts), "f")
+
+    monkeypatch.setattr(stub, "encode", encode)
+    lines = ["one", "one two", "", *(f"{n} and more" for n in range(300))]
+    output = tmp_path / f"v{suffix}"
+    client.encode_file(corpus(lines), output, blank="zero", batch_size=100)
+    expected = np.zeros((303, 25, 2), np.float32)  # max_seq_len of the stub
+    there = [number for number, line in enumerate(lines) if line]
+    expected[there, :3] = made([lines[number] for number in there])
+    if suffix == ".npy":
+        found = np.load(output)
+        assert manifest(output)["row_shape"] == [25, 2]
+    else:
+        found = np.array([json.loads(line)["vector"] for line in output.read_text().splitlines()])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_sentences_that_are_cut(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    lines = ["w " * (30 if number % 10 == 0 else 3) + str(number) for number in range(200)]
+    with pytest.warns(TruncationWarning, match=r"cut, 20 sentences of .*corpus\.txt") as caught:
+        made = client.encode_file(corpus(lines), tmp_path / "v.npy", batch_size=64)
+    assert made.cut == 20
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_the_bar_knows_the_total(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    client.encode_file(corpus(["", *TEXTS]), tmp_path / "v.npy", blank="zero", progress=True)
+    assert "701/701" in capsys.readouterr().err
+    client.encode_file(corpus(["", *TEXTS]), tmp_path / "w.npy", blank="skip", progress=True)
+    assert "700/700" in capsys.readouterr().err
+
+
+# -- what is there already
+
+
+def test_an_output_is_replaced_only_when_that_is_said(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    output = tmp_path / "v.npy"
+    output.write_bytes(b"precious")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(OutputError, match=r"v\.npy is there already"):
+            client.encode_file(corpus(TEXTS), output, **options)  # type: ignore[arg-type]
+    assert output.read_bytes() == b"precious"
+    assert names(tmp_path) == ["corpus.txt", "v.npy"]
+    made = client.encode_file(corpus(TEXTS), output, overwrite=True)
+    assert (made.kept, made.encoded) == (0, 700)
+    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+
+
+def test_the_old_output_stays_until_the_new_one_is_whole(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    output = tmp_path / "v.npy"
+    client.encode_file(corpus(TEXTS), output)
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        client.encode_file(
+            corpus([*sentences(100), "!fail"]), output, overwrite=True, batch_size=50
+        )
+    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+
+
+def test_a_part_is_gone_on_with_or_replaced_only_when_that_is_said(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    output, growing = tmp_path / "v.npy", tmp_path / "v.npy.part"
+    growing.write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"v\.npy\.part is there, of a run that did not end"):
+        client.encode_file(corpus(TEXTS), output)
+    with pytest.raises(OutputError, match=r"v\.npy\.json, which says how it was made, is not"):
+        client.encode_file(corpus(TEXTS), output, resume=True)
+    assert growing.read_bytes() == b"precious"
+    assert client.encode_file(corpus(TEXTS), output, overwrite=True).rows == 700
+    assert names(tmp_path) == ["corpus.txt", "v.npy", "v.npy.json"]
+
+
+@pytest.mark.parametrize("content", ["mine", "{}", "[]", '{"bertq_encode": 2}'])
+def test_a_file_that_is_no_manifest_is_left_alone(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, content: str
+) -> None:
+    foreign = tmp_path / "v.npy.json"
+    foreign.write_text(content)
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(OutputError, match=r"v\.npy\.json .*written by"):
+            client.encode_file(corpus(TEXTS), tmp_path / "v.npy", **options)  # type: ignore[arg-type]
+    assert foreign.read_text() == content
+
+
+def test_names_that_no_vectors_can_have(client: BertClient, corpus: Write, tmp_path: Path) -> None:
+    source = corpus(["{}"], "c.jsonl")
+    (tmp_path / "d.npy").mkdir()
+    for name, said in [
+        ("v.txt", r"vectors are written as \.npy or \.jsonl"),
+        ("v", "vectors are written as"),
+        ("no/v.npy", "there is no directory .*no"),
+        ("c.jsonl/v.npy", "there is no directory"),
+        ("d.npy", "is a directory"),
+        ("c.jsonl", "would be written over the input"),
+        ("x/../c.jsonl", "there is no directory"),
+    ]:
+        with pytest.raises(OutputError, match=said):
+            client.encode_file(source, tmp_path / name, overwrite=True)
+    (tmp_path / "link.jsonl").symlink_to(source)
+    with pytest.raises(OutputError, match="would be written over the input"):
+        client.encode_file(source, tmp_path / "link.jsonl", overwrite=True)
+    assert source.read_text() == "{}\n"
+
+
+def test_two_processes(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, encode: Encode
+) -> None:
+    source, output = corpus(TEXTS), tmp_path / "v.npy"
+    stub.gate.clear()
+    run = encode(source, "-o", output)
+    eventually((tmp_path / "v.npy.part").exists, 30)
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(OutputError, match=r"v\.npy\.part is being written by another process"):
+            client.encode_file(source, output, **options)  # type: ignore[arg-type]
+    stub.gate.set()
+    assert run.wait() == (0, f"{output}: 700 rows, kept 0, encoded 700\n")
+    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+
+
+def test_a_part_that_was_finished_while_its_lock_was_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    growing, output = tmp_path / "v.npy.part", tmp_path / "v.npy"
+    growing.write_bytes(b"whole")
+    lock = part._lock
+
+    def late(descriptor: int, path: Path) -> None:
+        if not output.exists():
+            growing.replace(output)
+        lock(descriptor, path)
+
+    monkeypatch.setattr(part, "_lock", late)
+    opened = part.Part(growing)
+    assert opened.size == 0
+    opened.close()
+    assert output.read_bytes() == b"whole"
+
+
+# -- disks
+
+
+class Disk:
+    """``os`` for the part, whose disk becomes full."""
+
+    def __init__(self) -> None:
+        self.room = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = os.write(descriptor, data[: min(1000, self.room)])
+        self.room -= written
+        return written
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_a_disk_that_is_full(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, suffix: str,
+) -> None:  # fmt: skip
+    disk, output, source = Disk(), tmp_path / f"v{suffix}", corpus(TEXTS)
+    monkeypatch.setattr(part, "os", disk)
+    said = rf"v{suffix} cannot be written: No space left on device"
+    with pytest.raises(OutputError, match=said):
+        client.encode_file(source, output)
+    assert names(tmp_path) == ["corpus.txt"]
+    disk.room = 6000
+    with pytest.raises(OutputError, match=said) as caught:
+        client.encode_file(source, output, batch_size=64)
+    kept = rows_kept(output)
+    assert 64 <= kept < 700
+    assert kept % 64 == 0
+    assert caught.value.__notes__ == [
+        f"kept so far {kept} rows: run again with --resume (resume=True)"
+    ]
+    disk.room = 100_000
+    made = client.encode_file(source, output, resume=True)
+    assert (made.kept, made.encoded) == (kept, 700 - kept)
+    monkeypatch.undo()
+    whole = tmp_path / f"whole{suffix}"
+    client.encode_file(source, whole)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_file_that_may_not_grow(
+    stub: Stub, corpus: Write, tmp_path: Path, encode: Encode, redis_url: str
+) -> None:
+    import resource
+    import subprocess
+
+    from tests.cli.runs import BERTQ
+
+    done = subprocess.run(
+        [*BERTQ, "encode", corpus(TEXTS), "-o", "v.npy", "-q", "--batch-size", "100"],
+        cwd=tmp_path,
+        env=os.environ | {"BERTQ_REDIS_URL": redis_url},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: v.npy cannot be written: File too large\n"
+        "kept so far 300 rows: run again with --resume (resume=True)\n"
+    )
+
+
+def test_a_name_that_is_too_long(client: BertClient, corpus: Write, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        client.encode_file(corpus(["a"]), tmp_path / f"{'v' * 250}.npy")
+    with pytest.raises(BadInputValue, match="cannot be read: File name too long"):
+        client.encode_file(tmp_path / ("c" * 300), tmp_path / "v.npy")
