@@ -20,6 +20,7 @@ _FULL = {
     "peers": ["--rounds", "5", "--sentences", "2048", "--singles", "200"],
     "overhead": ["--rounds", "5", "--sentences", "2048"],
     "latency": ["--singles", "200", "--rounds", "3", "--seconds", "3", "--bulk", "20000"],
+    "gateway": ["--rounds", "5", "--seconds", "60"],
     "ceiling": ["--rounds", "3", "--seconds", "2"],
     "bench": ["--cpu", "--workers", "1,2", "--rounds", "3", "--seconds", "1"],
 }
@@ -27,6 +28,7 @@ _QUICK = {
     "peers": ["--rounds", "3", "--sentences", "64", "--singles", "6"],
     "overhead": ["--rounds", "1", "--sentences", "128"],
     "latency": ["--singles", "10", "--rounds", "1", "--seconds", "0.3", "--bulk", "512"],
+    "gateway": ["--rounds", "1", "--seconds", "1", "--callers", "8"],
     "ceiling": ["--workers", "1", "--rounds", "1", "--seconds", "0.3", "--call", "512"],
     "bench": ["--cpu", "--workers", "1", "--rounds", "1", "--seconds", "0.2", "--max-seq-len",
               "40", "--client-batch-size", "1,64", "--num-client", "1,2", "--max-batch-size",

@@ -10,7 +10,7 @@ import click
 from celery import Celery
 from celery.bin.base import CeleryOption
 
-from bertq import redis_url
+from bertq import dashboard, redis_url
 from bertq.broker import configuration
 from bertq.errors import SettingsError
 from bertq.options import settings_options
@@ -41,6 +41,15 @@ def _configuration() -> dict[str, Any]:
     os.environ["CELERY_BROKER_URL"] = url
     return configuration(url)
 
+
+def _is_flower() -> bool:
+    # Celery's command line imports this module before it runs a command.
+    context = click.get_current_context(silent=True)
+    return context is not None and context.invoked_subcommand == "flower"
+
+
+if _is_flower():
+    dashboard.guard()
 
 # The task module is named, not imported: it belongs to a room that this one does not know.
 app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])

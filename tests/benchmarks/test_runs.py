@@ -90,6 +90,15 @@ def test_latency(tmp_path: Path, tiny_model: Path) -> None:
     assert found["bulk_per_second"] > 0
 
 
+def test_gateway(tmp_path: Path, tiny_model: Path) -> None:
+    arguments = ["--model-dir", str(tiny_model), "--rounds=2", "--seconds=0.5", "--callers=4"]
+    found = run("gateway", tmp_path, *arguments)
+    assert found["errors"] == 0
+    assert len(found["gateway_mib"]) == 2
+    for way in found["ways"].values():
+        assert 0 < way["ms"]["p50"] <= way["ms"]["p99"]
+
+
 def test_a_client_process_that_ends(redis_url: str) -> None:
     with Senders(redis_url, 1) as senders:
         senders.kill()

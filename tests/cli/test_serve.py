@@ -77,15 +77,17 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_service_with_two_workers_and_a_dashboard(
+def test_a_service_with_two_workers_a_dashboard_and_a_gateway(
     serve: Serve, options: list[str], port: int
 ) -> None:
-    flower = free_port()
-    run = serve(*options, "--num-workers", "2", "--flower", str(flower))
+    flower, http = free_port(), free_port()
+    run = serve(*options, "--num-workers", "2", "--flower", str(flower), "--http-port", str(http))
     run.wait_for("\nready ")
     lines = run.output.splitlines()
+    assert f"http        http://127.0.0.1:{http}, its manual at /docs" in lines
     assert re.fullmatch(rf"redis       embedded, {url(port)}, data in .*/data", lines[0])
-    assert sorted(line.split()[0] for line in lines[1:4]) == ["flower", "worker", "worker"]
+    kinds = sorted(line.split()[0] for line in lines[1:5])
+    assert kinds == ["flower", "http", "worker", "worker"]
     shown = r"worker      cpu[01]: ready after \d+\.\d s, tiny\d* on cpu, \d+ threads?, pid \d+"
     assert sum(bool(re.fullmatch(shown, line)) for line in lines) == 2, lines
     assert lines[-1] == f"ready       2 workers at {url(port)}"
@@ -98,6 +100,8 @@ def test_a_service_with_two_workers_and_a_dashboard(
     encode(port, 600)
     with urllib.request.urlopen(f"http://127.0.0.1:{flower}/workers", timeout=20) as page:
         assert b"cpu1@" in page.read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=20) as page:
+        assert page.read().startswith(b"ready: ")
     # Ctrl-C reaches the whole group of the terminal.
     os.killpg(run.process.pid, signal.SIGINT)
     status, output = run.wait()

@@ -1,7 +1,5 @@
 """Rows of what is gone: whoever still asks for it is told at once."""
 
-import asyncio
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ def refused(done: subprocess.CompletedProcess[str], option: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@row_each("-graph_tmp_dir", "-xla", "-prefetch_size 10", "-http_max_connect 10", "-cors *")
+@row_each("-graph_tmp_dir", "-xla", "-prefetch_size 10")
 def gone_from_the_service(_world: World, cell: str) -> None:
     option = "--" + cell.split()[0].removeprefix("-").replace("_", "-")
     refused(bertq("serve", option, "1"), option)
@@ -38,19 +36,6 @@ def one_port(world: World) -> None:
     with world.client() as client:
         assert client.encode(TEXTS).shape == (3, 32)
         assert "port_out" not in client.status
-
-
-@row("-http_port")
-def no_http(world: World) -> None:
-    refused(bertq("serve", "--http-port", "8125"), "--http-port")
-    # What the page says of a web service of one's own.
-    with world.client(output_fmt="list") as client:
-
-        async def answer() -> str:
-            return json.dumps({"result": await client.encode_async(TEXTS)})
-
-        assert len(json.loads(asyncio.run(answer()))["result"]) == 3
-        assert json.loads(json.dumps(client.server_status))["num_worker"] == 4
 
 
 @row("-fixed_embed_length")

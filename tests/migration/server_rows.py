@@ -1,10 +1,14 @@
 """Rows of the commands, and of how a service is run."""
 
+import json
 import re
 import signal
+import socket
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +20,10 @@ from bertq import BertClient
 from bertq.settings import Settings
 from bertq_cli.bench.command import bench
 from bertq_cli.serve import _devices, serve
+from bertq_cli.server import free_port
+from tests.cli.runs import Run
 from tests.migration.model_rows import close
-from tests.migration.rows import row
+from tests.migration.rows import row, row_each
 from tests.migration.world import TEXTS, World, bertq, reference, run
 from tests.waiting import eventually
 
@@ -110,6 +116,58 @@ def small_requests_first(world: World) -> None:
     # The worker that has another number for it computes both.
     with world.client(model="tuned") as client:
         assert client.encode([f"the {number}" for number in range(17)]).shape == (17, 3)
+
+
+def ask(url: str, path: str, **asked: Any) -> Any:
+    """Ask a gateway something, as a client without any package of ours."""
+    request = urllib.request.Request(
+        url + path,
+        json.dumps(asked).encode() if asked else None,
+        {"Content-Type": "application/json", "Origin": "https://example.org"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer), answer.headers
+
+
+@row("-http_port")
+def the_gateway(world: World) -> None:
+    url = f"http://127.0.0.1:{world.http}"
+    found, headers = ask(url, "/encode", id=123, texts=TEXTS, is_tokenized=False)
+    assert (found["id"], found["status"]) == (123, 200)
+    with world.client() as client:
+        close(np.array(found["result"]), client.encode(TEXTS), 1e-6)
+    assert ask(url, "/status/server")[0]["num_worker"] == 4
+    (data,) = ask(url, "/v1/embeddings", model="tuned", input="the lord")[0]["data"]
+    assert len(data["embedding"]) == 3
+    assert "access-control-allow-origin" not in headers
+
+
+@row_each("-http_max_connect 10", "-cors *")
+def a_gateway_of_its_own(world: World, _cell: str) -> None:
+    port = free_port()
+    options = ("--redis-url", world.url, "--port", str(port), "--max-requests", "1", "--cors", "*")
+    gateway = Run(world.home, "http", *options)
+    try:
+        gateway.wait_for("http ")
+        url = f"http://127.0.0.1:{port}"
+        found, headers = ask(url, "/encode", id=1, texts=TEXTS)
+        assert len(found["result"]) == 3
+        assert headers["access-control-allow-origin"] == "*"
+        # One that is not at its end yet has the only place.
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
+            slow.sendall(b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            eventually(lambda: refused_for_now(url))
+    finally:
+        gateway.end()
+
+
+def refused_for_now(url: str) -> bool:
+    try:
+        ask(url, "/encode", id=1, texts=TEXTS)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code == 429 and "Retry-After" in error.headers
+    return False
 
 
 @row("-http_stat_dashboard")

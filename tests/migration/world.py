@@ -62,7 +62,8 @@ class World:
 
     Attributes:
         home: a directory of their own.
-        port, flower: of the service, whose other options are the defaults, and of its dashboard.
+        port, flower, http: of the service, whose other options are the defaults, of its dashboard
+            and of its gateway.
         service: ``bertq serve`` with two workers.
         tuned: a worker of a fine-tuned model, with options of its own.
         tokens: a worker that answers with token vectors.
@@ -72,6 +73,7 @@ class World:
     home: Path
     port: int
     flower: int
+    http: int
     service: Run
     tuned: WorkerProcess
     tokens: WorkerProcess
@@ -116,11 +118,11 @@ def build(home: Path) -> World:
     tuned.mkdir()
     save_google(tuned / "model.ckpt-77", tuned_variables())
     save_google(tuned / "model.ckpt-11", tiny_variables(seed=2))
-    port, flower = free_port(), free_port()
+    port, flower, http = free_port(), free_port(), free_port()
     service = Run(
         home, "serve", "--model-dir", str(plain), "--num-workers", "2", "--device-map", "0",
         "--gpu-memory-fraction", "0.5", "--threads", "1", "--port", str(port),
-        "--data-dir", str(home / "data"), "--flower", str(flower),
+        "--data-dir", str(home / "data"), "--flower", str(flower), "--http-port", str(http),
     )  # fmt: skip
     service.wait_for("redis       embedded")
     url = f"redis://127.0.0.1:{port}/0"
@@ -137,7 +139,7 @@ def build(home: Path) -> World:
         "--pooling-strategy", "NONE", "--pooling-layer=-1,-3", "--max-seq-len", "none",
         "--mask-cls-sep", "--no-special-token", "--no-position-embeddings",
     )  # fmt: skip
-    world = World(home, port, flower, service, tuned_worker, tokens_worker)
+    world = World(home, port, flower, http, service, tuned_worker, tokens_worker)
     try:
         service.wait_for("\nready ")
         tuned_worker.wait_ready()

@@ -1,0 +1,225 @@
+"""What HTTP costs: ``python -m benchmarks.gateway``.
+
+So many callers send one sentence after another, each on a connection of its own, through the
+gateway and, in turns with that, as threads of one Python client. Every vector is compared.
+"""
+
+import asyncio
+import base64
+import json
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import click
+import numpy as np
+
+from benchmarks.lab import MAX_SEQ_LEN, one_worker, run, say
+from benchmarks.results import RESULTS, context, put
+from benchmarks.sender import Answer, send
+from bertq_cli import model
+from bertq_cli.bench import corpus
+from bertq_cli.bench.document import Document, Table
+from bertq_cli.bench.stage import Stage, in_thread
+from bertq_cli.bench.timing import Spread, percentiles
+from bertq_cli.server import free_port
+from bertq_client import BertClient
+
+#: How near a vector must be to that of the Python client.
+_NEAR = 1e-5
+
+HTTP, CLIENT = "HTTP gateway", "threads of one Python client"
+
+
+@dataclass
+class Found:
+    """What came out.
+
+    Attributes:
+        waits, rates: seconds of every answer, and answers per second of each turn, by way.
+        errors: answers that were not 200, and vectors that were wrong.
+        memory: bytes of the gateway's process after each of its turns.
+    """
+
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    errors: int = 0
+    memory: list[float] = field(default_factory=list)
+
+    def add(self, name: str, answers: Sequence[Answer], begin: float) -> None:
+        """Count a turn."""
+        self.waits.setdefault(name, []).extend(seconds for _, seconds in answers)
+        last = max(moment for moment, _ in answers)
+        self.rates.setdefault(name, []).append(len(answers) / (last - begin))
+
+
+class Caller:
+    """One connection; speaks as much HTTP as it needs, so that it costs little itself."""
+
+    def __init__(self, port: int, name: str, expected: dict[str, Any], found: Found) -> None:
+        self._port = port
+        self._name = name
+        self._expected = expected
+        self._found = found
+
+    async def call(self, texts: Sequence[str], end: float) -> list[Answer]:
+        """Send sentences one after another until a moment."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        answers = []
+        number = 0
+        while (start := time.monotonic()) < end:
+            text = texts[number % len(texts)]
+            writer.write(self._request(text))
+            self._check(text, *await _read(reader))
+            answers.append(((now := time.monotonic()), now - start))
+            number += 1
+        writer.close()
+        return answers
+
+    def _request(self, text: str) -> bytes:
+        asked = {"model": self._name, "input": text, "encoding_format": "base64"}
+        body = json.dumps(asked).encode()
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+
+    def _check(self, text: str, status: int, body: bytes) -> None:
+        if status == 200:
+            encoded = json.loads(body)["data"][0]["embedding"]
+            row = np.frombuffer(base64.b64decode(encoded), "<f4")
+            if np.abs(row - self._expected[text]).max() <= _NEAR:
+                return
+        self._found.errors += 1
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return the status and the body of an answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = re.search(r"content-length: (\d+)", head)
+    assert length is not None
+    return int(head.split()[1]), await reader.readexactly(int(length[1]))
+
+
+class Bench:
+    """The turns, in a thread that may block."""
+
+    def __init__(self, url: str, port: int, callers: int, rounds: int, seconds: float) -> None:
+        self.found = Found()
+        self._client = BertClient(redis_url=url, timeout=300, check_length=False)
+        self._port = port
+        self._callers = callers
+        self._rounds = rounds
+        self._seconds = seconds
+
+    def run(self) -> None:
+        """Measure."""
+        texts = list(corpus.clauses())
+        expected = dict(zip(texts, self._client.encode(texts), strict=True))
+        with urlopen(f"http://127.0.0.1:{self._port}/v1/models") as answer:
+            name = json.load(answer)["data"][0]["id"]
+        for number in range(self._rounds):
+            say("gateway", f"round {number + 1} of {self._rounds}")
+            begin = time.monotonic()
+            answers = asyncio.run(self._over_http(texts, name, expected, begin + self._seconds))
+            self.found.add(HTTP, answers, begin)
+            self.found.memory.append(_memory(self._port))
+            begin = time.monotonic()
+            with ThreadPoolExecutor(self._callers) as pool:
+                end = begin + self._seconds
+                futures = [
+                    pool.submit(send, self._client, _turned(texts, one), begin, end)
+                    for one in range(self._callers)
+                ]
+                threads = [answer for future in futures for answer in future.result()]
+            self.found.add(CLIENT, threads, begin)
+
+    async def _over_http(
+        self, texts: Sequence[str], name: str, expected: dict[str, Any], end: float
+    ) -> list[Answer]:
+        callers = [
+            Caller(self._port, name, expected, self.found).call(_turned(texts, one), end)
+            for one in range(self._callers)
+        ]
+        return [answer for answers in await asyncio.gather(*callers) for answer in answers]
+
+    def stop(self) -> None:
+        """Make it fail at once."""
+        self._client.close()
+
+
+def _turned(texts: Sequence[str], one: int) -> list[str]:
+    first = 127 * one % len(texts)
+    return [*texts[first:], *texts[:first]]
+
+
+def _memory(port: int) -> float:
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        found = re.search(
+            r"^process_resident_memory_bytes (\S+)", page.read().decode(), re.MULTILINE
+        )
+    assert found is not None
+    return float(found[1])
+
+
+def document(found: Found, facts: dict[str, str], callers: int) -> Document:
+    """Return the page."""
+    rows, data = [], {}
+    whole = Spread.of(found.rates[CLIENT]).median
+    for name in (HTTP, CLIENT):
+        rate = Spread.of(found.rates[name])
+        cut = {key: 1000 * value for key, value in percentiles(found.waits[name]).items()}
+        rows.append(
+            [name, *(f"{value:.1f}" for value in cut.values()), rate.text(),
+             f"{rate.median / whole:.2f}", f"{len(found.waits[name]):,}"]
+        )  # fmt: skip
+        data[name] = {"ms": cut, "per_second": rate.document()}
+    mib = [size / 2**20 for size in found.memory]
+    title = f"{callers} callers, one sentence a call"
+    columns = ["", "p50 ms", "p95 ms", "p99 ms", "sentences/s", "of the client", "answers"]
+    note = f"Errors and wrong vectors over HTTP: {found.errors}. Memory of the gateway after its " \
+           f"first turn {mib[0]:.0f} MiB, after its last {mib[-1]:.0f} MiB."  # fmt: skip
+    numbers = {"ways": data, "errors": found.errors, "gateway_mib": mib}
+    return Document("What HTTP costs", facts, [Table(title, columns, rows, note)], numbers)
+
+
+@click.command()
+@click.option("--callers", type=click.IntRange(1, 256), default=64, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=60.0, show_default=True,
+              help="Of a turn.")  # fmt: skip
+@click.option("--model-dir", type=click.Path(path_type=Path), help="Instead of the demo's model.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, output: Path) -> None:
+    """Measure what HTTP costs beside the Python client."""
+    directory = model_dir or model.fetch()
+    around = context(directory)
+    found = Found()
+
+    async def act(stage: Stage) -> None:
+        service = one_worker(stage, directory)
+        service.http_port = free_port()
+        port = service.http_port
+
+        async def body() -> None:
+            nonlocal found
+            bench = Bench(service.url, port, callers, rounds, seconds)
+            try:
+                await in_thread(bench.run, bench.stop)
+            finally:
+                bench.stop()
+            found = bench.found
+
+        await stage.play(service, say, body)
+
+    run(act)
+    facts = {**around, "settings": f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "
+             f"one worker on all cores; {rounds} turns of {seconds:g} s each"}  # fmt: skip
+    put(document(found, facts, callers), output, "gateway")
+
+
+if __name__ == "__main__":
+    main()

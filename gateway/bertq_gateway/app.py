@@ -1,0 +1,69 @@
+"""The ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+
+import bertq
+from bertq.errors import BertqError
+from bertq_gateway import bert_as_service, errors, openai, probes
+from bertq_gateway.config import Config
+from bertq_gateway.errors import ClientGone, Refused
+from bertq_gateway.guard import Guard
+from bertq_gateway.metrics import Metrics
+from bertq_gateway.models import Models
+from bertq_gateway.state import State
+
+_ABOUT = """
+BERT vectors of sentences, from workers that take them from a queue.
+
+`/v1/...` is what OpenAI's API has for embeddings; `/encode` and `/status/server` are those of
+bert-as-service. Every error has the body that OpenAI's have.
+"""
+
+
+def create(config: Config) -> FastAPI:
+    """Return the application; it connects to Redis at the first request."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models = Models(config.redis_url, config.timeout, config.aliases)
+        app.state.gateway = State(config, models, metrics)
+        yield
+        await models.close()
+
+    app = FastAPI(
+        title="bertq",
+        description=_ABOUT,
+        version=bertq.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for part in (openai, bert_as_service, probes):
+        app.include_router(part.router)
+    app.add_exception_handler(Refused, errors.on_refused)
+    app.add_exception_handler(BertqError, errors.on_refused)
+    app.add_exception_handler(RequestValidationError, errors.on_invalid)
+    app.add_exception_handler(HTTPException, errors.on_http)
+    app.add_exception_handler(ClientGone, errors.on_gone)
+    app.add_middleware(
+        Guard,
+        keys=config.api_keys,
+        max_body=config.max_body,
+        max_requests=config.max_requests,
+        metrics=metrics,
+    )
+    if config.cors:
+        # Outside of the guard: a browser asks without a key whether it may ask.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return app

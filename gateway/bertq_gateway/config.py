@@ -1,0 +1,91 @@
+"""What a gateway is told: where Redis is, whom it serves, and how much it takes."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bertq.errors import SettingsError
+
+HOST, PORT = "127.0.0.1", 8125
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a gateway.
+
+    Attributes:
+        redis_url: checked.
+        host, port: where it listens.
+        api_keys: those that are accepted; without any, every key is, and none is needed.
+        cors: origins whose pages may ask; none by default.
+        aliases: further names of models, by the name that is asked for.
+        max_body: bytes of a request's body.
+        max_batch: inputs of a request.
+        max_requests: that are answered at once.
+        max_connections: that are open at once.
+        timeout: seconds that a request has.
+        drain: seconds that requests under way have once the gateway is to stop.
+    """
+
+    redis_url: str
+    host: str = HOST
+    port: int = PORT
+    api_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    cors: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    max_body: int = 32 * 1024 * 1024
+    max_batch: int = 2048
+    max_requests: int = 512
+    max_connections: int = 2048
+    timeout: float = 60.0
+    drain: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.api_keys and not _is_loopback(self.host):
+            raise SettingsError(
+                f"without an API key only this machine is served, and {self.host} is for others "
+                "too: give --api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
+            )
+
+
+def parse_keys(text: str, source: str) -> frozenset[str]:
+    """Return API keys, one a line or separated by commas.
+
+    Args:
+        text: the keys; empty lines, and lines that begin with #, are left out.
+        source: where it comes from, for the error.
+
+    Raises:
+        SettingsError: a key cannot be sent in a header, or is so short that it can be guessed.
+    """
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    keys = {part.strip() for line in lines for part in line.split(",")} - {""}
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise SettingsError(f"{source} has a key that is not of ASCII letters, digits and signs")
+    if any(len(key) < 16 for key in keys):
+        raise SettingsError(f"{source} has a key of less than 16 characters: it can be guessed")
+    return frozenset(keys)
+
+
+def parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return further names of models, from ``NAME=MODEL`` each.
+
+    Raises:
+        SettingsError: one of them is not of this form.
+    """
+    aliases = {}
+    for pair in pairs:
+        name, sign, model = pair.partition("=")
+        if not (name and sign and model):
+            raise SettingsError(f"--alias is {pair!r}: it must be NAME=MODEL")
+        aliases[name] = model
+    return aliases
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,75 @@
+"""What a gateway tells Prometheus of itself."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+#: Paths that are counted by name; all others together.
+_ROUTES = frozenset({"/v1/embeddings", "/v1/models", "/encode", "/status/server", "/metrics"})
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counters of one gateway, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "bertq_http_requests",
+            "Requests that were answered; status 0 where the client was gone before",
+            ("route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "bertq_http_request_seconds",
+            "Time from the head of a request to the end of its answer",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._under_way = Gauge(
+            "bertq_http_requests_under_way", "Requests under way", registry=self._registry
+        )
+        self._sentences = Counter(
+            "bertq_http_sentences",
+            "Sentences that were answered with vectors",
+            registry=self._registry,
+        )
+        self._tokens = Counter(
+            "bertq_http_tokens", "Wordpieces that were read for them", registry=self._registry
+        )
+
+    @contextmanager
+    def request(self, scope: Any, status: Callable[[], int]) -> Iterator[None]:
+        """Count a request while it is under way, and how it ends."""
+        path = scope["path"]
+        route = path if path in _ROUTES else "other"
+        began = time.perf_counter()
+        self._under_way.inc()
+        try:
+            yield
+        finally:
+            self._under_way.dec()
+            self._seconds.labels(route).observe(time.perf_counter() - began)
+            self._requests.labels(route, status()).inc()
+
+    def encoded(self, sentences: int, tokens: int) -> None:
+        """Count what was encoded for a request."""
+        self._sentences.inc(sentences)
+        self._tokens.inc(tokens)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)

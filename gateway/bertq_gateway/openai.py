@@ -1,0 +1,131 @@
+"""``/v1/embeddings`` and ``/v1/models``, as OpenAI's API has them."""
+
+import asyncio
+import base64
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from bertq_gateway import answer
+from bertq_gateway.errors import Refused, responses
+from bertq_gateway.state import State
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class EmbeddingsRequest(BaseModel):
+    """What is to be encoded."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "example": {"model": "all-MiniLM-L6-v2", "input": ["first do it", "then do it right"]}
+        },
+    )
+
+    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(
+        description="A sentence, or a list of them. Token numbers are not taken."
+    )
+    model: str = Field(description="One of those that /v1/models lists.")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64 is that of the little-endian float32 numbers."
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Nothing, or the dimension that the model has."
+    )
+    user: str | None = Field(None, description="Is not looked at.")
+
+
+class Embedding(BaseModel):
+    """The vector of one input."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Wordpieces that were read, ``[CLS]`` and ``[SEP]`` included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Model(BaseModel):
+    """A model that workers have."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.post(
+    "/embeddings",
+    response_model=EmbeddingsResponse,
+    responses=dict(responses(400, 401, 404, 413, 422, 429, 500, 503, 504)),
+)
+async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
+    """Encode sentences."""
+    state = State.of(request)
+    texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    state.check_batch(len(texts), "input")
+    model, client = await state.models.find(asked.model)
+    future = client.encode_async(texts, count_tokens=True)
+    rows = await answer.vectors(request, future)
+    if rows.ndim != 2:
+        raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
+    if asked.dimensions not in (None, rows.shape[1]):
+        error = f"the vectors of {model} have {rows.shape[1]} dimensions, and cannot have others"
+        raise Refused(422, error, param="dimensions")
+    if asked.encoding_format == "base64":
+        rows = await asyncio.to_thread(_base64, rows)
+    tokens = future.tokens_read or 0
+    state.metrics.encoded(len(texts), tokens)
+    content = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(rows)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return await answer.write(content, 0 if isinstance(rows, list) else rows.size)
+
+
+@router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
+async def models(request: Request) -> ModelList:
+    """List the models that workers have."""
+    found = await State.of(request).models.names()
+    return ModelList(
+        data=[
+            Model(id=name, created=int(advert.started), owned_by="bertq")
+            for name, advert in sorted(found.items())
+        ]
+    )
+
+
+def _base64(rows: Any) -> list[str]:
+    return [base64.b64encode(row).decode() for row in np.ascontiguousarray(rows, "<f4")]

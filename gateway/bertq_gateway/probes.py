@@ -1,0 +1,48 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``: for what runs the gateway, and watches it."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from bertq.errors import BertqError
+from bertq.health import MAX_BATCH_SECONDS
+from bertq_gateway import errors
+from bertq_gateway.models import name
+from bertq_gateway.state import State
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", response_class=PlainTextResponse)
+async def healthz() -> str:
+    """Say that the gateway is alive."""
+    return "ok"
+
+
+@router.get(
+    "/readyz",
+    response_class=PlainTextResponse,
+    responses={503: {"description": "No worker answers", "content": {"text/plain": {}}}},
+)
+async def readyz(request: Request) -> Response:
+    """Say whether requests can be answered: a worker is alive, and its graph does not hang."""
+    try:
+        adverts = await State.of(request).models.adverts()
+    except BertqError as error:
+        return _unready(str(error))
+    fit = [advert for advert in adverts if advert.work.batch_seconds <= MAX_BATCH_SECONDS]
+    if not fit:
+        return _unready("all workers hang" if adverts else "no worker is alive")
+    return PlainTextResponse("ready: " + ", ".join(sorted({name(advert) for advert in fit})))
+
+
+@router.get(
+    "/metrics", response_class=PlainTextResponse, responses=dict(errors.responses(401, 429))
+)
+async def metrics(request: Request) -> Response:
+    """Return the gateway's counters in Prometheus' format."""
+    return Response(State.of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _unready(reason: str) -> Response:
+    return PlainTextResponse(f"not ready: {reason}", 503, errors.headers(503))

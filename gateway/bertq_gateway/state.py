@@ -1,0 +1,40 @@
+"""What the routes of one gateway share."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from bertq_gateway.config import Config
+from bertq_gateway.errors import Refused
+from bertq_gateway.metrics import Metrics
+from bertq_gateway.models import Models
+
+
+@dataclass(frozen=True)
+class State:
+    """Of one application, from its start to its end."""
+
+    config: Config
+    models: Models
+    metrics: Metrics
+
+    @classmethod
+    def of(cls, request: Request) -> "State":
+        """Return the state of the application that a request is for."""
+        state = request.app.state.gateway
+        assert isinstance(state, cls)
+        return state
+
+    def check_batch(self, count: int, field: str) -> None:
+        """Refuse more inputs than one request may have.
+
+        Raises:
+            Refused: it has more.
+        """
+        if count > self.config.max_batch:
+            raise Refused(
+                413,
+                f"{count} inputs: a request may have {self.config.max_batch}",
+                "batch_too_large",
+                field,
+            )

@@ -1,0 +1,73 @@
+"""``/encode`` and ``/status/server``, as bert-as-service has them."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from bertq import adverts
+from tests.client.stub import Stub, advert, rows
+from tests.gateway.conftest import Gateway
+
+
+def encode(gateway: Gateway, **asked: Any) -> Any:
+    """Ask for vectors; return the answer."""
+    answer = gateway.http.post("/encode", json=asked)
+    return answer.json() if answer.status_code == 200 else answer
+
+
+@pytest.mark.parametrize("number", [123, "abc", None])
+def test_encode(gateway: Gateway, stub: Stub, number: int | str | None) -> None:
+    texts = ["hello world", "good day"]
+    found = encode(gateway, id=number, texts=texts, is_tokenized=False)
+    assert found["id"] == number
+    assert found["status"] == 200
+    np.testing.assert_array_equal(np.array(found["result"], np.float32), rows(texts))
+
+
+def test_tokens(gateway: Gateway, stub: Stub) -> None:
+    found = encode(gateway, id=1, texts=[["hello", "world"]], is_tokenized=True)
+    np.testing.assert_array_equal(np.array(found["result"], np.float32), rows(["hello world"]))
+    wrong = encode(gateway, id=1, texts=[["hello", "world"]])
+    assert wrong.status_code == 422
+    assert "is_tokenized" in wrong.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("texts", ["a", [], [1], [" "], None])
+def test_wrong_texts(gateway: Gateway, stub: Stub, texts: Any) -> None:
+    assert encode(gateway, id=1, texts=texts).status_code == 422
+
+
+def test_the_status(gateway: Gateway, stub: Stub) -> None:
+    encode(gateway, id=1, texts=["a"])
+    status = gateway.http.get("/status/server").json()
+    assert status["num_worker"] == 1
+    assert status["statistic"]["num_data_request"] == 1
+    assert status["workers"]["stub@test"]["model"] == "stub"
+
+
+def test_several_models(gateway: Gateway, stub: Stub, redis: Redis) -> None:
+    words = dataclasses.replace(
+        advert(["bertq.words", "bertq.words.small"]), node="words@test", model_name="words"
+    )
+    adverts.publish(redis, words)
+    assert len(encode(gateway, texts=["a"])["result"]) == 1  # that without a name
+    assert {entry["id"] for entry in gateway.http.get("/v1/models").json()["data"]} == {
+        "stub", "words"
+    }  # fmt: skip
+    other = encode(gateway, texts=["a"], model="other")
+    assert other.status_code == 404
+    adverts.publish(redis, dataclasses.replace(words, node="more@test", model_name="more"))
+
+
+def test_none_without_a_name(gateway: Gateway, redis: Redis) -> None:
+    for name in ("one", "two"):
+        made = advert([f"bertq.{name}", f"bertq.{name}.small"])
+        adverts.publish(
+            redis, dataclasses.replace(made, node=f"{name}@test", model_name=name, model="dir")
+        )
+    answer = encode(gateway, texts=["a"])
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == "say which model: one, two"

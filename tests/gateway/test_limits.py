@@ -1,0 +1,221 @@
+"""What a gateway refuses, and how it stops."""
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from redis import Redis
+
+from bertq import adverts
+from bertq.adverts import Work
+from bertq.errors import SettingsError
+from bertq_gateway import config
+from bertq_gateway.config import Config
+from tests.client.stub import Stub, advert
+from tests.gateway.conftest import Gateway, StartGateway, running
+from tests.waiting import eventually
+
+
+def check(answer: httpx.Response, status: int, code: str | None) -> dict[str, str]:
+    """Look at an error; return it."""
+    assert answer.status_code == status, answer.text
+    fault: dict[str, str] = answer.json()["error"]
+    assert fault.keys() == {"message", "type", "param", "code"}
+    assert fault["code"] == code
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+    return fault
+
+
+def test_a_body_that_is_too_long(start_gateway: StartGateway, stub: Stub) -> None:
+    gateway = start_gateway(max_body=1000)
+    check(gateway.embed("a" * 1000), 413, "body_too_large")
+    body = json.dumps({"model": "stub", "input": "a" * 1000}).encode()
+    parts = (body[first : first + 100] for first in range(0, len(body), 100))
+    headers = {"Content-Type": "application/json"}
+    chunked = gateway.http.post("/v1/embeddings", content=parts, headers=headers)
+    assert "1000 bytes" in check(chunked, 413, None)["message"]
+    assert gateway.embed("a").status_code == 200
+
+
+def test_a_batch_that_is_too_large(start_gateway: StartGateway, stub: Stub) -> None:
+    gateway = start_gateway(max_batch=3)
+    fault = check(gateway.embed(*"abcd"), 413, "batch_too_large")
+    assert fault["message"] == "4 inputs: a request may have 3"
+    answer = gateway.http.post("/encode", json={"id": 1, "texts": list("abcd")})
+    check(answer, 413, "batch_too_large")
+    assert gateway.embed(*"abc").status_code == 200
+
+
+def test_too_many_requests(start_gateway: StartGateway, stub: Stub) -> None:
+    gateway = start_gateway(max_requests=2)
+    stub.gate.clear()
+    with ThreadPoolExecutor() as pool:
+        two = [pool.submit(gateway.embed, text) for text in "ab"]
+        eventually(lambda: stub.asked)
+        eventually(lambda: gateway.embed("c").status_code == 429)
+        check(gateway.embed("c"), 429, "too_many_requests")
+        assert gateway.http.get("/healthz").status_code == 200
+        stub.gate.set()
+        assert all(answer.result().status_code == 200 for answer in two)
+    assert gateway.embed("c").status_code == 200
+
+
+def test_too_many_connections(start_gateway: StartGateway, stub: Stub) -> None:
+    gateway = start_gateway(max_connections=3)
+    idle = [gateway.connect() for _ in range(4)]
+    try:
+        eventually(lambda: gateway.http.get("/healthz").status_code == 503)
+    finally:
+        for connection in idle:
+            connection.close()
+    eventually(lambda: gateway.http.get("/healthz").status_code == 200)
+
+
+def test_nobody_is_there(gateway: Gateway, redis: Redis) -> None:
+    check(gateway.embed("a"), 503, "no_worker")
+    answer = gateway.http.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "not ready: no worker is alive")
+    assert answer.headers["retry-after"]
+    assert gateway.http.get("/v1/models").json()["data"] == []
+
+
+def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
+    made = advert(["bertq", "bertq.small"])
+    hangs = dataclasses.replace(made, work=Work(batch_seconds=100.0))
+    adverts.publish(redis, hangs)
+    answer = gateway.http.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "not ready: all workers hang")
+    adverts.publish(redis, dataclasses.replace(made, node="other@test"))
+    eventually(lambda: gateway.http.get("/readyz").text == "ready: stub")
+
+
+def test_a_worker_that_does_not_answer(start_gateway: StartGateway, redis: Redis) -> None:
+    adverts.publish(redis, advert(["bertq", "bertq.small"]))
+    gateway = start_gateway(timeout=0.3)
+    check(gateway.embed("a"), 504, "timeout")
+
+
+def test_a_queue_that_is_full(gateway: Gateway, redis: Redis) -> None:
+    adverts.publish(redis, advert(["bertq", "bertq.small"]))
+    redis.lpush("bertq.small", *range(1024))
+    check(gateway.embed("a"), 429, "queue_full")
+
+
+def test_redis_is_away(silent_port: int) -> None:
+    with running(f"redis://127.0.0.1:{silent_port}/0") as gateway:
+        check(gateway.embed("a"), 503, "redis_unavailable")
+        assert gateway.http.get("/readyz").status_code == 503
+        assert gateway.http.get("/healthz").text == "ok"
+
+
+@pytest.fixture
+def silent_port() -> int:
+    """A port that nothing listens on."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def test_what_fails_in_the_worker(gateway: Gateway, stub: Stub) -> None:
+    fault = check(gateway.embed("!fail"), 500, "RemoteError")
+    assert "ZeroDivisionError" in fault["message"]
+
+
+def test_a_caller_that_hangs_up(gateway: Gateway, stub: Stub) -> None:
+    gateway.embed("a")  # what is needed for a first request is there
+    stub.gate.clear()
+    body = json.dumps({"model": "stub", "input": "b"}).encode()
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    with gateway.connect() as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        eventually(lambda: stub.asked == 2)
+    counted = 'route="/v1/embeddings",status="499"'
+    eventually(lambda: counted in gateway.http.get("/metrics").text)
+    # The worker looks at the job's record, as it does before it computes.
+    time.sleep(0.2)
+    stub.gate.set()
+    eventually(lambda: len(stub.dropped) == 1)
+
+
+def test_what_is_under_way_is_answered(gateway: Gateway, stub: Stub) -> None:
+    stub.gate.clear()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(gateway.embed, "a")
+        eventually(lambda: stub.asked)
+        gateway.stop.set()
+        time.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{gateway.port}/healthz")
+        stub.gate.set()
+        assert answer.result().status_code == 200
+    gateway.thread.join(10)
+    assert not gateway.thread.is_alive()
+
+
+def test_other_origins(start_gateway: StartGateway, stub: Stub) -> None:
+    origin = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    plain, open_ = start_gateway(), start_gateway(cors=("https://example.org",))
+    assert "access-control-allow-origin" not in plain.http.get("/v1/models", headers=origin).headers
+    assert plain.http.options("/v1/embeddings", headers=origin).status_code == 405
+    answer = open_.http.options("/v1/embeddings", headers=origin)
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"
+    other = open_.http.get("/v1/models", headers={"Origin": "https://example.com"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_unknown_paths(gateway: Gateway) -> None:
+    check(gateway.http.get("/nope"), 404, None)
+    check(gateway.http.get("/v1/embeddings"), 405, None)
+    check(gateway.http.post("/v1/embeddings", content=b"{"), 422, "model_attributes_type")
+
+
+def test_no_text_is_logged(gateway: Gateway, stub: Stub, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        gateway.embed("my secret")
+        gateway.embed("my secret", " ")
+        gateway.embed("my secret", "!fail")
+    assert "secret" not in "".join(
+        record.getMessage() for record in caplog.records if not record.name.startswith("http")
+    )
+    assert "secret" not in gateway.http.get("/metrics").text
+
+
+def test_without_a_key_only_this_machine_is_served() -> None:
+    url = "redis://localhost:6379/0"
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(SettingsError, match="without an API key only this machine is served"):
+            Config(redis_url=url, host=host)
+        Config(redis_url=url, host=host, api_keys=frozenset({"k" * 16}))
+    for host in ("127.0.0.1", "::1", "localhost"):
+        Config(redis_url=url, host=host)
+    assert "kkkk" not in repr(Config(redis_url=url, api_keys=frozenset({"k" * 16})))
+
+
+def test_keys_and_aliases() -> None:
+    first, second = "a" * 16, "b" * 16
+    text = f"# two keys\n{first}\n\n {second} ,\n"
+    assert config.parse_keys(text, "keys") == {first, second}
+    assert config.parse_keys("", "keys") == frozenset()
+    for wrong, reason in (("short", "less than 16"), ("ü" * 16, "ASCII"), ("a b" * 9, "ASCII")):
+        with pytest.raises(SettingsError, match=reason) as caught:
+            config.parse_keys(wrong, "keys")
+        assert wrong not in str(caught.value)
+    assert config.parse_aliases(("a=b", "c=d=e")) == {"a": "b", "c": "d=e"}
+    for pair in ("a", "=b", "a="):
+        with pytest.raises(SettingsError, match="NAME=MODEL"):
+            config.parse_aliases((pair,))
+
+
+def test_many_at_once(gateway: Gateway, stub: Stub) -> None:
+    before = threading.active_count()
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda n: gateway.embed(f"{n}", f"x {n}"), range(300)))
+    assert all(answer.status_code == 200 for answer in answers)
+    assert threading.active_count() <= before + 40

@@ -1,0 +1,131 @@
+"""``/v1``, asked by OpenAI's own client."""
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from tests.client.stub import MAX_WORDS, Stub, rows
+from tests.gateway.conftest import Gateway, StartGateway
+from tests.waiting import eventually
+
+
+def client(gateway: Gateway, key: str = "any", **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=gateway.url, api_key=key, max_retries=0, **options)
+
+
+def test_the_vectors(gateway: Gateway, stub: Stub) -> None:
+    texts = ["first do it", "then do it right", "first do it"]
+    with client(gateway) as asking:
+        # The client asks for base64 unless it is told.
+        for found in (
+            asking.embeddings.create(model="stub", input=texts),
+            asking.embeddings.create(model="stub", input=texts, encoding_format="float"),
+        ):
+            vectors = np.array([entry.embedding for entry in found.data], np.float32)
+            np.testing.assert_array_equal(vectors, rows(texts))
+            assert [entry.index for entry in found.data] == [0, 1, 2]
+            assert found.model == "stub"
+            assert found.usage.prompt_tokens == found.usage.total_tokens == 3 + 4 + 3
+
+
+def test_one_sentence(gateway: Gateway, stub: Stub) -> None:
+    with client(gateway) as asking:
+        found = asking.embeddings.create(model="stub", input="a", dimensions=4, user="me")
+    assert found.data[0].embedding == rows(["a"])[0].tolist()
+
+
+def test_base64_is_that_of_float32(gateway: Gateway, stub: Stub) -> None:
+    answer = gateway.embed("a", encoding_format="base64").json()
+    decoded = np.frombuffer(base64.b64decode(answer["data"][0]["embedding"]), "<f4")
+    np.testing.assert_array_equal(decoded, rows(["a"])[0])
+
+
+def test_the_models(gateway: Gateway, stub: Stub) -> None:
+    with client(gateway) as asking:
+        (model,) = asking.models.list().data
+    assert (model.id, model.owned_by) == ("stub", "bertq")
+
+
+def test_an_alias(start_gateway: StartGateway, stub: Stub) -> None:
+    gateway = start_gateway(aliases={"text-embedding-3-small": "stub"})
+    with client(gateway) as asking:
+        found = asking.embeddings.create(model="text-embedding-3-small", input="a")
+        assert found.model == "stub"
+        with pytest.raises(openai.NotFoundError, match="there is no such model here, but stub"):
+            asking.embeddings.create(model="text-embedding-3-large", input="a")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input": []}, "input: List should have at least 1 item"),
+        ({"input": ""}, "input: String should have at least 1 character"),
+        ({"input": "  "}, r"texts\[0\] is blank"),
+        ({"input": ["a", "\n"]}, r"texts\[1\] is blank"),
+        ({"input": [1, 2]}, "input.* valid string"),
+        ({"input": [[1, 2]]}, "input.* valid string"),
+        ({"input": None}, "input"),
+        ({"encoding_format": "hex"}, "encoding_format"),
+        ({"dimensions": 3}, "have 4 dimensions, and cannot have others"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimension": 4}, "dimension: Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_requests(gateway: Gateway, stub: Stub, wrong: Any, message: str) -> None:
+    with client(gateway) as asking:
+        asked = {"model": "stub", "input": "secret", **wrong}
+        with pytest.raises(openai.UnprocessableEntityError, match=message) as caught:
+            asking.post("/embeddings", body=asked, cast_to=object)
+    assert caught.value.type == "invalid_request_error"
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key(start_gateway: StartGateway, stub: Stub) -> None:
+    key = "0123456789abcdef"
+    gateway = start_gateway(api_keys=frozenset({key, "another key of 16"}))
+    with client(gateway, key) as asking:
+        assert asking.embeddings.create(model="stub", input="a").data
+    for wrong in ("0123456789abcdee", "0123456789abcdeé", "x"):
+        header = {b"Authorization": f"Bearer {wrong}".encode()}
+        answer = gateway.http.get("/v1/models", headers=header)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+    with client(gateway, "wrong") as asking, pytest.raises(openai.AuthenticationError):
+        asking.models.list()
+    assert gateway.http.get("/v1/models").headers["www-authenticate"] == "Bearer"
+    assert gateway.http.get("/v1/models", headers={"Authorization": key}).status_code == 401
+    assert gateway.http.get("/metrics").status_code == 401
+    assert gateway.http.get("/healthz").status_code == 200
+
+
+def test_small_requests_share_chunks(gateway: Gateway, stub: Stub) -> None:
+    stub.gate.clear()
+    with ThreadPoolExecutor(40) as pool:
+        answers = [pool.submit(gateway.embed, f"number {n}") for n in range(40)]
+        eventually(lambda: stub.asked)
+        # All of them, and the one that asks.
+        eventually(lambda: "under_way 41.0" in gateway.http.get("/metrics").text)
+        stub.gate.set()
+        for n, answer in enumerate(answers):
+            (entry,) = answer.result().json()["data"]
+            assert entry["embedding"] == rows([f"number {n}"])[0].tolist()
+    assert len(stub.chunks) < 40
+
+
+def test_tokens_of_requests_that_share_a_chunk(gateway: Gateway, stub: Stub) -> None:
+    stub.gate.clear()
+    with ThreadPoolExecutor(30) as pool:
+        texts = {n: " ".join(["word"] * (n % 7 + 1)) + str(n) for n in range(30)}
+        answers = {n: pool.submit(gateway.embed, text, text) for n, text in texts.items()}
+        eventually(lambda: stub.asked)
+        stub.gate.set()
+        for n, answer in answers.items():
+            assert answer.result().json()["usage"]["prompt_tokens"] == 2 * (n % 7 + 1)
+
+
+def test_a_long_sentence_is_cut(gateway: Gateway, stub: Stub) -> None:
+    assert gateway.embed(" ".join(["word"] * (MAX_WORDS + 5))).status_code == 200
