@@ -28,6 +28,10 @@ class Work:
         busy: share of the same time that the model ran, 0 to 1.
         batch_rows: sentences of a batch, on average over the same time.
         memory: bytes of main memory that its process has now.
+        redelivered: chunks that were begun again: their worker had died, or had given them back,
+            or their client had missed them.
+        batch_seconds: for how long the oldest batch has been computed that is not done; 0 if there
+            is none.
     """
 
     chunks: int = 0
@@ -40,6 +44,8 @@ class Work:
     busy: float = 0.0
     batch_rows: float = 0.0
     memory: int = 0
+    redelivered: int = 0
+    batch_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,9 +155,11 @@ def _parse(text: Any) -> Advert | None:
         return None
     try:
         document = json.loads(text)
-        work = Work(**{spec.name: document["work"][spec.name] for spec in fields(Work)})
-        names = [spec.name for spec in fields(Advert) if spec.name in document]
-        known = {name: document[name] for name in names}
-        return Advert(**{**known, "work": work})
+        work = Work(**_known(Work, document["work"]))
+        return Advert(**{**_known(Advert, document), "work": work})
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _known(kind: type[Work] | type[Advert], document: Any) -> dict[str, Any]:
+    return {spec.name: document[spec.name] for spec in fields(kind) if spec.name in document}

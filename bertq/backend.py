@@ -52,6 +52,8 @@ class ReplyBackend(RedisBackend):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._storing = Told(log, "results cannot be stored")
+        #: told the seconds that each result took to be stored
+        self.stored: Callable[[float], object] = lambda seconds: None
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing: the stock backend subscribes to the task's channel here."""
@@ -91,6 +93,7 @@ class ReplyBackend(RedisBackend):
         request: Any = None,
         **kwargs: Any,
     ) -> Any:
+        began = time.perf_counter()
         # The traceback stays in the worker: it means nothing to a client, and may quote values.
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = task_id
@@ -107,6 +110,8 @@ class ReplyBackend(RedisBackend):
                 raise  # the tracer stores the failure instead, or this is tried again
             # The failure cannot be stored either: the worker must go on all the same.
             log.error("the result of chunk %s cannot be stored: %s", task_id, summarize(error))
+            return result
+        self.stored(time.perf_counter() - began)
         return result
 
     def _write_at_last(self, task_id: str, payload: bytes, state: str, request: Any) -> None:

@@ -25,16 +25,21 @@ CONNECT_TIMEOUT = 5.0
 PATIENCE = 30.0
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, timeout: float | None = None) -> Redis:
     """Return a client for ``url`` that is safe to share between threads.
 
     It connects at the first command and never repeats one by itself: callers know what may be
     repeated, and until when.
+
+    Args:
+        url: of the server.
+        timeout: seconds that a command, and connecting, may take at most, where the usual ones are
+            too many.
     """
     return Redis.from_url(
         url,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=min(SOCKET_TIMEOUT, timeout or SOCKET_TIMEOUT),
+        socket_connect_timeout=min(CONNECT_TIMEOUT, timeout or CONNECT_TIMEOUT),
         retry=Retry(NoBackoff(), 0),
     )
 

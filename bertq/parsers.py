@@ -52,6 +52,29 @@ def flag(text: str) -> bool:
     return value
 
 
+def port(text: str) -> int:
+    """Parse the number of a TCP port."""
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= value <= 65535:
+        raise ValueError("must be a port, from 1 to 65535")
+    return value
+
+
+def host(text: str) -> str:
+    """Parse an address or a name to listen on; whether it is this machine's is seen later."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("must be an address or a name of this machine")
+    return text.strip()
+
+
+def log_format(text: str) -> str:
+    """Parse how lines of the log are written."""
+    value = lower(text)
+    if value not in ("text", "json"):
+        raise ValueError("must be text or json")
+    return value
+
+
 def sequence_length(text: str) -> int | None:
     """Parse ``max_seq_len``: a number of wordpieces, or ``none`` for the model's own limit."""
     if text.strip().lower() == "none":

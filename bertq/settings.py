@@ -166,6 +166,28 @@ class Settings:
         "Whether clients may ask for the wordpieces of their sentences.",
         "--show-tokens-to-client/--no-show-tokens-to-client",
     )
+    metrics_port: int | None = setting(
+        parsers.port,
+        None,
+        "--metrics-port",
+        "Port at which the worker serves /metrics for Prometheus; by default it serves none. "
+        "bertq serve gives each further worker the next port.",
+        "PORT",
+    )
+    metrics_host: str = setting(
+        parsers.host,
+        "127.0.0.1",
+        "--metrics-host",
+        "Address at which it does so: there is no login, keep it on a private network.",
+        "ADDRESS",
+    )
+    log_format: str = setting(
+        parsers.log_format,
+        "text",
+        "--log-format",
+        "Lines of the log: text, or json for one JSON object a line.",
+        "FORMAT",
+    )
 
     @classmethod
     def read(cls, environ: Mapping[str, str], options: Mapping[str, object]) -> "Settings":

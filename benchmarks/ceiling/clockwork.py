@@ -70,8 +70,8 @@ class Clockwork(Service):
         super().__init__(url, queues, [1] * case.workers, variables)
         self._case = case
 
-    def _worker(self, queue: str, ordinal: int, threads: int) -> Recipe:
-        recipe = super()._worker(queue, ordinal, threads)
+    def _worker(self, number: int, queue: str, threads: int) -> Recipe:
+        recipe = super()._worker(number, queue, threads)
         module = "benchmarks.ceiling.half" if self._case.half else "benchmarks.standin"
         options = ["--batch-ms", str(self._case.batch_ms), "--dim", str(DIM)]
         worker = recipe.command[recipe.command.index("worker") :]

@@ -30,6 +30,11 @@ class Budget:
             return True
         return rows <= self.rows and tokens <= self.tokens and rows * longest**2 <= self.scores
 
+    def share(self, rows: int, tokens: int, longest: int) -> float:
+        """How much of it a batch takes, of what it takes most of: 0 to 1."""
+        shares = rows / self.rows, tokens / self.tokens, rows * longest**2 / self.scores
+        return min(1.0, max(shares))  # a single row may be more than that
+
     def split(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> list[Indices]:
         """Deal rows, given the tokens of each, into batches of like length, the shortest first."""
         sizes = np.asarray(lengths)

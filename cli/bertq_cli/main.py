@@ -23,11 +23,14 @@ def main() -> None:
         from bertq_cli.bench.command import bench
         from bertq_cli.demo import demo
         from bertq_cli.embedded import redis
+        from bertq_cli.encode import encode
+        from bertq_cli.health import check
+        from bertq_cli.http import http
         from bertq_cli.jobs import job, jobs
         from bertq_cli.serve import serve
         from bertq_cli.status import show
 
-        for command in (bench, demo, job, jobs, redis, serve, show):
+        for command in (bench, check, demo, encode, http, job, jobs, redis, serve, show):
             cli.add_command(command)
         cli(prog_name="bertq")
     except KeyboardInterrupt:

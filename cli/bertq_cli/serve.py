@@ -70,6 +70,12 @@ class _Serve(click.Command):
     help="Run the Flower dashboard on this port of 127.0.0.1.",
 )
 @click.option(
+    "--http-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Run the HTTP gateway on this port of 127.0.0.1 (bertq http has more options).",
+)
+@click.option(
     "-l",
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False),
@@ -78,11 +84,12 @@ class _Serve(click.Command):
     help="Lines of the workers' logs that are shown.",
 )
 def serve(**options: Any) -> None:
-    """Run a Redis server, workers and, if asked, a dashboard, until Ctrl-C.
+    """Run a Redis server, workers and, if asked, a dashboard and a gateway, until Ctrl-C.
 
     What dies is started again. Clients on this machine need no argument: BertClient().
     """
-    with closing(Voice()) as voice, ExitStack() as stack:
+    as_json = Settings.read(os.environ, options).log_format == "json"
+    with closing(Voice(as_json=as_json)) as voice, ExitStack() as stack:
         service = plan(options, stack)
 
         async def wait() -> None:
@@ -116,12 +123,10 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         redis = embedded.chosen(**own)
         stack.enter_context(server.locked(redis.data_dir))
         url = redis.url
-    if options["flower"]:
-        if importlib.util.find_spec("flower") is None:
-            raise SettingsError("Flower is not installed: pip install 'bertq[dashboard]'")
-        if redis is not None and options["flower"] == redis.port:
-            raise SettingsError(f"--flower and --port are both {redis.port}: choose another")
-        server.check_port("127.0.0.1", options["flower"], "--flower")
+    taken = {} if redis is None else {redis.port: "--port"}
+    _check_part(options["flower"], "--flower", "flower", "dashboard", taken)
+    _check_part(options["http_port"], "--http-port", "fastapi", "http", taken)
+    _check_metrics(settings.metrics_port, len(devices), taken)
     return Service(
         url=url,
         queues=devices,
@@ -131,6 +136,8 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         model_name=settings.model_name,
         server=redis,
         flower_port=options["flower"],
+        http_port=options["http_port"],
+        metrics_port=settings.metrics_port,
         log_level=options["log_level"].upper(),
     )
 
@@ -148,6 +155,46 @@ def _devices(count: int | None, gpus: list[int] | None, cpu: bool) -> list[str]:
             "--device-map names GPUs, and --cpu uses none: leave out one of the two"
         )
     return [f"gpu{gpus[number % len(gpus)]}" for number in range(count or len(gpus))]
+
+
+def _check_part(
+    port: int | None, option: str, package: str, extra: str, taken: dict[int, str]
+) -> None:
+    """Check the port of a part of the service, if there is to be one; add it to those taken.
+
+    Raises:
+        SettingsError: the part is not installed, or another one has the port.
+        ProcessFailed: another program has it.
+    """
+    if port is None:
+        return
+    if importlib.util.find_spec(package) is None:
+        raise SettingsError(f"{option} needs more packages: pip install 'bertq[{extra}]'")
+    if port in taken:
+        raise SettingsError(f"{option} and {taken[port]} are both {port}: choose another")
+    server.check_port("127.0.0.1", port, option)
+    taken[port] = option
+
+
+def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> None:
+    """Check the ports of the workers' metrics, if there are to be such; a worker looks at its own.
+
+    Raises:
+        SettingsError: what serves them is not installed, or there are not so many free ones.
+    """
+    if first is None:
+        return
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise SettingsError("--metrics-port needs more packages: pip install 'bertq[metrics]'")
+    ports = range(first, first + workers)
+    if ports[-1] > 65535:
+        raise SettingsError(f"--metrics-port {first}: there is no port {ports[-1]} for the last")
+    for port in ports:
+        if port in taken:
+            raise SettingsError(
+                f"--metrics-port {first}: port {port}, of worker {port - first + 1}, is that of "
+                f"{taken[port]} too: choose another"
+            )
 
 
 def _threads(asked: int | None, workers: int) -> list[int]:

@@ -1,9 +1,7 @@
 """A whole service on one machine: a Redis, workers, a dashboard, kept running."""
 
 import asyncio
-import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -17,17 +15,12 @@ from redis import RedisError
 
 from bertq import adverts, redis_url
 from bertq.connection import connect
+from bertq_cli import lines
 from bertq_cli.part import Part, Recipe
 from bertq_cli.server import Server, check_port
 
 Say = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
-
-# What TensorFlow's C++ parts say before any log level applies to them, and Celery's farewell.
-_NOISE = re.compile(r"WARNING: All log messages before absl|[IWEF]\d{4} \d\d:|worker: Warm shut")
-
-# What a worker says that refuses to start.
-_REFUSAL = "this worker cannot start: "
 
 
 @dataclass
@@ -41,7 +34,10 @@ class Service:
         variables: settings of the workers, ``BERTQ_*``, before those of this process.
         model_name: what clients must ask for the model by; None for a model without a name.
         server: the Redis that is part of the service, if it is.
-        flower_port: port of the dashboard on the loopback interface, if there is to be one.
+        flower_port, http_port: ports of the dashboard and of the HTTP gateway on the loopback
+            interface, if there are to be such.
+        metrics_port: of the first worker's metrics, the next one of the second worker's, if there
+            are to be such.
         log_level: of the lines of workers that are shown.
         options: more options of ``celery -A bertq worker``.
     """
@@ -53,6 +49,8 @@ class Service:
     model_name: str | None = None
     server: Server | None = None
     flower_port: int | None = None
+    http_port: int | None = None
+    metrics_port: int | None = None
     log_level: str = "WARNING"
     options: tuple[str, ...] = ()
     _parts: list[Part] = field(default_factory=list, init=False)
@@ -95,26 +93,31 @@ class Service:
 
     def _recipes(self) -> list[Recipe]:
         found = [
-            self._worker(queue, self.queues[:number].count(queue) + 1, threads)
+            self._worker(number, queue, threads)
             for number, (queue, threads) in enumerate(zip(self.queues, self.threads, strict=True))
         ]
-        return found if self.flower_port is None else [*found, self._flower(self.flower_port)]
+        if self.flower_port is not None:
+            found.append(self._flower(self.flower_port))
+        if self.http_port is not None:
+            found.append(self._http(self.http_port))
+        return found
 
     def _environ(self) -> dict[str, str]:
         # The program around may have set Celery up for itself.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_")}
         return {**inherited, "BERTQ_REDIS_URL": self.url}
 
-    def _worker(self, queue: str, ordinal: int, threads: int) -> Recipe:
-        """Return the recipe of the ``ordinal``-th worker on a device, counted from 1."""
+    def _worker(self, number: int, queue: str, threads: int) -> Recipe:
+        """Return the recipe of a worker, the first of which has number 0."""
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "worker"]
         command += ["-l", self.log_level, "--concurrency", "1", "-Q", queue, *self.options]
         name = queue
+        ordinal = self.queues[:number].count(queue) + 1  # among those of its device
+        metrics = str(self.metrics_port + number) if self.metrics_port else ""
         if ordinal > 1:
             # The first is named by the worker itself. A dot: no model's name has one.
             name = f"{queue}.{ordinal}"
             command += ["-n", f"{name}-{self.model_name}@%h" if self.model_name else f"{name}@%h"]
-        verbose = logging.getLevelName(self.log_level) < logging.WARNING
         found: list[adverts.Advert] = []
 
         def advertises(pid: int) -> bool:
@@ -135,6 +138,7 @@ class Service:
             return (
                 f"{name}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
                 f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
+                + (metrics and f", metrics at port {metrics}")
             )
 
         return Recipe(
@@ -147,36 +151,44 @@ class Service:
                 "BERTQ_THREADS": str(threads),
                 # Not from the variables of this process: who starts the service knows its clients.
                 "BERTQ_MODEL_NAME": self.model_name or "",
+                "BERTQ_METRICS_PORT": metrics,
                 # Celery warns at length those who run it as root, as containers do.
                 "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             },
             is_ready=lambda pid: asyncio.to_thread(advertises, pid),
             describe=describe,
-            # A refusal is told when it is clear what comes of it.
-            is_news=lambda line: _REFUSAL not in line and (verbose or not _NOISE.match(line)),
-            reason=_refusal,
+            is_news=lambda line: lines.is_news(line, self.log_level),
+            reason=lines.refusal,
         )
 
     def _flower(self, port: int) -> Recipe:
-        def answers() -> bool:
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/healthcheck", timeout=5) as page:
-                    return bool(page.read(10) == b"OK")
-            except (OSError, HTTPException):
-                return False
-
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
         return Recipe(
             kind="flower",
             name="flower",
             command=[*command, "--address=127.0.0.1", f"--port={port}"],
             environ=self._environ(),
-            is_ready=lambda _: asyncio.to_thread(answers),
+            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthcheck", b"OK"),
             prepare=lambda: check_port("127.0.0.1", port, "--flower"),
             describe=lambda _: f"http://127.0.0.1:{port}",
             is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
             start_within=60.0,
             stop_within=5.0,
+        )
+
+    def _http(self, port: int) -> Recipe:
+        command = [sys.executable, "-m", "bertq_cli", "http", "--host", "127.0.0.1"]
+        return Recipe(
+            kind="http",
+            name="http",
+            command=[*command, "--port", str(port)],
+            environ=self._environ(),
+            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthz", b"ok"),
+            prepare=lambda: check_port("127.0.0.1", port, "--http-port"),
+            describe=lambda _: f"http://127.0.0.1:{port}, its manual at /docs",
+            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
+            reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
+            start_within=60.0,
         )
 
 
@@ -213,9 +225,12 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
     return caught[0] if caught else 0
 
 
-def _refusal(tail: list[str]) -> str:
-    said = [line.partition(_REFUSAL)[2] for line in tail if _REFUSAL in line]
-    return said[-1] if said else "\n".join(tail)
+def _answers(port: int, path: str, text: bytes) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
+            return bool(page.read(10) == text)
+    except (OSError, HTTPException):
+        return False
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:

@@ -1,10 +1,14 @@
 """What a service says, whoever listens."""
 
+import json
 import os
 import queue
 import sys
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
+
+from bertq_cli import lines
 
 #: Lines that wait for a reader who has stopped reading; the oldest are dropped.
 _WAITING = 1000
@@ -19,7 +23,9 @@ class Voice:
     the program: it would neither look after its processes nor hear that it shall end.
     """
 
-    def __init__(self, file: int | None = None) -> None:
+    def __init__(self, file: int | None = None, *, as_json: bool = False) -> None:
+        """``as_json`` makes each line a JSON object; what is one already stays as it is."""
+        self._as_json = as_json
         # The file itself: Python's buffer has a lock that the thread would hold at the exit.
         self._file = sys.stdout.fileno() if file is None else file
         self._lines: queue.Queue[bytes | None] = queue.Queue(_WAITING)
@@ -28,7 +34,8 @@ class Voice:
 
     def say(self, what: str, text: str) -> None:
         """Print a line; never waits and never fails."""
-        self._put(f"{what:<10}  {text}\n".encode(errors="replace"))
+        line = _object(what, text) if self._as_json else f"{what:<10}  {text}"
+        self._put(f"{line}\n".encode(errors="replace"))
 
     def close(self) -> None:
         """Print what is left, for a bounded time."""
@@ -48,3 +55,12 @@ class Voice:
             with suppress(OSError):
                 while line:
                     line = line[os.write(self._file, line) :]
+
+
+def _object(what: str, text: str) -> str:
+    """Return a line as its writer would have written it in JSON."""
+    if lines.parse(text) is not None:
+        return text
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    said = {"time": now, "level": "INFO", "logger": "bertq.serve", "message": f"{what}: {text}"}
+    return json.dumps({**said, "pid": os.getpid()})

@@ -7,12 +7,14 @@ down to the value that a worker pops, kombu 5.7 (both are pinned): ``Producer.pu
 ``Channel.prepare_message``, ``Channel.basic_publish``, and ``_put`` of the Redis transport, which
 is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two.
 
-One header more says which wire format the client speaks: workers refuse others, and none.
+One header more says which wire format the client speaks: workers refuse others, and none. Another
+tells when the message was written, for the worker's metrics.
 """
 
 import json
 import os
 import socket
+import time
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
@@ -29,10 +31,12 @@ class Envelope:
 
     Args:
         reply_to: the client's id, for whose stream the answers are.
+        dated: whether they tell when they were written, because they are sent at once.
     """
 
-    def __init__(self, reply_to: str) -> None:
+    def __init__(self, reply_to: str, *, dated: bool = True) -> None:
         self._reply_to = reply_to
+        self._dated = dated
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
 
     def seal(
@@ -78,6 +82,8 @@ class Envelope:
             "stamps": {},
             "wire": WIRE_VERSION,
         }
+        if self._dated:
+            headers["sent"] = time.time()
         properties: dict[str, Any] = {
             "correlation_id": task_id,
             "reply_to": self._reply_to,

@@ -116,7 +116,8 @@ class Submission:
     ) -> Iterator[dict[int, str]]:
         """Return the messages of all chunks, some at a time."""
         # The answers are for the job itself: so the worker knows that it is one that is kept.
-        envelope, options = Envelope(self._id), encoding.to_wire()
+        # A worker sends the messages, later: when they are written says nothing about the queue.
+        envelope, options = Envelope(self._id, dated=False), encoding.to_wire()
         some: dict[int, str] = {}
         size = 0
         for number, chunk in enumerate(chunks):

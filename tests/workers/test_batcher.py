@@ -236,15 +236,17 @@ def test_rows_of_tokens_are_as_long_as_the_chunk_has_them() -> None:
 
 def test_lanes_compute_at_the_same_time() -> None:
     device = Device()
-    counted: list[int] = []
-    batcher = Batcher(device, lanes=2, computed=lambda rows, _: counted.append(rows))
+    counted: list[tuple[int, float]] = []
+    batcher = Batcher(
+        device, lanes=2, computed=lambda rows, share, _: counted.append((rows, share))
+    )
     future = batcher.submit(chunk(0, 25))
     # Both have begun and none has finished.
     assert sorted([*device.batch(), *device.batch()]) == list(range(20))
     device.compute(3)
     np.testing.assert_array_equal(future.result(WAIT), answer(chunk(0, 25)))
     batcher.close()
-    assert sorted(counted) == [5, 10, 10]
+    assert sorted(counted) == [(5, 0.5), (10, 1.0), (10, 1.0)]
 
 
 def test_nothing_is_nothing(batcher: Batcher) -> None:

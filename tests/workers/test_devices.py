@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,3 +140,23 @@ def test_a_share_of_the_memory_of_each_gpu(said: list[str]) -> None:
         # Why the other way of taking no more than is needed is not used.
         "Cannot set memory growth on device when virtual devices configured",
     ]
+
+
+@pytest.mark.parametrize("gpus", [[], ["GPU:0"]])
+def test_memory_of_the_device(monkeypatch: pytest.MonkeyPatch, gpus: list[str]) -> None:
+    asked: list[str] = []
+
+    def info(device: str) -> dict[str, int]:
+        asked.append(device)
+        return {"current": 5, "peak": 7}
+
+    experimental = SimpleNamespace(get_memory_info=info)
+    config = SimpleNamespace(list_logical_devices=lambda _: gpus, experimental=experimental)
+    fake: Any = SimpleNamespace(config=config)
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    assert devices.memory() == ((5, 7) if gpus else None)
+    assert asked == gpus
+    # Before a model is loaded nobody asks TensorFlow, or imports it.
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    assert devices.memory() is None
+    assert "tensorflow" not in sys.modules

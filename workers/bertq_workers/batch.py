@@ -1,6 +1,7 @@
 """What a batch is made of: rows of chunks, as many as its budget allows."""
 
 import threading
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,16 @@ class Device(Protocol):
         """Return zeros for the rows of sequences of these lengths."""
 
 
+class Rows(Future[Array]):
+    """The rows of a chunk, once they are computed.
+
+    Attributes:
+        began: the Unix time at which the first of them were taken into a batch.
+    """
+
+    began: float | None = None
+
+
 class Chunk:
     """Rows of one future, computed in one batch or several, on one lane or several."""
 
@@ -39,7 +50,7 @@ class Chunk:
         self.ids = ids
         self.on_begin = on_begin
         self.rows = device.blank(lengths.tolist())
-        self.future: Future[Array] = Future()
+        self.future = Rows()
         #: row numbers, the shortest first, and the lengths of those
         self.order: Indices = np.argsort(lengths, kind="stable")
         self.lengths = lengths[self.order]
@@ -54,6 +65,7 @@ class Chunk:
         """Return whether its rows are worth computing; it cannot be cancelled any more then."""
         if self.taken:
             return not self.future.done()
+        self.future.began = time.time()
         return self.future.set_running_or_notify_cancel()
 
     def fail(self, error: BaseException) -> None:

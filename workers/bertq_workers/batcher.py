@@ -5,14 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from itertools import accumulate
 
 import numpy as np
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import OutOfMemory
-from bertq_workers.batch import Batch, Chunk, Device, Ids, Piece, halves
+from bertq_workers.batch import Batch, Chunk, Device, Ids, Piece, Rows, halves
 
 log = logging.getLogger("bertq.worker")
 
@@ -36,9 +35,9 @@ class Batcher:
         *,
         lanes: int = 1,
         small: int = 16,
-        computed: Callable[[int, float], None] = lambda rows, seconds: None,
+        computed: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
     ) -> None:
-        """``computed`` is told the rows of each batch, and the seconds that it took."""
+        """``computed`` is told of each batch its rows, its share of the budget, its seconds."""
         self._device = device
         self._small_rows = small
         self._computed = computed
@@ -58,7 +57,7 @@ class Batcher:
         for lane in self._lanes:
             lane.start()
 
-    def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> "Future[Array]":
+    def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> Rows:
         """Have the rows of checked sequences of token ids computed; safe to call from any thread.
 
         Args:
@@ -201,7 +200,9 @@ class Batcher:
             block = self._device.run([ids[row] for row in order.tolist()])
         finally:
             del self._began[lane]
-        self._computed(len(ids), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        share = self._device.budget.share(len(ids), int(lengths.sum()), int(lengths.max()))
+        self._computed(len(ids), share, seconds)
         # Where each row of the batch, as the chunks dealt it, came out.
         places = np.empty_like(order)
         places[order] = np.arange(len(order))

@@ -5,6 +5,7 @@ loaded. ``configure`` runs right after the import, before TensorFlow touches a d
 """
 
 import os
+import sys
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -87,6 +88,19 @@ def configure(
     details = tf.config.experimental.get_device_details(gpus[0])
     name = str(details.get("device_name", "gpu"))
     return Hardware(name, lanes, details.get("compute_capability"))
+
+
+def memory() -> tuple[int, int] | None:
+    """Return the bytes of the GPU's memory that TensorFlow uses now, and the most that it has used.
+
+    None where the graph runs on the CPU. Not before the graph is there: asking would set the
+    devices up.
+    """
+    tf: Any = sys.modules.get("tensorflow")
+    if tf is None or not tf.config.list_logical_devices("GPU"):
+        return None
+    info = tf.config.experimental.get_memory_info("GPU:0")
+    return info["current"], info["peak"]
 
 
 def _limit_memory(tf: Any, gpu: Any, index: int, share: float) -> None:

@@ -1,10 +1,18 @@
 """What a worker's log shows: one line a chunk, and never a user's text or a vector."""
 
+import importlib.util
 import logging
+import os
+from collections.abc import Mapping
+from typing import Any
 
 from redis import RedisError
 
 from bertq.backend import summarize
+from bertq.errors import SettingsError
+from bertq.settings import Settings, variable
+
+log = logging.getLogger("bertq.worker")
 
 
 def quiet_celery() -> None:
@@ -23,6 +31,44 @@ def quiet_celery() -> None:
     logging.getLogger("py.warnings").addFilter(
         lambda record: "In Celery 5.1 we introduced" not in record.getMessage()
     )
+
+
+def begin(worker: Any, options: Mapping[str, object]) -> None:
+    """Have a worker's lines written as its settings say; called before Celery sets logs up."""
+    name = "log_format"
+    own = {key: os.environ.get(key, "") for key in (variable(name),)}
+    try:
+        settings = Settings.read(own, {name: options.get(name)})
+        check(settings)
+    except SettingsError:
+        return  # the worker will refuse to start, in a moment and with better words
+    if settings.log_format == "json":
+        from bertq_workers import jsonlines
+
+        jsonlines.begin(worker)
+
+
+def check(settings: Settings) -> None:
+    """Refuse a format of lines that cannot be written.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    if settings.log_format == "json" and importlib.util.find_spec("pythonjsonlogger") is None:
+        raise SettingsError("--log-format json needs more packages: pip install 'bertq[worker]'")
+
+
+def computed(task_id: str, rows: int, tokens: int, seconds: float) -> None:
+    """Log a chunk that has its rows."""
+    log.info(
+        "chunk %s: %d rows, %d tokens, %.3f s", task_id, rows, tokens, seconds,
+        extra={"chunk": task_id, "rows": rows, "tokens": tokens, "seconds": round(seconds, 6)},
+    )  # fmt: skip
+
+
+def dropped(task_id: str) -> None:
+    """Log a chunk that nobody wants."""
+    log.info("chunk %s: dropped, its job is over", task_id, extra={"chunk": task_id})
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

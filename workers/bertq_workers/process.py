@@ -49,10 +49,14 @@ def memory() -> int:
     try:
         resident = Path("/proc/self/statm").read_text().split()[1]
     except (OSError, IndexError):
-        # not Linux: the most that it has had, in bytes (macOS) or KiB
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+        return peak()  # not Linux
     return int(resident) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """Return the most bytes of main memory that the process has had at once."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # KiB elsewhere
 
 
 def _glibc(name: str, *arguments: int) -> None:

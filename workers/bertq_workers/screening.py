@@ -21,6 +21,9 @@ from bertq.queues import ENCODE_TASK
 #: Ids of tasks and of clients, and tags of messages: they become keys in Redis and go into the log.
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,200}", re.ASCII)
 
+#: A Unix time, in seconds, that no clock shows.
+_FAR_FUTURE = 2**40
+
 #: Headers that ask for what no chunk is for.
 _ASKS = ("eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers")
 
@@ -140,10 +143,16 @@ def check(message: Any) -> None:
         "id": headers["id"],
         "root_id": headers["id"],
         "wire": headers.get("wire"),
+        "sent": sent if _is_time(sent := headers.get("sent")) else None,
         # For events and the dashboard: what the message says may quote the sentences.
         "argsrepr": f"(<{count} sentences>,)",
         "kwargsrepr": "{}",
     }
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value can be a Unix time: JSON as Python reads it has NaN and Infinity."""
+    return type(value) in (int, float) and 0 < value < _FAR_FUTURE
 
 
 def _check_arguments(payload: Any) -> int:

@@ -28,7 +28,7 @@ from bertq.errors import BertqError, SettingsError
 from bertq.options import refuse_old_spelling
 from bertq.queues import ENCODE_TASK
 from bertq.settings import Settings
-from bertq_workers import admission, loading, process, selection
+from bertq_workers import admission, exporter, loading, logs, process, selection
 from bertq_workers.advertiser import Advertiser
 from bertq_workers.intake import Intake
 from bertq_workers.meter import Meter
@@ -51,6 +51,7 @@ def register(app: Celery, meter: Meter) -> None:
     def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance is not None and instance.app is app:
             selection.name_node(instance, options or {})
+            logs.begin(instance, options or {})
 
     def ready(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
@@ -96,9 +97,13 @@ class ModelStep(bootsteps.Step):
         try:
             refuse_old_spelling(sys.argv[1:])
             settings = Settings.read(os.environ, options)
+            logs.check(settings)
             _check_pool(worker, options)
             names = queues.of_model(settings.model_name)
             device = selection.take_queues(worker, names)
+            task: Any = worker.app.tasks[ENCODE_TASK]
+            meter = type(task).meter
+            metrics = exporter.start(settings, meter, worker.app.conf.broker_url)
             source = loading.read(settings, device)
             advert = _advert(worker, source.model, device, names)
             _admit(worker.app.conf.broker_url, advert)
@@ -106,11 +111,11 @@ class ModelStep(bootsteps.Step):
             encoder, device_name = loading.build(source, settings, device, worker.concurrency)
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
+        except exporter.PortTaken as error:
+            refuse(str(error), os.EX_UNAVAILABLE)
         advertiser.advert = replace(advert, device_name=device_name, started=time.time())
         from bertq_workers.batcher import Batcher  # only now it is known that it can be imported
 
-        task: Any = worker.app.tasks[ENCODE_TASK]
-        meter = type(task).meter
         meter.lanes = encoder.lanes
         type(task).show_tokens = settings.show_tokens_to_client
         type(task).encoder = encoder
@@ -120,8 +125,13 @@ class ModelStep(bootsteps.Step):
             small=settings.priority_batch_size,
             computed=meter.computed,
         )
+        meter.longest = batcher.longest
+        worker.app.backend.stored = meter.stored
         Watchdog(batcher.longest, settings.batch_timeout)
         self._encoder = encoder
+        self._metrics = metrics
+        if metrics is not None:
+            metrics.advert = advertiser.advert
         log.info(
             "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s, "
             "%d MiB",
@@ -133,7 +143,10 @@ class ModelStep(bootsteps.Step):
 
     def create(self, worker: Any) -> None:
         """Tell the pool how much to take in."""
-        worker.pool.flow.bound(self._encoder.budget, self._encoder.lanes)
+        flow = worker.pool.flow
+        flow.bound(self._encoder.budget, self._encoder.lanes)
+        if self._metrics is not None:
+            self._metrics.held = lambda: flow.small.chunks + flow.large.chunks
 
 
 def _admit(url: str, advert: Advert) -> None:

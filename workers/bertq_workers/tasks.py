@@ -59,7 +59,10 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     ) -> None:
         """Log a chunk that failed, whether in the task's body, before it or after it."""
         self.meter.failed()
-        log.error("chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc))
+        log.error(
+            "chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc),
+            extra={"chunk": task_id},
+        )  # fmt: skip
 
 
 # ``shared`` would put the task into every other Celery app of the process.
@@ -89,22 +92,28 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     record, suspicious = _admit(self, encoder, task_id)
+    if suspicious:
+        self.meter.again()
     started = time.perf_counter()
     encoding = Encoding.from_wire(options)
     if encoding.show_tokens and not self.show_tokens:
         raise BadInputValue("this worker shows no tokens (--no-show-tokens-to-client)")
     ids, cut = chunk.tokenize(encoder, texts, encoding)
     begin = partial(_begin, self, task_id) if suspicious else None
-    rows = _wait(self, task_id, batcher.submit(ids, begin))
+    future = batcher.submit(ids, begin)
+    rows = _wait(self, task_id, future)
     seconds = time.perf_counter() - started
     if record is not None and record.chunks > 1 and record.fingerprint is None:
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
-    tokens = sum(map(len, ids))
-    self.meter.add(len(rows), tokens)
-    log.info("chunk %s: %d rows, %d tokens, %.3f s", task_id, len(rows), tokens, seconds)
+    lengths = list(map(len, ids))
+    tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     rows = chunk.finish(rows, encoding)
-    return ChunkResult(rows, encoder.fingerprint, shown, cut, encoder.max_seq_len)
+    # Of one that came again the time with the other worker would count as well.
+    self.meter.add(len(rows), tokens, None if suspicious else _waited(self, future.began))
+    logs.computed(task_id, len(rows), tokens, seconds)
+    counted = lengths if encoding.count_tokens else None
+    return ChunkResult(rows, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)
 
 
 def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Record | None, bool]:
@@ -120,7 +129,7 @@ def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Rec
     if record is None:
         return None, redelivered
     if not record.wanted:
-        log.info("chunk %s: dropped, its job is over", task_id)
+        logs.dropped(task_id)
         raise Ignore()
     _check_number(task_id, record)
     _check_attempts(record)
@@ -139,8 +148,14 @@ def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
                 return future.result()  # it was the batch's own error, or the rows have just come
         record = _look(task, task_id, "")
         if record is not None and not record.wanted and future.cancel():
-            log.info("chunk %s: dropped, its job is over", task_id)
+            logs.dropped(task_id)
             raise Ignore()
+
+
+def _waited(task: EncodeTask, began: float | None) -> float | None:
+    """Return the seconds from when a chunk was sent to when it was first computed, if known."""
+    sent = task.request.get("sent")  # a header of ours, a number
+    return None if sent is None or began is None else began - sent
 
 
 def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:

@@ -1,0 +1,250 @@
+"""A worker's metrics, as Prometheus scrapes them, against what was encoded."""
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+from redis import Redis
+
+from bertq import BertClient, adverts, jobs, keys
+from bertq_cli.server import free_port
+from bertq_client.message import Envelope
+from bertq_workers import metrics, screening
+from tests.chaos.poison import HANG
+from tests.conftest import StartServer, StartWorker
+from tests.docs.tables import DOCS
+from tests.waiting import eventually
+from tests.workers import test_refusals
+from tests.workers.clocks import DIM, ClockWorker, Start, sentences, starter
+from tests.workers.scrapes import Scrape, settled
+
+SECRET = "xylophone"
+
+#: Words of our own, of each of which there is a family.
+NAMES = {
+    "sentences", "tokens", "chunks", "failures", "redelivered_chunks", "batches", "batch_rows",
+    "batch_fill", "queue_wait_seconds", "compute_seconds", "store_seconds", "lanes", "held_chunks",
+    "batch_seconds_running", "queue_length", "device_memory_bytes", "device_memory_peak_bytes",
+    "info",
+}  # fmt: skip
+
+
+class PoisonWorker(ClockWorker):
+    program = ("-m", "tests.chaos.poison")
+
+
+@pytest.fixture
+def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    yield from starter(PoisonWorker, redis_url, tmp_path)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def observed(port: int, *options: str) -> list[str]:
+    """Options of a worker whose metrics are looked at."""
+    return ["-Q", "cpu0", "--metrics-port", str(port), *options]
+
+
+def push(redis: Redis, texts: list[Any], *, again: bool = False, **headers: Any) -> None:
+    """Send a chunk by hand."""
+    task_id = keys.task_id(uuid.uuid4().hex, 0)
+    message = json.loads(Envelope("me").seal(task_id, texts, "bertq"))
+    message["headers"] |= headers
+    message["properties"]["delivery_info"]["redelivered"] = again
+    job, sent = task_id.rpartition("-")[0], json.dumps(message)
+    jobs.create(redis, job, client="me", queue="bertq", rows=1, chunks=1, message=sent)
+
+
+def test_what_was_encoded_is_what_is_counted(
+    start: Start, client: BertClient, redis: Redis, port: int
+) -> None:
+    worker = start(50, *observed(port, "--max-batch-size", "100", "-n", "w@h"))
+    texts = [f"{SECRET} {text}" for text in sentences(250)]
+    began = time.monotonic()
+    push(redis, texts)
+    settled(port, 1, worker)
+    for text in ("one", "one two"):
+        client.encode([text])
+    took = time.monotonic() - began
+    found = settled(port, 3, worker)
+    assert found.names >= {f"bertq_worker_{name}" for name in NAMES}
+    assert (found["sentences_total"], found["chunks_total"]) == (252, 3)
+    assert found["tokens_total"] == sum(text.count(" ") + 3 for text in [*texts, "one", "one two"])
+    assert (found["failures_total"], found["redelivered_chunks_total"]) == (0, 0)
+    # 100, 100 and 50 rows, and the two alone.
+    assert found["batches_total"] == found["batch_rows_count"] == found["batch_fill_count"] == 5
+    assert found["batch_rows_sum"] == 252
+    assert found.get("batch_rows_bucket", le="1.0") == 2
+    assert found.get("batch_rows_bucket", le="64.0") == 3
+    assert found["batch_fill_sum"] == pytest.approx(2.52)
+    assert found.get("batch_fill_bucket", le="0.01") == 2
+    assert found.get("batch_fill_bucket", le="0.5") == 3
+    assert found["queue_wait_seconds_count"] == 3
+    assert 0 < found["queue_wait_seconds_sum"] < took
+    assert found["compute_seconds_count"] == 5
+    assert found["compute_seconds_sum"] == pytest.approx(252 * 50e-3 / 256, rel=0.5)
+    assert found["store_seconds_count"] == 3
+    assert 0 < found["store_seconds_sum"] < took
+    assert (found["held_chunks"], found["batch_seconds_running"], found["lanes"]) == (0, 0, 1)
+    assert found["device_memory_peak_bytes"] >= found["device_memory_bytes"] > 2**20
+    (info,) = found.labels("info")
+    assert (info["node"], info["model"], info["device"]) == ("w@h", "clock", "cpu0")
+    assert (info["fingerprint"], info["dtype"], info["model_name"]) == ("clock-4", "float32", "")
+    queues = {"bertq", "bertq.small", "cpu0"}
+    assert {labels["queue"] for labels in found.labels("queue_length")} == queues
+    assert all(found.get("queue_length", queue=queue) == 0 for queue in queues)
+    assert SECRET not in found.text
+    assert "process_resident_memory_bytes" in found.names
+    # The advert is made of the same numbers.
+    eventually(lambda: adverts.read(redis)[0].work.sentences == 252, 20)
+    (advert,) = adverts.read(redis)
+    assert (advert.work.batches, advert.work.redelivered) == (5, 0)
+
+
+def test_chunks_that_wait_come_again_or_fail(start: Start, redis: Redis, port: int) -> None:
+    push(redis, [f"{SECRET} {text}" for text in sentences(200)])
+    time.sleep(1.2)
+    worker = start(50, *observed(port))
+    assert settled(port, 1, worker)["queue_wait_seconds_sum"] > 1.2
+    push(redis, [SECRET, SECRET], again=True)
+    push(redis, [[SECRET]])  # no sentence
+    found = settled(port, 3, worker)
+    assert (found["redelivered_chunks_total"], found["failures_total"]) == (1, 1)
+    assert (found["chunks_total"], found["sentences_total"]) == (2, 202)
+    # What came again has waited with a worker that died, too.
+    assert found["queue_wait_seconds_count"] == 1
+    # Of other clients: without the time, or with one that cannot be, or that is yet to come.
+    push(redis, ["a"], sent=None)
+    push(redis, ["a"], sent=SECRET)
+    push(redis, ["a"], sent=math.nan)
+    push(redis, ["a"], sent=-1)
+    push(redis, ["a"], sent=time.time() + 3600)
+    found = settled(port, 8, worker)
+    assert (found["failures_total"], found["chunks_total"]) == (1, 7)
+    assert found["queue_wait_seconds_count"] == 2
+    assert found.get("queue_wait_seconds_bucket", le="0.001") == 1
+    assert SECRET not in found.text + worker.log
+
+
+@pytest.mark.parametrize("sent", [True, 10**400, math.inf, math.nan, 0, -1.5, "1", [1], None])
+def test_what_is_no_time(sent: Any) -> None:
+    assert not screening._is_time(sent)
+    assert screening._is_time(time.time())
+    assert screening._is_time(int(time.time()))
+
+
+def test_jobs_that_are_kept_do_not_tell_when_they_were_written(
+    start: Start, client: BertClient, redis: Redis, port: int
+) -> None:
+    # A worker puts their chunks on the queue, whenever there is room.
+    job = client.submit(sentences(600))
+    waiting: Any = redis.lrange("bertq", 0, -1)
+    assert waiting
+    assert all("sent" not in json.loads(message)["headers"] for message in waiting)
+    worker = start(20, *observed(port))
+    assert job.result(30).shape == (600, DIM)
+    found = settled(port, 3, worker)
+    assert (found["sentences_total"], found["store_seconds_count"]) == (600, 3)
+    assert found["queue_wait_seconds_count"] == 0
+
+
+def test_a_batch_that_hangs_is_to_be_seen(
+    start_poisoned: Start, client: BertClient, redis: Redis, port: int
+) -> None:
+    worker = start_poisoned(1, *observed(port, "--batch-timeout", "8"))
+    future = client.encode_async([f"{HANG} {SECRET}"])
+    eventually(lambda: Scrape(port)["batch_seconds_running"] > 1, 20)
+    found = Scrape(port)
+    assert (found["held_chunks"], found["batches_total"]) == (1, 0)
+    assert found["batch_seconds_running"] < 20
+    # The advert is renewed all the same, and tells it too.
+    eventually(lambda: adverts.read(redis)[0].work.batch_seconds > 1, 10)
+    assert worker.process.wait(30) == os.EX_SOFTWARE
+    assert not future.done()
+    assert SECRET not in worker.log
+
+
+def test_without_redis_the_rest_is_told_all_the_same(
+    start_own_server: StartServer, tmp_path: Path, port: int
+) -> None:
+    server = start_own_server()
+    url = f"redis://127.0.0.1:{server.port}/0"
+    for start in starter(ClockWorker, url, tmp_path):
+        start(1, *observed(port))
+        with Redis.from_url(url) as redis, BertClient(redis_url=url, timeout=30) as client:
+            client.encode(["a"])
+            redis.lpush("gpu7", "x")
+            server_info: Any = redis.info("server")
+            pid = server_info["process_id"]
+        assert len(Scrape(port).labels("queue_length")) == 3
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            found = Scrape(port)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert found.labels("queue_length") == []
+        assert found["sentences_total"] == 1
+        assert found.seconds < 3
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        status, lines = test_refusals.start(["--metrics-port", str(taken)], {})
+    assert status == os.EX_UNAVAILABLE
+    reason = f"port {taken} of 127.0.0.1, for metrics, is taken: choose another with --metrics-port"
+    assert [f"this worker cannot start: {reason}" in line for line in lines] == [True], lines
+
+
+def test_a_real_model(
+    redis_url: str, tiny_model: Path, start_worker: StartWorker, port: int
+) -> None:
+    from bertq_bert import read_source
+
+    worker = start_worker(redis_url, tiny_model, *observed(port, "--threads", "1"))
+    # While the model is loaded there is an answer, with zeros and without a model.
+    eventually(lambda: b"metrics at port" in worker.log_path.read_bytes(), 60)
+    worker.wait_ready()
+    texts = [f"the lord is my shepherd {number}" for number in range(300)]
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        assert np.isfinite(client.encode(texts)).all()
+    found = settled(port, 2, worker)
+    model = read_source(tiny_model).model
+    ids, _ = model.tokenize(texts)
+    assert found["sentences_total"] == found["batch_rows_sum"] == 300
+    assert found["tokens_total"] == sum(map(len, ids))
+    assert 0 < found["batch_fill_sum"] <= found["batch_fill_count"] == found["batches_total"]
+    assert found["device_memory_bytes"] > 200 * 2**20  # TensorFlow alone
+    (info,) = found.labels("info")
+    assert (info["fingerprint"], info["device_name"]) == (model.fingerprint, "cpu")
+    assert info["version_tensorflow"]
+
+
+def test_nothing_is_put_into_the_registry_that_all_programs_share() -> None:
+    assert metrics.Metrics is not None
+    names = {family.name for family in REGISTRY.collect()}
+    assert not any(name.startswith("bertq") for name in names)
+
+
+def test_the_manual_has_all_of_them() -> None:
+    page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `bertq_worker_(\w+)` \| (\w+) \|", page, re.MULTILINE)
+    assert len(listed) == len(NAMES)
+    counters = {name.removesuffix("_total") for name, kind in listed if kind == "counter"}
+    others = {name for name, kind in listed if kind != "counter"}
+    assert counters | others == NAMES
+    assert counters == set(metrics._TOTALS)
