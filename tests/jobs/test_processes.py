@@ -141,6 +141,11 @@ def test_a_message_is_lost_and_nobody_watches(
     eventually(lambda: redis.hget(keys.job(job_id), "state") == b"done", 30)
     assert worker.log.count("lost, sent again") == 3
     with BertClient(redis_url=redis_url) as client:
+        (advert,) = client.server_config.values()
+        alone = client.submit(TEXTS[:3])
+        np.testing.assert_array_equal(alone.result(20), clocks.rows(TEXTS[:3]))
+        for job in (client.job(job_id), alone):
+            assert job.info.fingerprint == advert["fingerprint"]
         np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
 
 

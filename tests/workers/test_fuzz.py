@@ -54,7 +54,7 @@ TASKS = st.sampled_from(
 HEADERS = [
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries",
     "timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result",
-    "replaced_task_nesting", "stamped_headers", "stamps", "wire",
+    "replaced_task_nesting", "stamped_headers", "stamps", "wire", "sent",
     # What is no header of a chunk's message, and an attribute of Celery's request all the same.
     "compression", "chord", "chain", "callbacks", "errbacks", "called_directly", "get", "update",
     "redelivered", "delivery_info", "reply_to", "headers", "is_eager", "args", "_children",
@@ -88,12 +88,10 @@ def changed(document: Any, path: tuple[Any, ...], value: Any, remove: bool) -> N
             return
     if remove and isinstance(document, dict):
         document.pop(path[-1], None)
-    elif remove and isinstance(document, list):
-        del document[path[-1] :]
     elif isinstance(document, dict):
         document[path[-1]] = value
     elif isinstance(document, list) and isinstance(path[-1], int):
-        document[path[-1] : path[-1] + 1] = [value]
+        document[path[-1] :] = [] if remove else [value, *document[path[-1] + 1 :]]
 
 
 def packed(body: Any) -> str:

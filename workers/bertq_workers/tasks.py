@@ -10,7 +10,7 @@ from celery import Task
 from celery.exceptions import Ignore
 from redis import Redis, RedisError
 
-from bertq import jobs, keys
+from bertq import jobs, kept, keys
 from bertq.backend import summarize, type_name
 from bertq.celery import app
 from bertq.encoding import Encoding
@@ -103,7 +103,12 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     future = batcher.submit(ids, begin)
     rows = _wait(self, task_id, future)
     seconds = time.perf_counter() - started
-    if record is not None and record.chunks > 1 and record.fingerprint is None:
+    # Of a single chunk there is nothing to mix; but who asks for a kept job wants to know.
+    if (
+        record is not None
+        and record.fingerprint is None
+        and (record.chunks > 1 or kept.is_kept(task_id, self.request.reply_to))
+    ):
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
     lengths = list(map(len, ids))
     tokens = sum(lengths)
