@@ -16,122 +16,11 @@ from typing import Any
 
 from redis import Redis
 
-from bertq import jobs, keys, queues
+from bertq import jobs, keys, queues, scripts
 from bertq.connection import run_script
-
-#: Chunks of a job that are sent and not answered, at least; more while fewer than ``BACKLOG`` wait
-#: on the queue, whosever they are.
-FLIGHT, BACKLOG = 4, 64
 
 #: Seconds that a job has to be written, between two signs of life of its writer.
 WRITING = 120
-
-_FEED = f"""
-local function feed(record, messages, queue)
-  local found = redis.call('HMGET', record, 'state', 'next', 'chunks')
-  if found[1] ~= 'active' then
-    return
-  end
-  local next, chunks = tonumber(found[2]), tonumber(found[3])
-  local flight = next - (chunks - redis.call('HLEN', messages))
-  local waiting = redis.call('LLEN', queue)
-  while next < chunks and (flight < {FLIGHT} or waiting < {BACKLOG}) do
-    local message = redis.call('HGET', messages, next)
-    if message then
-      waiting = redis.call('LPUSH', queue, message)
-      flight = flight + 1
-    end
-    next = next + 1
-  end
-  redis.call('HSET', record, 'next', next)
-end
-"""
-
-# KEYS: record, messages, plan, queue, jobs. ARGV: seconds to keep it, then the record's fields.
-# Repeated after a lost connection, it does nothing; and nothing where the messages are gone.
-_COMMIT = f"""{_FEED}
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return 1
-end
-local fields = {{}}
-for index = 2, #ARGV, 2 do
-  fields[ARGV[index]] = ARGV[index + 1]
-end
-local there = redis.call('HLEN', KEYS[2])
-if there ~= tonumber(fields.chunks) or redis.call('EXISTS', KEYS[3]) == 0 then
-  return 0
-end
-local now = redis.call('TIME')
-for name, value in pairs(fields) do
-  redis.call('HSET', KEYS[1], name, value)
-end
-redis.call('HSET', KEYS[1], 'created', now[1] .. '.' .. string.format('%06d', now[2]))
-for index = 1, 3 do
-  redis.call('EXPIRE', KEYS[index], ARGV[1])
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now[1])
-redis.call('ZADD', KEYS[5], now[1] + ARGV[1], fields.id)
-if redis.call('TTL', KEYS[5]) < tonumber(ARGV[1]) then
-  redis.call('EXPIRE', KEYS[5], ARGV[1])
-end
-feed(KEYS[1], KEYS[2], KEYS[4])
-return 1
-"""
-
-# KEYS: record, messages, result, stream, queue. ARGV: chunk, task id, bytes, whether it failed.
-# The result was written just before, in the same transaction, to live for seconds.
-_FINISH = f"""{_FEED}
-local state, chunks = unpack(redis.call('HMGET', KEYS[1], 'state', 'chunks'))
-if not state or state == 'cancelled' then
-  redis.call('UNLINK', KEYS[3])
-  return 0
-end
-local left = redis.call('PTTL', KEYS[1])
-redis.call('PEXPIRE', KEYS[3], left)
-local size = redis.call('HSTRLEN', KEYS[2], ARGV[1])
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
-  return 0
-end
-local places = 'places:' .. ARGV[1]
-local rows = redis.call('HGET', KEYS[1], places) or 0
-redis.call('HDEL', KEYS[1], places)
-redis.call('HINCRBY', KEYS[1], 'bytes', ARGV[3] - size)
-redis.call('HINCRBY', KEYS[1], ARGV[4] == '1' and 'failed' or 'done', rows)
-redis.call('XADD', KEYS[4], '*', 'task', ARGV[2])
-redis.call('PEXPIRE', KEYS[4], left)
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  local failed = redis.call('HGET', KEYS[1], 'failed')
-  redis.call('HSET', KEYS[1], 'state', failed and 'failed' or 'done')
-else
-  feed(KEYS[1], KEYS[2], KEYS[5])
-end
-return 1
-"""
-
-_TEND = f"{_FEED}\nfeed(KEYS[1], KEYS[2], KEYS[3])"
-
-# KEYS: messages, queue. ARGV: chunk.
-_SEND_AGAIN = """
-local message = redis.call('HGET', KEYS[1], ARGV[1])
-if message then
-  redis.call('LPUSH', KEYS[2], message)
-  return 1
-end
-return 0
-"""
-
-# KEYS: record, messages, plan, stream. ARGV: seconds that the record stays.
-_CANCEL = """
-if redis.call('HGET', KEYS[1], 'state') ~= 'active' then
-  return 0
-end
-redis.call('HSET', KEYS[1], 'state', 'cancelled', 'bytes', 0)
-redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
-if redis.call('TTL', KEYS[1]) > tonumber(ARGV[1]) then
-  redis.call('EXPIRE', KEYS[1], ARGV[1])
-end
-return 1
-"""
 
 
 @dataclass(frozen=True)
@@ -227,7 +116,7 @@ def commit(
     names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.KEPT]
     with redis.pipeline() as pipe:
         pipe.set(keys.plan(job_id), plan, ex=WRITING, nx=True)
-        run_script(pipe, _COMMIT, names, ttl, *flat)
+        run_script(pipe, scripts.COMMIT, names, ttl, *flat)
         return bool(pipe.execute()[-1])
 
 
@@ -243,7 +132,7 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
     with redis.pipeline() as pipe:
         pipe.set(result, payload, ex=WRITING, nx=True)
-        run_script(pipe, _FINISH, names, chunk, task_id, len(payload), int(failed))
+        run_script(pipe, scripts.FINISH, names, chunk, task_id, len(payload), int(failed))
         pipe.execute()
 
 
@@ -255,12 +144,12 @@ def is_kept(task_id: str, reply_to: Any) -> bool:
 
 def feed(redis: Any, job_id: str, queue: str) -> None:
     """Send chunks of a job, as many as may be on their way."""
-    run_script(redis, _TEND, [keys.job(job_id), keys.messages(job_id), queue])
+    run_script(redis, scripts.TEND, [keys.job(job_id), keys.messages(job_id), queue])
 
 
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
     """Send a chunk that is lost once more; return False if it is answered."""
-    return bool(run_script(redis, _SEND_AGAIN, [keys.messages(job_id), queue], chunk))
+    return bool(run_script(redis, scripts.SEND_AGAIN, [keys.messages(job_id), queue], chunk))
 
 
 def ids(redis: Redis) -> list[str]:
@@ -315,7 +204,7 @@ def _info(fields: dict[str, str], left: float) -> JobInfo:
 def cancel(redis: Redis, info: JobInfo) -> bool:
     """Cancel a job, and remove its texts and rows; return False if it was finished."""
     names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
-    if not run_script(redis, _CANCEL, names, keys.JOB_TTL):
+    if not run_script(redis, scripts.CANCEL, names, keys.JOB_TTL):
         return False
     _drop(redis, info)
     return True

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from bertq import encoding, redis_url
+from bertq import encoding
 from bertq.errors import BertqError
+from bertq_cli.address import redis_option
 from bertq_client import BertClient
 from bertq_client.bulk.line import KINDS
 from bertq_client.bulk.order import BLANK
@@ -22,15 +23,7 @@ from bertq_client.bulk.order import BLANK
     required=True,
     help="The file to write, .npy or .jsonl.",
 )
-@click.option(
-    "--redis-url",
-    "url",
-    envvar="BERTQ_REDIS_URL",
-    default=redis_url.DEFAULT,
-    show_default=True,
-    metavar="URL",
-    help="The Redis of the workers. [BERTQ_REDIS_URL]",
-)
+@redis_option("The Redis of the workers.")
 @click.option("--model", metavar="NAME", help="Workers of this --model-name.")
 @click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
 @click.option(
@@ -87,7 +80,7 @@ def encode(
     """
     try:
         with BertClient(
-            redis_url=redis_url.check(url, "--redis-url"),
+            redis_url=url,
             model=model,
             queue=queue,
             timeout=timeout,

@@ -13,20 +13,13 @@ from bertq import health, queues, redis_url
 from bertq.connection import connect, explain
 from bertq.errors import BertqError, SettingsError
 from bertq.health import Health
+from bertq_cli.address import redis_option
 
 _SENTENCE = "Is anybody there?"
 
 
 @click.command(name="health")
-@click.option(
-    "--redis-url",
-    "url",
-    envvar="BERTQ_REDIS_URL",
-    default=redis_url.DEFAULT,
-    show_default=True,
-    metavar="URL",
-    help="The Redis to ask. [BERTQ_REDIS_URL]",
-)
+@redis_option("The Redis to ask.")
 @click.option(
     "--model-name",
     "model",
@@ -62,7 +55,7 @@ def check(as_json: bool, **asked: Any) -> None:
     Redis answers, and at least one worker of the model is alive and does not hang. With --node or
     --queue: that worker is.
     """
-    url = redis_url.check(asked["url"], "--redis-url")
+    url: str = asked["url"]
     found, seconds = _look(url, asked)
     if as_json:
         document = {

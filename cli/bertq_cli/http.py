@@ -8,6 +8,7 @@ import click
 
 from bertq import redis_url
 from bertq.errors import SettingsError
+from bertq_cli.address import redis_option
 from bertq_gateway import config
 from bertq_gateway.config import Config
 
@@ -15,15 +16,7 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
 
 
 @click.command()
-@click.option(
-    "--redis-url",
-    "url",
-    envvar="BERTQ_REDIS_URL",
-    default=redis_url.DEFAULT,
-    show_default=True,
-    metavar="URL",
-    help="The Redis of the workers. [BERTQ_REDIS_URL]",
-)
+@redis_option("The Redis of the workers.")
 @click.option(
     "--host",
     envvar="BERTQ_HTTP_HOST",
@@ -115,7 +108,7 @@ def http(
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "orjson")):
         raise SettingsError("the gateway is not installed: pip install 'bertq[http]'")
     settings = Config(
-        redis_url=redis_url.check(url, "--redis-url"),
+        redis_url=url,
         api_keys=_keys(api_key_file),
         aliases=config.parse_aliases(alias),
         cors=cors,

@@ -15,21 +15,14 @@ from rich.table import Table
 from bertq import redis_url
 from bertq.errors import BadInputValue
 from bertq.kept import JobInfo
+from bertq_cli.address import redis_option
 from bertq_cli.status import duration
 from bertq_client import BertClient, KeptJob, bar
 
 #: Seconds between two looks at a job that is watched.
 _EVERY = 0.5
 
-_url = click.option(
-    "--redis-url",
-    "url",
-    envvar="BERTQ_REDIS_URL",
-    default=redis_url.DEFAULT,
-    show_default=True,
-    metavar="URL",
-    help="The Redis that keeps the jobs. [BERTQ_REDIS_URL]",
-)
+_url = redis_option("The Redis that keeps the jobs.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -38,7 +31,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @_json
 def jobs(url: str, as_json: bool) -> None:
     """List the jobs that are kept, the oldest first."""
-    with BertClient(redis_url=redis_url.check(url, "--redis-url")) as client:
+    with BertClient(redis_url=url) as client:
         found = client.jobs()
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
@@ -80,7 +73,7 @@ def job(
         raise click.UsageError("take one of --watch, --cancel, --discard and -o")
     if output is not None:
         check(output, overwrite=overwrite)
-    with BertClient(redis_url=redis_url.check(url, "--redis-url")) as client:
+    with BertClient(redis_url=url) as client:
         found = client.job(job_id)
         if cancel:
             click.echo("cancelled" if found.cancel() else f"it was {found.status} before")

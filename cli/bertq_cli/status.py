@@ -14,22 +14,14 @@ from bertq import redis_url, status
 from bertq.adverts import Advert
 from bertq.connection import connect, explain
 from bertq.status import QueueStatus, Status
+from bertq_cli.address import redis_option
 
 
 @click.command(name="status")
-@click.option(
-    "--redis-url",
-    "url",
-    envvar="BERTQ_REDIS_URL",
-    default=redis_url.DEFAULT,
-    show_default=True,
-    metavar="URL",
-    help="The Redis to ask. [BERTQ_REDIS_URL]",
-)
+@redis_option("The Redis to ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 def show(url: str, as_json: bool) -> None:
     """Show workers, queues and counters, as Redis knows them; no worker is asked."""
-    url = redis_url.check(url, "--redis-url")
     with connect(url) as redis:
         try:
             found = status.read(redis)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from bertq import BertClient, KeptJob, kept, keys
+from bertq import BertClient, KeptJob, kept, keys, scripts
 from bertq_workers import tender
 from bertq_workers.tender import Tender
 
-LARGE = kept.BACKLOG + 20
+LARGE = scripts.BACKLOG + 20
 
 
 @pytest.fixture
@@ -60,28 +60,28 @@ def look(redis: Redis) -> Tender:
 
 def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> None:
     job = submit(client, LARGE)
-    assert redis.llen("bertq") == kept.BACKLOG
+    assert redis.llen("bertq") == scripts.BACKLOG
     answered = 0
     while job.status != "done":
         (task_id,) = take(redis)
         assert task_id == keys.task_id(job.id, answered)
         answer(redis, task_id)
         answered += 1
-        assert redis.llen("bertq") == min(kept.BACKLOG, LARGE - answered)
+        assert redis.llen("bertq") == min(scripts.BACKLOG, LARGE - answered)
     assert answered == LARGE
     assert redis.llen("bertq") == 0
 
 
 def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) -> None:
-    redis.lpush("bertq", *[f"other {number}" for number in range(kept.BACKLOG)])
+    redis.lpush("bertq", *[f"other {number}" for number in range(scripts.BACKLOG)])
     job = submit(client, 30)
-    assert redis.llen("bertq") == kept.BACKLOG + kept.FLIGHT
-    for _ in range(kept.BACKLOG):
+    assert redis.llen("bertq") == scripts.BACKLOG + scripts.FLIGHT
+    for _ in range(scripts.BACKLOG):
         redis.rpop("bertq")
-    for task_id in take(redis, kept.FLIGHT):
+    for task_id in take(redis, scripts.FLIGHT):
         answer(redis, task_id)
-    assert redis.llen("bertq") == 30 - kept.FLIGHT
-    assert job.info.done == kept.FLIGHT * 256
+    assert redis.llen("bertq") == 30 - scripts.FLIGHT
+    assert job.info.done == scripts.FLIGHT * 256
 
 
 def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
@@ -171,7 +171,7 @@ def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient)
     redis.unlink("bertq")
     redis.hset(keys.job(job.id), "next", 0)
     look(redis)
-    assert redis.llen("bertq") == kept.BACKLOG
+    assert redis.llen("bertq") == scripts.BACKLOG
 
 
 def test_one_worker_does_it(
