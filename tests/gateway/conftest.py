@@ -66,7 +66,11 @@ def running(redis_url: str, **options: Any) -> Iterator[Gateway]:
     threading.Thread(target=watch).start()
     try:
         eventually(lambda: made.started)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        # Every connection stays until the end: many threads share the client, and one that is
+        # closed while another is handed out may be lost.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30, limits=limits) as http:
             yield Gateway(port, http, stop, thread)
     finally:
         stop.set()
