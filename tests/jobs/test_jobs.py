@@ -29,7 +29,7 @@ from bertq.errors import (
     WireError,
 )
 from bertq_client import patience
-from tests.chaos.leftovers import left
+from tests.chaos.leftovers import check_nothing_is_left
 from tests.client.stub import Stub, rows, stub_worker
 from tests.waiting import eventually
 
@@ -141,7 +141,7 @@ def test_sentences_that_were_cut(redis_url: str, client: BertClient, stub: Stub)
 def test_nothing_is_kept_for_ever(redis: Redis, client: BertClient, stub: Stub) -> None:
     job = client.submit(TEXTS, ttl=500)
     job.result(20)
-    assert left(redis) == []
+    check_nothing_is_left(redis)
     for key in redis.keys(f"*{job.id}*"):
         assert 0 < redis.ttl(key) <= 500
     assert redis.ttl(keys.KEPT) > 0

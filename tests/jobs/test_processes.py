@@ -12,7 +12,7 @@ from redis import Redis
 
 from bertq import BertClient, keys
 from tests.chaos.conftest import PoisonWorker, QuickWorker
-from tests.chaos.leftovers import left
+from tests.chaos.leftovers import check_nothing_is_left
 from tests.chaos.poison import FAIL
 from tests.chaos.test_redis import away
 from tests.conftest import StartServer, clean_environ
@@ -112,7 +112,7 @@ def test_three_readers_of_a_job_whose_client_is_gone(
         for reader in readers:
             reader.process.kill()
             reader.process.wait()
-    assert left(redis) == []
+    check_nothing_is_left(redis)
 
 
 def test_a_worker_is_killed_and_nobody_watches(
@@ -128,7 +128,7 @@ def test_a_worker_is_killed_and_nobody_watches(
     assert 0 < len(done(first)) < CHUNKS <= len(done(first)) + len(done(second))
     with BertClient(redis_url=redis_url) as client:
         np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
-    eventually(lambda: left(redis) == [])
+    check_nothing_is_left(redis)
 
 
 def test_a_message_is_lost_and_nobody_watches(
