@@ -23,8 +23,24 @@ register(
 )
 
 
-def configuration(redis_url: str) -> dict[str, Any]:
-    """Return the settings of Celery for a broker and result backend at ``redis_url``."""
+# Who only looks on listens to events and answers, and kombu would have it look after what workers
+# hold, too: give back what is overdue. It gets keys of its own, in which nothing ever is, so that
+# it needs no access to messages, which are sentences of users. (The transport of kombu 5.7 reads
+# these options; the version is pinned, and tests/security/test_roles.py looks at it.)
+_ONLOOKER = {
+    "unacked_key": "bertq:onlooker:unacked",
+    "unacked_index_key": "bertq:onlooker:unacked_index",
+    "unacked_mutex_key": "bertq:onlooker:unacked_mutex",
+}
+
+
+def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
+    """Return the settings of Celery for a broker and result backend at ``redis_url``.
+
+    Args:
+        redis_url: of both, checked.
+        takes: whether the process may take chunks from queues, or only looks on.
+    """
     return {
         "broker_url": redis_url,
         "result_backend": f"bertq.backend:ReplyBackend+{redis_url}",
@@ -55,6 +71,7 @@ def configuration(redis_url: str) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
             "socket_connect_timeout": CONNECT_TIMEOUT,
+            **({} if takes else _ONLOOKER),
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Threads around one model, in the worker's own process: TensorFlow does not survive a fork.

@@ -33,22 +33,26 @@ def _configuration() -> dict[str, Any]:
     try:
         given = os.environ.get("CELERY_BROKER_URL")
         if not given:
-            return configuration(redis_url.from_environ(os.environ))
+            return configuration(redis_url.from_environ(os.environ), takes=_TAKES_CHUNKS)
         url = redis_url.check(given, "the broker URL (-b)")
     except SettingsError as error:
         raise _Refused(str(error)) from None
     # Celery reads this variable itself, before any setting: let it see the completed URL.
     os.environ["CELERY_BROKER_URL"] = url
-    return configuration(url)
+    return configuration(url, takes=_TAKES_CHUNKS)
 
 
-def _is_flower() -> bool:
-    # Celery's command line imports this module before it runs a command.
+def _command() -> str | None:
     context = click.get_current_context(silent=True)
-    return context is not None and context.invoked_subcommand == "flower"
+    return None if context is None else context.invoked_subcommand
 
 
-if _is_flower():
+# Celery's command line imports this module before it runs a command; later on, its threads have
+# no context.
+_COMMAND = _command()
+_TAKES_CHUNKS = _COMMAND not in {"flower", "inspect", "control", "status", "events"}
+
+if _COMMAND == "flower":
     dashboard.guard()
 
 # The task module is named, not imported: it belongs to a room that this one does not know.

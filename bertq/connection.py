@@ -7,13 +7,14 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
 )
 from redis.retry import Retry
 
-from bertq import redis_url
+from bertq import redis_url, tls
 from bertq.errors import BertqError, RedisFull, RedisUnavailable
 from bertq.refusals import code, refuses_writes, said
 
@@ -84,9 +85,16 @@ def explain(error: BaseException, url: str) -> Trouble:
     if isinstance(error, AuthenticationError):
         refused = f"{where} refuses the login: check user and password in the URL"
         return Trouble(RedisUnavailable(refused), final=True)
+    if isinstance(error, NoPermissionError):
+        lacking = f"{where} refuses: {said(error)} (docs/users.acl has what each role needs)"
+        return Trouble(RedisUnavailable(lacking), final=True)
     if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
         return Trouble(
             RedisUnavailable(f"{where} refuses: {said(error)}"), final=not refuses_writes(error)
         )
+    if distrust := tls.distrust(error):
+        return Trouble(RedisUnavailable(f"{where} {distrust}"), final=True)
     away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
+    if tls.unanswered(error):
+        away += "; does it speak TLS at this port?"
     return Trouble(RedisUnavailable(away), final=False)

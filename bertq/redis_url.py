@@ -4,13 +4,11 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from bertq import tls
 from bertq.errors import SettingsError
 
 HOST, PORT = "localhost", 6379
 DEFAULT = f"redis://{HOST}:{PORT}/0"
-
-#: Parameters that redis-py, kombu and celery understand alike.
-_TLS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"}
 
 
 def from_environ(environ: Mapping[str, str]) -> str:
@@ -38,6 +36,8 @@ def from_address(host: str, port: int) -> str:
 
 def check(url: str, source: str = "redis_url") -> str:
     """Return the URL in full: with its database and, for TLS, with certificates required.
+
+    Files of certificates that it names are opened, to see whether they are such.
 
     Args:
         url: ``redis://`` or ``rediss://`` with optional user, password, port and database number.
@@ -68,16 +68,23 @@ def check(url: str, source: str = "redis_url") -> str:
     if not (database.isascii() and database.isdigit()):
         raise SettingsError(f"{source} names the database {database!r}: it must be a number")
     query = dict(parse_qsl(parts.query))
-    unknown = sorted(set(query) - (_TLS if parts.scheme == "rediss" else set()))
+    unknown = sorted(set(query) - set(tls.PARAMETERS if parts.scheme == "rediss" else ()))
     if unknown:
         raise SettingsError(
-            f"{source} has the parameter {unknown[0]!r}: only {', '.join(sorted(_TLS))} go, with "
+            f"{source} has the parameter {unknown[0]!r}: only {', '.join(tls.PARAMETERS)} go, with "
             "rediss://"
         )
     if parts.scheme == "rediss":
-        # kombu leaves TLS off, and celery's backend refuses to start, without this parameter.
-        query.setdefault("ssl_cert_reqs", "required")
-    return urlunsplit((parts.scheme, parts.netloc, f"/{database}", urlencode(query), ""))
+        query = tls.complete(query, source)
+    return urlunsplit(
+        (
+            parts.scheme,
+            parts.netloc,
+            f"/{database}",
+            urlencode(query, quote_via=quote, safe="/"),
+            "",
+        )
+    )
 
 
 def redact(url: str) -> str:

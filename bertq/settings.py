@@ -166,6 +166,13 @@ class Settings:
         "Whether clients may ask for the wordpieces of their sentences.",
         "--show-tokens-to-client/--no-show-tokens-to-client",
     )
+    remote_control: bool = flag(
+        True,
+        "--remote-control",
+        "Whether the worker obeys Celery's remote control, as of the Flower dashboard: those who "
+        "may publish on this Redis can end it.",
+        "--remote-control/--no-remote-control",
+    )
     metrics_port: int | None = setting(
         parsers.port,
         None,

@@ -41,6 +41,18 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
     "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
 )
 @click.option(
+    "--certfile",
+    metavar="FILE",
+    envvar="BERTQ_HTTP_CERTFILE",
+    help="Speak HTTPS, with the certificate (PEM) of this file. [BERTQ_HTTP_CERTFILE]",
+)
+@click.option(
+    "--keyfile",
+    metavar="FILE",
+    envvar="BERTQ_HTTP_KEYFILE",
+    help="The key of the certificate, if it is not in the same file. [BERTQ_HTTP_KEYFILE]",
+)
+@click.option(
     "--cors",
     multiple=True,
     metavar="ORIGIN",
@@ -118,7 +130,7 @@ def http(
     from bertq_gateway import server
 
     with server.listen(settings) as sock:
-        at = f"http://{settings.host}:{settings.port}"
+        at = f"http{'s' if settings.certfile else ''}://{settings.host}:{settings.port}"
         count = len(settings.api_keys)
         keys = f"{count or 'no'} API {'keys' if count > 1 else 'key'}"
         click.echo(f"http        {at}, {keys}, redis {redis_url.redact(settings.redis_url)}")

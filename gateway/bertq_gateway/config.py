@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bertq import tls
 from bertq.errors import SettingsError
 
 HOST, PORT = "127.0.0.1", 8125
@@ -25,6 +26,8 @@ class Config:
         max_connections: that are open at once.
         timeout: seconds that a request has.
         drain: seconds that requests under way have once the gateway is to stop.
+        certfile, keyfile: its certificate, and the key if that is in another file; with them it
+            speaks HTTPS.
     """
 
     redis_url: str
@@ -39,6 +42,8 @@ class Config:
     max_connections: int = 2048
     timeout: float = 60.0
     drain: float = 30.0
+    certfile: str | None = None
+    keyfile: str | None = None
 
     def __post_init__(self) -> None:
         if not self.api_keys and not _is_loopback(self.host):
@@ -46,6 +51,10 @@ class Config:
                 f"without an API key only this machine is served, and {self.host} is for others "
                 "too: give --api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
             )
+        if self.certfile:
+            tls.check_own(self.certfile, self.keyfile, "--certfile ")
+        elif self.keyfile:
+            raise SettingsError("--keyfile is the key of a certificate: give --certfile too")
 
 
 def parse_keys(text: str, source: str) -> frozenset[str]:

@@ -38,6 +38,8 @@ def make(config: Config) -> uvicorn.Server:
         server_header=False,
         limit_concurrency=config.max_connections,
         timeout_graceful_shutdown=int(config.drain),
+        ssl_certfile=config.certfile,
+        ssl_keyfile=config.keyfile,
     )
     return uvicorn.Server(settings)
 

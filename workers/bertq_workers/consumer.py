@@ -10,6 +10,7 @@ and ``on_connection_error_before_connected`` and ``_after_connected`` for each o
 """
 
 import logging
+import os
 import re
 import time
 from typing import Any
@@ -21,10 +22,11 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import ContentDisallowed
 from redis import RedisError, ResponseError
+from redis.exceptions import NoPermissionError
 
-from bertq.connection import connect
+from bertq.connection import connect, explain
 from bertq.refusals import Told, refuses_writes
-from bertq_workers import screening
+from bertq_workers import process, screening
 from bertq_workers.screening import Unfit, UnknownTask
 from bertq_workers.transport import Transport
 
@@ -69,7 +71,10 @@ class Consumer(CeleryConsumer):
         return self.ensure_connected(connection)
 
     def on_connection_error_before_connected(self, exc: Any) -> None:
-        """Say that Redis cannot be reached; where it refuses something, wait until it does not."""
+        """Say that Redis cannot be reached; where it refuses something, wait until it does not.
+
+        What its user may not do ends the worker: waiting would not help.
+        """
         if isinstance(exc, ResponseError):
             self._wait(exc)
         else:
@@ -82,8 +87,12 @@ class Consumer(CeleryConsumer):
             self._wait(exc)
 
     def _wait(self, error: ResponseError) -> None:
+        url = str(self.app.conf.broker_url)
+        if isinstance(error, NoPermissionError):
+            process.leave(str(explain(error, url).error), os.EX_CONFIG)
+            return
         self._refused.refused(error)
-        with connect(str(self.app.conf.broker_url)) as redis:
+        with connect(url) as redis:
             while True:
                 time.sleep(_LOOK)
                 maybe_shutdown()

@@ -2,12 +2,18 @@
 
 import ctypes
 import gc
+import logging
 import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
+
+from celery.worker import state
 
 from bertq import cores
+
+log = logging.getLogger("bertq.worker")
 
 #: Seconds for which a thread may keep the interpreter while others want it; 5 ms by default. The
 #: threads of the chunks and the event loop do little at a time and wait for Redis in between: 20 to
@@ -65,3 +71,18 @@ def _glibc(name: str, *arguments: int) -> None:
     except (OSError, AttributeError):
         return  # another C library
     function(*arguments)
+
+
+def leave(reason: str, status: int) -> None:
+    """End a running worker, from any thread, as soon as it is done with what it has taken.
+
+    Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
+    looks at it): the consumer's loop turns ``state.should_stop`` into the exit status.
+
+    Args:
+        reason: for the log.
+        status: of ``sysexits.h``.
+    """
+    log.critical("this worker ends: %s", reason)
+    flags: Any = state
+    flags.should_stop = status

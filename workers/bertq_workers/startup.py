@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import celery
 from celery import Celery, bootsteps, signals
-from celery.worker import state
 
 import bertq
 from bertq import queues
@@ -69,7 +68,10 @@ def register(app: Celery, meter: Meter) -> None:
     def url() -> str:
         return str(app.conf.broker_url)
 
-    advertiser = _advertisers[app] = Advertiser(url, meter, _leave)
+    def leave(reason: str) -> None:
+        process.leave(reason, os.EX_UNAVAILABLE)
+
+    advertiser = _advertisers[app] = Advertiser(url, meter, leave)
     tender = Tender(url)
     signals.celeryd_init.connect(name_node, weak=False)
     signals.worker_ready.connect(ready, weak=False)
@@ -99,6 +101,8 @@ class ModelStep(bootsteps.Step):
             settings = Settings.read(os.environ, options)
             logs.check(settings)
             _check_pool(worker, options)
+            # Read when the consumer is made, after this step.
+            worker.app.conf.worker_enable_remote_control = settings.remote_control
             names = queues.of_model(settings.model_name)
             device = selection.take_queues(worker, names)
             task: Any = worker.app.tasks[ENCODE_TASK]
@@ -165,17 +169,6 @@ def refuse(reason: str, status: int) -> NoReturn:
     """
     log.critical("this worker cannot start: %s", reason)
     raise SystemExit(status)
-
-
-def _leave(reason: str) -> None:
-    """End a running worker from another thread, as soon as it is done with what it has taken.
-
-    Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
-    looks at it): the consumer's loop turns ``state.should_stop`` into the exit status.
-    """
-    log.critical("this worker ends: %s", reason)
-    flags: Any = state
-    flags.should_stop = os.EX_UNAVAILABLE
 
 
 def _advert(

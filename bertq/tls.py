@@ -1,0 +1,103 @@
+"""TLS to Redis: the parameters of a ``rediss://`` URL, and why a server is not trusted."""
+
+import ssl
+from collections.abc import Iterator, Mapping
+
+from bertq.errors import SettingsError
+
+#: What redis-py, kombu and celery understand alike.
+PARAMETERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
+
+_REQUIRED = ("required", "optional", "none")
+
+
+def complete(parameters: Mapping[str, str], source: str) -> dict[str, str]:
+    """Return the parameters of a URL with certificates required; the files are there and fit.
+
+    Args:
+        parameters: some of ``PARAMETERS``, by name.
+        source: the name of the setting, for the error.
+
+    Raises:
+        SettingsError: a value is not known, or a file holds no certificate or not its key.
+    """
+    # kombu leaves TLS off, and celery's backend refuses to start, without this parameter.
+    full = {**parameters, "ssl_cert_reqs": parameters.get("ssl_cert_reqs", "required")}
+    if full["ssl_cert_reqs"] not in _REQUIRED:
+        raise SettingsError(
+            f"{source} has ssl_cert_reqs={full['ssl_cert_reqs']}: it is one of "
+            f"{', '.join(_REQUIRED)}"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority := full.get("ssl_ca_certs"):
+        try:
+            context.load_verify_locations(authority)
+        except OSError as error:
+            named = f"{source} has ssl_ca_certs={authority}"
+            raise _unfit(named, "certificates (PEM)", error) from None
+    certificate, key = full.get("ssl_certfile"), full.get("ssl_keyfile")
+    if key and not certificate:
+        raise SettingsError(f"{source} has ssl_keyfile and no ssl_certfile: give both")
+    if certificate:
+        check_own(certificate, key, f"{source} has ssl_certfile=", context)
+    return full
+
+
+def check_own(
+    certificate: str, key: str | None, source: str, context: ssl.SSLContext | None = None
+) -> None:
+    """Check that a file holds a certificate, with its key there or in a file of its own.
+
+    Args:
+        certificate, key: paths of the files.
+        source: where they come from, for the error.
+        context: loads them.
+
+    Raises:
+        SettingsError: they cannot be read, or do not belong together.
+    """
+    context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An encrypted key would be asked for at the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        what = "a certificate and its key without a password (PEM)"
+        files = " and ".join(filter(None, (certificate, key)))
+        raise _unfit(f"{source}{files}", what, error) from None
+
+
+def distrust(error: BaseException) -> str | None:
+    """Say why a server's certificate was refused, if that is what an error comes from; else None.
+
+    Args:
+        error: of redis-py.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"shows a certificate that is not trusted ({cause.verify_message.rstrip('.')}): "
+                "the URL names the authority's file with ?ssl_ca_certs=FILE, and the host as the "
+                "certificate does"
+            )
+    return None
+
+
+def unanswered(error: BaseException) -> bool:
+    """Return whether an error of redis-py comes from a server that did not answer in TLS."""
+    return any(
+        isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # redis-py raises its own error while it handles that of the socket.
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _unfit(named: str, what: str, error: OSError) -> SettingsError:
+    # An SSLError is an OSError too, whose number means something else.
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return SettingsError(f"{named}: it must hold {what} ({reason or error})")

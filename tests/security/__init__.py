@@ -1,0 +1,1 @@
+"""TLS, users of Redis with few rights, secrets that are kept."""

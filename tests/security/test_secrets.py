@@ -1,0 +1,204 @@
+"""Passwords and keys are in no log, page, document, error or process list."""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertq import BertClient
+from bertq.errors import BertqError
+from bertq_cli.server import free_port
+from tests.cli.runs import BERTQ, Run
+from tests.conftest import clean_environ
+from tests.waiting import eventually
+
+# Of a form that no masking by position would hide by chance; each is written with % in a URL.
+PASSWORD, IN_URL = "hush-hush/Geheim@1", "hush-hush%2FGeheim%401"
+API_KEY = "tell-nobody-0123456789"
+LOGIN = "flo:flowers-are-secret"
+SECRETS = ("hush-hush", "Geheim", "tell-nobody", "flowers-are-secret")
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def url(port: int) -> str:
+    return f"redis://:{IN_URL}@127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, port: int) -> Iterator[Run]:
+    """``bertq serve`` with a password and all that can be told of it."""
+    directory = tmp_path_factory.mktemp("secrets")
+    run = Run(
+        directory, "serve", "--model-dir", str(tiny_model), "--cpu", "-l", "DEBUG",
+        "--port", str(port), "--data-dir", str(directory / "data"),
+        BERTQ_REDIS_PASSWORD=PASSWORD,
+    )  # fmt: skip
+    try:
+        run.wait_for("\nready ")
+        yield run
+    finally:
+        run.end()
+
+
+def told(text: str) -> list[str]:
+    """The secrets that a text has."""
+    return [secret for secret in SECRETS if secret in text]
+
+
+def run(url: str, *command: str) -> str:
+    found = subprocess.run(
+        command,
+        env=clean_environ() | {"BERTQ_REDIS_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return found.stdout + found.stderr
+
+
+def test_the_service_and_its_process_list(service: Run, url: str) -> None:
+    with BertClient(redis_url=url, timeout=60) as client:
+        client.encode(["a", "b"])
+        shown = f"{client!r} {client.status} {client.server_config} {client.server_status}"
+        job = client.submit(["c"])
+        job.result(30)
+        shown += f"{job!r} {job.info} {client.jobs()}"
+    assert told(shown) == []
+    processes = service.processes()
+    assert len(processes) >= 2
+    assert told(" ".join(processes.values())) == []
+    assert told(service.output) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*BERTQ, "status"],
+        [*BERTQ, "status", "--json"],
+        [*BERTQ, "health", "--json"],
+        [*BERTQ, "jobs"],
+        [sys.executable, "-m", "celery", "-A", "bertq", "report"],
+        [sys.executable, "-m", "celery", "-A", "bertq", "inspect", "conf"],
+        [sys.executable, "-m", "celery", "-A", "bertq", "inspect", "report"],
+        [sys.executable, "-m", "celery", "-A", "bertq", "inspect", "stats"],
+    ],
+    ids=lambda command: "-".join(command[-2:]),
+)
+def test_what_commands_print(service: Run, url: str, command: list[str]) -> None:
+    shown = run(url, *command)
+    assert shown
+    assert "Traceback" not in shown
+    assert told(shown) == []
+
+
+def page(port: int, path: str, login: str | None = None, **headers: str) -> str:
+    if login:
+        headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+    except OSError:
+        return ""
+
+
+def test_the_dashboard(service: Run, url: str, tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "flower.log"
+    command = [sys.executable, "-m", "celery", "-A", "bertq", "flower", f"--port={port}"]
+    variables = {"BERTQ_REDIS_URL": url, "FLOWER_BASIC_AUTH": LOGIN}
+    with log.open("wb") as output:
+        flower = subprocess.Popen(
+            command, env=clean_environ() | variables, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        eventually(lambda: page(port, "/healthcheck") == "OK", 40)
+        with BertClient(redis_url=url, timeout=60) as client:
+            client.encode(["a", "b"])
+
+        def worker() -> str:
+            found = json.loads(page(port, "/api/workers?refresh=1", LOGIN) or "{}")
+            return next((name for name, facts in found.items() if facts.get("conf")), "")
+
+        eventually(lambda: bool(worker()), 30)
+        pages = [page(port, f"/worker/{worker()}", LOGIN)]
+        assert "broker_url" in pages[0]
+        for path in ("/workers", "/broker", "/tasks", "/api/workers", "/api/tasks"):
+            pages.append(page(port, path, LOGIN))
+        assert told(" ".join(pages)) == []
+        process_list = Path(f"/proc/{flower.pid}/cmdline").read_text()
+    finally:
+        flower.terminate()
+        flower.wait(20)
+    assert told(process_list + log.read_text()) == []
+
+
+def test_the_gateway(service: Run, url: str, tmp_path: Path) -> None:
+    port = free_port()
+    gateway = Run(
+        tmp_path, "http", "--port", str(port), BERTQ_REDIS_URL=url, BERTQ_HTTP_API_KEYS=API_KEY
+    )
+    try:
+        eventually(lambda: page(port, "/readyz").startswith("ready"), 30)
+        right = {"Authorization": f"Bearer {API_KEY}"}
+        shown = page(port, "/status/server", **right)
+        assert "num_worker" in shown
+        shown += page(port, "/metrics", **right) + page(port, "/v1/models", **right)
+        shown += page(port, "/v1/models", Authorization="Bearer tell-me-everything")
+        shown += page(port, "/openapi.json") + page(port, "/nowhere", **right)
+        assert told(shown + " ".join(gateway.processes().values())) == []
+        gateway.process.terminate()
+        _, output = gateway.wait()
+        assert "1 API key" in output
+        assert told(output) == []
+    finally:
+        gateway.end()
+
+
+def test_errors(service: Run, port: int, tmp_path: Path, tiny_model: Path) -> None:
+    for wrong in (
+        f"redis://:{IN_URL}-wrong@127.0.0.1:{port}/0",  # the wrong password
+        f"redis://:{IN_URL}@127.0.0.1:{free_port()}/0",  # nobody there
+        f"redis://:{PASSWORD}@127.0.0.1:{port}/0",  # not written for a URL
+        f"redis://:{IN_URL}@127.0.0.1:{port}/zero",
+        f"rediss://:{IN_URL}@127.0.0.1:{port}/0?ssl_ca_certs=/nowhere",
+    ):
+        try:
+            with BertClient(redis_url=wrong, timeout=2) as client:
+                client.encode(["a"])
+        except BertqError:
+            shown = traceback.format_exc()
+        assert "Traceback" in shown
+        for command in ("status", "jobs"):
+            printed = run(wrong, *BERTQ, command)
+            assert printed
+            assert "Traceback" not in printed
+            shown += printed
+        assert told(shown.replace(os.fspath(tmp_path), "")) == []
+
+
+def test_a_worker_with_the_wrong_password(port: int, service: Run, tiny_model: Path) -> None:
+    wrong = f"redis://:{IN_URL}-wrong@127.0.0.1:{port}/0"
+    shown = run(
+        wrong, sys.executable, "-m", "celery", "-A", "bertq", "worker", "-Q", "cpu7",
+        "--model-dir", str(tiny_model), "-l", "DEBUG",
+    )  # fmt: skip
+    assert "refuses the login" in shown
+    assert told(shown) == []
