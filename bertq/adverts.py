@@ -137,7 +137,7 @@ def withdraw(redis: Redis, advert: Advert) -> None:
 def read(redis: Redis) -> list[Advert]:
     """Return the adverts of the workers that are alive, by node name."""
     members: Any = redis.zrange(keys.WORKERS, 0, -1)
-    nodes = sorted(member.decode() for member in members)
+    nodes = sorted(member.decode(errors="replace") for member in members)
     if not nodes:
         return []
     documents: Any = redis.mget([keys.worker(node) for node in nodes])
@@ -156,9 +156,32 @@ def _parse(text: Any) -> Advert | None:
     try:
         document = json.loads(text)
         work = Work(**_known(Work, document["work"]))
-        return Advert(**{**_known(Advert, document), "work": work})
-    except (ValueError, TypeError, KeyError):
+        advert = Advert(**{**_known(Advert, document), "work": work})
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return advert if _is_sound(advert) else None
+
+
+def _is_sound(advert: Advert) -> bool:
+    """Whether all is of its type: everybody reads what anybody may have written."""
+    numbers = (advert.max_seq_len, advert.max_batch_size, advert.pid, advert.started)
+    work = asdict(advert.work).values()
+    texts = (
+        advert.node, advert.instance, advert.device, advert.device_name, advert.model,
+        advert.fingerprint, advert.pooling_strategy, advert.dtype, advert.model_name or "",
+    )  # fmt: skip
+    return (
+        all(isinstance(number, int | float) for number in (*numbers, *work))
+        and all(isinstance(text, str) for text in texts)
+        and _is_list(advert.queues, str)
+        and _is_list(advert.pooling_layer, int)
+        and _is_list(advert.row_shape, int | None)
+        and isinstance(advert.versions, dict)
+    )
+
+
+def _is_list(value: Any, kind: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _known(kind: type[Work] | type[Advert], document: Any) -> dict[str, Any]:

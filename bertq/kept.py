@@ -212,9 +212,17 @@ def cancel(redis: Redis, info: JobInfo) -> bool:
 
 def discard(redis: Redis, info: JobInfo) -> None:
     """Remove all that Redis has of a job."""
-    redis.unlink(keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id))
-    redis.zrem(keys.KEPT, info.id)
+    forget(redis, info.id)
     _drop(redis, info)
+
+
+def forget(redis: Redis, job_id: str) -> None:
+    """Remove a job of which nothing is answered yet, be it committed or not."""
+    names = (keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id))
+    with redis.pipeline() as pipe:
+        pipe.unlink(*names)
+        pipe.zrem(keys.KEPT, job_id)
+        pipe.execute()
 
 
 def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:

@@ -101,7 +101,7 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0),
+    type=click.IntRange(min=0),
     default=Config.drain,
     show_default=True,
     help="Seconds that requests under way have after SIGTERM.",

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import CancelledError
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertq import redis_url
-from bertq.errors import BadInputValue
+from bertq.errors import BadInputValue, BertqError
 from bertq.kept import JobInfo
 from bertq_cli.address import redis_option
 from bertq_cli.status import duration
@@ -177,6 +178,7 @@ def save(found: KeptJob, output: Path) -> tuple[tuple[int, ...], str]:
                 if vectors is None:
                     shape = (rows, *some.vectors.shape[1:])
                     vectors = np.lib.format.open_memmap(part, "w+", some.vectors.dtype, shape)
+                    _reserve(part)
                 vectors[some.numbers] = some.vectors
                 shown.update(len(some.numbers))
         if vectors is None:
@@ -187,6 +189,14 @@ def save(found: KeptJob, output: Path) -> tuple[tuple[int, ...], str]:
         else:
             vectors.flush()
         part.replace(output)
+    except CancelledError as error:
+        raise BertqError(f"{error}: it has no vectors") from None
     finally:
         part.unlink(missing_ok=True)
     return vectors.shape, str(vectors.dtype)
+
+
+def _reserve(path: Path) -> None:
+    """Take the room on the disk: where it is full later, writing to the map would be a SIGBUS."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -35,11 +35,11 @@ def main() -> None:
         cli(prog_name="bertq")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except BertqError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except OSError as error:
         # Nobody can be told on standard output; what is left in its buffer must not come again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
-    except BertqError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

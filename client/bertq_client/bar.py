@@ -44,8 +44,8 @@ def watch(future: EncodeFuture) -> Any:
             try:
                 value = future.result(_EVERY)
             except TimeoutError:
-                if future.done():  # it is the error of the request
-                    raise
+                if future.done():  # the request's own error, or it was answered just now
+                    return future.result()
                 shown.update(future.progress.done - shown.n)
             else:
                 shown.update(future.progress.total - shown.n)

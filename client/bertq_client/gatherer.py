@@ -191,7 +191,10 @@ class Gatherer:
         waiting = self._registry.disband(job)
         for request, answer in answers:
             if request in waiting and self._registry.take(request.number) is not None:
-                request.succeed(answer)
+                try:
+                    request.succeed(answer)
+                except Exception as error:  # no memory for lists of numbers: it must not wait on
+                    request.fail(BertqError(f"no rows: {error!r}"))
 
     def _separate(self, job: Job) -> None:
         """Send the requests of a job again, each alone: the fault of one is not that of all."""

@@ -1,8 +1,6 @@
 """KeptJob: a job that outlives its client, as whoever has its id sees it."""
 
 import json
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -97,7 +95,7 @@ class KeptJob:
             concurrent.futures.CancelledError: the job was cancelled.
             LostResult, ModelMismatch, WireError: the rows are not to be trusted.
         """
-        reader, info = self._begin()
+        reader, info = self._begin(timeout)
         assembly = Assembly(reader.plan(info))
         for number, answer in self._answers(reader, info, assembly.plan, timeout):
             assembly.add(number, answer)
@@ -129,7 +127,7 @@ class KeptJob:
         Raises:
             Exception: as ``result``.
         """
-        reader, info = self._begin()
+        reader, info = self._begin(timeout)
         plan = reader.plan(info)
         for number, answer in self._answers(reader, info, plan, timeout):
             yield _rows(plan[number], answer)
@@ -166,21 +164,17 @@ class KeptJob:
     def _reader(self) -> Reader:
         return self._of_client(self.id)
 
-    def _begin(self) -> tuple[Reader, JobInfo]:
+    def _begin(self, timeout: float | None = None) -> tuple[Reader, JobInfo]:
         reader = self._reader()
+        reader.bound(timeout)
         return reader, reader.info()
 
     def _answers(
         self, reader: Reader, info: JobInfo, plan: list[Chunk], timeout: float | None
     ) -> Iterator[tuple[int, ChunkResult]]:
         """Return the rows of each chunk as they come; raises as ``result``."""
-        give_up = None if timeout is None else time.monotonic() + timeout
         come = 0
-
-        def left() -> float:
-            return math.inf if give_up is None else give_up - time.monotonic()
-
-        for number, payload in reader.results(info.chunks, left):
+        for number, payload in reader.results(info.chunks, lambda: reader.left):
             try:
                 yield number, result.decode(payload, keys.task_id(self.id, number))
             except (RemoteError, SentenceTooLong) as error:

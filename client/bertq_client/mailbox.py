@@ -28,21 +28,44 @@ class Mailbox:
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """Take out what was sent, with the request's number, until none is left."""
-        while True:
-            with self._lock:
-                if not self._expected:
-                    return
-                self._expected -= 1
-            future = self._come.get()
+        while (future := self._next()) is not None:
             yield future.number, future.result()
 
     def take_all(self, *, sort: bool, concat: bool) -> Any:
-        """Take out everything: the answers, by their requests' numbers or as they come."""
-        results = list(self.take())
+        """Take out everything: the answers, by their requests' numbers or as they come.
+
+        Where one of them is an error, the others go back: who asks again gets them.
+        """
+        results: list[tuple[int, Any]] = []
+        taken: list[EncodeFuture] = []
+        try:
+            while (future := self._next()) is not None:
+                results.append((future.number, future.result()))
+                taken.append(future)
+        except BaseException:
+            with self._lock:
+                self._expected += len(taken)
+            for future in taken:
+                self._come.put(future)
+            raise
         if sort:
             results.sort(key=lambda result: result[0])
         values = [value for _, value in results]
         return joined(values) if concat and values else values
+
+    def _next(self) -> EncodeFuture | None:
+        """Wait for the next answer, whatever it is; None if none is expected."""
+        with self._lock:
+            if not self._expected:
+                return None
+            self._expected -= 1
+        try:
+            future: EncodeFuture = self._come.get()
+        except BaseException:  # Ctrl-C: it will still come
+            with self._lock:
+                self._expected += 1
+            raise
+        return future
 
 
 def joined(values: Sequence[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Reading what the workers have stored for a kept job; any number of readers may."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 from redis import Redis
 
 from bertq import kept, keys, redis_url
-from bertq.errors import LostResult, UnknownJob
+from bertq.errors import LostResult, Timeout, UnknownJob
 from bertq.kept import JobInfo
 from bertq_client import plan
 from bertq_client.chunks import Chunk
@@ -47,6 +48,16 @@ class Reader:
         self._patience = Patience(url, fleet, time.sleep)
         self._check = check
         self._id = job_id
+        self._give_up = math.inf
+
+    def bound(self, timeout: float | None) -> None:
+        """Have what is asked from now on end when so many seconds are over, whatever Redis does."""
+        self._give_up = math.inf if timeout is None else time.monotonic() + timeout
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return self._give_up - time.monotonic()
 
     def info(self) -> JobInfo:
         """Look at the job.
@@ -112,8 +123,21 @@ class Reader:
 
         Raises:
             RedisUnavailable: it cannot be asked.
+            Timeout: nor could it until the time was over.
         """
-        return self._patience.persist(question, time.monotonic(), self._check)
+        tries = 0
+
+        def check() -> None:
+            nonlocal tries
+            tries += 1
+            self._check()
+            if tries > 1 and self.left <= 0:
+                raise Timeout(
+                    f"Redis at {self._where} has not answered in time: job {self._id} goes on, "
+                    "ask again later"
+                )
+
+        return self._patience.persist(question, time.monotonic(), check)
 
     def _notices(self, last: bytes, wait: float) -> list[Any]:
         """Return what comes after a place in the stream within some seconds, or nothing."""

@@ -54,6 +54,16 @@ class Batch(NamedTuple):
     fingerprint: str = ""
 
 
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        BadInputValue: it is not a whole number above zero; ``name`` says of what.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
+
+
 class Flight:
     """The requests of one stream.
 
@@ -76,9 +86,8 @@ class Flight:
         most: int,
         options: Options,
     ) -> None:
-        for name, value in (("batch_size", size), ("max_requests", most)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
+        check_count("batch_size", size)
+        check_count("max_requests", most)
         if unknown := options.keys() - Options.__annotations__.keys():
             raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
         self._encoding = Encoding(**options)

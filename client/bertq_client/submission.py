@@ -74,8 +74,10 @@ class Submission:
                     return self._id
             raise LostResult(f"Redis lost its data {_TIMES} times while the job was written")
         except BaseException:
-            with suppress(RedisError):  # then it expires
-                self._redis.unlink(keys.messages(self._id), keys.plan(self._id))
+            # Nobody learns its id. It may be committed all the same: the answer was lost, or
+            # Ctrl-C came after it. Where Redis is away, what is there expires.
+            with suppress(RedisError):
+                kept.forget(self._redis, self._id)
             raise
 
     def _commit(

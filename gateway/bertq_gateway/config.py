@@ -41,7 +41,7 @@ class Config:
     max_requests: int = 512
     max_connections: int = 2048
     timeout: float = 60.0
-    drain: float = 30.0
+    drain: int = 30
     certfile: str | None = None
     keyfile: str | None = None
 

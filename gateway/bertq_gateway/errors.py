@@ -17,6 +17,7 @@ from bertq.errors import (
     QueueFull,
     RedisFull,
     RedisUnavailable,
+    RemoteError,
     SentenceTooLong,
     Timeout,
 )
@@ -26,6 +27,10 @@ RETRY_AFTER = 2
 
 #: Kinds of error by status, as OpenAI names them.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+#: Errors of a worker that are the caller's: pairs for a model that has none, wordpieces that are
+#: not shown, ids that no vocabulary has.
+_OF_CALLER = {"BadInputValue", "BadInputType", "NoPairs", "BadIds"}
 
 
 class Fault(BaseModel):
@@ -81,6 +86,8 @@ def refused(error: BertqError) -> Refused:
     for kind, status, code in statuses:
         if isinstance(error, kind):
             return Refused(status, str(error), code, "input" if status == 422 else None)
+    if isinstance(error, RemoteError) and error.type_name in _OF_CALLER:
+        return Refused(422, str(error), "invalid_input", "input")
     return Refused(500, str(error), type(error).__name__)
 
 

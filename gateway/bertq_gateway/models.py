@@ -52,7 +52,9 @@ class Models:
 
     async def names(self) -> dict[str, Advert]:
         """Return what can be asked for, each with one of the workers that has it."""
-        return {name(advert): advert for advert in await self.adverts()}
+        # A name that was given goes before the name of a directory.
+        found = sorted(await self.adverts(), key=lambda advert: advert.model_name is not None)
+        return {name(advert): advert for advert in found}
 
     async def find(self, asked: str | None) -> tuple[str, BertClient]:
         """Return the name and the client of a model.

@@ -37,7 +37,7 @@ def make(config: Config) -> uvicorn.Server:
         access_log=False,  # a line a request would be most of the work
         server_header=False,
         limit_concurrency=config.max_connections,
-        timeout_graceful_shutdown=int(config.drain),
+        timeout_graceful_shutdown=config.drain,
         ssl_certfile=config.certfile,
         ssl_keyfile=config.keyfile,
     )

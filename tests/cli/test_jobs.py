@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, RemoteError, UnknownJob
+from bertq.errors import BadInputValue, BertqError, RemoteError, UnknownJob
 from bertq_cli import jobs
 from tests.cli.runs import Run
 from tests.client.stub import rows, stub_worker
@@ -88,11 +88,14 @@ def test_one_that_fails(redis_url: str, client: BertClient, job: Job, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ended(client: BertClient, job: Job) -> None:
+def test_ended(client: BertClient, job: Job, tmp_path: Path) -> None:
     first, second = client.submit(TEXTS), client.submit(TEXTS)
     assert job(first.id, "--cancel").output == "cancelled\n"
     assert job(first.id, "--cancel").output == "it was cancelled before\n"
     assert job(first.id).exit_code == 1
+    with pytest.raises(BertqError, match=f"job {first.id} was cancelled: it has no vectors"):
+        job(first.id, "-o", str(tmp_path / "vectors.npy"))
+    assert list(tmp_path.iterdir()) == []
     assert job(second.id, "--discard").output == "discarded\n"
     with pytest.raises(UnknownJob):
         job(second.id)

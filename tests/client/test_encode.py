@@ -15,6 +15,7 @@ from bertq import BertClient, adverts, jobs, keys, wire
 from bertq.errors import (
     BadInputType,
     BadInputValue,
+    BertqError,
     ModelMismatch,
     NoWorker,
     RedisUnavailable,
@@ -25,6 +26,7 @@ from bertq.errors import (
 )
 from bertq.wire import ChunkResult
 from bertq_client import inputs
+from bertq_client.request import Request
 from tests.client.stub import DIM, Stub, advert, rows, stub_worker
 from tests.waiting import eventually
 
@@ -419,3 +421,16 @@ def test_requests_out_of_bounds(
         with pytest.raises(BadInputValue, match="more than 10 characters: send it in several"):
             client.encode(["abcdef", "ghijkl"])
         assert not redis.exists("bertq", "bertq.small")
+
+
+def test_no_memory_for_lists_of_numbers(
+    client: BertClient, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Request, answer: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Request, "succeed", fail)
+        with pytest.raises(BertqError, match="no rows: MemoryError"):
+            client.encode(["a"])
+    np.testing.assert_array_equal(client.encode(["a"]), rows(["a"]))

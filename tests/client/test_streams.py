@@ -4,6 +4,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError
-from bertq_client.futures import Progress
+from bertq_client import bar
+from bertq_client.futures import Callbacks, EncodeFuture, Progress
 from bertq_client.mailbox import joined
 from bertq_client.stream import Batch
 from tests.client.stub import Stub, rows
@@ -222,6 +224,16 @@ def test_an_error_leaves_the_others_to_be_fetched(client: BertClient, stub: Stub
     assert sorted(map(str, came)) == ["17", "error"]
 
 
+def test_an_error_leaves_all_others_to_be_fetched_at_once(client: BertClient, stub: Stub) -> None:
+    sent = [["a"], ["b"], ["!fail"], ["c" * 20] * 17]
+    numbers = [client.encode(texts, blocking=False) for texts in sent]
+    with pytest.raises(RemoteError):
+        client.fetch_all()
+    left = dict(client.fetch())
+    assert left.keys() == set(numbers) - {numbers[2]}
+    np.testing.assert_array_equal(left[numbers[1]], rows(["b"]))
+
+
 def test_one_thread_sends_another_fetches(client: BertClient, stub: Stub) -> None:
     def send() -> None:
         for number in range(50):
@@ -263,6 +275,22 @@ def test_a_progress_bar(client: BertClient, stub: Stub, capsys: pytest.CaptureFi
     assert "600/600" in shown
     with pytest.raises(RemoteError):
         client.encode(["!fail"], progress=True)
+
+
+def test_an_answer_that_comes_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    future = EncodeFuture(Callbacks(), 1, 1, lambda: None)
+    first = True
+
+    def result(_future: EncodeFuture, timeout: float | None = None) -> Any:
+        nonlocal first
+        if first:
+            first = False
+            future.set_result("vectors")
+            raise TimeoutError
+        return Future.result(future, timeout)
+
+    monkeypatch.setattr(EncodeFuture, "result", result)
+    assert bar.watch(future) == "vectors"
 
 
 def test_a_progress_bar_of_a_stream(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from redis import Redis
@@ -60,6 +61,16 @@ def test_several_models(gateway: Gateway, stub: Stub, redis: Redis) -> None:
     other = encode(gateway, texts=["a"], model="other")
     assert other.status_code == 404
     adverts.publish(redis, dataclasses.replace(words, node="more@test", model_name="more"))
+
+
+def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, redis: Redis) -> None:
+    named = dataclasses.replace(
+        advert(["bertq.stub", "bertq.stub.small"]), node="a@test", model_name="stub"
+    )
+    adverts.publish(redis, named)
+    with pytest.raises(httpx.ReadTimeout):  # nobody takes from its queue
+        gateway.http.post("/encode", json={"texts": ["a"], "model": "stub"}, timeout=1)
+    assert redis.llen("bertq.stub.small") == 1
 
 
 def test_none_without_a_name(gateway: Gateway, redis: Redis) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import openai
 import pytest
 
+from bertq.errors import RemoteError
+from bertq_gateway import errors
 from tests.client.stub import MAX_WORDS, Stub, rows
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.waiting import eventually
@@ -129,3 +131,11 @@ def test_tokens_of_requests_that_share_a_chunk(gateway: Gateway, stub: Stub) -> 
 
 def test_a_long_sentence_is_cut(gateway: Gateway, stub: Stub) -> None:
     assert gateway.embed(" ".join(["word"] * (MAX_WORDS + 5))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("NoPairs", 422), ("BadInputValue", 422), ("PoisonedChunk", 500), ("ResourceExhausted", 500)],
+)
+def test_whose_fault_an_error_of_a_worker_is(name: str, status: int) -> None:
+    assert errors.refused(RemoteError(name, "why", "job-0")).status == status

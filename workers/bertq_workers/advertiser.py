@@ -78,7 +78,7 @@ class Advertiser:
                             introduced = True
                         adverts.publish(redis, self._published())
                     silent = False
-                except RedisError as error:
+                except Exception as error:  # the thread goes on, whatever it has met
                     if not silent:
                         log.warning("the advert cannot be renewed: %s", code(error))
                     silent = True

@@ -184,11 +184,13 @@ class Consumer(CeleryConsumer):
         reply_to = message.properties.get("reply_to")
         task_id = headers.get("id")
         if screening.is_name(task_id) and screening.is_name(reply_to):
-            request = Context(id=task_id, reply_to=reply_to)
+            request = Context(
+                id=task_id, reply_to=reply_to, delivery_info=message.delivery_info or {}
+            )
             backend: Any = self.app.backend
             refused = backend.prepare_exception(RefusedMessage(reason))
             try:
                 # Tried once: the loop's thread does not wait for Redis to have room.
                 backend._store_result(task_id, refused, FAILURE, request=request)
-            except RedisError as error:
+            except Exception as error:  # what a message names itself must not end the worker
                 log.debug("a refusal could not be answered: %s", type(error).__name__)

@@ -69,12 +69,15 @@ def build(
         The encoder, and the name of what it runs on.
 
     Raises:
-        SettingsError: TensorFlow cannot be imported, or not be kept to its share of the memory.
+        SettingsError: TensorFlow cannot be imported, or not be kept to its share of the memory; or
+            it cannot compute with the weights in this dtype.
+        OutOfMemory: the device has no room for the model.
     """
     share = settings.gpu_memory_fraction
     try:
         hardware = devices.configure(settings.threads, concurrency, share)
         from bertq_bert import Encoder
+        from bertq_bert.errors import BadOption
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
     if hardware.name == "cpu" and device is not None and device.kind == "gpu":
@@ -87,7 +90,10 @@ def build(
             "and costs accuracy",
             hardware.name, settings.dtype,
         )  # fmt: skip
-    encoder = Encoder.build(source, lanes=hardware.lanes)
-    encoder.warm_up()
+    try:
+        encoder = Encoder.build(source, lanes=hardware.lanes)
+        encoder.warm_up()
+    except BadOption as error:
+        raise SettingsError(str(error)) from None
     process.trim()
     return encoder, hardware.name

@@ -27,6 +27,7 @@ from bertq.errors import BertqError, SettingsError
 from bertq.options import refuse_old_spelling
 from bertq.queues import ENCODE_TASK
 from bertq.settings import Settings
+from bertq_bert.errors import OutOfMemory
 from bertq_workers import admission, exporter, loading, logs, process, selection
 from bertq_workers.advertiser import Advertiser
 from bertq_workers.intake import Intake
@@ -115,7 +116,7 @@ class ModelStep(bootsteps.Step):
             encoder, device_name = loading.build(source, settings, device, worker.concurrency)
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
-        except exporter.PortTaken as error:
+        except (exporter.PortTaken, OutOfMemory) as error:
             refuse(str(error), os.EX_UNAVAILABLE)
         advertiser.advert = replace(advert, device_name=device_name, started=time.time())
         from bertq_workers.batcher import Batcher  # only now it is known that it can be imported

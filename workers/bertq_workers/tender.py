@@ -109,7 +109,7 @@ class Tender:
                 try:
                     self.look(redis)
                     silent = False
-                except RedisError as error:
+                except Exception as error:  # the thread goes on, whatever it has met
                     if not silent:
                         log.warning("kept jobs cannot be looked after: %s", code(error))
                     silent = True

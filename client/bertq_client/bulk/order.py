@@ -9,7 +9,7 @@ from bertq.errors import BadInputType, BadInputValue
 from bertq_client.bulk.line import KINDS, LineFormat
 from bertq_client.bulk.output import Output
 from bertq_client.bulk.source import STDIN, Source, kind_of
-from bertq_client.stream import Options
+from bertq_client.stream import Options, check_count
 
 #: What a blank line may be.
 BLANK = ("error", "zero", "skip")
@@ -42,6 +42,8 @@ class Order:
             raise BadInputValue(f"blank must be one of {', '.join(map(repr, BLANK))}")
         if self.input_format is not None and self.input_format not in KINDS:
             raise BadInputValue(f"input_format must be one of {', '.join(map(repr, KINDS))}")
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
         for name in ("resume", "overwrite", "progress"):
             if not isinstance(getattr(self, name), bool):
                 raise BadInputValue(f"{name} must be True or False")
