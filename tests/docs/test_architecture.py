@@ -1,0 +1,64 @@
+"""The page about the architecture: its rooms import what it says, and its modules are there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ROOMS = {
+    "bertq": ROOT / "bertq",
+    "bertq_client": ROOT / "client" / "bertq_client",
+    "bertq_bert": ROOT / "bert" / "bertq_bert",
+    "bertq_workers": ROOT / "workers" / "bertq_workers",
+    "bertq_gateway": ROOT / "gateway" / "bertq_gateway",
+    "bertq_cli": ROOT / "cli" / "bertq_cli",
+}
+
+
+def imported(room: str) -> set[str]:
+    """The other rooms that a room imports, anywhere in its code."""
+    names: set[str] = set()
+    for path in ROOMS[room].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                names.add(str(node.module).partition(".")[0])
+                if node.module == "bertq" and any(
+                    alias.name == "BertClient" for alias in node.names
+                ):
+                    names.add("bertq_client")
+    return (names & ROOMS.keys()) - {room}
+
+
+def told() -> dict[str, set[str]]:
+    """What the page's table says of each room."""
+    table = PAGE.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", table, re.MULTILINE)
+    return {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in rows}
+
+
+def test_the_rooms_import_what_the_page_says() -> None:
+    assert told().keys() == ROOMS.keys()
+    # The kernel resolves the public names of the client when they are asked for.
+    assert imported("bertq") == {"bertq_client"}
+    for room in ROOMS.keys() - {"bertq"}:
+        assert imported(room) == told()[room], room
+
+
+def test_the_kernel_imports_the_client_lazily_alone() -> None:
+    for path in ROOMS["bertq"].glob("*.py"):
+        if "bertq_client" in path.read_text(encoding="utf-8"):
+            assert path.name == "__init__.py"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:bertq\w*\.)?[a-z_]+)`", PAGE))))
+def test_its_modules_are_there(name: str) -> None:
+    room, dot, module = name.rpartition(".")
+    rooms = [ROOMS[room]] if dot and room in ROOMS else list(ROOMS.values())
+    found = any((path / f"{module}.py").is_file() or (path / module).is_dir() for path in rooms)
+    others = {"unacked", "unacked_index", "bertq", "small", *ROOMS}
+    assert found or module in others, name

@@ -1,0 +1,1 @@
+"""What is given away: the wheel and the archive of sources."""
