@@ -112,7 +112,11 @@ class Session:
     def _start(self) -> Sender:
         around = (self.redis, self.client_id, self._registry, self.fleet)
         sender = Sender(self._url, *around, self._limits)
-        self._gatherer = Gatherer(*around, sender)
+        try:
+            self._gatherer = Gatherer(*around, sender)
+        except BaseException:  # no thread can be started: this one would wait for ever
+            sender.close([], lambda: None, 0.0)
+            raise
         return sender
 
     def close(self) -> None:
