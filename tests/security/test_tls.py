@@ -20,6 +20,7 @@ from bertq.connection import connect, explain
 from bertq.errors import RedisUnavailable, SettingsError
 from bertq_gateway.config import Config
 from bertq_gateway.server import listen, make
+from tests.apps import create_app
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer, clean_environ
 from tests.security.tls import Authority, Certificate, Proxy
@@ -166,8 +167,6 @@ def test_whom_nobody_trusts(
 
 def test_celerys_own_connections_look_at_the_host(stranger: Proxy, authority: Authority) -> None:
     """That they do is in redis-py: neither kombu nor celery asks for it."""
-    from bertq.broker import create_app
-
     app = create_app(redis_url.check(url(stranger, ssl_ca_certs=authority.file)))
     with (
         app.connection_for_read() as connection,
