@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.turns import percentiles
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.timing import Spread, percentiles
+from bertq_cli.bench.timing import Spread
 
 #: The way without a queue, to which the others are compared.
 ALONE = "encoder, in process"

@@ -22,11 +22,12 @@ import numpy as np
 from benchmarks.lab import MAX_SEQ_LEN, one_worker, run, say
 from benchmarks.results import RESULTS, context, put
 from benchmarks.sender import Answer, send
+from benchmarks.turns import percentiles
 from bertq_cli import model
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.stage import Stage, in_thread
-from bertq_cli.bench.timing import Spread, percentiles
+from bertq_cli.bench.timing import Spread
 from bertq_cli.server import free_port
 from bertq_client import BertClient
 

@@ -13,11 +13,12 @@ import click
 from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
 from benchmarks.peers.guest import Guest
 from benchmarks.results import RESULTS, context, put
+from benchmarks.turns import in_turns
 from bertq_cli import model
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.stage import Stage, in_thread
-from bertq_cli.bench.timing import Spread, in_turns, seconds
+from bertq_cli.bench.timing import Spread, seconds
 from bertq_client import BertClient
 
 _INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"

@@ -98,7 +98,7 @@ def read(settings: Settings, device: Device | None, dim: int) -> Loaded:
     words: Any = Words()
     model = Model(
         name="clock", fingerprint=f"clock-{dim}", max_seq_len=settings.max_seq_len or 512,
-        fixed_length=True, max_batch_size=settings.max_batch_size, pooling_strategy="REDUCE_MEAN",
+        max_batch_size=settings.max_batch_size, pooling_strategy="REDUCE_MEAN",
         pooling_layers=(-1,), dtype="float32", row_shape=(dim,), vocab_size=2, tokenizer=words,
         segments=2, no_special_token=False,
     )  # fmt: skip

@@ -162,9 +162,10 @@ def _may_wait() -> bool:
 
 
 def _is_stopping() -> bool:
-    from celery.worker import state as worker  # clients are spared the import
+    from celery.worker import state as worker  # whoever only looks on is spared the import
 
-    # Numbers of exit statuses, 0 included, or else None, or False.
+    # Celery 5.7 has numbers of exit statuses there, 0 included, or else None, or False (the version
+    # is pinned, and tests/kernel/test_backend.py looks at it).
     flags = (worker.should_stop, worker.should_terminate)
     return any(flag is not None and flag is not False for flag in flags)
 

@@ -1,8 +1,7 @@
-"""The Celery app's configuration, for workers, the dashboard and clients alike."""
+"""The Celery app's configuration, for workers, the dashboard and Celery's other commands."""
 
 from typing import Any, cast
 
-from celery import Celery
 from kombu import Queue
 from kombu.serialization import register
 
@@ -28,9 +27,9 @@ register(
 # it needs no access to messages, which are sentences of users. (The transport of kombu 5.7 reads
 # these options; the version is pinned, and tests/security/test_roles.py looks at it.)
 _ONLOOKER = {
-    "unacked_key": "bertq:onlooker:unacked",
-    "unacked_index_key": "bertq:onlooker:unacked_index",
-    "unacked_mutex_key": "bertq:onlooker:unacked_mutex",
+    "unacked_key": f"{keys.ONLOOKER}unacked",
+    "unacked_index_key": f"{keys.ONLOOKER}unacked_index",
+    "unacked_mutex_key": f"{keys.ONLOOKER}unacked_mutex",
 }
 
 
@@ -71,6 +70,10 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
             "socket_connect_timeout": CONNECT_TIMEOUT,
+            # Where packets vanish nobody is told: kombu would wait for as long as TCP does, on the
+            # thread of a worker's event loop.
+            "socket_timeout": SOCKET_TIMEOUT,
+            "health_check_interval": SOCKET_TIMEOUT,
             **({} if takes else _ONLOOKER),
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -85,13 +88,3 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
         "worker_consumer": "bertq_workers.consumer:Consumer",
         "worker_send_task_events": True,
     }
-
-
-def create_app(redis_url: str) -> Celery:
-    """Return an app that does not become the process's current one.
-
-    A client lives in somebody else's process, next to their own Celery app.
-    """
-    app = Celery("bertq", set_as_current=False)
-    app.config_from_object(configuration(redis_url))
-    return app

@@ -1,6 +1,6 @@
 """The app of ``celery -A bertq``: workers, the dashboard and Celery's other commands.
 
-Clients make an app of their own (``bertq.broker.create_app``).
+Clients need none: they speak to Redis themselves.
 """
 
 import os
@@ -58,5 +58,7 @@ if _COMMAND == "flower":
 # The task module is named, not imported: it belongs to a room that this one does not know.
 app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])
 app.add_defaults(_configuration)
-# A list where Celery has an empty set: the help shows options in the order of the settings.
+# A list where Celery has an empty set: the help shows options in the order of the settings. (The
+# command of celery 5.7 extends its own list with it; the version is pinned, and
+# tests/workers/test_refusals.py looks at it.)
 app.user_options["worker"] = cast(Any, settings_options(CeleryOption, help_group="bertq Options"))

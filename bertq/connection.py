@@ -22,7 +22,8 @@ from bertq.refusals import code, refuses_writes, said
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
 
-#: Seconds for which an unreachable or full Redis is tried again before somebody is told.
+#: Seconds for which a full Redis is tried again before somebody is told; and one that is away, by a
+#: worker that starts. A client has twice the patience with it (``bertq_client.patience``).
 PATIENCE = 30.0
 
 
@@ -72,7 +73,7 @@ class Trouble:
 
 def explain(error: BaseException, url: str) -> Trouble:
     """Say what an error of redis-py, kombu or a socket means for the one who asked."""
-    # kombu hands redis-py's errors on as the cause of its own.
+    # In a worker kombu hands redis-py's errors on as the cause of its own.
     if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
         error = error.__cause__
     where = f"Redis at {redis_url.redact(url)}"

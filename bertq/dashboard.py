@@ -3,11 +3,12 @@
 Flower listens on all addresses unless it is told, shows what the workers do, and can end them.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 
 import click
+
+from bertq import addresses
 
 
 class Unguarded(click.ClickException):
@@ -40,11 +41,7 @@ def guard() -> None:
 
 
 def _check_address(address: str) -> None:
-    try:
-        loopback = address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not addresses.is_loopback(address):
         raise Unguarded(
             f"--address={address} is for others too, and Flower can end workers: give it a login, "
             "--basic-auth=USER:PASSWORD or FLOWER_BASIC_AUTH, or leave --address out"

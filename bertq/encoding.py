@@ -6,7 +6,7 @@ from typing import Any
 
 from bertq.errors import BadInputValue
 
-#: Values of ``truncate``: which end of a long sentence stays, or that none may be long.
+#: Values of ``truncate``: which end of a long sentence is cut, or that none may be long.
 TRUNCATE = ("right", "left", "error")
 
 #: Values of ``dtype``: the types of the numbers in a row.

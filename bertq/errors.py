@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""What can go wrong for a client, as one tree; the programs have some of their own below its root.
 
 ::
 
@@ -21,6 +21,9 @@
     ├── RedisFull
     ├── QueueFull
     └── ClientClosed
+
+``bertq_workers`` adds ``PortTaken``; ``bertq_cli`` ``ProcessFailed`` and ``ModelUnavailable``. The
+model, which knows nothing of a queue, has a tree of its own: ``bertq_bert.ModelError``.
 
 A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
 ``TruncationWarning`` is a UserWarning.

@@ -78,8 +78,8 @@ def create(
     queue: str,
     rows: int,
     chunks: int,
-    requests: Sequence[int] | None = None,
-    message: str | None = None,
+    requests: Sequence[int],
+    message: str,
 ) -> int:
     """Write the record of a job, count its requests and send a chunk of it, in one transaction.
 
@@ -93,23 +93,20 @@ def create(
         rows: sentences that were asked for.
         chunks: how many messages it has.
         requests: the sentences of each request that the job is made of and that was not counted
-            before; without it the job is one request.
-        message: asks for the chunk, if one is to be sent.
+            before.
+        message: asks for the chunk.
 
     Returns:
-        How many chunks wait on the queue, or 0 without a message.
+        How many chunks wait on the queue.
     """
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
-    sizes = [rows] if requests is None else requests
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping=record)
         pipe.expire(keys.job(job_id), keys.JOB_TTL)
-        if sizes:
-            statistics.count(pipe, client=client, queue=queue, sizes=sizes)
-        if message is not None:
-            push(pipe, queue, message)
-        answers = pipe.execute()
-    return 0 if message is None else int(answers[-1])
+        if requests:
+            statistics.count(pipe, client=client, queue=queue, sizes=requests)
+        push(pipe, queue, message)
+        return int(pipe.execute()[-1])
 
 
 def push(redis: Any, queue: str, message: str) -> Any:

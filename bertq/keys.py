@@ -5,7 +5,7 @@ itself. Task messages are Celery's own (lists named like the queue, ``unacked``,
 ``_kombu.binding.*``).
 """
 
-#: Sorted set: node name of a worker -> Unix time when it was last seen.
+#: Sorted set: node name of a worker -> Unix time when it was last seen, by its own clock.
 WORKERS = "bertq:workers"
 
 #: Sorted set: queue that a client has sent to -> Unix time of the last request.
@@ -27,8 +27,19 @@ KEPT = "bertq:kept"
 #: The worker that looks after the jobs that are kept.
 TENDER = "bertq:tender"
 
-#: Celery's hash of the chunks that workers have taken and not yet acknowledged.
+#: Celery's hash of the chunks that workers have taken and not yet acknowledged. kombu 5.7 has the
+#: delivery tag of a message as its field, which is a chunk's task id (``bertq_client.message``; the
+#: version is pinned, and tests/workers/test_transport.py looks at it).
 UNACKED = "unacked"
+
+#: What a worker writes to find out whether Redis takes writes again.
+PROBE = "bertq:probe"
+
+#: A list that is never there: a worker asks for it to find out whether it may use a command.
+NOTHING = "bertq:none"
+
+#: Where kombu keeps what is unacked for those who only look on, and never take anything.
+ONLOOKER = "bertq:onlooker:"
 
 #: Seconds that a stored chunk, and the notice of it, wait for the client to fetch them.
 RESULT_TTL = 600
@@ -41,6 +52,9 @@ KEPT_TTL = 24 * 3600
 
 #: Seconds after which a worker that says nothing counts as gone, and its claim on a queue ends.
 WORKER_TTL = 15
+
+#: Seconds that the set of workers stays when none of them says anything any more.
+WORKERS_TTL = 600
 
 #: Seconds without a request after which the counters are forgotten.
 STATISTICS_TTL = 24 * 3600

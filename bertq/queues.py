@@ -67,15 +67,9 @@ class ModelQueues:
         """The queue of small requests."""
         return f"{self.shared}.small"
 
-    def pinned(self, device: str) -> str:
-        """Return the queue of a device, ``gpu0``, for this model.
-
-        Raises:
-            SettingsError: it is no device's name, or one of another model.
-        """
-        if parse_device(device) is None:
-            raise SettingsError(f"no device is named {device!r}: {_DEVICES}")
-        return self.own(device)
+    def for_size(self, sentences: int) -> str:
+        """Return the queue of a request of so many sentences."""
+        return self.small if sentences <= PRIORITY_BATCH_SIZE else self.shared
 
     def own(self, queue: str) -> str:
         """Return the queue of this model that a name stands for; ``gpu0`` is short for a device's.

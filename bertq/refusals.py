@@ -45,14 +45,18 @@ class Told:
         self._log = log
         self._who: set[object] = set()
         self._lock = threading.Lock()
+        self._silent = False
 
     def refused(self, error: BaseException, who: object = None) -> None:
         """Note that Redis has refused it, to one of several that may ask."""
         with self._lock:
             news = not self._who
             self._who.add(who)
+            if news:
+                self._silent = not isinstance(error, ResponseError)
         if news:
-            self._log.warning("Redis refuses (%s): %s", code(error), self._what)
+            does = "does not answer" if self._silent else "refuses"
+            self._log.warning("Redis %s (%s): %s", does, code(error), self._what)
 
     def works(self, who: object = None) -> None:
         """Note that it has not refused it; the trouble is over when no one is left."""
@@ -62,4 +66,5 @@ class Told:
             self._who.discard(who)
             news = not self._who
         if news:
-            self._log.info("Redis refuses it no more, it is over: %s", self._what)
+            does = "answers again" if self._silent else "refuses it no more"
+            self._log.info("Redis %s, it is over: %s", does, self._what)

@@ -1,6 +1,9 @@
 """What Redis does in one step for a job that is kept, in Lua.
 
 Each script begins with its keys and arguments. ``bertq.kept`` runs them, and says what is where.
+
+A queue is what kombu 5.7 has for one: a list of the queue's name, put to at the left (the version
+is pinned, and tests/client/test_message.py looks at it).
 """
 
 #: Chunks of a job that are sent and not answered, at least; more while fewer than ``BACKLOG`` wait

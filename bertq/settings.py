@@ -97,7 +97,7 @@ class Settings:
         parsers.positive_int,
         queues.PRIORITY_BATCH_SIZE,
         "--priority-batch-size",
-        "Chunks of at most so many sentences are computed before larger ones.",
+        "Chunks of at most so many sentences take turns with larger ones, batch by batch.",
     )
     pooling_strategy: str = setting(
         parsers.upper,

@@ -36,19 +36,21 @@ class Status:
         queues: the shared ones, those of live workers, and those that requests were sent to.
         unacked: chunks that workers have taken and not yet answered.
         statistic: the counters of ``bertq.statistics``.
+        time: Unix time, by the clock of Redis.
     """
 
     workers: list[Advert]
     queues: list[QueueStatus]
     unacked: int
     statistic: dict[str, Any]
+    time: float
 
     def document(self) -> dict[str, Any]:
         """Return it as plain values, with the names that bert-as-service has for some of them."""
         return {
             "num_worker": len(self.workers),
             "device_map": [worker.device for worker in self.workers],
-            "server_current_time": str(datetime.now()),
+            "server_current_time": str(datetime.fromtimestamp(self.time)),
             "statistic": self.statistic,
             "workers": {worker.node: asdict(worker) for worker in self.workers},
             "queues": {queue.name: asdict(queue) for queue in self.queues},
@@ -72,7 +74,8 @@ def read(redis: Redis) -> Status:
             pipe.llen(name)
             pipe.get(keys.claim(name))
         pipe.hlen(keys.UNACKED)
-        answers = pipe.execute()
+        pipe.time()
+        *answers, unacked, (seconds, microseconds) = pipe.execute()
     return Status(
         workers=workers,
         queues=[
@@ -84,6 +87,7 @@ def read(redis: Redis) -> Status:
             )
             for number, name in enumerate(ordered)
         ],
-        unacked=answers[-1],
+        unacked=unacked,
         statistic=statistics.read(redis),
+        time=seconds + microseconds / 1e6,
     )

@@ -1,14 +1,15 @@
 """Sends as much as goes, and watches who works for it."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from bertq_cli.bench.machine import cpu_seconds
 from bertq_client import BertClient
 
 #: Calls that are under way at a time: the queue never runs dry.
@@ -44,7 +45,7 @@ class Snapshot:
         info: Any = redis.info()
         return cls(
             time.monotonic(),
-            sum(map(cpu_seconds, pids)),
+            sum(map(_cpu_seconds, pids)),
             time.process_time(),
             info["used_cpu_sys"] + info["used_cpu_user"],
             info["total_net_input_bytes"],
@@ -106,3 +107,10 @@ def pump(
     for future in futures:
         future.cancel()
     return Flow.between(first, last, calls * len(texts))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process since its start; Linux only."""
+    # The name, in parentheses, may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

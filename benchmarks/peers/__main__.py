@@ -21,11 +21,12 @@ import numpy as np
 
 from benchmarks.peers.guest import Guest, PeerFailed
 from benchmarks.results import RESULTS, context, put
+from benchmarks.turns import in_turns, percentiles
 from bertq import cores
 from bertq_cli import model
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.timing import Spread, in_turns, percentiles
+from bertq_cli.bench.timing import Spread
 
 #: Names and variants of each file, and a package without which it cannot run.
 PEERS: dict[str, tuple[str, tuple[str, ...], str]] = {

@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.intp]
 class Budget:
     """What one execution of the graph may have; a single row always fits.
 
-    Dense layers cost by the token, attention by `rows * longest^2`, whatever the number of rows.
+    Dense layers cost by the token, attention by ``rows * longest^2``, whatever the number of rows.
     """
 
     #: most rows
@@ -25,7 +25,7 @@ class Budget:
     scores: int
 
     def fits(self, rows: int, tokens: int, longest: int) -> bool:
-        """Whether a batch of `rows`, with `tokens` in all and `longest` in one, may run."""
+        """Whether a batch of ``rows``, with ``tokens`` in all and ``longest`` in one, may run."""
         if rows <= 1:
             return True
         return rows <= self.rows and tokens <= self.tokens and rows * longest**2 <= self.scores

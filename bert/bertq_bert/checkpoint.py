@@ -1,6 +1,6 @@
 """Reads the weights of both layouts into one dictionary, shapes checked against the config.
 
-The keys are the variable names of google-research/bert without `bert/`, and dense kernels are
+The keys are the variable names of google-research/bert without ``bert/``, and dense kernels are
 [in, out] as there. Optimizer slots and task heads are left in the file.
 """
 
@@ -102,20 +102,17 @@ def variables(config: BertConfig, parts: Parts) -> Iterator[Variable]:
 
 
 def head(config: BertConfig, labels: int) -> Iterator[Variable]:
-    """The tensors of a fine-tuned head, as `run_classifier.py` of google-research/bert has them."""
+    """The tensors of a fine-tuned head, as in ``run_classifier.py`` of google-research/bert."""
     yield Variable("output_weights", "classifier.weight", (labels, config.hidden_size), False)
     yield Variable("output_bias", "classifier.bias", (labels,), False)
 
 
 def read_weights(files: ModelFiles, config: BertConfig, parts: Parts) -> Weights:
-    """Read every tensor of `parts` as float32.
+    """Read every tensor of ``parts`` as float32.
 
-    Raises
-    ------
-    MissingVariable, WrongShape
-        The checkpoint lacks a tensor, or has it in another shape.
-    BrokenFile
-        A file is cut or damaged, or a tensor is not made of finite numbers.
+    Raises:
+        MissingVariable, WrongShape: the checkpoint lacks a tensor, or has it in another shape.
+        BrokenFile: a file is cut or damaged, or a tensor is not made of finite numbers.
     """
     source: _Source
     if files.layout is Layout.GOOGLE:
@@ -136,11 +133,11 @@ class _Source(ABC):
 
     @abstractmethod
     def names(self, variable: Variable) -> list[str]:
-        """The names that this layout has for `variable`, the usual one first."""
+        """The names that this layout has for ``variable``, the usual one first."""
 
     @abstractmethod
     def transposed(self, variable: Variable) -> bool:
-        """Whether the file stores `variable` as [out, in]."""
+        """Whether the file stores ``variable`` as [out, in]."""
 
     @abstractmethod
     def read(self, name: str) -> npt.NDArray[Any]:
@@ -152,7 +149,7 @@ class _Source(ABC):
         return next(iter(self.shapes.get(name, ())), 1)
 
     def load(self, variable: Variable) -> Array:
-        """Read `variable` as a contiguous float32 array of its own shape."""
+        """Read ``variable`` as a contiguous float32 array of its own shape."""
         names = self.names(variable)
         name = next((name for name in names if name in self.shapes), None)
         if name is None:
@@ -174,7 +171,7 @@ class _Source(ABC):
 
 
 class _GoogleCheckpoint(_Source):
-    """`bert_model.ckpt.*`, read by TensorFlow, which is imported here and not before."""
+    """``bert_model.ckpt.*``, read by TensorFlow, which is imported here and not before."""
 
     def __init__(self, prefix: Path) -> None:
         import tensorflow as tf
@@ -208,7 +205,7 @@ class _GoogleCheckpoint(_Source):
 
 
 class _Safetensors(_Source):
-    """`model.safetensors`, as transformers and sentence-transformers write it."""
+    """``model.safetensors``, as transformers and sentence-transformers write it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The hyper-parameters of a BERT, from `bert_config.json` or `config.json`."""
+"""The hyper-parameters of a BERT, from ``bert_config.json`` or ``config.json``."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from bertq_bert.errors import BadConfig, BrokenFile, MissingFile, NotBert
 
-#: Activations of the feed-forward layer. `gelu` is the exact one (erf) in both layouts:
+#: Activations of the feed-forward layer. ``gelu`` is the exact one (erf) in both layouts:
 #: the golden vectors of bert-as-service agree with it and not with the tanh form.
 ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
@@ -47,10 +47,8 @@ class BertConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
-    Raises
-    ------
-    MissingFile, BrokenFile
-        The file is not there, or holds something else.
+    Raises:
+        MissingFile, BrokenFile: the file is not there, or holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -64,16 +62,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> BertConfig:
-    """Read `path` and check that it describes a BERT encoder.
+    """Read ``path`` and check that it describes a BERT encoder.
 
-    Raises
-    ------
-    MissingFile, BrokenFile
-        The file cannot be read.
-    NotBert
-        `model_type` is not `bert`, the positions are not absolute, or it is a decoder.
-    BadConfig
-        A value is missing, impossible, or an activation is unknown.
+    Raises:
+        MissingFile, BrokenFile: the file cannot be read.
+        NotBert: ``model_type`` is not ``bert``, the positions are not absolute, or it is a decoder.
+        BadConfig: a value is missing, impossible, or an activation is unknown.
     """
     raw = read_json(path)
     _check_architecture(raw, path)

@@ -32,7 +32,7 @@ class Encoder(Model):
 
     #: what one execution of the graph may have
     budget: Budget
-    #: how many batches `compute` runs at once
+    #: how many batches ``compute`` runs at once
     lanes: int
     _graph: "Graph" = field(repr=False)
 
@@ -40,9 +40,9 @@ class Encoder(Model):
     def build(cls, source: Source, *, lanes: int = 1) -> "Encoder":
         """Put a model on the device that TensorFlow sees; imports TensorFlow.
 
-        `lanes` batches run at once: on a CPU one for each core, with TensorFlow's intra-op threads
-        set to 1 and its inter-op threads to `lanes`, beats all cores working on one batch; and a
-        batch that is alone runs on two of them.
+        ``lanes`` batches run at once: on a CPU one for each core, with TensorFlow's intra-op
+        threads set to 1 and its inter-op threads to ``lanes``, beats all cores working on one
+        batch; and a batch that is alone runs on two of them.
         """
         from bertq_bert.graph import Graph
 
@@ -53,19 +53,17 @@ class Encoder(Model):
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """Rows of `texts`, in their order: float32 [len(texts), *row_shape]."""
+        """Rows of ``texts``, in their order: float32 [len(texts), *row_shape]."""
         return self.compute(self.tokenize(texts).ids)
 
     def compute(self, ids: Sequence[Sequence[int]]) -> Array:
         """Rows of sequences of token ids, in their order: float32 [len(ids), *row_shape].
 
-        They run in batches of like length within the `budget`; a row does not depend on what it
+        They run in batches of like length within the ``budget``; a row does not depend on what it
         is batched with.
 
-        Raises
-        ------
-        BadIds
-            A sequence is empty, longer than `max_seq_len`, or names an unknown token.
+        Raises:
+            BadIds: a sequence is empty, longer than ``max_seq_len``, or names an unknown token.
         """
         self.check(ids)
         lengths = [len(row) for row in ids]
@@ -87,8 +85,8 @@ class Encoder(Model):
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
         """Rows of one batch, in its order, by one execution of the graph.
 
-        It must be checked (`check`), not empty, and within the `budget`. float32 [len(ids), dim];
-        for NONE [len(ids), tokens of the longest, dim].
+        It must be checked (``check``), not empty, and within the ``budget``. float32
+        [len(ids), dim]; for NONE [len(ids), tokens of the longest, dim].
         """
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
@@ -107,7 +105,7 @@ class Encoder(Model):
             self.compute([[0] * length] * rows)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
-        """Raise `BadIds` for what the graph cannot take."""
+        """Raise ``BadIds`` for what the graph cannot take."""
         for number, row in enumerate(ids):
             if not 0 < len(row) <= self.max_seq_len:
                 raise BadIds(f"row {number} has {len(row)} ids: give 1 to {self.max_seq_len}")
@@ -116,12 +114,12 @@ class Encoder(Model):
 
 
 def load_encoder(model_dir: str | os.PathLike[str], *, lanes: int = 1, **options: Any) -> Encoder:
-    """Read a model and build its graph: `Encoder.build` of `read_source`, with its options."""
+    """Read a model and build its graph: ``Encoder.build`` of ``read_source``, with its options."""
     return Encoder.build(read_source(model_dir, **options), lanes=lanes)
 
 
 def place(rows: Array, indices: Indices, block: Array) -> None:
-    """Put the rows of a batch, as `Encoder.run` returns them, where they belong in `rows`."""
+    """Put the rows of a batch, as ``Encoder.run`` returns them, where they belong in ``rows``."""
     if rows.ndim == 2:
         rows[indices] = block
     else:

@@ -95,7 +95,7 @@ class UnknownDtype(BadOption):
 
 
 class BadLength(BadOption):
-    """`max_seq_len` or `max_batch_size` is out of the model's range."""
+    """``max_seq_len`` or ``max_batch_size`` is out of the model's range."""
 
 
 class BadIds(ModelError, ValueError):

@@ -28,7 +28,7 @@ def fingerprint(
     """Hex SHA-256 over all that changes a row; the same for both layouts of one model.
 
     Python's Unicode version is part of it: it decides which characters are unassigned
-    and dropped. `max_batch_size` is not, nor the name of the directory.
+    and dropped. ``max_batch_size`` is not, nor the name of the directory.
     """
     settings = {
         "version": _VERSION,

@@ -36,12 +36,10 @@ class Graph:
     """A BERT with its pooling: token ids in, float32 rows out. Safe in many threads."""
 
     def __init__(self, config: BertConfig, weights: Weights, pooling: Pooling, dtype: str) -> None:
-        """Trace the network. `weights` is emptied: the graph keeps its own copy.
+        """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
 
-        Raises
-        ------
-        UnknownDtype
-            A weight is out of `dtype`'s range (float16).
+        Raises:
+            UnknownDtype: a weight is out of ``dtype``'s range (float16).
         """
         # a GPU would multiply float32 with 10 bits of mantissa (TF32): 1e-3 off, not 2e-5
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -68,23 +66,16 @@ class Graph:
     ) -> Array:
         """Rows of one batch.
 
-        Parameters
-        ----------
-        ids
-            int32 [N], the token ids of all rows end to end.
-        lengths
-            int32 [B], tokens of each row, at least 1; their sum is N.
-        marks
-            int32 [N], of each token (`sequences.marks`).
+        Args:
+            ids: int32 [N], the token ids of all rows end to end.
+            lengths: int32 [B], tokens of each row, at least 1; their sum is N.
+            marks: int32 [N], of each token (``sequences.marks``).
 
-        Returns
-        -------
-        float32 [B, dim]; for `NONE` [B, longest, dim] with zeros behind each row's end.
+        Returns:
+            float32 [B, dim]; for ``NONE`` [B, longest, dim] with zeros behind each row's end.
 
-        Raises
-        ------
-        OutOfMemory
-            The device has no room for the batch.
+        Raises:
+            OutOfMemory: the device has no room for the batch.
         """
         rows, fewest = len(lengths), self.functions[-1][0]
         if len(ids) < fewest:

@@ -25,9 +25,9 @@ class ModelFiles:
 
     layout: Layout
     directory: Path
-    #: `bert_config.json` or `config.json`
+    #: ``bert_config.json`` or ``config.json``
     config: Path
-    #: `model.safetensors`, or the prefix of `bert_model.ckpt.index` and its data files
+    #: ``model.safetensors``, or the prefix of ``bert_model.ckpt.index`` and its data files
     weights: Path
 
     @property
@@ -43,17 +43,14 @@ def find_model(
     ckpt_name: str | None = None,
     config_name: str | None = None,
 ) -> ModelFiles:
-    """Look for a model in `model_dir`. A directory with both layouts is read as Google's.
+    """Look for a model in ``model_dir``. A directory with both layouts is read as Google's.
 
-    The weights may be in `tuned_model_dir` instead, the checkpoint (without `.index`) and the
+    The weights may be in ``tuned_model_dir`` instead, the checkpoint (without ``.index``) and the
     config may have names of their own.
 
-    Raises
-    ------
-    MissingFile
-        The directory, the config or the weights are not there; the message says which.
-    UnsafeCheckpoint
-        The only weights are a pickle.
+    Raises:
+        MissingFile: the directory, the config or the weights are not there; the message says which.
+        UnsafeCheckpoint: the only weights are a pickle.
     """
     directory = _directory(model_dir)
     place = directory if tuned_model_dir is None else _directory(tuned_model_dir)
@@ -111,7 +108,7 @@ def _list(directory: Path, *patterns: str) -> str:
 
 
 def _named_checkpoint(directory: Path, name: str) -> tuple[Layout, Path]:
-    """The checkpoint of that name: of either layout, with or without `.index`."""
+    """The checkpoint of that name: of either layout, with or without ``.index``."""
     weights = directory / name.removesuffix(".index")
     if _is_file(Path(f"{weights}.index")):
         return Layout.GOOGLE, weights
@@ -139,7 +136,7 @@ def _checkpoint_prefix(directory: Path, indexes: list[Path]) -> Path:
 
 
 def _latest(directory: Path) -> Path:
-    """The index of the checkpoint that TensorFlow's file `checkpoint` calls the latest."""
+    """The index of the checkpoint that TensorFlow's file ``checkpoint`` calls the latest."""
     try:
         text = (directory / "checkpoint").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

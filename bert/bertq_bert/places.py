@@ -1,6 +1,6 @@
 """Where tokens stand: in the list of all rows end to end, and in attention's padded block.
 
-Shapes as in `network`.
+Shapes as in ``network``.
 """
 
 from dataclasses import dataclass

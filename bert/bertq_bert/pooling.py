@@ -35,11 +35,12 @@ _SAME_AS = {"FIRST_TOKEN": "CLS_TOKEN", "LAST_TOKEN": "SEP_TOKEN"}
 class Pooling:
     """A strategy and the encoder layers it reads, checked against a model.
 
-    Two plans that give the same rows are equal: synonyms are resolved, `CLS_POOLED` and the heads
-    read the last layer whatever was asked for, and `mask_cls_sep` is off where it changes nothing.
+    Two plans that give the same rows are equal: synonyms are resolved, ``CLS_POOLED`` and the heads
+    read the last layer whatever was asked for, and ``mask_cls_sep`` is off where it changes
+    nothing.
     """
 
-    #: one of `POOLING_STRATEGIES` without the synonyms
+    #: one of ``POOLING_STRATEGIES`` without the synonyms
     strategy: str
     #: negative layer numbers, -1 the last; concatenated in this order
     layers: tuple[int, ...]
@@ -47,7 +48,7 @@ class Pooling:
     num_layers: int
     #: numbers that a fine-tuned head gives; None without one, or while it is not known
     num_labels: int | None = None
-    #: whether the `[CLS]` and `[SEP]` that were added are left out
+    #: whether the ``[CLS]`` and ``[SEP]`` that were added are left out
     mask_cls_sep: bool = False
 
     @property
@@ -71,7 +72,7 @@ class Pooling:
         return self.strategy == "NONE"
 
     def width(self, hidden_size: int) -> int:
-        """Numbers in one pooled vector of a model that is `hidden_size` wide."""
+        """Numbers in one pooled vector of a model that is ``hidden_size`` wide."""
         if self.has_head and self.num_labels is not None:
             return self.num_labels
         halves = 2 if self.strategy == "REDUCE_MEAN_MAX" else 1
@@ -86,16 +87,12 @@ def plan_pooling(
     num_labels: int | None = None,
     mask_cls_sep: bool = False,
 ) -> Pooling:
-    """Check a strategy and its layers against a model of `num_layers` encoder layers.
+    """Check a strategy and its layers against a model of ``num_layers`` encoder layers.
 
-    Raises
-    ------
-    UnknownPooling
-        `strategy` is none of `POOLING_STRATEGIES`.
-    BadOption
-        `num_labels` is given and there is no head, or it is below 1.
-    UnknownLayer
-        `layers` is empty, or a layer is not in -num_layers..-1.
+    Raises:
+        UnknownPooling: ``strategy`` is none of ``POOLING_STRATEGIES``.
+        BadOption: ``num_labels`` is given and there is no head, or it is below 1.
+        UnknownLayer: ``layers`` is empty, or a layer is not in -num_layers..-1.
     """
     if strategy not in POOLING_STRATEGIES:
         raise UnknownPooling(
@@ -123,6 +120,6 @@ def plan_pooling(
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise `UnknownDtype` unless `dtype` is one of `DTYPES`."""
+    """Raise ``UnknownDtype`` unless ``dtype`` is one of ``DTYPES``."""
     if dtype not in DTYPES:
         raise UnknownDtype(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")

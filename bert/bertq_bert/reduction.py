@@ -1,7 +1,7 @@
-"""From the vectors of a row's tokens to the row, in the TensorFlow graph: `REDUCE_*` and `NONE`.
+"""From the vectors of a row's tokens to the row, in TensorFlow's graph: ``REDUCE_*`` and ``NONE``.
 
-Shapes as in `network`, X numbers in a token's vector. `kept` [N] says which tokens count, None that
-all do; a row of which none is kept is zeros.
+Shapes as in ``network``, X numbers in a token's vector. ``kept`` [N] says which tokens count, None
+that all do; a row of which none is kept is zeros.
 """
 
 import tensorflow as tf

@@ -23,19 +23,17 @@ class Model:
     name: str
     #: hex SHA-256 over all that changes a row
     fingerprint: str
-    #: longest sequence in ids, `[CLS]` and `[SEP]` counted
+    #: longest sequence in ids, ``[CLS]`` and ``[SEP]`` counted
     max_seq_len: int
-    #: False where `max_seq_len=None` was asked for
-    fixed_length: bool
     #: most rows in one batch
     max_batch_size: int
-    #: as asked for, one of `POOLING_STRATEGIES`
+    #: as asked for, one of ``POOLING_STRATEGIES``
     pooling_strategy: str
     #: layers that are read, -1 the last
     pooling_layers: tuple[int, ...]
     #: dtype of the dense layers; rows are float32
     dtype: str
-    #: shape of one row: (dim,), or (tokens, dim) for NONE, where tokens is `max_seq_len`,
+    #: shape of one row: (dim,), or (tokens, dim) for NONE, where tokens is ``max_seq_len``,
     #: or None for the longest of the call if the length is not fixed
     row_shape: tuple[int | None, ...]
     #: tokens of the embedding table: valid ids are below it
@@ -43,7 +41,7 @@ class Model:
     tokenizer: Tokenizer = field(repr=False)
     #: kinds of segment that it was trained with: a pair needs two
     segments: int
-    #: whether tokens that the caller made get no `[CLS]` and `[SEP]`
+    #: whether tokens that the caller made get no ``[CLS]`` and ``[SEP]``
     no_special_token: bool
 
     def tokenize(
@@ -53,22 +51,16 @@ class Model:
         is_tokenized: bool = False,
         truncate: str = "right",
     ) -> Tokenized:
-        """Ids of each text, or of the tokens of each, at most `max_seq_len` of them.
+        """Ids of each text, or of the tokens of each, at most ``max_seq_len`` of them.
 
-        Parameters
-        ----------
-        texts
-            Sentences, pairs of them as `first ||| second`; or lists of tokens, a pair with a token
-            `|||` in between.
-        is_tokenized
-            Whether they are lists of tokens, which are looked up as they are.
-        truncate
-            The end that is cut, `"right"` or `"left"`.
+        Args:
+            texts: sentences, pairs of them as ``first ||| second``; or lists of tokens, a pair with
+                a token ``|||`` in between.
+            is_tokenized: whether they are lists of tokens, which are looked up as they are.
+            truncate: the end that is cut, ``"right"`` or ``"left"``.
 
-        Raises
-        ------
-        NoPairs
-            There is a pair, and the model has one kind of segment.
+        Raises:
+            NoPairs: there is a pair, and the model has one kind of segment.
         """
         if is_tokenized:
             found = self.tokenizer.look_up(
@@ -87,17 +79,13 @@ class Model:
         return found
 
     def tokens(self, ids: Sequence[Sequence[int]]) -> list[list[str]]:
-        """The tokens that rows of ids stand for, `[CLS]` and `[SEP]` included."""
+        """The tokens that rows of ids stand for, ``[CLS]`` and ``[SEP]`` included."""
         return [self.tokenizer.tokens(row) for row in ids]
-
-    def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
-        """The tokens that the rows of `texts` are made of: `tokenize` as strings."""
-        return self.tokens(self.tokenize(texts).ids)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """All that an `Encoder` is built from, in main memory."""
+    """All that an ``Encoder`` is built from, in main memory."""
 
     #: what it will be
     model: Model
@@ -131,39 +119,28 @@ def read_source(
     Whatever can be wrong with it or with an option comes out here. TensorFlow is imported for
     Google's checkpoints only, and no device is touched.
 
-    Parameters
-    ----------
-    model_dir
-        Google: `bert_config.json`, `vocab.txt`, `bert_model.ckpt.*`. Hugging Face:
-        `config.json`, `model.safetensors`, `vocab.txt` or `tokenizer.json`.
-    tuned_model_dir
-        Where the weights are, if not in `model_dir`: fine-tuned ones.
-    ckpt_name, config_name
-        Names of the checkpoint and of the config, where they are not the usual ones.
-    max_seq_len
-        Longest sequence in ids, `[CLS]` and `[SEP]` counted; None: the model's own limit.
-    max_batch_size
-        Most rows that run at once.
-    pooling_strategy, pooling_layers
-        One of `POOLING_STRATEGIES`, over these encoder layers (-1 the last), concatenated.
-        Layers above the highest are not computed.
-    num_labels
-        Of a fine-tuned head (`CLASSIFICATION`, `REGRESSION`); None takes it from the checkpoint.
-    dtype
-        One of `DTYPES`, for the dense layers.
-    cased
-        Whether upper case is kept; None finds it out (`load_tokenizer`).
-    mask_cls_sep
-        Leave the `[CLS]` and `[SEP]` that were added out of the pooling over tokens.
-    no_special_token
-        Add none to what comes as tokens.
-    no_position_embeddings
-        Add no position to the tokens; `max_seq_len` has no limit then.
+    Args:
+        model_dir: Google: ``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``. Hugging Face:
+            ``config.json``, ``model.safetensors``, ``vocab.txt`` or ``tokenizer.json``.
+        tuned_model_dir: where the weights are, if not in ``model_dir``: fine-tuned ones.
+        ckpt_name, config_name: names of the checkpoint and of the config, where they are not the
+            usual ones.
+        max_seq_len: longest sequence in ids, ``[CLS]`` and ``[SEP]`` counted; None: the model's own
+            limit.
+        max_batch_size: most rows that run at once.
+        pooling_strategy, pooling_layers: one of ``POOLING_STRATEGIES``, over these encoder layers
+            (-1 the last), concatenated. Layers above the highest are not computed.
+        num_labels: of a fine-tuned head (``CLASSIFICATION``, ``REGRESSION``); None takes it from
+            the checkpoint.
+        dtype: one of ``DTYPES``, for the dense layers.
+        cased: whether upper case is kept; None finds it out (``load_tokenizer``).
+        mask_cls_sep: leave the ``[CLS]`` and ``[SEP]`` that were added out of the pooling over
+            tokens.
+        no_special_token: add none to what comes as tokens.
+        no_position_embeddings: add no position to the tokens; ``max_seq_len`` has no limit then.
 
-    Raises
-    ------
-    ModelError
-        One of its subclasses, for whatever is wrong with the directory or an option.
+    Raises:
+        ModelError: one of its subclasses, for whatever is wrong with the directory or an option.
     """
     check_dtype(dtype)
     files = find_model(
@@ -189,22 +166,52 @@ def read_source(
     weights = read_weights(files, config, parts)
     if pooling.has_head:
         pooling = replace(pooling, num_labels=len(weights["output_bias"]))
+    model = _describe(
+        files.name,
+        config,
+        weights,
+        tokenizer,
+        pooling,
+        max_seq_len=length,
+        fixed_length=max_seq_len is not None,
+        max_batch_size=max_batch_size,
+        pooling_strategy=pooling_strategy,
+        dtype=dtype,
+        no_special_token=no_special_token,
+    )
+    return Source(model, config, weights, pooling)
+
+
+def _describe(
+    name: str,
+    config: BertConfig,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    pooling: Pooling,
+    *,
+    max_seq_len: int,
+    fixed_length: bool,
+    max_batch_size: int,
+    pooling_strategy: str,
+    dtype: str,
+    no_special_token: bool,
+) -> Model:
+    """Return what users see of a model, with its fingerprint."""
     digest = fingerprint(
         weights,
         config,
         tokenizer,
         pooling,
-        max_seq_len=length,
-        fixed_length=max_seq_len is not None,
+        max_seq_len=max_seq_len,
+        fixed_length=fixed_length,
         no_special_token=no_special_token,
         dtype=dtype,
     )
-    per_token = (None if max_seq_len is None else length,) if pooling.per_token else ()
-    model = Model(
-        name=files.name,
+    per_token = (max_seq_len if fixed_length else None,) if pooling.per_token else ()
+    return Model(
+        name=name,
         fingerprint=digest,
-        max_seq_len=length,
-        fixed_length=max_seq_len is not None,
+        max_seq_len=max_seq_len,
         max_batch_size=max_batch_size,
         pooling_strategy=pooling_strategy,
         pooling_layers=pooling.layers,
@@ -215,7 +222,6 @@ def read_source(
         segments=config.type_vocab_size,
         no_special_token=no_special_token,
     )
-    return Source(model, config, weights, pooling)
 
 
 def _sequence_length(asked: int | None, config: BertConfig, *, positions: bool) -> int:

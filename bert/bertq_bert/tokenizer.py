@@ -1,10 +1,9 @@
-"""Google's FullTokenizer, done by the `tokenizers` library.
+"""Google's FullTokenizer, done by the ``tokenizers`` library.
 
-Source of the rules: `tokenization.py` of google-research/bert. The library's normaliser
-differs from them in places, which `_CleanText` puts right before it sees the text.
+Source of the rules: ``tokenization.py`` of google-research/bert. The library's normaliser
+differs from them in places, which ``CleanText`` puts right before it sees the text.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from bertq_bert.cleaning import CleanText
 from bertq_bert.errors import BadVocabulary, MissingFile
 from bertq_bert.sequences import Ids, Tokenized, trimmed
 from bertq_bert.vocabulary import read_settings, read_tokenizer_json, read_vocab
@@ -25,7 +25,7 @@ _LONGEST_WORD = 100  # characters; a longer word is [UNK]
 class Tokenizer:
     """Text to WordPiece ids; safe to use from many threads.
 
-    No token is special to it: `"[SEP]"` in a text is `[`, `sep`, `]`.
+    No token is special to it: ``"[SEP]"`` in a text is ``[``, ``sep``, ``]``.
     """
 
     def __init__(
@@ -36,12 +36,10 @@ class Tokenizer:
         strip_accents: bool | None = None,
         split_cjk: bool = True,
     ) -> None:
-        """Use `vocabulary` (token -> id); `strip_accents=None` strips them unless cased.
+        """Use ``vocabulary`` (token -> id); ``strip_accents=None`` strips them unless cased.
 
-        Raises
-        ------
-        BadVocabulary
-            `[CLS]`, `[SEP]` or `[UNK]` is missing.
+        Raises:
+            BadVocabulary: ``[CLS]``, ``[SEP]`` or ``[UNK]`` is missing.
         """
         missing = [token for token in (_CLS, _SEP, _UNK) if token not in vocabulary]
         if missing:
@@ -52,8 +50,8 @@ class Tokenizer:
         self.vocabulary = vocabulary
         self._tokens = {number: token for token, number in vocabulary.items()}
         self._cls, self._sep, self._unk = (vocabulary[token] for token in (_CLS, _SEP, _UNK))
-        self._drop = _CleanText(strip_accents=False, isolate=False)
-        self._clean = _CleanText(strip_accents=self.strip_accents, isolate=True)
+        self._drop = CleanText(strip_accents=False, isolate=False)
+        self._clean = CleanText(strip_accents=self.strip_accents, isolate=True)
         self._rust = RustTokenizer(
             WordPiece(vocabulary, unk_token=_UNK, max_input_chars_per_word=_LONGEST_WORD)
         )
@@ -68,10 +66,10 @@ class Tokenizer:
     def encode(
         self, texts: Sequence[str], max_seq_len: int, *, truncate: str = "right"
     ) -> Tokenized:
-        """Ids of `[CLS] tokens [SEP]`, at most `max_seq_len` of them (at least 3).
+        """Ids of ``[CLS] tokens [SEP]``, at most ``max_seq_len`` of them (at least 3).
 
-        `first ||| second` is a pair: `[CLS] first [SEP] second [SEP]`. What is too long is cut at
-        its `"right"` or `"left"` end.
+        ``first ||| second`` is a pair: ``[CLS] first [SEP] second [SEP]``. What is too long is cut
+        at its ``"right"`` or ``"left"`` end.
         """
         # as in bert-as-service: the last one counts, with something on either side of it
         sides = {
@@ -94,10 +92,10 @@ class Tokenizer:
         truncate: str = "right",
         bare: bool = False,
     ) -> Tokenized:
-        """Ids of tokens as they are, as `encode`; what is not in the vocabulary is `[UNK]`.
+        """Ids of tokens as they are, as ``encode``; what is not in the vocabulary is ``[UNK]``.
 
-        The first token `|||` stands between the sides of a pair. With `bare` no `[CLS]` and
-        `[SEP]` are added.
+        The first token ``|||`` stands between the sides of a pair. With ``bare`` no ``[CLS]`` and
+        ``[SEP]`` are added.
         """
         firsts, seconds = [], {}
         for row, tokens in enumerate(texts):
@@ -148,11 +146,11 @@ class Tokenizer:
         return Tokenized(rows, cut)
 
     def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
-        """All word pieces of each text: nothing cut, no `[CLS]` or `[SEP]` added."""
+        """All word pieces of each text: nothing cut, no ``[CLS]`` or ``[SEP]`` added."""
         return [self.tokens(ids) for ids in self._encode(texts)]
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The tokens that `ids` stand for."""
+        """The tokens that ``ids`` stand for."""
         return [self._tokens[number] for number in ids]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -168,54 +166,23 @@ class Tokenizer:
 
 
 def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
-    """The first `count` of some ids, or the last ones where they are cut on the left."""
+    """The first ``count`` of some ids, or the last ones where they are cut on the left."""
     return ids[len(ids) - count :] if truncate == "left" else ids[:count]
-
-
-class _CleanText(dict[int, int | str | None]):
-    """A `str.translate` table, filled as characters turn up, for what the library gets wrong.
-
-    It keeps unassigned characters and lone surrogates (the latter make it raise), and its
-    tables of controls, punctuation, accents and CJK blocks are older than Python's.
-    """
-
-    def __init__(self, *, strip_accents: bool, isolate: bool) -> None:
-        self._strip_accents = strip_accents
-        self._isolate = isolate
-
-    def __missing__(self, code: int) -> int | str | None:
-        char = chr(code)
-        category = unicodedata.category(char)
-        if (category[0] == "C" and char not in "\t\n\r") or char == "\ufffd":
-            return None  # not remembered: nearly a million of them
-        if category == "Mn" and self._strip_accents:
-            self[code] = None
-        elif self._isolate and code > 0x7F and (category[0] == "P" or 0x2B820 <= code <= 0x2B91F):
-            self[code] = f" {char} "
-        else:
-            self[code] = code
-        return self[code]
 
 
 def load_tokenizer(
     model_dir: Path, *, cased: bool | None = None, embeddings: int | None = None
 ) -> Tokenizer:
-    """Read `vocab.txt` or, without one, `tokenizer.json` (not its padding and truncation).
+    """Read ``vocab.txt`` or, without one, ``tokenizer.json`` (not its padding and truncation).
 
-    Parameters
-    ----------
-    cased
-        None takes it from `tokenizer_config.json`, then from `tokenizer.json` where that
-        is the vocabulary, then from the directory's name, else uncased.
-    embeddings
-        Rows of the embedding table, which must not be fewer than tokens.
+    Args:
+        cased: None takes it from ``tokenizer_config.json``, then from ``tokenizer.json`` where that
+            is the vocabulary, then from the directory's name, else uncased.
+        embeddings: rows of the embedding table, which must not be fewer than tokens.
 
-    Raises
-    ------
-    MissingFile, BrokenFile, BadVocabulary
-        There is no usable vocabulary.
-    NotBert
-        `tokenizer.json` holds another kind of tokenizer.
+    Raises:
+        MissingFile, BrokenFile, BadVocabulary: there is no usable vocabulary.
+        NotBert: ``tokenizer.json`` holds another kind of tokenizer.
     """
     settings = read_settings(model_dir / "tokenizer_config.json")
     if (model_dir / "vocab.txt").is_file():

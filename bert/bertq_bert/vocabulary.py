@@ -1,6 +1,6 @@
 """The files that say which tokens there are, and how a text is normalised.
 
-The settings' names are those of `Tokenizer`: `lowercase`, `strip_accents`, `split_cjk`.
+The settings' names are those of ``Tokenizer``: ``lowercase``, ``strip_accents``, ``split_cjk``.
 """
 
 from pathlib import Path
@@ -11,12 +11,10 @@ from bertq_bert.errors import BrokenFile, NotBert
 
 
 def read_vocab(path: Path) -> dict[str, int]:
-    """Read `vocab.txt`: a token a line, whose id is the number of the line.
+    """Read ``vocab.txt``: a token a line, whose id is the number of the line.
 
-    Raises
-    ------
-    BrokenFile
-        It is not UTF-8 text.
+    Raises:
+        BrokenFile: it is not UTF-8 text.
     """
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
@@ -28,14 +26,11 @@ def read_vocab(path: Path) -> dict[str, int]:
 
 
 def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
-    """Read the vocabulary of `tokenizer.json`, and the settings of its normaliser.
+    """Read the vocabulary of ``tokenizer.json``, and the settings of its normaliser.
 
-    Raises
-    ------
-    BrokenFile
-        It is damaged.
-    NotBert
-        It holds another kind of tokenizer.
+    Raises:
+        BrokenFile: it is damaged.
+        NotBert: it holds another kind of tokenizer.
     """
     raw = read_json(path)
     model = _part(raw, "model", "WordPiece", path)
@@ -57,12 +52,10 @@ def _part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[str, 
 
 
 def read_settings(path: Path) -> dict[str, bool]:
-    """Read what `tokenizer_config.json` says, if it is there.
+    """Read what ``tokenizer_config.json`` says, if it is there.
 
-    Raises
-    ------
-    BrokenFile
-        It is there and damaged.
+    Raises:
+        BrokenFile: it is there and damaged.
     """
     if not path.is_file():
         return {}

@@ -1,1 +1,1 @@
-"""The ``bertq`` command. The one room that knows the client; workers it starts as processes."""
+"""The ``bertq`` command. It knows the client and the gateway; workers it starts as processes."""

@@ -76,7 +76,7 @@ def encode(
 ) -> None:
     """Encode the sentences of INPUT: a text file, a sentence a line, or .jsonl.
 
-    Either one may be compressed (.gz); - is standard input.
+    INPUT of either kind may be compressed (.gz); - is standard input.
     """
     try:
         with BertClient(

@@ -1,12 +1,11 @@
 """``bertq http``: the gateway, in the foreground."""
 
-import importlib.util
 import os
 from pathlib import Path
 
 import click
 
-from bertq import redis_url
+from bertq import extras, redis_url
 from bertq.errors import SettingsError
 from bertq_cli.address import redis_option
 from bertq_gateway import config
@@ -117,8 +116,7 @@ def http(
 
     The manual is at /docs.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "orjson")):
-        raise SettingsError("the gateway is not installed: pip install 'bertq[http]'")
+    extras.need("the gateway", "http", "fastapi", "uvicorn", "orjson")
     settings = Config(
         redis_url=url,
         api_keys=_keys(api_key_file),

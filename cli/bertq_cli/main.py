@@ -8,9 +8,26 @@ import click
 
 import bertq
 from bertq.errors import BertqError
+from bertq_cli.lazy import LazyGroup
+
+#: Where each command is.
+_PLACES = {
+    "bench": "bench.command:bench",
+    "demo": "demo:demo",
+    "encode": "encode:encode",
+    "health": "health:check",
+    "http": "http:http",
+    "job": "jobs:job",
+    "jobs": "jobs:jobs",
+    "redis": "embedded:redis",
+    "serve": "serve:serve",
+    "status": "status:show",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, places=_PLACES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(bertq.__version__, prog_name="bertq")
 def cli() -> None:
     """BERT sentence vectors through a durable queue."""
@@ -19,19 +36,6 @@ def cli() -> None:
 def main() -> None:
     """Run the command; an error of ours is one line, without a traceback."""
     try:
-        # Here, because it takes a moment, in which Ctrl-C may come.
-        from bertq_cli.bench.command import bench
-        from bertq_cli.demo import demo
-        from bertq_cli.embedded import redis
-        from bertq_cli.encode import encode
-        from bertq_cli.health import check
-        from bertq_cli.http import http
-        from bertq_cli.jobs import job, jobs
-        from bertq_cli.serve import serve
-        from bertq_cli.status import show
-
-        for command in (bench, check, demo, encode, http, job, jobs, redis, serve, show):
-            cli.add_command(command)
         cli(prog_name="bertq")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -1,7 +1,6 @@
 """``bertq serve``: a whole service on one machine, in the foreground."""
 
 import asyncio
-import importlib.util
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -10,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bertq import cores, queues, redis_url
+from bertq import cores, extras, queues, redis_url
 from bertq.errors import SettingsError
 from bertq.options import refuse_old_spelling, settings_options
 from bertq.settings import Settings, variables
@@ -168,8 +167,7 @@ def _check_part(
     """
     if port is None:
         return
-    if importlib.util.find_spec(package) is None:
-        raise SettingsError(f"{option} needs more packages: pip install 'bertq[{extra}]'")
+    extras.need(option, extra, package)
     if port in taken:
         raise SettingsError(f"{option} and {taken[port]} are both {port}: choose another")
     server.check_port("127.0.0.1", port, option)
@@ -184,8 +182,7 @@ def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> No
     """
     if first is None:
         return
-    if importlib.util.find_spec("prometheus_client") is None:
-        raise SettingsError("--metrics-port needs more packages: pip install 'bertq[metrics]'")
+    extras.need("--metrics-port", "metrics", "prometheus_client")
     ports = range(first, first + workers)
     if ports[-1] > 65535:
         raise SettingsError(f"--metrics-port {first}: there is no port {ports[-1]} for the last")

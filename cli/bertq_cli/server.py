@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import fcntl
-import ipaddress
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from urllib.parse import quote
 from platformdirs import user_data_path
 from redis import RedisError
 
-from bertq import redis_url
+from bertq import addresses, redis_url
 from bertq.connection import connect
 from bertq.errors import SettingsError
 from bertq_cli.part import ProcessFailed, Recipe
@@ -205,9 +204,7 @@ def is_loopback(host: str) -> bool:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
         raise SettingsError(f"--host {host}: {reason}") from None
-    return all(
-        ipaddress.ip_address(str(item[4][0]).partition("%")[0]).is_loopback for item in found
-    )
+    return all(addresses.is_loopback(str(item[4][0]).partition("%")[0]) for item in found)
 
 
 def find_binary() -> Path:

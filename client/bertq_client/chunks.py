@@ -83,9 +83,7 @@ class Distinct:
         return Chunk(order[starts[part]], order[starts[part][sources] + within], sources)
 
 
-def split(
-    lengths: Sequence[int], rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS
-) -> list[Indices]:
+def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
     """Deal sentences into chunks, those of like length together.
 
     Args:
@@ -98,7 +96,7 @@ def split(
     """
     sizes = np.asarray(lengths)
     order = np.argsort(sizes, kind="stable")
-    # Chunks of like size: 257 sentences make 128 and 129, not 256 and 1.
+    # Chunks of like size: 257 sentences make 129 and 128, not 256 and 1.
     even = np.array_split(order, -(-len(order) // rows))
     return [part for chunk in even for part in _cut(chunk, sizes, characters)]
 

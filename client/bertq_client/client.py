@@ -182,10 +182,9 @@ class BertClient(Streaming, Keeping):
         """
         encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype, count_tokens)
         inputs.check_list(texts, is_tokenized=is_tokenized)
-        small = len(texts) <= queues.PRIORITY_BATCH_SIZE
         future = self._session.submit(
             inputs.frozen(texts, is_tokenized=is_tokenized),
-            self._queue or (self._queues.small if small else self._queues.shared),
+            self._queue or self._queues.for_size(len(texts)),
             encoding,
             self._timeout,
             as_list=self._output_fmt == "list",

@@ -3,7 +3,7 @@
 import time
 from typing import Literal
 
-from bertq import kept, keys, queues
+from bertq import kept, keys
 from bertq.encoding import Encoding
 from bertq.errors import BadInputType
 from bertq.kept import JobInfo
@@ -57,8 +57,7 @@ class Keeping(Connected):
         seconds = inputs.check_ttl(ttl)
         inputs.check_list(texts, is_tokenized=is_tokenized)
         frozen = inputs.frozen(texts, is_tokenized=is_tokenized)
-        small = len(frozen) <= queues.PRIORITY_BATCH_SIZE
-        queue = self._queue or (self._queues.small if small else self._queues.shared)
+        queue = self._queue or self._queues.for_size(len(frozen))
         session = self._session
         session.check_open()
         submission = Submission(

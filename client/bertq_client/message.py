@@ -58,32 +58,6 @@ class Envelope:
                 {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
             ]
         )
-        headers: dict[str, Any] = {
-            "lang": "py",
-            "task": ENCODE_TASK,
-            "id": task_id,
-            "shadow": None,
-            "eta": None,
-            # An absolute time: a skewed clock would kill chunks. The job's record decides.
-            "expires": None,
-            "group": None,
-            "group_index": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "root_id": task_id,
-            "parent_id": None,
-            # What logs, events and the dashboard show of the arguments: none of the user's text.
-            "argsrepr": f"(<{len(texts)} sentences>,)",
-            "kwargsrepr": "{}",
-            "origin": self._origin,
-            "ignore_result": False,
-            "replaced_task_nesting": 0,
-            "stamped_headers": None,
-            "stamps": {},
-            "wire": WIRE_VERSION,
-        }
-        if self._dated:
-            headers["sent"] = time.time()
         properties: dict[str, Any] = {
             "correlation_id": task_id,
             "reply_to": self._reply_to,
@@ -99,7 +73,36 @@ class Envelope:
                 "body": b64encode(body.encode()).decode(),
                 "content-encoding": "utf-8",
                 "content-type": "application/json",
-                "headers": headers,
+                "headers": self._headers(task_id, len(texts)),
                 "properties": properties,
             }
         )
+
+    def _headers(self, task_id: str, sentences: int) -> dict[str, Any]:
+        headers: dict[str, Any] = {
+            "lang": "py",
+            "task": ENCODE_TASK,
+            "id": task_id,
+            "shadow": None,
+            "eta": None,
+            # An absolute time: a skewed clock would kill chunks. The job's record decides.
+            "expires": None,
+            "group": None,
+            "group_index": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "root_id": task_id,
+            "parent_id": None,
+            # What logs, events and the dashboard show of the arguments: none of the user's text.
+            "argsrepr": f"(<{sentences} sentences>,)",
+            "kwargsrepr": "{}",
+            "origin": self._origin,
+            "ignore_result": False,
+            "replaced_task_nesting": 0,
+            "stamped_headers": None,
+            "stamps": {},
+            "wire": WIRE_VERSION,
+        }
+        if self._dated:
+            headers["sent"] = time.time()
+        return headers

@@ -60,6 +60,8 @@ class Streaming(Connected, ABC):
         Raises:
             BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
                 up.
+            SentenceTooLong, NoWorker, Timeout, RemoteError, QueueFull, RedisFull, RedisUnavailable,
+                LostResult, ModelMismatch, WireError: as ``encode``, when the batch is due.
         """
         flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
         return bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
@@ -78,6 +80,9 @@ class Streaming(Connected, ABC):
         Args:
             iterable: sentences; may be an asynchronous iterable.
             batch_size, ordered, max_requests, options: as for ``encode_stream``.
+
+        Raises:
+            BertqError: as ``encode_stream``.
         """
         flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
         return flight.run_async(iterable)

@@ -9,7 +9,6 @@ from redis import Redis
 
 from bertq.adverts import Advert
 from bertq.errors import SettingsError
-from bertq.limits import CHUNK_ROWS
 from bertq.parsers import positive_int
 from bertq_client.fleet import chunk_rows
 from bertq_client.registry import Registry
@@ -109,6 +108,6 @@ class Window:
         """Return whether this client may have another chunk for these workers on its way."""
         workers = list(workers)
         row = max((worker.row_bytes for worker in workers), default=_ROW_BYTES)
-        rows = min(chunk_rows(workers), CHUNK_ROWS)
+        rows = chunk_rows(workers)
         most = min(max(_BYTES // max(1, row * rows), _LEAST), _MOST)
         return self._registry.pending(queue) < most

@@ -1,10 +1,9 @@
 """What a gateway is told: where Redis is, whom it serves, and how much it takes."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bertq import tls
+from bertq import addresses, tls
 from bertq.errors import SettingsError
 
 HOST, PORT = "127.0.0.1", 8125
@@ -46,7 +45,7 @@ class Config:
     keyfile: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.api_keys and not _is_loopback(self.host):
+        if not self.api_keys and not addresses.is_loopback(self.host):
             raise SettingsError(
                 f"without an API key only this machine is served, and {self.host} is for others "
                 "too: give --api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
@@ -89,12 +88,3 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
             raise SettingsError(f"--alias is {pair!r}: it must be NAME=MODEL")
         aliases[name] = model
     return aliases
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -38,7 +38,7 @@ def fingerprint_of(model: Path, **options: Any) -> str:
 def test_attributes(tiny_hf: Path) -> None:
     encoder = load_encoder(tiny_hf, pooling_strategy="REDUCE_MEAN_MAX", pooling_layers=[-1, -2])
     assert encoder.name == "tiny"
-    assert (encoder.max_seq_len, encoder.fixed_length, encoder.max_batch_size) == (25, True, 256)
+    assert (encoder.max_seq_len, encoder.max_batch_size) == (25, 256)
     assert encoder.pooling_strategy == "REDUCE_MEAN_MAX"
     assert encoder.pooling_layers == (-1, -2)
     assert encoder.dtype == "float32"
@@ -51,15 +51,15 @@ def test_attributes(tiny_hf: Path) -> None:
 
 def test_encode_is_compute_of_tokenize(tiny_hf: Path) -> None:
     encoder = load_encoder(tiny_hf, max_seq_len=5)
-    assert encoder.wordpieces(TEXTS) == [
+    ids = encoder.tokenize(TEXTS).ids
+    assert encoder.tokens(ids) == [
         ["[CLS]", "the", "of", "[SEP]"],
         ["[CLS]", "and", "[SEP]"],
         ["[CLS]", "to", "in", "that", "[SEP]"],
         ["[CLS]", "the", "[", "s", "[SEP]"],
         ["[CLS]", "[SEP]"],
     ]
-    ids = encoder.tokenize(TEXTS).ids
-    assert [[VOCABULARY[n] for n in row] for row in ids] == encoder.wordpieces(TEXTS)
+    assert [[VOCABULARY[n] for n in row] for row in ids] == encoder.tokens(ids)
     np.testing.assert_array_equal(encoder.encode(TEXTS), encoder.compute(ids))
     assert encoder.encode(TEXTS).shape == (5, 32)
 
@@ -107,7 +107,6 @@ def test_token_vectors_of_a_fixed_length(tiny_hf: Path) -> None:
 def test_token_vectors_up_to_the_longest(tiny_hf: Path) -> None:
     encoder = load_encoder(tiny_hf, max_seq_len=None, pooling_strategy="NONE", max_batch_size=1)
     assert (encoder.row_shape, encoder.max_seq_len) == ((None, 32), 48)
-    assert not encoder.fixed_length
     rows = encoder.encode(["the", "the of and to"])
     assert rows.shape == (2, 6, 32)
     assert [np.flatnonzero(row.any(axis=1)).tolist() for row in rows] == [[0, 1, 2], [*range(6)]]

@@ -24,9 +24,9 @@ import bertq.backend
 import bertq_client.patience
 from bertq import BertClient, adverts, keys
 from bertq.backend import ReplyBackend
-from bertq.broker import create_app
 from bertq.errors import BertqError, RedisFull
 from bertq_client.futures import EncodeFuture
+from tests.apps import create_app
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers import clocks

@@ -10,7 +10,7 @@ from bertq_cli.bench.campaign import Figure, fitting
 from bertq_cli.bench.crowd import _cut
 from bertq_cli.bench.document import Document, Table, grid
 from bertq_cli.bench.plan import TABLES, Point, Setup, feasible, points
-from bertq_cli.bench.timing import Spread, in_turns, percentiles
+from bertq_cli.bench.timing import Spread
 
 
 def test_a_spread() -> None:
@@ -20,31 +20,6 @@ def test_a_spread() -> None:
     assert spread.text() == "1,000 (900\N{EN DASH}1,300)"
     assert Spread.of([0.954]).text(2) == "0.95 (0.95\N{EN DASH}0.95)"
     assert json.loads(json.dumps(spread.document()))["values"] == [1300, 900.4, 1000]
-
-
-def test_percentiles_are_interpolated() -> None:
-    found = percentiles(range(101))
-    assert found == {"p50": 50, "p95": 95, "p99": 99}
-    assert percentiles([3.0]) == {"p50": 3, "p95": 3, "p99": 3}
-    assert percentiles([0, 1])["p95"] == pytest.approx(0.95)
-
-
-def test_turns_are_taken_and_the_warm_up_does_not_count() -> None:
-    order: list[str] = []
-    clock = iter(range(100))
-
-    def measure(name: str) -> float:
-        order.append(name)
-        return next(clock)
-
-    taken = in_turns(
-        {"a": lambda: measure("a"), "b": lambda: measure("b")},
-        rounds=2,
-        after=lambda: order.append("-"),
-    )
-    assert order == ["a", "-", "b", "-"] * 3
-    assert taken["a"].values == (2, 4)
-    assert taken["b"].values == (3, 5)
 
 
 def test_a_grid() -> None:

@@ -221,7 +221,7 @@ def test_it_starts_fast_and_without_tensorflow(redis: Redis, redis_url: str) -> 
     script = (
         "import sys; from bertq_cli.main import main\n"
         "try: main()\n"
-        "finally: assert not {'tensorflow', 'celery', 'prometheus_client'} & set(sys.modules)"
+        "finally: assert not {'tensorflow', 'celery', 'numpy', 'bertq_client'} & set(sys.modules)"
     )
     command = [sys.executable, "-c", script, "health"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
-from bertq import adverts, claims, jobs, keys
+from bertq import adverts, claims, keys
 from bertq.adverts import Work
 from bertq_cli.status import duration, show
+from tests import records
 from tests.cli.runs import Run
 from tests.client.stub import advert
 
@@ -30,7 +31,7 @@ def fill(redis: Redis) -> None:
     claims.take(redis, "bertq", "0123456789")
     redis.lpush("bertq", *range(1234))
     redis.hset(keys.UNACKED, "tag", "message")
-    jobs.create(redis, "j", client="c", queue="bertq", rows=700, chunks=3)
+    records.write(redis, "j", rows=700, chunks=3)
 
 
 def test_the_table(redis: Redis, redis_url: str) -> None:

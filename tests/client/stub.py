@@ -17,10 +17,10 @@ from redis import Redis
 
 from bertq import adverts, jobs, keys
 from bertq.adverts import Advert
-from bertq.broker import create_app
 from bertq.errors import SentenceTooLong
 from bertq.queues import ENCODE_TASK
 from bertq.wire import ChunkResult
+from tests.apps import create_app
 
 DIM = 4
 

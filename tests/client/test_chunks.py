@@ -26,13 +26,13 @@ def test_every_sentence_is_in_one_chunk(lengths: list[int], rows: int, character
 
 @given(LENGTHS, st.integers(1, 300))
 def test_sentences_of_like_length_are_together(lengths: list[int], rows: int) -> None:
-    dealt = [lengths[index] for chunk in split(lengths, rows) for index in chunk]
+    dealt = [lengths[index] for chunk in split(lengths, rows, 2000) for index in chunk]
     assert dealt == sorted(lengths)
 
 
 def test_chunks_are_of_like_size() -> None:
-    assert [len(chunk) for chunk in split([5] * 257)] == [129, 128]
-    assert [len(chunk) for chunk in split([5] * 256)] == [256]
+    assert [len(chunk) for chunk in split([5] * 257, 256, 2000)] == [129, 128]
+    assert [len(chunk) for chunk in split([5] * 256, 256, 2000)] == [256]
 
 
 def deal(texts: list[str], rows: int = 256) -> list[Chunk]:

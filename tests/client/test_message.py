@@ -11,11 +11,11 @@ from kombu import Connection
 from redis import Redis
 
 from bertq import BertClient, keys, wire
-from bertq.broker import create_app
 from bertq.errors import VersionMismatch, WireError
 from bertq.queues import ENCODE_TASK
 from bertq.wire import WIRE_VERSION, ChunkResult
 from bertq_client.message import Envelope
+from tests.apps import create_app
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 

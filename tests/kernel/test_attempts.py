@@ -4,11 +4,12 @@ import pytest
 from redis import Redis
 
 from bertq import jobs, keys
+from tests import records
 
 
 @pytest.fixture
 def job(redis: Redis) -> str:
-    jobs.create(redis, "j", client="c", queue="bertq", rows=5, chunks=2)
+    records.write(redis, "j", rows=5, chunks=2)
     return "j"
 
 

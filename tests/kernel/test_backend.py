@@ -15,13 +15,14 @@ from celery.utils.serialization import (
     UnpickleableExceptionWrapper,
     get_pickleable_exception,
 )
+from celery.worker import state
 from redis import ConnectionError, Redis, ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from bertq import keys, wire
 from bertq.backend import SMALL_RESULT, ReplyBackend, summarize
-from bertq.broker import create_app
 from bertq.wire import ChunkResult
+from tests.apps import create_app
 
 
 @pytest.fixture
@@ -124,6 +125,12 @@ def test_the_tracer_gets_an_exception_for_its_report(backend: ReplyBackend) -> N
     error = ValueError("x")
     assert isinstance(backend.prepare_exception(error, "pickle"), ValueError)
     assert "prepare_exception(exc, 'pickle')" in inspect.getsource(trace.report_internal_error)
+
+
+def test_celery_still_says_in_this_way_that_a_worker_is_to_stop() -> None:
+    source = inspect.getsource(state.maybe_shutdown)
+    for name in ("should_stop", "should_terminate"):
+        assert f"if {name} is not None and {name} is not False:" in source
 
 
 def test_messages_are_bounded() -> None:

@@ -27,10 +27,10 @@ def test_queues_of_a_model() -> None:
     named, unnamed = queues.of_model("news-2_B"), queues.of_model(None)
     assert (named.shared, named.small) == ("bertq.news-2_B", "bertq.news-2_B.small")
     assert (unnamed.shared, unnamed.small) == (queues.SHARED, queues.SMALL)
-    assert named.pinned("gpu0") == named.own("gpu0") == "bertq.news-2_B.gpu0"
-    assert named.pinned("bertq.news-2_B.gpu0") == "bertq.news-2_B.gpu0"
-    assert unnamed.pinned("gpu0") == "gpu0"
-    for name in (named.shared, named.small, named.pinned("cpu3")):
+    assert [named.for_size(rows) for rows in (0, 16, 17)] == [named.small] * 2 + [named.shared]
+    assert named.own("gpu0") == named.own("bertq.news-2_B.gpu0") == "bertq.news-2_B.gpu0"
+    assert unnamed.own("gpu0") == "gpu0"
+    for name in (named.shared, named.small, named.own("cpu3")):
         assert queues.check(name) == named.own(name) == name
         assert queues.model_of(name) == "news-2_B"
     assert queues.parse_device("bertq.a.gpu12") == Device("gpu", 12)
@@ -62,8 +62,6 @@ def test_a_queue_of_another_model() -> None:
     ):
         with pytest.raises(SettingsError, match=reason):
             queues.of_model(mine).own(queue)
-    with pytest.raises(SettingsError, match="no device is named 'bertq'"):
-        queues.of_model("a").pinned("bertq")
 
 
 def test_what_is_no_text_is_no_name() -> None:

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from bertq import adverts, jobs, keys, statistics
+from tests import records
 from tests.client.stub import advert
 
 
@@ -64,7 +65,7 @@ def test_row_bytes() -> None:
 
 
 def create_job(redis: Redis, *, chunks: int = 1) -> None:
-    jobs.create(redis, "j", client="c", queue="bertq", rows=5, chunks=chunks)
+    records.write(redis, "j", rows=5, chunks=chunks)
 
 
 def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bertq import adverts, claims, jobs, keys, statistics, status
+from bertq import adverts, claims, keys, statistics, status
 from bertq.adverts import Work
+from tests import records
 from tests.client.stub import advert
 
 
 def request(redis: Redis, client: str, rows: int, queue: str = "bertq") -> None:
-    jobs.create(redis, f"{client}-{rows}", client=client, queue=queue, rows=rows, chunks=1)
+    records.write(redis, f"{client}-{rows}", client=client, queue=queue, rows=rows)
 
 
 def test_without_requests_there_are_zeros(redis: Redis) -> None:

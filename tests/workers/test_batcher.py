@@ -76,7 +76,6 @@ def batcher(device: Device) -> Iterator[Batcher]:
     made = Batcher(device, small=2)
     yield made
     device.compute(100)
-    made.close()
 
 
 def chunk(first: int, rows: int, length: int = 3) -> list[list[int]]:
@@ -137,7 +136,6 @@ def test_the_budget_is_kept(budget: Device, sizes: list[int]) -> None:
     future = batcher.submit(chunk(0, 10, length=10))
     assert budget.sizes(len(sizes)) == sizes
     assert future.result(WAIT).shape == (10, 2)
-    batcher.close()
 
 
 def test_small_chunks_and_large_ones_take_turns(device: Device, batcher: Batcher) -> None:
@@ -216,7 +214,6 @@ def test_rows_of_a_wrong_shape_are_an_error() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match=r"shape mismatch|broadcast"):
             batcher.submit(chunk(1, 3)).result(WAIT)
-    batcher.close()
 
 
 def test_rows_of_tokens_are_as_long_as_the_chunk_has_them() -> None:
@@ -231,7 +228,6 @@ def test_rows_of_tokens_are_as_long_as_the_chunk_has_them() -> None:
         longest = max(map(len, ids))
         expected = [row + [0] * (longest - len(row)) for row in ids]
         np.testing.assert_array_equal(future.result(WAIT)[:, :, 0], expected)
-    batcher.close()
 
 
 def test_lanes_compute_at_the_same_time() -> None:
@@ -245,25 +241,11 @@ def test_lanes_compute_at_the_same_time() -> None:
     assert sorted([*device.batch(), *device.batch()]) == list(range(20))
     device.compute(3)
     np.testing.assert_array_equal(future.result(WAIT), answer(chunk(0, 25)))
-    batcher.close()
     assert sorted(counted) == [(5, 0.5), (10, 1.0), (10, 1.0)]
 
 
 def test_nothing_is_nothing(batcher: Batcher) -> None:
     assert batcher.submit([]).result(0).shape == (0, 2)
-
-
-def test_closing_cancels_what_waits(device: Device) -> None:
-    batcher = Batcher(device)
-    running = batcher.submit(chunk(0, 1))
-    device.batch()
-    waiting = batcher.submit(chunk(1, 1))
-    device.compute()
-    batcher.close()
-    assert running.done()
-    assert waiting.cancelled() or waiting.done()
-    with pytest.raises(RuntimeError, match="closed"):
-        batcher.submit(chunk(2, 1))
 
 
 @pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
@@ -286,4 +268,3 @@ def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
         assert rows.shape == expected.shape
         # The random model has values of about 3: a relative 1e-6.
         np.testing.assert_allclose(rows, expected, rtol=0, atol=5e-6)
-    batcher.close()

@@ -12,8 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from bertq import BertClient, jobs, queues
+from bertq import BertClient, queues
 from bertq_client.message import Envelope
+from tests import records
 from tests.waiting import eventually
 from tests.workers import clocks
 from tests.workers.clocks import ClockWorker, Start
@@ -163,7 +164,7 @@ class Bench:
         with self.redis.pipeline() as pipe:
             pipe.delete(f"bertq:job:{JOB}")
             pipe.execute()
-        jobs.create(self.redis, JOB, client="fuzzer", queue="bertq", rows=3, chunks=CHUNKS)
+        records.write(self.redis, JOB, rows=3, chunks=CHUNKS)
         with self.redis.pipeline() as pipe:
             for queue, raw in sent:
                 pipe.lpush(queue, raw)

@@ -17,7 +17,7 @@ from kombu.transport import redis as stock
 from redis import Redis
 
 from bertq import BertClient, adverts, queues
-from bertq.broker import create_app
+from tests.apps import create_app
 from tests.waiting import eventually
 from tests.workers import clocks
 from tests.workers.clocks import Start
@@ -195,7 +195,11 @@ def test_an_idle_worker_rests(client: BertClient, start: Start) -> None:
 
 def test_celery_and_kombu_still_ask_where_the_bounds_are_put() -> None:
     # Where celery puts a bound of its own.
-    assert "channel_qos.can_consume = MethodType" in inspect.getsource(tasks.Tasks.start)
+    stock_start = inspect.getsource(tasks.Tasks.start)
+    assert "channel_qos.can_consume = MethodType" in stock_start
+    assert "c.initial_prefetch_count" in stock_start
+    assert "c.app.amqp.TaskConsumer(\n" in stock_start
+    assert "on_decode_error=c.on_decode_error" in stock_start
     poller = inspect.getsource(stock.MultiChannelPoller.on_poll_start)
     assert "channel.qos.can_consume()" in poller
     assert "self._queues.pop(qname, None)" in inspect.getsource(Consumer.cancel_by_queue)

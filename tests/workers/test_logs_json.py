@@ -20,6 +20,7 @@ from bertq import BertClient, jobs
 from bertq_client.message import Envelope
 from bertq_workers import relay
 from bertq_workers.jsonlines import Formatter
+from tests import records
 from tests.conftest import StartWorker, WorkerProcess
 from tests.workers import test_refusals
 from tests.workers.clocks import Start
@@ -82,14 +83,14 @@ def test_what_fails_is_dropped_or_refused(
     worker: WorkerProcess, client: BertClient, redis_url: str
 ) -> None:
     with Redis.from_url(worker.url) as redis:
-        jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=2)
+        records.write(redis, "job", chunks=2)
         envelope = Envelope("me")
         for number, texts in enumerate([[[SECRET]], [SECRET]]):
             message = json.loads(envelope.seal(f"job-{number}", texts, "bertq"))  # type: ignore[arg-type]
             redis.lpush("bertq", json.dumps(message))
         message["body"] = SECRET
         redis.lpush("bertq", json.dumps(message), SECRET)
-        jobs.create(redis, "over", client="me", queue="bertq", rows=1, chunks=1)
+        records.write(redis, "over")
         jobs.cancel(redis, "over")
         redis.lpush("bertq", envelope.seal("over-0", [SECRET], "bertq"))
     worker.wait_for(lambda: "its job is over" in worker.log)

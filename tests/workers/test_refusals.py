@@ -150,7 +150,7 @@ def test_the_options_are_in_the_help() -> None:
         timeout=100,
         check=True,
     )
-    for option in (
+    options = [
         "--model-dir DIR",
         "--max-seq-len N",
         "--max-batch-size N",
@@ -160,6 +160,7 @@ def test_the_options_are_in_the_help() -> None:
         "--dtype NAME",
         "--threads N",
         "--batch-timeout SECONDS",
-    ):
-        assert option in done.stdout
+    ]
+    places = [done.stdout.index(option) for option in options]
+    assert places == sorted(places)
     assert "BERTQ_MODEL_DIR" in done.stdout

@@ -1,5 +1,6 @@
 """What a worker is called and which queues it takes from, on Celery's own table of queues."""
 
+import inspect
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import click
 import pytest
 from celery import Celery
+from celery.bin.worker import worker as command
 from celery.utils.nodenames import default_nodename, gethostname
+from celery.worker import WorkController
 
-from bertq.broker import create_app
 from bertq.errors import SettingsError
 from bertq.queues import Device, of_model
 from bertq_workers import selection
+from tests.apps import create_app
 
 
 @dataclass
@@ -86,6 +89,15 @@ def test_queues_that_it_cannot_take_from(
 ) -> None:
     with pytest.raises(SettingsError, match=reason):
         taken(model, take, exclude)
+
+
+def test_celery_still_has_what_is_looked_at() -> None:
+    names = {option.name for option in command.params}
+    assert {"queues", "exclude_queues", "hostname"} <= names
+    source = inspect.getsource(WorkController)
+    assert "self.hostname = default_nodename(hostname)" in source
+    selected, made = source.index("self.setup_queues("), source.index("self.blueprint.apply(")
+    assert selected < made  # the step that selects once more is of the blueprint
 
 
 @pytest.mark.parametrize(

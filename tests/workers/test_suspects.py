@@ -24,7 +24,6 @@ def batcher(device: Device) -> Iterator[Batcher]:
     made = Batcher(device, lanes=3)
     yield made
     device.compute(100)
-    made.close()
 
 
 def test_a_suspicious_chunk_has_the_device_to_itself(device: Device, batcher: Batcher) -> None:
@@ -73,7 +72,6 @@ def test_one_that_was_cancelled_keeps_nobody_waiting(device: Device) -> None:
     device.compute(2)
     assert first.result(WAIT).tolist() == [[0, 3]]
     assert behind.result(WAIT).tolist() == [[9, 3]]
-    batcher.close()
 
 
 def test_a_suspicious_chunk_that_fails_keeps_nobody_waiting(
@@ -117,7 +115,6 @@ def test_what_does_not_fit_is_computed_in_parts(error: type[BaseException]) -> N
     future = batcher.submit(ids)
     assert future.result(WAIT).tolist() == [list(row) for row in answer(ids)]
     assert short.sizes_run == [16, 8, 4, 4, 8, 4, 4]
-    batcher.close()
 
 
 def test_what_does_not_fit_at_all_is_an_error_of_its_own() -> None:
@@ -129,4 +126,3 @@ def test_what_does_not_fit_at_all_is_an_error_of_its_own() -> None:
     assert short.sizes_run == [8, 4, 2, 1]
     short.most = 8
     assert batcher.submit(chunk(5, 1)).result(WAIT).tolist() == [[5, 3]]
-    batcher.close()

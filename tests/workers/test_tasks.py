@@ -1,12 +1,16 @@
 """The task's own checks, and the log lines that Celery must not write."""
 
+import inspect
 import logging
 import threading
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from celery.app import trace
 from celery.exceptions import Ignore
+from celery.worker import strategy, worker
+from celery.worker.consumer import consumer
 
 from bertq import jobs
 from bertq_workers import tasks
@@ -60,7 +64,17 @@ def test_celery_leaves_the_chunks_lines_to_us() -> None:
     assert logging.getLogger("celery.app.trace").isEnabledFor(logging.CRITICAL)
 
 
-@pytest.mark.parametrize("name", ["celery.worker.consumer.consumer", "celery.worker.worker"])
+def test_celery_still_logs_under_the_names_that_are_known() -> None:
+    modules: list[Any] = [strategy, trace, consumer, worker]
+    assert [module.logger.name for module in modules] == [
+        "celery.worker.strategy", "celery.app.trace", "celery.worker.consumer.consumer",
+        "celery.worker",
+    ]  # fmt: skip
+    assert "Unrecoverable error" in inspect.getsource(worker)
+    assert "\nIn Celery 5.1 we introduced" in inspect.getsource(consumer)
+
+
+@pytest.mark.parametrize("name", ["celery.worker.consumer.consumer", "celery.worker"])
 def test_trouble_with_redis_is_a_line_and_no_traceback(
     caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

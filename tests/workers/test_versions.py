@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, jobs, keys, wire
-from bertq.broker import create_app
+from bertq import BertClient, keys, wire
 from bertq.errors import VersionMismatch, WireError
 from bertq.wire import WIRE_VERSION
 from bertq_client.message import Envelope
 from bertq_client.result import decode
+from tests import records
+from tests.apps import create_app
 from tests.waiting import eventually
 from tests.workers import clocks
 from tests.workers.clocks import ClockWorker, Start
@@ -61,7 +62,7 @@ def test_a_client_of_another_version_is_told_so(
 def test_it_is_refused_and_whoever_waits_is_told(
     worker: ClockWorker, redis: Redis, change: Any, error: str
 ) -> None:
-    jobs.create(redis, "job", client="me", queue="bertq", rows=3, chunks=2)
+    records.write(redis, "job", chunks=2)
     message = json.loads(Envelope("me").seal("job-1", [SECRET], "bertq"))
     change(message["headers"])
     task_id = message["headers"]["id"]
@@ -88,7 +89,7 @@ def test_one_that_names_itself_part_of_a_kept_job(worker: ClockWorker, redis: Re
 
 def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redis) -> None:
     # What comes with the arguments would replace the id that was looked at, and go into the log.
-    jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=1)
+    records.write(redis, "job")
     message = json.loads(Envelope("me").seal("job-0", ["a"], "bertq"))
     body = [[["a"]], {}, {"id": SECRET}]
     message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
@@ -99,7 +100,7 @@ def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redi
 
 
 def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: Any) -> None:
-    jobs.create(redis, "job", client="me", queue="bertq", rows=1, chunks=1)
+    records.write(redis, "job")
     message = json.loads(Envelope("me").seal("job-0", ["a", "b"], "bertq"))
     message["headers"]["argsrepr"] = SECRET
     heard = b""

@@ -48,14 +48,10 @@ class Batcher:
         self._suspicious: deque[Chunk] = deque()
         self._busy = 0  # lanes that compute
         self._exclusive = False  # one of them a suspicious chunk
-        self._closed = False
         self._began: dict[int, float] = {}  # by lane: when its batch began
-        self._lanes = [
-            threading.Thread(target=self._run_lane, name=f"bertq-lane-{number}", daemon=True)
-            for number in range(lanes)
-        ]
-        for lane in self._lanes:
-            lane.start()
+        for number in range(lanes):
+            name = f"bertq-lane-{number}"
+            threading.Thread(target=self._run_lane, name=name, daemon=True).start()
 
     def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> Rows:
         """Have the rows of checked sequences of token ids computed; safe to call from any thread.
@@ -73,8 +69,6 @@ class Batcher:
             chunk.future.set_result(chunk.rows)
             return chunk.future
         with self._changed:
-            if self._closed:
-                raise RuntimeError("the batcher is closed")
             self._line(chunk).append(chunk)
             self._changed.notify()
         return chunk.future
@@ -84,23 +78,14 @@ class Batcher:
         began = list(self._began.values())
         return time.monotonic() - min(began) if began else 0.0
 
-    def close(self) -> None:
-        """End the lanes, each after its batch; what waits is cancelled."""
-        with self._changed:
-            self._closed = True
-            for chunk in (*self._suspicious, *self._small, *self._large):
-                chunk.future.cancel()
-            self._changed.notify_all()
-        for lane in self._lanes:
-            lane.join()
-
     def _line(self, chunk: Chunk) -> deque[Chunk]:
         if chunk.on_begin is not None:
             return self._suspicious
         return self._small if len(chunk.ids) <= self._small_rows else self._large
 
     def _run_lane(self) -> None:
-        while batches := self._next():
+        while True:
+            batches = self._next()
             self._begin(batches[0][0].chunk)
             for pieces in batches:
                 self._compute(pieces)
@@ -112,14 +97,12 @@ class Batcher:
                     self._changed.notify_all()
 
     def _next(self) -> list[list[Piece]]:
-        """Wait for work; nothing when the batcher is closed."""
+        """Wait for work."""
         with self._changed:
-            while not self._closed:
-                if batches := self._choose():
-                    self._busy += 1
-                    return batches
+            while not (batches := self._choose()):
                 self._changed.wait()
-        return []
+            self._busy += 1
+            return batches
 
     def _choose(self) -> list[list[Piece]]:
         """Return the batches that a free lane shall compute now, if there are any."""

@@ -1,9 +1,9 @@
 """Whether a worker serves metrics: only then is what serves them imported."""
 
 import errno
-import importlib.util
 from typing import TYPE_CHECKING
 
+from bertq import extras
 from bertq.errors import BertqError, SettingsError
 from bertq.settings import Settings
 from bertq_workers.meter import Meter
@@ -26,8 +26,7 @@ def start(settings: Settings, meter: Meter, url: str) -> "Metrics | None":
     port, host = settings.metrics_port, settings.metrics_host
     if port is None:
         return None
-    if importlib.util.find_spec("prometheus_client") is None:
-        raise SettingsError("--metrics-port needs more packages: pip install 'bertq[metrics]'")
+    extras.need("--metrics-port", "metrics", "prometheus_client")
     from bertq_workers.metrics import Metrics
 
     metrics = Metrics(meter, url)

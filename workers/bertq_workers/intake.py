@@ -9,8 +9,9 @@ The queue of small requests is read over a channel of its own, with a room of it
 is full of large chunks still takes in small ones.
 
 Relies on the inside of celery and kombu 5.7 (the versions are pinned, and tests/workers/
-test_intake.py looks at each): ``can_consume`` of a channel's QoS, ``cancel_by_queue`` before
-anything is consumed, ``create_task_handler``.
+test_intake.py looks at each): ``can_consume`` and ``can_consume_max_estimate`` of a channel's QoS,
+``cancel_by_queue`` before anything is consumed, and the consumer's ``task_consumer``,
+``initial_prefetch_count``, ``on_decode_error`` and ``create_task_handler``.
 """
 
 from typing import Any

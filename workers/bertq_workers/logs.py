@@ -1,6 +1,9 @@
-"""What a worker's log shows: one line a chunk, and never a user's text or a vector."""
+"""What a worker's log shows: one line a chunk, and never a user's text or a vector.
 
-import importlib.util
+Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_tasks.py looks at
+each): the names of its loggers, and how its warning about reconnects begins.
+"""
+
 import logging
 import os
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from typing import Any
 
 from redis import RedisError
 
+from bertq import extras
 from bertq.backend import summarize
 from bertq.errors import SettingsError
 from bertq.settings import Settings, variable
@@ -24,7 +28,7 @@ def quiet_celery() -> None:
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # CRITICAL stays: it is how the tracer reports errors of its own.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
-    for name in ("celery.worker.consumer.consumer", "celery.worker.worker"):
+    for name in ("celery.worker.consumer.consumer", "celery.worker"):
         logging.getLogger(name).addFilter(_without_traceback)
     # At each reconnect it explains a default that will change, and that bertq sets. Celery sets
     # the filters of warnings itself, so that this is the place left.
@@ -54,8 +58,8 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: a package is not installed.
     """
-    if settings.log_format == "json" and importlib.util.find_spec("pythonjsonlogger") is None:
-        raise SettingsError("--log-format json needs more packages: pip install 'bertq[worker]'")
+    if settings.log_format == "json":
+        extras.need("--log-format json", "worker", "pythonjsonlogger")
 
 
 def computed(task_id: str, rows: int, tokens: int, seconds: float) -> None:

@@ -1,4 +1,9 @@
-"""What a worker is called and which queues it takes from, as its options say."""
+"""What a worker is called and which queues it takes from, as its options say.
+
+Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_selection.py looks
+at each): the name of a worker that was given none; that ``select`` may be called once more when the
+queues are selected; the names of the options -Q and -X.
+"""
 
 import os
 from collections.abc import Mapping

@@ -47,7 +47,8 @@ def register(app: Celery, meter: Meter) -> None:
     app.steps["worker"].add(ModelStep)
     app.steps["consumer"].add(Intake)
 
-    # Signals reach the workers of every app in the process: each handler looks whose it is.
+    # Signals reach the workers of every app in the process: each handler looks whose it is, but for
+    # ``shutting_down``, which is told a name alone; there is one worker in a process.
     def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance is not None and instance.app is app:
             selection.name_node(instance, options or {})
@@ -102,7 +103,8 @@ class ModelStep(bootsteps.Step):
             settings = Settings.read(os.environ, options)
             logs.check(settings)
             _check_pool(worker, options)
-            # Read when the consumer is made, after this step.
+            # celery 5.7 reads it when the consumer is made, after this step (the version is pinned,
+            # and tests/security/test_remote_control.py looks at it).
             worker.app.conf.worker_enable_remote_control = settings.remote_control
             names = queues.of_model(settings.model_name)
             device = selection.take_queues(worker, names)

@@ -84,7 +84,10 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         BadInput: the message does not hold a chunk of sentences.
         SentenceTooLong: sentences would have to be cut, and must not.
         ModelMismatch: another model has answered to the same job.
+        ModelError: the model cannot read the sentences (pairs of one that has one kind of segment),
+            or its device has no room for them.
         TokenizerError: the text cannot be cut into wordpieces.
+        OverflowError: a number of the rows is too large for float16.
         PoisonedChunk: it has ended too many workers.
     """
     task_id = str(self.request.id)
@@ -129,6 +132,8 @@ def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Rec
     """
     # A header of ours; of what Celery does not know it makes attributes of the request.
     check_version(task.request.get("wire"), sender="client", receiver="worker")
+    # kombu 5.7 marks what goes back to its queue, and Celery hands the mark on (the versions are
+    # pinned; tests/workers/test_transport.py and test_metrics.py look at it).
     redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
     record = _look(task, task_id, "again" if redelivered else "new")
     if record is None:

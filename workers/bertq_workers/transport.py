@@ -26,6 +26,7 @@ from kombu.transport import redis as stock
 from redis import ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from bertq import keys
 from bertq.refusals import refuses_writes
 from bertq_workers import screening
 from bertq_workers.held import QoS, Troubles
@@ -161,7 +162,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
         if self._can_take_many is None:
             try:
                 # Redis 7, Valkey; and the user may call it.
-                self._create_client().execute_command("BLMPOP", 0.001, 1, "bertq:none", "RIGHT")
+                self._create_client().execute_command("BLMPOP", 0.001, 1, keys.NOTHING, "RIGHT")
             except ResponseError as error:
                 if refuses_writes(error):
                     return False  # it may know it

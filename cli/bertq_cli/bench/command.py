@@ -1,6 +1,5 @@
 """``bertq bench``: how fast a service is on this machine."""
 
-import importlib.util
 import signal
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bertq import cores
+from bertq import cores, extras
 from bertq.errors import SettingsError
 from bertq_bert import DTYPES, ModelError
 from bertq_cli import model
@@ -171,8 +170,7 @@ def _say(console: Console, what: str, text: str) -> None:
 
 def _check_parts() -> None:
     for name, extra in _PARTS.items():
-        if importlib.util.find_spec(name) is None:
-            raise SettingsError(f"{name} is not installed: pip install 'bertq[{extra}]'")
+        extras.need("bertq bench", extra, name)
 
 
 def _devices(cpu: bool) -> tuple[str, int]:

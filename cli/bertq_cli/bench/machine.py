@@ -89,13 +89,6 @@ def commit() -> str | None:
     return f"{_git(package, 'rev-parse', '--short', 'HEAD')}{' with changes' if changed else ''}"
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process since its start; Linux only."""
-    # The name, in parentheses, may hold spaces.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _git(directory: Path, *arguments: str) -> str | None:
     if shutil.which("git") is None:
         return None

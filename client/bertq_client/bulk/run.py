@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -21,12 +21,12 @@ from bertq.errors import (
     SentenceTooLong,
 )
 from bertq_client import bar, futures, stream
-from bertq_client.bulk import faults
+from bertq_client.bulk import faults, remains
 from bertq_client.bulk.line import Sentence
 from bertq_client.bulk.manifest import Manifest
 from bertq_client.bulk.order import Order
 from bertq_client.bulk.record import Record
-from bertq_client.bulk.trace import Trace
+from bertq_client.bulk.source import Lines
 from bertq_client.futures import EncodeFuture
 from bertq_client.stream import Batch, Flight
 
@@ -35,9 +35,6 @@ _COMMIT = 1.0
 
 #: Bytes of the rows of a request, where it is for the run to say how many sentences it has.
 _BATCH_BYTES = 64 * 1024 * 1024
-
-#: The lines of an input, as ``Source.read`` has them.
-_Lines = Generator[tuple[int, Sentence | None], None, None]
 
 
 @dataclass(frozen=True)
@@ -133,37 +130,18 @@ class Run:
             return self._workers()
         return []
 
-    def _resume(self, record: Record, lines: _Lines, workers: list[Advert]) -> Manifest | None:
-        """Go on after what a former run has left; return its manifest.
-
-        Raises:
-            OutputError: the options or the input have changed.
-            ModelMismatch: the workers have another model.
-        """
+    def _resume(self, record: Record, lines: Lines, workers: list[Advert]) -> Manifest | None:
+        """Go on after what a former run has left; return its manifest."""
         kept = self._output.kept
-        if kept is None:
-            return None
-        path = self._order.output
-        kept.check(path, self._order.meaning(), self._source.identity)
-        if workers and all(advert.fingerprint != kept.fingerprint for advert in workers):
-            raise faults.other_model(path, kept.fingerprint, workers[0].fingerprint)
-        trace, at = Trace(), kept.position
-        # The lines whose rows are kept: of standard input nothing else is known.
-        while self._line < at.line and (line := next(lines, None)):
-            self._line, sentence = line
-            if sentence is not None:
-                trace.add([(self._line, sentence)])
-        if trace.digest() != at.digest or self._line < at.line:
-            raise OutputError(
-                f"{path} was made from other sentences than {self._source.name} has now: "
-                "overwrite it"
-            )
-        record.adopt(kept, trace)
+        if kept is not None:
+            remains.check(kept, self._order, self._source, workers)
+            trace, self._line = remains.walk(kept.position, self._order, self._source, lines)
+            record.adopt(kept, trace)
         return kept
 
     # -- encoding
 
-    def _run(self, record: Record, lines: _Lines, workers: list[Advert]) -> None:
+    def _run(self, record: Record, lines: Lines, workers: list[Advert]) -> None:
         record.open()
         options = self._order.options
         size = self._batch_size(workers)
@@ -205,7 +183,7 @@ class Run:
         self._futures.append(future)
         return future
 
-    def _sentences(self, lines: _Lines) -> Iterator[Sentence]:
+    def _sentences(self, lines: Lines) -> Iterator[Sentence]:
         try:
             for number, sentence in lines:
                 self._line = number
@@ -244,7 +222,7 @@ class Run:
                 return (advert.max_seq_len, *shape[1:])
         raise NoWorker("no worker of the model is there to say how many wordpieces it reads")
 
-    def _finish(self, record: Record, lines: _Lines) -> None:
+    def _finish(self, record: Record, lines: Lines) -> None:
         """Give the file its name.
 
         Raises:

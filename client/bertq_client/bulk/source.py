@@ -23,6 +23,9 @@ _LINE_BYTES = 64 * 1024 * 1024
 #: Lines between two calls of ``tell``.
 _TELL = 4096
 
+#: The number of each line, from 1, and its sentence; None for a blank one.
+Lines = Generator[tuple[int, Sentence | None], None, None]
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -77,7 +80,7 @@ class Source:
             return self._path.stat().st_size
         return None
 
-    def survey(self, tell: Callable[[int], object]) -> Identity | None:
+    def survey(self, tell: Callable[[int], object]) -> None:
         """Read all of it, once, and check each line; does nothing where it could not be read again.
 
         Args:
@@ -87,7 +90,7 @@ class Source:
             BadInputValue: it cannot be read, a line cannot be used, or there is no sentence.
         """
         if not self.regular:
-            return None
+            return
         lines = sentences = 0
         for lines, sentence in self._walk():
             sentences += sentence is not None
@@ -96,9 +99,8 @@ class Source:
         if not sentences:
             raise self.empty()
         self.identity = Identity(self._bytes, self._hash.hexdigest(), lines, sentences)
-        return self.identity
 
-    def read(self) -> Generator[tuple[int, Sentence | None], None, None]:
+    def read(self) -> Lines:
         """Return the number of each line, from 1, and its sentence; None for a blank one.
 
         Raises:

@@ -1,0 +1,28 @@
+"""What becomes of single characters before the ``tokenizers`` library sees a text."""
+
+import unicodedata
+
+
+class CleanText(dict[int, int | str | None]):
+    """A ``str.translate`` table, filled as characters turn up, for what the library gets wrong.
+
+    It keeps unassigned characters and lone surrogates (the latter make it raise), and its
+    tables of controls, punctuation, accents and CJK blocks are older than Python's.
+    """
+
+    def __init__(self, *, strip_accents: bool, isolate: bool) -> None:
+        self._strip_accents = strip_accents
+        self._isolate = isolate
+
+    def __missing__(self, code: int) -> int | str | None:
+        char = chr(code)
+        category = unicodedata.category(char)
+        if (category[0] == "C" and char not in "\t\n\r") or char == "\ufffd":
+            return None  # not remembered: nearly a million of them
+        if category == "Mn" and self._strip_accents:
+            self[code] = None
+        elif self._isolate and code > 0x7F and (category[0] == "P" or 0x2B820 <= code <= 0x2B91F):
+            self[code] = f" {char} "
+        else:
+            self[code] = code
+        return self[code]

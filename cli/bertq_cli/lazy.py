@@ -1,0 +1,38 @@
+"""Commands that are imported when they are asked for."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class LazyGroup(click.Group):
+    """A group of commands, each in a module of this room.
+
+    What the client imports takes a third of a second, and a probe of health needs none of it.
+
+    Args:
+        places: module and attribute of each command, as ``"health:check"``.
+    """
+
+    def __init__(self, *args: Any, places: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in self._places:
+            return None
+        module, _, attribute = self._places[cmd_name].partition(":")
+        try:
+            command: click.Command = getattr(import_module(f"bertq_cli.{module}"), attribute)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)  # click would make it a 1
+        return command

@@ -1,0 +1,51 @@
+"""The `bertq` command itself: its commands are imported when they are asked for."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from bertq_cli import lazy
+from bertq_cli.main import cli
+from tests.cli.runs import BERTQ
+from tests.conftest import clean_environ
+
+
+def test_every_command_is_where_it_should_be() -> None:
+    context = click.Context(cli)
+    names = cli.list_commands(context)
+    assert {"demo", "encode", "health", "serve"} <= set(names)
+    for name in names:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+    assert cli.get_command(context, "nope") is None
+
+
+def test_none_is_imported_for_the_version() -> None:
+    script = (
+        "import sys; from bertq_cli.main import main\n"
+        "try: main()\n"
+        "finally: assert not {'numpy', 'redis', 'bertq_client'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", script, "--version"]
+    done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bertq, version ")
+
+
+def test_an_unknown_command_is_refused() -> None:
+    done = subprocess.run([*BERTQ, "nope"], env=clean_environ(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No such command 'nope'" in done.stderr
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lazy, "import_module", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        cli(["status"], prog_name="bertq")
+    assert ended.value.code == 130

@@ -1,0 +1,1 @@
+"""The compose file: its form, and what its services run, outside of containers."""

@@ -1,0 +1,17 @@
+"""Records of jobs that tests write without a client."""
+
+from redis import Redis
+
+from bertq import jobs, keys, statistics
+
+
+def write(
+    redis: Redis, job_id: str, *, client: str = "me", queue: str = "bertq", rows: int = 1,
+    chunks: int = 1,
+) -> None:  # fmt: skip
+    """Write the record of a job of one request, and send none of its chunks."""
+    with redis.pipeline() as pipe:
+        pipe.hset(keys.job(job_id), mapping={"state": jobs.ACTIVE, "chunks": chunks})
+        pipe.expire(keys.job(job_id), keys.JOB_TTL)
+        statistics.count(pipe, client=client, queue=queue, sizes=[rows])
+        pipe.execute()
