@@ -60,8 +60,9 @@ class Streaming(Connected, ABC):
         Raises:
             BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
                 up.
-            SentenceTooLong, NoWorker, Timeout, RemoteError, QueueFull, RedisFull, RedisUnavailable,
-                LostResult, ModelMismatch, WireError: as ``encode``, when the batch is due.
+            SentenceTooLong, NoWorker, Timeout, RemoteError: as ``encode``, when the batch is due.
+            QueueFull, RedisFull, RedisUnavailable: likewise.
+            LostResult, ModelMismatch, WireError: likewise.
         """
         flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
         return bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
