@@ -120,7 +120,7 @@ def publish(redis: Redis, advert: Advert) -> None:
     with redis.pipeline() as pipe:
         pipe.set(keys.worker(advert.node), json.dumps(asdict(advert)), ex=keys.WORKER_TTL)
         pipe.zadd(keys.WORKERS, {advert.node: time.time()})
-        pipe.expire(keys.WORKERS, keys.RESULT_TTL)
+        pipe.expire(keys.WORKERS, keys.WORKERS_TTL)
         pipe.execute()
 
 

@@ -14,6 +14,7 @@ from bertq.adverts import Advert
 from bertq.connection import connect
 from bertq.refusals import code
 from bertq_workers import admission, process
+from bertq_workers.bell import Bell
 from bertq_workers.meter import Meter
 
 log = logging.getLogger("bertq.worker")
@@ -36,9 +37,9 @@ class Advertiser:
         self._url = url
         self._meter = meter
         self._leave = leave
-        self._ready = threading.Event()
-        self._leaving = threading.Event()
-        self._wake = threading.Event()
+        # No Events: handlers of signals set them.
+        self._ready = self._leaving = False
+        self._bell = Bell()
         self._thread: threading.Thread | None = None
 
     def hold(self, advert: Advert) -> None:
@@ -49,15 +50,15 @@ class Advertiser:
 
     def announce(self) -> None:
         """Publish the advert, and go on renewing it: the worker is ready."""
-        if not self._ready.is_set():
+        if not self._ready:
             self._meter.start()
-            self._ready.set()
-            self._wake.set()
+            self._ready = True
+            self._bell.ring()
 
     def withdraw(self) -> None:
         """Have the thread take everything back; does not wait, for signal handlers."""
-        self._leaving.set()
-        self._wake.set()
+        self._leaving = True
+        self._bell.ring()
 
     def stop(self) -> None:
         """Take everything back and wait for it, for a bounded time."""
@@ -68,11 +69,10 @@ class Advertiser:
     def _run(self) -> None:
         silent = introduced = False
         with connect(self._url()) as redis:
-            while not self._leaving.is_set():
-                self._wake.clear()
+            while not self._leaving:
                 try:
                     self._renew_claims(redis)
-                    if self._ready.is_set() and not self._leaving.is_set():
+                    if self._ready and not self._leaving:
                         if not introduced:
                             _look_for_namesake(redis, self._published())
                             introduced = True
@@ -82,8 +82,8 @@ class Advertiser:
                     if not silent:
                         log.warning("the advert cannot be renewed: %s", code(error))
                     silent = True
-                if not self._leaving.is_set():
-                    self._wake.wait(keys.WORKER_TTL / 3)
+                if not self._leaving:
+                    self._bell.wait(keys.WORKER_TTL / 3)
             self._take_back(redis)
 
     def _renew_claims(self, redis: Redis) -> None:
@@ -94,7 +94,7 @@ class Advertiser:
                 # Redis was away, or restarted empty, for long enough for others to take over.
                 whose = admission.describe(redis, queue, holder)
                 self._leave(f"queue {queue} is now held by {whose}")
-                self._leaving.set()
+                self._leaving = True
                 return
 
     def _take_back(self, redis: Redis) -> None:

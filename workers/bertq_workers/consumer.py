@@ -24,6 +24,7 @@ from kombu.exceptions import ContentDisallowed
 from redis import RedisError, ResponseError
 from redis.exceptions import NoPermissionError
 
+from bertq import keys
 from bertq.connection import connect, explain
 from bertq.refusals import Told, refuses_writes
 from bertq_workers import process, screening
@@ -37,9 +38,8 @@ log = logging.getLogger("bertq.worker")
 #: sends them in each round of its loop, which costs as much as taking in the chunk.
 _GATHER = 0.1
 
-#: Seconds between two looks whether Redis takes writes again, and the key that they write.
-_LOOK, _PROBE = 1.0, "bertq:probe"
-
+#: Seconds between two looks whether Redis takes writes again.
+_LOOK = 1.0
 
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,30}/[A-Za-z0-9.+-]{1,40}")
 
@@ -97,7 +97,7 @@ class Consumer(CeleryConsumer):
                 time.sleep(_LOOK)
                 maybe_shutdown()
                 try:
-                    redis.set(_PROBE, "", ex=1)
+                    redis.set(keys.PROBE, "", ex=1)
                 except RedisError as probe:
                     if refuses_writes(probe):
                         continue

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from redis import Redis, RedisError
+from redis import Redis
 
 from bertq.connection import connect
 from bertq.refusals import code
@@ -56,7 +56,7 @@ class Heartbeat:
                     for qos in self._watched:
                         beat(redis, qos)
                     silent = False
-                except RedisError as error:
+                except Exception as error:  # the thread goes on, whatever it has met
                     if not silent:
                         log.warning("held chunks cannot be renewed: %s", code(error))
                     silent = True

@@ -17,6 +17,7 @@ from redis import Redis, RedisError
 from bertq import jobs, kept, keys
 from bertq.connection import connect, run_script
 from bertq.refusals import code
+from bertq_workers.bell import Bell
 
 log = logging.getLogger("bertq.worker")
 
@@ -89,7 +90,8 @@ class Tender:
     def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._name = uuid.uuid4().hex
-        self._end = threading.Event()
+        self._ended = False
+        self._bell = Bell()
         self._watched: dict[str, Watched] = {}
         self._thread = threading.Thread(target=self._run, name="bertq-tender", daemon=True)
 
@@ -100,12 +102,13 @@ class Tender:
 
     def stop(self) -> None:
         """Leave the task to another worker; does not wait, for signal handlers."""
-        self._end.set()
+        self._ended = True
+        self._bell.ring()
 
     def _run(self) -> None:
         silent = False
         with connect(self._url()) as redis:
-            while not self._end.is_set():
+            while not self._ended:
                 try:
                     self.look(redis)
                     silent = False
@@ -113,7 +116,7 @@ class Tender:
                     if not silent:
                         log.warning("kept jobs cannot be looked after: %s", code(error))
                     silent = True
-                self._end.wait(EVERY)
+                self._bell.wait(EVERY)
             try:
                 run_script(redis, _LEAVE, [keys.TENDER], self._name)
             except RedisError:
