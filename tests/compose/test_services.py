@@ -143,17 +143,15 @@ def test_all_of_them(services: Stack) -> None:
     answer = ask(f"{gateway}/v1/embeddings", {"model": model["id"], "input": ["the lord"]}, **key)
     assert len(json.loads(answer)["data"][0]["embedding"]) == 32
     login = b64encode(services.variables["FLOWER_LOGIN"].encode()).decode()
-    page = ask(
-        f"http://127.0.0.1:{services.ports['flower']}/workers", Authorization=f"Basic {login}"
-    )
-    assert "cpu0@" in page
+    workers = f"http://127.0.0.1:{services.ports['flower']}/workers"
+    eventually(lambda: "cpu0@" in ask(workers, Authorization=f"Basic {login}"), 30)
     for name in ("flower", "gateway", "worker-cpu0", "redis"):
         assert services.goes(name) == 0, (services.directory / f"{name}.log").read_text()
     # What the queue was kept in.
     assert list((services.directory / "data" / "appendonlydir").iterdir())
 
 
-@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("number", [3])
 def test_a_worker_of_a_gpu(services: Stack, number: int) -> None:
     """It takes the GPU of its queue: here, where there is none, it says so."""
     services.comes_up("redis")

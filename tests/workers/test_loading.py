@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from bertq.errors import SettingsError
 from bertq.settings import Settings
 from bertq_bert import read_source
-from bertq_workers import loading
+from bertq_workers import devices, loading
+from bertq_workers.hardware import Hardware
 from tests.bert.checkpoints import write_tiny_hf
 
 
@@ -80,7 +81,11 @@ def test_a_fine_tuned_checkpoint(models: Path) -> None:
         fingerprint(models, num_labels=2)
 
 
-def test_weights_that_a_dtype_cannot_hold(models: Path, tmp_path: Path) -> None:
+def test_weights_that_a_dtype_cannot_hold(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorFlow takes no other threads once another test has used it.
+    monkeypatch.setattr(devices, "configure", lambda *_: Hardware("cpu", 1))
     shutil.copytree(models / "plain", tmp_path / "large")
     file = tmp_path / "large" / "model.safetensors"
     tensors = load_file(file)
