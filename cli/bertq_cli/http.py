@@ -131,8 +131,8 @@ def http(
         at = f"http{'s' if settings.certfile else ''}://{settings.host}:{settings.port}"
         count = len(settings.api_keys)
         keys = f"{count or 'no'} API {'keys' if count > 1 else 'key'}"
-        click.echo(f"http        {at}, {keys}, redis {redis_url.redact(settings.redis_url)}")
-        server.run(settings, sock)
+        line = f"http        {at}, {keys}, redis {redis_url.redact(settings.redis_url)}"
+        server.run(settings, sock, begun=lambda: click.echo(line))
 
 
 def _keys(path: Path | None) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-import sys
+from collections.abc import Callable
 
 import uvicorn
 
@@ -44,9 +44,29 @@ def make(config: Config) -> uvicorn.Server:
     return uvicorn.Server(settings)
 
 
-def run(config: Config, sock: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests under way are answered first."""
-    # uvicorn raises the signal that has ended it once more, for whoever had a handler before.
+def run(config: Config, sock: socket.socket, begun: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
+
+    Args:
+        config: the settings.
+        sock: of ``listen``.
+        begun: called once signals are heeded.
+    """
+    server: uvicorn.Server | None = None
+    ended = False
+
+    # No exception: one that is raised where Python runs a callback of its own, as in an import, is
+    # printed and forgotten, and with it the signal. uvicorn has handlers of its own later on, and
+    # raises the signal once more when it has ended.
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
+        if server is not None:
+            server.should_exit = True
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
-    make(config).run(sockets=[sock])
+        signal.signal(number, end)
+    begun()
+    server = make(config)
+    if not ended:
+        server.run(sockets=[sock])
