@@ -22,8 +22,8 @@ from bertq.queues import Device
 from bertq.settings import Settings
 from bertq_bert.batches import Budget
 from bertq_bert.checkpoint import Array
-from bertq_bert.sequences import Tokenized
 from bertq_bert.source import Model
+from bertq_bert.tokenizing.sequences import Tokenized
 from bertq_workers import loading
 
 #: Rows that ``--batch-ms`` is the time of.

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from bertq_bert.config import BertConfig
+from bertq_bert.directory.layout import Layout, ModelFiles
 from bertq_bert.errors import BrokenFile, MissingVariable, WrongShape
-from bertq_bert.layout import Layout, ModelFiles
 
 Array: TypeAlias = npt.NDArray[np.float32]
 #: canonical name -> float32 array

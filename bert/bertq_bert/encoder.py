@@ -12,11 +12,11 @@ import numpy as np
 from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds
-from bertq_bert.sequences import marks
 from bertq_bert.source import Model, Source, read_source
+from bertq_bert.tokenizing.sequences import marks
 
 if TYPE_CHECKING:
-    from bertq_bert.graph import Graph
+    from bertq_bert.network.graph import Graph
 
 #: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
 _CPU_TOKENS, _GPU_TOKENS = 512, 16384
@@ -44,7 +44,7 @@ class Encoder(Model):
         threads set to 1 and its inter-op threads to ``lanes``, beats all cores working on one
         batch; and a batch that is alone runs on two of them.
         """
-        from bertq_bert.graph import Graph
+        from bertq_bert.network.graph import Graph
 
         model = source.model
         graph = Graph(source.config, source.weights, source.pooling, model.dtype)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from bertq_bert.checkpoint import Weights
 from bertq_bert.config import BertConfig
 from bertq_bert.pooling import Pooling
-from bertq_bert.tokenizer import Tokenizer
+from bertq_bert.tokenizing.google import Tokenizer
 
 #: Raise it whenever the same inputs would give other rows than before.
 _VERSION = 2

@@ -7,12 +7,12 @@ from typing import cast
 
 from bertq_bert.checkpoint import Parts, Weights, read_weights
 from bertq_bert.config import BertConfig, read_config
+from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import BadLength, NoPairs
 from bertq_bert.fingerprint import fingerprint
-from bertq_bert.layout import find_model
 from bertq_bert.pooling import Pooling, check_dtype, plan_pooling
-from bertq_bert.sequences import Ids, Tokenized
-from bertq_bert.tokenizer import Tokenizer, load_tokenizer
+from bertq_bert.tokenizing.google import Tokenizer, load_tokenizer
+from bertq_bert.tokenizing.sequences import Ids, Tokenized
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from bertq_bert.checkpoint import Parts, Weights, read_weights
 from bertq_bert.config import read_config
+from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import BrokenFile, MissingVariable, ModelError, WrongShape
-from bertq_bert.layout import find_model
 from tests.bert.checkpoints import (
     TINY,
     Variables,

@@ -8,16 +8,16 @@ import pytest
 from bertq_bert import load_encoder
 from bertq_bert.checkpoint import Parts, read_weights
 from bertq_bert.config import read_config
+from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import UnknownDtype
-from bertq_bert.layout import find_model
 from bertq_bert.pooling import plan_pooling
-from bertq_bert.sequences import marks
+from bertq_bert.tokenizing.sequences import marks
 from tests.bert.checkpoints import write_tiny_hf
 from tests.bert.test_parity import sequences
 
 
 def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str = "float32"):  # type: ignore[no-untyped-def]
-    from bertq_bert.graph import Graph
+    from bertq_bert.network.graph import Graph
 
     files = find_model(model)
     config = read_config(files.config)
@@ -112,7 +112,7 @@ def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
 def test_the_parts_of_a_layer_make_the_whole(
     tiny_hf: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bertq_bert import graph as module
+    from bertq_bert.network import graph as module
 
     dealt = make(tiny_hf, strategy, -1)
     monkeypatch.setattr(module, "_PARTS", 1)
@@ -146,7 +146,7 @@ def test_few_and_many_tokens_give_the_same(tiny_hf: Path, strategy: str) -> None
 def test_a_large_model_is_held_once(
     tiny_hf: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    from bertq_bert import graph as module
+    from bertq_bert.network import graph as module
 
     small = make(tiny_hf, dtype=dtype)
     monkeypatch.setattr(module, "_CONSTANT", 0)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from bertq_bert.directory.layout import Layout, find_model
 from bertq_bert.errors import MissingFile, UnsafeCheckpoint
-from bertq_bert.layout import Layout, find_model
 
 
 def touch(directory: Path, *names: str) -> Path:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bertq_bert import POOLING_STRATEGIES, load_encoder, read_source
 from bertq_bert.errors import BadIds, NoPairs
-from bertq_bert.sequences import Ids, marks, trimmed
 from bertq_bert.source import Model
-from bertq_bert.tokenizer import Tokenizer
+from bertq_bert.tokenizing.google import Tokenizer
+from bertq_bert.tokenizing.sequences import Ids, marks, trimmed
 from tests.bert.checkpoints import VOCABULARY, write_tiny_hf
 from tests.bert.sentences import (
     IDS,

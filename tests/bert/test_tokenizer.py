@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertq_bert.errors import BadVocabulary, BrokenFile, MissingFile, NotBert
-from bertq_bert.tokenizer import Tokenizer, load_tokenizer
+from bertq_bert.tokenizing.google import Tokenizer, load_tokenizer
 from tests.bert import fulltokenizer
 from tests.bert.checkpoints import VOCABULARY, write_vocab
 

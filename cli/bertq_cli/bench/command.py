@@ -185,7 +185,7 @@ def _fetched(console: Console) -> Path:
 
 def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:
     from bertq_bert.config import read_config
-    from bertq_bert.layout import find_model
+    from bertq_bert.directory.layout import find_model
 
     try:
         limit = read_config(find_model(directory).config).max_position_embeddings

@@ -96,7 +96,7 @@ def counter(model_dir: Path) -> Count:
         ModelError: there is no usable vocabulary.
         ImportError: the tokenizer is not installed.
     """
-    from bertq_bert.tokenizer import load_tokenizer
+    from bertq_bert.tokenizing.google import load_tokenizer
 
     tokenizer: Any = load_tokenizer(model_dir)
     return lambda texts: [len(pieces) + 2 for pieces in tokenizer.wordpieces(texts)]

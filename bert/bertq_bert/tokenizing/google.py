@@ -12,10 +12,10 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertq_bert.cleaning import CleanText
 from bertq_bert.errors import BadVocabulary, MissingFile
-from bertq_bert.sequences import Ids, Tokenized, trimmed
-from bertq_bert.vocabulary import read_settings, read_tokenizer_json, read_vocab
+from bertq_bert.tokenizing.cleaning import CleanText
+from bertq_bert.tokenizing.sequences import Ids, Tokenized, trimmed
+from bertq_bert.tokenizing.vocabulary import read_settings, read_tokenizer_json, read_vocab
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
 _BAR, _BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens

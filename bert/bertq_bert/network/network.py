@@ -11,14 +11,14 @@ parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts of a 
 
 import tensorflow as tf
 
-from bertq_bert.attention import Attention
 from bertq_bert.checkpoint import Weights
 from bertq_bert.config import BertConfig
-from bertq_bert.dense import Dense
-from bertq_bert.places import Places, Tensor
+from bertq_bert.network.attention import Attention
+from bertq_bert.network.dense import Dense
+from bertq_bert.network.places import Places, Tensor
+from bertq_bert.network.reduction import reduce
 from bertq_bert.pooling import Pooling
-from bertq_bert.reduction import reduce
-from bertq_bert.sequences import ADDED
+from bertq_bert.tokenizing.sequences import ADDED
 
 
 class Network:

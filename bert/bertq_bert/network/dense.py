@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array, Weights
 from bertq_bert.errors import UnknownDtype
-from bertq_bert.places import Tensor
+from bertq_bert.network.places import Tensor
 
 
 class Dense:

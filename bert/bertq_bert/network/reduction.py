@@ -6,7 +6,7 @@ that all do; a row of which none is kept is zeros.
 
 import tensorflow as tf
 
-from bertq_bert.places import Places, Tensor
+from bertq_bert.network.places import Places, Tensor
 
 
 def reduce(strategy: str, x: Tensor, places: Places, kept: Tensor = None) -> Tensor:

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
-from bertq_bert.dense import Dense
-from bertq_bert.places import Places, Tensor
+from bertq_bert.network.dense import Dense
+from bertq_bert.network.places import Places, Tensor
 
 
 class Attention:

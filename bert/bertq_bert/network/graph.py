@@ -12,7 +12,7 @@ import tensorflow as tf
 from bertq_bert.checkpoint import Array, Weights
 from bertq_bert.config import BertConfig
 from bertq_bert.errors import OutOfMemory
-from bertq_bert.network import Network
+from bertq_bert.network.network import Network
 from bertq_bert.pooling import Pooling
 
 #: oneDNN (2.18-2.21 of TensorFlow) packs a constant matrix once, for float32 products of 8 to 95
