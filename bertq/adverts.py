@@ -71,6 +71,14 @@ class Advert:
         versions: of bertq, celery, tensorflow and python.
         work: what it has done so far.
         model_name: what clients ask for the model by; None for the model without a name.
+        description: what the model does with a text, in words; "" from an older worker.
+        task: ``"embed"`` (vectors), ``"score"`` (one number for each label) or ``"sparse"`` (one
+            number for each token of the vocabulary).
+        normalized: whether vectors have length 1 by default.
+        prompts: names of the model's prompts.
+        default_prompt: name of the prompt that a request without one gets.
+        similarity: how the model's authors compare two vectors, as ``"cosine"``, if they say so.
+        labels: names of the labels, of the task ``"score"``.
     """
 
     node: str
@@ -91,6 +99,13 @@ class Advert:
     versions: dict[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
     model_name: str | None = None
+    description: str = ""
+    task: str = "embed"
+    normalized: bool = False
+    prompts: list[str] = field(default_factory=list)
+    default_prompt: str | None = None
+    similarity: str | None = None
+    labels: list[str] = field(default_factory=list)
 
     @property
     def row_bytes(self) -> int:
@@ -102,7 +117,9 @@ class Advert:
 
     @property
     def meaning(self) -> str:
-        """What the settings make of a sentence, in words: pooling, length and dtype."""
+        """What the model makes of a sentence, in words: pooling, length and dtype."""
+        if self.description:
+            return f"{self.description}, {self.dtype}"
         layers = ",".join(map(str, self.pooling_layer))
         return f"{self.pooling_strategy} of {layers}, max_seq_len {self.max_seq_len}, {self.dtype}"
 
@@ -163,19 +180,25 @@ def _parse(text: Any) -> Advert | None:
 
 
 def _is_sound(advert: Advert) -> bool:
-    """Whether all is of its type: everybody reads what anybody may have written."""
+    """Return whether every field has its type: any program may have written this advert."""
     numbers = (advert.max_seq_len, advert.max_batch_size, advert.pid, advert.started)
     work = asdict(advert.work).values()
     texts = (
         advert.node, advert.instance, advert.device, advert.device_name, advert.model,
-        advert.fingerprint, advert.pooling_strategy, advert.dtype, advert.model_name or "",
+        advert.fingerprint, advert.pooling_strategy, advert.dtype,
+        advert.description, advert.task,
     )  # fmt: skip
+    optional = (advert.model_name, advert.default_prompt, advert.similarity)
     return (
         all(isinstance(number, int | float) for number in (*numbers, *work))
         and all(isinstance(text, str) for text in texts)
+        and all(text is None or isinstance(text, str) for text in optional)
         and _is_list(advert.queues, str)
         and _is_list(advert.pooling_layer, int)
         and _is_list(advert.row_shape, int | None)
+        and isinstance(advert.normalized, bool)
+        and _is_list(advert.prompts, str)
+        and _is_list(advert.labels, str)
         and isinstance(advert.versions, dict)
     )
 

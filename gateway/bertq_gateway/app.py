@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 import bertq
 from bertq.errors import BertqError
-from bertq_gateway import bert_as_service, errors, openai, probes
+from bertq_gateway import bert_as_service, errors, listing, openai, probes
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientGone, Refused
 from bertq_gateway.guard import Guard
@@ -44,7 +44,7 @@ def create(config: Config) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    for part in (openai, bert_as_service, probes):
+    for part in (openai, listing, bert_as_service, probes):
         app.include_router(part.router)
     app.add_exception_handler(Refused, errors.on_refused)
     app.add_exception_handler(BertqError, errors.on_refused)

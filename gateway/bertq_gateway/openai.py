@@ -1,4 +1,4 @@
-"""``/v1/embeddings`` and ``/v1/models``, as OpenAI's API has them."""
+"""``/v1/embeddings``, as OpenAI's API has it."""
 
 import asyncio
 import base64
@@ -65,22 +65,6 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
-class Model(BaseModel):
-    """A model that workers have."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-
-
-class ModelList(BaseModel):
-    """All of them."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
 @router.post(
     "/embeddings",
     response_model=EmbeddingsResponse,
@@ -113,18 +97,6 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
     return await answer.write(content, 0 if isinstance(rows, list) else rows.size)
-
-
-@router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
-async def models(request: Request) -> ModelList:
-    """List the models that workers have."""
-    found = await State.of(request).models.names()
-    return ModelList(
-        data=[
-            Model(id=name, created=int(advert.started), owned_by="bertq")
-            for name, advert in sorted(found.items())
-        ]
-    )
 
 
 def _base64(rows: Any) -> list[str]:

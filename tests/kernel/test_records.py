@@ -58,6 +58,49 @@ def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
         assert adverts.read(redis) == []
 
 
+def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
+    mine = advert(["bertq"])
+    adverts.publish(redis, mine)
+    newer = {
+        "description", "task", "normalized", "prompts", "default_prompt", "similarity", "labels",
+    }  # fmt: skip
+    older = {name: value for name, value in dataclasses.asdict(mine).items() if name not in newer}
+    redis.set(keys.worker(mine.node), json.dumps(older))
+    assert adverts.read(redis) == [mine]
+    assert mine.meaning == "REDUCE_MEAN of -2, max_seq_len 25, float32"
+
+
+def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
+    mine = dataclasses.replace(
+        advert(["bertq"]),
+        description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
+        normalized=True,
+        prompts=["query", "document"],
+        default_prompt="query",
+        similarity="cosine",
+    )
+    adverts.publish(redis, mine)
+    assert adverts.read(redis) == [mine]
+    assert mine.meaning == f"{mine.description}, float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("description", None), ("task", 1), ("normalized", "yes"), ("prompts", "query"),
+        ("prompts", [1]), ("prompts", {"query": "query: "}), ("default_prompt", 0),
+        ("similarity", ["cosine"]), ("labels", None), ("labels", [0]), ("model_name", 0),
+    ],
+)  # fmt: skip
+def test_an_advert_with_a_field_of_another_type_is_ignored(
+    redis: Redis, name: str, value: object
+) -> None:
+    mine = advert(["bertq"])
+    adverts.publish(redis, mine)
+    redis.set(keys.worker(mine.node), json.dumps({**dataclasses.asdict(mine), name: value}))
+    assert adverts.read(redis) == []
+
+
 def test_row_bytes() -> None:
     mine = advert(["bertq"])
     assert mine.row_bytes == 16

@@ -1,0 +1,71 @@
+"""``/v1/models``: the models that workers have, as OpenAI's API lists them, and what each does."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from bertq.adverts import Advert
+from bertq_gateway.errors import responses
+from bertq_gateway.state import State
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+class Model(BaseModel):
+    """A model that workers have."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    description: str = Field(description="What the model does with a text, in words.")
+    task: str = Field(
+        description="embed: vectors; score: one number for each label; sparse: one number for "
+        "each token of the vocabulary."
+    )
+    dimensions: int | None = Field(description="Numbers in a vector.")
+    max_input_tokens: int = Field(
+        description="Tokens that are read of a text, special ones and the prompt included."
+    )
+    normalized: bool = Field(description="Whether vectors have length 1 by default.")
+    prompts: list[str] = Field(description="Names of the model's prompts.")
+    default_prompt: str | None = Field(
+        description="Name of the prompt of a request that names none."
+    )
+    similarity: str | None = Field(
+        description="How the model's authors compare two vectors, if they say so: cosine, dot, "
+        "euclidean or manhattan."
+    )
+    labels: list[str] = Field(description="Names of the labels of the task score.")
+
+
+class ModelList(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
+async def models(request: Request) -> ModelList:
+    """List the models that workers have."""
+    found = await State.of(request).models.names()
+    return ModelList(data=[_entry(name, advert) for name, advert in sorted(found.items())])
+
+
+def _entry(name: str, advert: Advert) -> Model:
+    return Model(
+        id=name,
+        created=int(advert.started),
+        owned_by="bertq",
+        description=advert.meaning,
+        task=advert.task,
+        dimensions=advert.row_shape[-1] if advert.row_shape else None,
+        max_input_tokens=advert.max_seq_len,
+        normalized=advert.normalized,
+        prompts=advert.prompts,
+        default_prompt=advert.default_prompt,
+        similarity=advert.similarity,
+        labels=advert.labels,
+    )
