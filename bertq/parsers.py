@@ -9,6 +9,11 @@ _FLAGS = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False, "false": False, "no": False, "off": False
 }  # fmt: skip
 
+#: Pooling modes of sentence-transformers.
+_POOLING_MODES = frozenset(
+    {"cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"}
+)
+
 
 def positive_int(text: str) -> int:
     """Parse a whole number above zero."""
@@ -75,16 +80,16 @@ def log_format(text: str) -> str:
     return value
 
 
-def sequence_length(text: str) -> int | None:
-    """Parse ``max_seq_len``: a number of wordpieces, or ``none`` for the model's own limit."""
+def sequence_length(text: str) -> int | str:
+    """Parse ``max_seq_len``: a number of tokens, or ``none`` for the model's own limit."""
     if text.strip().lower() == "none":
-        return None
+        return "none"
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 3:
-        raise ValueError("must be 'none' or a number of at least 3 ([CLS], one wordpiece, [SEP])")
+        raise ValueError("must be 'none' or a number of at least 3 ([CLS], one token, [SEP])")
     return value
 
 
@@ -101,6 +106,27 @@ def layers(text: str) -> tuple[int, ...]:
     return values
 
 
+def pooling(text: str) -> str:
+    """Parse a pooling strategy; whether there is one of this name is for the model to say.
+
+    Names of bert-as-service are returned in upper case, those of sentence-transformers in lower
+    case, however they are written. Several of the latter are joined by ``+``.
+    """
+    name = text.strip().lower()
+    if not name:
+        raise ValueError("must be the name of a pooling strategy, as REDUCE_MEAN or mean")
+    modes = [mode.strip() for mode in name.split("+")]
+    return "+".join(modes) if _POOLING_MODES.issuperset(modes) else name.upper()
+
+
+def compat(text: str) -> str:
+    """Parse the service whose defaults are wanted."""
+    value = lower(text)
+    if value != "bert-as-service":
+        raise ValueError("must be bert-as-service")
+    return value
+
+
 def directory(text: str) -> str:
     """Parse a directory's name; whether it holds a model is for the model to say."""
     if not text.strip():
@@ -115,17 +141,19 @@ def file_name(text: str) -> str:
     return text
 
 
+def path(text: str) -> str:
+    """Parse the path of a file; whether it can be read is seen later."""
+    if not text.strip():
+        raise ValueError("must be the path of a file")
+    return text
+
+
 def model_name(text: str) -> str:
     """Parse the name that clients ask for a model by."""
     try:
         return queues.check_model(text)
     except SettingsError:
         raise ValueError(f"cannot be a model's name: {queues.MODEL_NAMES}") from None
-
-
-def upper(text: str) -> str:
-    """Parse a name that is written in capitals."""
-    return text.strip().upper()
 
 
 def lower(text: str) -> str:

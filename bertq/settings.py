@@ -45,7 +45,7 @@ class Settings:
     """What a worker encodes with. Each field is ``BERTQ_<NAME>`` and a worker option."""
 
     model_dir: str | None = setting(
-        parsers.directory, None, "--model-dir", "Directory of the BERT model to load.", "DIR"
+        parsers.directory, None, "--model-dir", "Directory of the model to load.", "DIR"
     )
     tuned_model_dir: str | None = setting(
         parsers.directory,
@@ -76,6 +76,14 @@ class Settings:
         "several: BertClient(model=NAME).",
         "NAME",
     )
+    compat: str | None = setting(
+        parsers.compat,
+        None,
+        "--compat",
+        "bert-as-service: the defaults and the tokenizer of bert-as-service for any directory, "
+        "whatever its modules.json says.",
+        "NAME",
+    )
     cased: bool | None = flag(
         None,
         "--cased",
@@ -83,12 +91,12 @@ class Settings:
         "--cased/--uncased",
         "--cased-tokenization",
     )
-    max_seq_len: int | None = setting(
+    max_seq_len: int | str | None = setting(
         parsers.sequence_length,
-        25,
+        None,
         "--max-seq-len",
-        "Wordpieces of a sentence that are read, [CLS] and [SEP] included; longer sentences are "
-        "cut. 'none': up to the model's own limit.",
+        "Tokens that are read of a text, special tokens included; the rest is cut off. 'none': the "
+        "model's own limit. By default the model's directory decides, or it is 25.",
     )
     max_batch_size: int = setting(
         parsers.positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
@@ -99,19 +107,22 @@ class Settings:
         "--priority-batch-size",
         "Chunks of at most so many sentences take turns with larger ones, batch by batch.",
     )
-    pooling_strategy: str = setting(
-        parsers.upper,
-        "REDUCE_MEAN",
+    pooling_strategy: str | None = setting(
+        parsers.pooling,
+        None,
         "--pooling-strategy",
-        "How the token vectors of a sentence become its row: REDUCE_MEAN, REDUCE_MAX, "
-        "REDUCE_MEAN_MAX, CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION or NONE.",
+        "How the token vectors of a text become one: REDUCE_MEAN, REDUCE_MAX, REDUCE_MEAN_MAX, "
+        "CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION, NONE; or cls, mean, max, "
+        "mean_sqrt_len_tokens, weightedmean, lasttoken. By default the model's directory decides, "
+        "or it is REDUCE_MEAN.",
         "NAME",
     )
-    pooling_layer: tuple[int, ...] = setting(
+    pooling_layer: tuple[int, ...] | None = setting(
         parsers.layers,
-        (-2,),
+        None,
         "--pooling-layer",
-        "Encoder layer that is pooled, -1 the last; several, as -1,-2, are concatenated.",
+        "Encoder layer that is pooled, -1 the last; several, as -1,-2, are concatenated. By "
+        "default the model's directory decides, or it is -2.",
         "LAYERS",
     )
     num_labels: int | None = setting(
@@ -138,6 +149,14 @@ class Settings:
         "--dtype",
         "Type that the graph computes in: float32, bfloat16 or float16. Rows are float32.",
         "NAME",
+    )
+    int8_ranges: str | None = setting(
+        parsers.path,
+        None,
+        "--int8-ranges",
+        "Ranges of the model's vectors, written by bertq int8-ranges: clients can then ask for "
+        "precision int8 or uint8.",
+        "FILE",
     )
     threads: int | None = setting(
         parsers.positive_int,

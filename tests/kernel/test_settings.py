@@ -12,7 +12,7 @@ from bertq.options import refuse_old_spelling, settings_options
 from bertq.settings import Settings, variable, variables
 
 
-def test_defaults_are_those_of_bert_as_service() -> None:
+def test_the_directory_decides_by_default() -> None:
     assert Settings.read({}, {}) == Settings(
         model_dir=None,
         tuned_model_dir=None,
@@ -20,16 +20,18 @@ def test_defaults_are_those_of_bert_as_service() -> None:
         config_name=None,
         model_name=None,
         cased=None,
-        max_seq_len=25,
+        compat=None,
+        max_seq_len=None,
         max_batch_size=256,
         priority_batch_size=16,
-        pooling_strategy="REDUCE_MEAN",
-        pooling_layer=(-2,),
+        pooling_strategy=None,
+        pooling_layer=None,
         num_labels=None,
         mask_cls_sep=False,
         no_special_token=False,
         no_position_embeddings=False,
         dtype="float32",
+        int8_ranges=None,
         threads=None,
         gpu_memory_fraction=None,
         batch_timeout=300.0,
@@ -40,7 +42,9 @@ def test_defaults_are_those_of_bert_as_service() -> None:
 def test_variables_and_options_options_win() -> None:
     environ = {
         "BERTQ_MODEL_DIR": "/models/a",
-        "BERTQ_MAX_SEQ_LEN": "none",
+        "BERTQ_COMPAT": " Bert-as-Service",
+        "BERTQ_INT8_RANGES": "ranges.json",
+        "BERTQ_MAX_SEQ_LEN": "None",
         "BERTQ_POOLING_LAYER": "-1,-2",
         "BERTQ_POOLING_STRATEGY": "cls_token",
         "BERTQ_THREADS": "3",
@@ -60,7 +64,8 @@ def test_variables_and_options_options_win() -> None:
     }
     assert Settings.read(environ, options) == Settings(
         model_dir="/models/a",
-        max_seq_len=None,
+        compat="bert-as-service",
+        max_seq_len="none",
         pooling_strategy="CLS_TOKEN",
         pooling_layer=(-1, -2),
         threads=2,
@@ -69,6 +74,7 @@ def test_variables_and_options_options_win() -> None:
         mask_cls_sep=True,
         show_tokens_to_client=False,
         num_labels=3,
+        int8_ranges="ranges.json",
         gpu_memory_fraction=1.0,
     )
 
@@ -85,8 +91,27 @@ def test_options_are_handed_on_as_variables() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("reduce_mean_max", "REDUCE_MEAN_MAX"),
+        ("None", "NONE"),
+        ("Mean", "mean"),
+        ("MEAN_SQRT_LEN_TOKENS", "mean_sqrt_len_tokens"),
+        ("max + Mean", "max+mean"),
+        ("median", "MEDIAN"),
+        ("mean+median", "MEAN+MEDIAN"),
+    ],
+)
+def test_names_of_pooling_strategies(given: str, name: str) -> None:
+    assert Settings.read({}, {"pooling_strategy": given}).pooling_strategy == name
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("compat", "tei"),
+        ("int8_ranges", " "),
+        ("pooling_strategy", " "),
         ("max_seq_len", "2"),
         ("max_seq_len", "many"),
         ("max_batch_size", "0"),

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertq.errors import SettingsError
 from bertq.queues import Device
@@ -27,7 +27,7 @@ def read(settings: Settings, device: Device | None) -> "Source":
     if settings.model_dir is None:
         raise SettingsError(
             "no model: give --model-dir DIR or BERTQ_MODEL_DIR, a directory in the layout of "
-            "Google's BERT releases or of Hugging Face"
+            "sentence-transformers, of Hugging Face or of Google's BERT releases"
         )
     devices.pin(device, os.environ)
     if device is not None:
@@ -40,24 +40,31 @@ def read(settings: Settings, device: Device | None) -> "Source":
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
     try:
-        return read_source(
-            settings.model_dir,
-            tuned_model_dir=settings.tuned_model_dir,
-            ckpt_name=settings.ckpt_name,
-            config_name=settings.config_name,
-            max_seq_len=settings.max_seq_len,
-            max_batch_size=settings.max_batch_size,
-            pooling_strategy=settings.pooling_strategy,
-            pooling_layers=settings.pooling_layer,
-            num_labels=settings.num_labels,
-            dtype=settings.dtype,
-            cased=settings.cased,
-            mask_cls_sep=settings.mask_cls_sep,
-            no_special_token=settings.no_special_token,
-            no_position_embeddings=settings.no_position_embeddings,
-        )
+        return read_source(settings.model_dir, **_options(settings))
     except ModelError as error:
         raise SettingsError(str(error)) from None
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Return the options of ``read_source``; the model's directory decides what is left out."""
+    options = {
+        "tuned_model_dir": settings.tuned_model_dir,
+        "ckpt_name": settings.ckpt_name,
+        "config_name": settings.config_name,
+        "compat": settings.compat,
+        "max_seq_len": settings.max_seq_len,
+        "max_batch_size": settings.max_batch_size,
+        "pooling_strategy": settings.pooling_strategy,
+        "pooling_layers": settings.pooling_layer,
+        "num_labels": settings.num_labels,
+        "dtype": settings.dtype,
+        "int8_ranges": settings.int8_ranges,
+        "cased": settings.cased,
+        "mask_cls_sep": settings.mask_cls_sep,
+        "no_special_token": settings.no_special_token,
+        "no_position_embeddings": settings.no_position_embeddings,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def build(
