@@ -13,7 +13,8 @@
     │   ├── UnknownPooling
     │   ├── UnknownLayer
     │   ├── UnknownDtype
-    │   └── BadLength
+    │   ├── BadLength
+    │   └── UnsuitedRows    rows that cannot be normalized, shortened or quantized as asked
     ├── BadIds              (also a ValueError) rows that the model cannot take
     │   └── NoPairs
     └── OutOfMemory         the device has no room for a batch
@@ -38,6 +39,7 @@ __all__ = [
     "UnknownLayer",
     "UnknownPooling",
     "UnsafeCheckpoint",
+    "UnsuitedRows",
     "WrongShape",
 ]
 
@@ -96,6 +98,10 @@ class UnknownDtype(BadOption):
 
 class BadLength(BadOption):
     """``max_seq_len`` or ``max_batch_size`` is out of the model's range."""
+
+
+class UnsuitedRows(BadOption):
+    """The rows of the model cannot be normalized, shortened or quantized as asked."""
 
 
 class BadIds(ModelError, ValueError):

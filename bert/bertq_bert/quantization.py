@@ -1,0 +1,147 @@
+"""Rows as a request asks for them: shorter, normalized, of a smaller type.
+
+The formulas are those of ``sentence_transformers.quantize_embeddings``, with one difference: int8
+and uint8 use ranges that are fixed for the model, so that a row never depends on its batch.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bertq_bert.errors import UnsuitedRows
+
+if TYPE_CHECKING:
+    from bertq_bert.source import Model
+
+#: A row's numbers; of the binary ones a byte holds eight.
+PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
+
+#: Precisions that need ranges, and those that rows other than vectors can have.
+_RANGED, _PLAIN = ("int8", "uint8"), ("float32", "float16")
+
+_Floats = npt.NDArray[np.float32]
+_Rows = npt.NDArray[np.float32 | np.float16 | np.int8 | np.uint8]
+
+_NO_RANGES = (
+    "int8 and uint8 need the ranges of the model's numbers: start the worker with --int8-ranges "
+    "FILE (bertq int8-ranges makes the file)"
+)
+
+
+def finish_rows(
+    rows: _Floats,
+    *,
+    normalize: bool,
+    dimensions: int | None,
+    precision: str,
+    int8_ranges: _Floats | None,
+) -> _Rows:
+    """Return rows as they were asked for.
+
+    Args:
+        rows: float32 [n, dim] or [n, tokens, dim], not normalized.
+        normalize: give every vector the length 1; a vector of zeros stays one.
+        dimensions: how many numbers of a vector to keep, the first ones; None keeps all.
+        precision: one of ``PRECISIONS``.
+        int8_ranges: float32 [2, dim], the smallest and the largest number of each column; what is
+            outside of them is clipped.
+
+    Raises:
+        UnsuitedRows: the rows have fewer dimensions, or there are no ranges for them.
+        OverflowError: a number is too large for the precision.
+    """
+    rows = _cut(rows, dimensions)
+    if normalize:
+        # In float64: in float32 the squares of small numbers are zero.
+        norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
+        rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    if precision == "float32":
+        return rows
+    if precision == "float16":
+        return _halves(rows)
+    if precision == "binary":
+        return (np.packbits(rows > 0, axis=-1) ^ 0x80).view(np.int8)  # the same as - 128
+    if precision == "ubinary":
+        return np.packbits(rows > 0, axis=-1)
+    if precision in _RANGED:
+        steps = _steps(rows, int8_ranges)
+        return steps if precision == "uint8" else (steps ^ 0x80).view(np.int8)
+    raise UnsuitedRows(f"precision must be one of {', '.join(PRECISIONS)}")
+
+
+def check_request(
+    model: "Model", *, normalize: bool | None, dimensions: int | None, precision: str
+) -> None:
+    """Refuse what this model's rows cannot be, before they are computed.
+
+    Args:
+        model: which rows it gives.
+        normalize, dimensions, precision: as asked for; ``normalize=None`` follows the model.
+
+    Raises:
+        UnsuitedRows: such rows cannot be normalized, shortened or quantized.
+    """
+    if model.task != "embed":
+        what = "scores" if model.task == "score" else "sparse rows"
+        if normalize:
+            raise UnsuitedRows(f"this model gives {what}: they cannot be normalized")
+        if dimensions is not None:
+            raise UnsuitedRows(f"this model gives {what}: they have no fewer dimensions")
+        if precision not in _PLAIN:
+            raise UnsuitedRows(f"this model gives {what}: they can be float32 or float16")
+        return
+    width = model.row_shape[-1]
+    assert width is not None  # only the number of tokens may vary
+    if dimensions is not None and dimensions > width:
+        raise UnsuitedRows(_too_many(dimensions, width))
+    if len(model.row_shape) > 1 and precision not in _PLAIN:
+        raise UnsuitedRows("this model gives a vector for each token: float32 or float16")
+    if precision in _RANGED:
+        _check_ranges(model.int8_ranges, dimensions or width)
+        if normalize is not None and normalize != model.normalized:
+            raise UnsuitedRows(
+                f"the ranges for {precision} are those of rows with normalize={model.normalized}"
+            )
+
+
+def _too_many(dimensions: int, width: int) -> str:
+    return f"the vectors of this model have {width} dimensions: {dimensions} were asked for"
+
+
+def _cut(rows: _Floats, dimensions: int | None) -> _Floats:
+    if dimensions is None:
+        return rows
+    if dimensions > rows.shape[-1]:
+        raise UnsuitedRows(_too_many(dimensions, rows.shape[-1]))
+    return np.ascontiguousarray(rows[..., :dimensions])
+
+
+def _halves(rows: _Floats) -> npt.NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        halves = rows.astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise OverflowError("a number of the vectors is too large for float16: take float32")
+    return halves
+
+
+def _check_ranges(ranges: _Floats | None, width: int) -> _Floats:
+    if ranges is None:
+        raise UnsuitedRows(_NO_RANGES)
+    if ranges.shape != (2, width):
+        raise UnsuitedRows(
+            f"the ranges of the model (--int8-ranges) are for {ranges.shape[-1]} dimensions, and "
+            f"{width} were asked for: bertq int8-ranges makes a file for those"
+        )
+    return ranges
+
+
+def _steps(rows: _Floats, ranges: _Floats | None) -> npt.NDArray[np.uint8]:
+    """In which of the 256 steps between the smallest and the largest number each one is."""
+    low, high = _check_ranges(ranges, rows.shape[-1])
+    if not np.isfinite(rows).all():
+        raise OverflowError("a number of the vectors is not finite: take float32")
+    step = (high - low) / 255
+    step = np.where(step == 0, np.float32(1), step)  # a column that was always the same
+    steps: npt.NDArray[np.float32] = np.floor((rows - low) / step)
+    return np.clip(steps, 0, 255).astype(np.uint8)
