@@ -2,14 +2,11 @@
 
 import asyncio
 import os
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import click
 import numpy as np
@@ -22,6 +19,7 @@ from bertq.connection import connect
 from bertq_cli import model, server
 from bertq_cli.server import Server
 from bertq_cli.service import Service, run_until_stopped
+from bertq_cli.terminable import terminable
 from bertq_client import BertClient, inputs
 
 SENTENCES = (
@@ -42,7 +40,7 @@ _ENCODE_WITHIN = 120.0
     "--model-dir",
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
-    help=f"A BERT model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
+    help=f"A model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
 )
 def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     """Encode SENTENCES, or a few of its own, on this machine.
@@ -54,7 +52,7 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     inputs.check_list(texts)
     console = Console(highlight=False)
     started = time.perf_counter()
-    with _terminable(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
+    with terminable(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
         directory = model_dir or _model(console)
         service = _service(directory, Path(scratch))
         stopped_by = asyncio.run(_run(console, service, texts))
@@ -120,23 +118,6 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
 def _say(console: Console, what: str, text: str) -> None:
     with suppress(OSError):  # a service goes on without a reader
         console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that it removes its files."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    # What somebody has had ignored stays so: nohup.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def closest(texts: list[str], vectors: NDArray[np.float32]) -> Table:

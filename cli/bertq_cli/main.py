@@ -13,10 +13,12 @@ from bertq_cli.lazy import LazyGroup
 #: Where each command is.
 _PLACES = {
     "bench": "bench.command:bench",
+    "convert": "convert:convert",
     "demo": "demo:demo",
     "encode": "encode:encode",
     "health": "health:check",
     "http": "http:http",
+    "int8-ranges": "int8_ranges:int8_ranges",
     "job": "jobs:job",
     "jobs": "jobs:jobs",
     "redis": "embedded:redis",

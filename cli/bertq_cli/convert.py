@@ -1,0 +1,270 @@
+"""``bertq convert``: pickled weights into safetensors."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bertq.errors import BertqError, SettingsError
+from bertq_cli.terminable import terminable
+
+_PICKLE = "pytorch_model.bin"
+_SAFETENSORS = "model.safetensors"
+_INDEX = ".index.json"
+_CHILD = Path(__file__).with_name("convert_child.py")
+
+
+class ConversionFailed(BertqError):
+    """The weights cannot be converted; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The pickled weights of one folder.
+
+    Attributes:
+        folder: of the files.
+        files: names of the pickles and of what they become.
+        index: in which pickle each tensor is, if there are several.
+    """
+
+    folder: Path
+    files: Mapping[str, str]
+    index: Mapping[str, str] | None = None
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--python",
+    "interpreter",
+    default=sys.executable,
+    metavar="FILE",
+    help="The Python that has torch, where it is not the one of bertq.",
+)
+def convert(directory: Path, interpreter: str) -> None:
+    """Convert the weights of the model in DIR from pytorch_model.bin to model.safetensors.
+
+    A pickle can run code when it is opened. torch opens it in a process of its own, with
+    weights_only=True, which refuses everything but tensors. In a directory of sentence-transformers
+    the weights of its other modules are converted too. The old files stay.
+    """
+    found = find(directory)
+    console = Console(highlight=False)
+    with terminable(), ExitStack() as stack:
+        scratch = [stack.enter_context(_scratch(weights.folder)) for weights in found]
+        with console.status("converting"):
+            converted = _run(interpreter, directory, found, scratch)
+        written = [
+            _complete(weights, place, converted)
+            for weights, place in zip(found, scratch, strict=True)
+        ]
+        for weights, place, (names, _) in zip(found, scratch, written, strict=True):
+            _publish(weights.folder, place, names)
+    for weights, (names, facts) in zip(found, written, strict=True):
+        console.print(f"written     {weights.folder / names[-1]}: {facts}", soft_wrap=True)
+
+
+def find(directory: Path) -> list[Weights]:
+    """Return the weights that are to be converted, those of the root last.
+
+    Raises:
+        SettingsError: there is no such directory, or nothing to convert in it.
+    """
+    if not directory.is_dir():
+        raise SettingsError(f"no such model directory: {directory}")
+    directory = directory.absolute()
+    there, found = [], []
+    for folder in _folders(directory):
+        known = [name for name in (_SAFETENSORS, _SAFETENSORS + _INDEX) if (folder / name).exists()]
+        if known:
+            there.append(folder / known[0])
+        elif (folder / _PICKLE).is_file():
+            found.append(Weights(folder, {_PICKLE: _SAFETENSORS}))
+        elif (folder / (_PICKLE + _INDEX)).is_file():
+            found.append(_shards(folder))
+    if not found and there:
+        raise SettingsError(f"nothing to do: there is {', '.join(map(str, there))} already")
+    if not found:
+        raise SettingsError(f"no {_PICKLE} in {directory}: nothing to convert")
+    for weights in found:
+        for name in weights.files:
+            _check_file(weights.folder / name)
+    return found
+
+
+def _folders(directory: Path) -> list[Path]:
+    """Return the folders of a model's modules, and its root."""
+    listing = directory / "modules.json"
+    folders = []
+    if listing.is_file():
+        for module in _read(listing, list):
+            path = module.get("path") if isinstance(module, dict) else None
+            if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+                raise SettingsError(f"{listing} names a module whose folder cannot be used")
+            folders.append(directory / path)
+    others = dict.fromkeys(folder for folder in folders if folder != directory)
+    return [*(folder for folder in others if folder.is_dir()), directory]
+
+
+def _shards(folder: Path) -> Weights:
+    index = folder / (_PICKLE + _INDEX)
+    listed = _read(index, dict).get("weight_map")
+    if not isinstance(listed, dict) or not listed or not all(map(_is_name, listed.values())):
+        raise SettingsError(f"{index} does not say in which file of its folder each tensor is")
+    files = {name: _renamed(name) for name in sorted(set(listed.values()))}
+    if len(set(files.values())) < len(files):
+        raise SettingsError(f"{index} names files that would get the same name")
+    return Weights(folder, files, listed)
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
+
+
+def _renamed(name: str) -> str:
+    """Return what transformers calls a shard of safetensors."""
+    return re.sub(r"^pytorch_model", "model", name.removesuffix(".bin")) + ".safetensors"
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        document = None
+    if not isinstance(document, kind):
+        raise SettingsError(f"{path} cannot be read: it is cut, damaged or of another format")
+    return document
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    if start.startswith(b"version https://git-lfs"):
+        raise SettingsError(
+            f"{path} is a pointer of Git LFS, not the weights: fetch them with git lfs pull"
+        )
+
+
+def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    # In the folder itself, so that finished files can be renamed into their places.
+    try:
+        return tempfile.TemporaryDirectory(dir=folder, prefix=".bertq-convert-")
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written to: {error.strerror}") from None
+
+
+def _run(
+    interpreter: str, directory: Path, found: Sequence[Weights], scratch: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Convert the files in a process of its own; return what it says of each.
+
+    Raises:
+        ConversionFailed: it cannot, and why.
+    """
+    pairs = [
+        (str(weights.folder / source), str(Path(place, target)))
+        for weights, place in zip(found, scratch, strict=True)
+        for source, target in weights.files.items()
+    ]
+    try:
+        done = subprocess.run(
+            [interpreter, str(_CHILD), json.dumps(pairs)],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
+            | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"},
+        )
+    except OSError as error:
+        raise ConversionFailed(f"{interpreter} cannot be run: {error.strerror}") from None
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    if done.returncode == 0 and len(said) == len(pairs):
+        return {document["source"]: document for document in said}
+    raise ConversionFailed(_reason(interpreter, directory, done, said))
+
+
+def _reason(
+    interpreter: str,
+    directory: Path,
+    done: "subprocess.CompletedProcess[bytes]",
+    said: Sequence[Mapping[str, Any]],
+) -> str:
+    last = said[-1] if said else {}
+    if "missing" in last:
+        return (
+            f"{last['missing']} is not installed for {interpreter}, and {_PICKLE} cannot be read "
+            "without it. Install it in an environment of its own and name the Python of that:\n"
+            "    python3 -m venv torch-env && torch-env/bin/pip install torch\n"
+            f"    bertq convert {shlex.quote(str(directory))} --python torch-env/bin/python"
+        )
+    if "old" in last:
+        return (
+            f"{last['old']} of {interpreter} cannot open a pickle safely: 2.6 or newer is needed, "
+            "pip install --upgrade torch"
+        )
+    if "error" in last:
+        return str(last["error"])
+    if done.returncode < 0:
+        ended = signal.Signals(-done.returncode).name
+        return f"the conversion was ended by {ended}; SIGKILL may mean that memory ran out"
+    tail = (done.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+    return f"the conversion failed: {tail}"
+
+
+def _complete(
+    weights: Weights, scratch: str, converted: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], str]:
+    """Return the names of the files to publish, the most important last, and what is in them.
+
+    Raises:
+        ConversionFailed: a tensor is not in the file that the index names.
+    """
+    reports = {name: converted[str(weights.folder / name)] for name in weights.files}
+    for source, target in weights.files.items():
+        shutil.copymode(weights.folder / source, Path(scratch, target))
+    names = list(weights.files.values())
+    if weights.index is not None:
+        for tensor, file in weights.index.items():
+            if tensor not in reports[file]["names"]:
+                raise ConversionFailed(f"{weights.folder / file} has no tensor {tensor}")
+        size = sum(report["bytes"] for report in reports.values())
+        placed = {name: weights.files[file] for name, file in sorted(weights.index.items())}
+        index = {"metadata": {"total_size": size}, "weight_map": placed}
+        names.append(_SAFETENSORS + _INDEX)
+        with Path(scratch, names[-1]).open("w", encoding="utf-8") as written:
+            json.dump(index, written, indent=2)
+            written.flush()
+            os.fsync(written.fileno())
+    count = sum(len(report["names"]) for report in reports.values())
+    mebibytes = sum(report["bytes"] for report in reports.values()) / 2**20
+    return names, f"{count} tensors, {mebibytes:.1f} MiB"
+
+
+def _publish(folder: Path, scratch: str, names: Sequence[str]) -> None:
+    """Give finished files their names: a reader sees all of a file or nothing."""
+    try:
+        for name in names:
+            Path(scratch, name).replace(folder / name)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConversionFailed(f"{folder} cannot be written to: {error.strerror}") from None
