@@ -53,12 +53,20 @@ class Clock(Model):
     batch_seconds: float = 0.0
 
     def tokenize(
-        self, texts: Sequence[Any], *, is_tokenized: bool = False, truncate: str = "right"
+        self,
+        texts: Sequence[Any],
+        *,
+        is_tokenized: bool = False,
+        truncate: str = "right",
+        pairs: bool | None = None,
+        prompt: str | None = None,
     ) -> Tokenized:
         """Tokenize as the model does or, without one, by words."""
         if not isinstance(self.tokenizer, Words):
-            return super().tokenize(texts, is_tokenized=is_tokenized, truncate=truncate)
-        words = [" ".join(tokens) for tokens in texts] if is_tokenized else texts
+            return super().tokenize(
+                texts, is_tokenized=is_tokenized, truncate=truncate, pairs=pairs, prompt=prompt
+            )
+        words = [text if isinstance(text, str) else " ".join(text) for text in texts]
         return Tokenized(self.tokenizer.encode(words, self.max_seq_len), [])
 
     @property
@@ -97,12 +105,16 @@ def read(settings: Settings, device: Device | None, dim: int) -> Loaded:
         return Loaded(replace(model, row_shape=(dim,)))
     words: Any = Words()
     model = Model(
-        name="clock", fingerprint=f"clock-{dim}", max_seq_len=settings.max_seq_len or 512,
+        name="clock", fingerprint=f"clock-{dim}", max_seq_len=_length(settings),
         max_batch_size=settings.max_batch_size, pooling_strategy="REDUCE_MEAN",
         pooling_layers=(-1,), dtype="float32", row_shape=(dim,), vocab_size=2, tokenizer=words,
         segments=2, no_special_token=False,
     )  # fmt: skip
     return Loaded(model)
+
+
+def _length(settings: Settings) -> int:
+    return settings.max_seq_len if isinstance(settings.max_seq_len, int) else 512
 
 
 _read = loading.read

@@ -139,6 +139,7 @@ class Service:
                 f"{name}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
                 f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
                 + (metrics and f", metrics at port {metrics}")
+                + f"; {advert.meaning}"
             )
 
         return Recipe(

@@ -88,7 +88,10 @@ def test_a_service_with_two_workers_a_dashboard_and_a_gateway(
     assert re.fullmatch(rf"redis       embedded, {url(port)}, data in .*/data", lines[0])
     kinds = sorted(line.split()[0] for line in lines[1:5])
     assert kinds == ["flower", "http", "worker", "worker"]
-    shown = r"worker      cpu[01]: ready after \d+\.\d s, tiny\d* on cpu, \d+ threads?, pid \d+"
+    shown = (
+        r"worker      cpu[01]: ready after \d+\.\d s, tiny\d* on cpu, \d+ threads?, pid \d+; "
+        r"REDUCE_MEAN of layer -2, 25 tokens \(from bert-as-service\), float32"
+    )
     assert sum(bool(re.fullmatch(shown, line)) for line in lines) == 2, lines
     assert lines[-1] == f"ready       2 workers at {url(port)}"
     # The cores are shared out.

@@ -84,7 +84,7 @@ def test_each_worker_has_a_port_and_all_lines_are_objects(serve: Serve) -> None:
     for number in (0, 1):
         start = f"worker: cpu{number}: ready after "
         (line,) = [message for message in messages if message.startswith(start)]
-        assert line.endswith(f", metrics at port {first + number}")
+        assert f", metrics at port {first + number}; " in line
     assert messages[-1] == "stopped: nothing is left running"
     assert {entry["node"].partition("@")[0] for entry in found if "node" in entry} == {
         "cpu0", "cpu1",

@@ -60,6 +60,25 @@ def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
     assert re.search(r"│ bertq.news +│ +0 │ +1 │ - +│", shown), shown
 
 
+def test_what_a_model_does(redis: Redis, redis_url: str) -> None:
+    described = dataclasses.replace(
+        advert(["bertq"]),
+        fingerprint="0123456789",
+        description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
+        normalized=True,
+        prompts=["query"],
+    )
+    adverts.publish(redis, described)
+    lines = run("--redis-url", redis_url).output.splitlines()
+    assert f"model       01234567  stub, {described.description}, float32" in lines
+    document = json.loads(run("--redis-url", redis_url, "--json").output)
+    worker = document["workers"]["stub@test"]
+    assert (worker["description"], worker["normalized"]) == (described.description, True)
+    assert (worker["prompts"], worker["default_prompt"], worker["task"]) == (
+        ["query"], None, "embed",
+    )  # fmt: skip
+
+
 def test_nobody_there(redis_url: str) -> None:
     shown = run("--redis-url", redis_url)
     assert "workers     none is alive" in shown.output

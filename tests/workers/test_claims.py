@@ -46,8 +46,9 @@ def test_a_worker_with_another_model_is_refused(
     apart = start_worker(redis_url, tiny_model, "-X", "bertq,bertq.small", *LONG)
     line = refusal(other)
     assert re.search(
-        r"queue bertq is held by model tiny\S* \(REDUCE_MEAN of -2, max_seq_len 12, float32, "
-        r"[0-9a-f]{12}\) of cpu0@.*, and this worker has tiny\S* \(.*max_seq_len 20",
+        r"queue bertq is held by model tiny\S* \(REDUCE_MEAN of layer -2, 12 tokens "
+        r"\(from bert-as-service\), float32, [0-9a-f]{12}\) of cpu0@.*, and this worker has "
+        r"tiny\S* \(.*20 tokens",
         line,
     ), line
     same.wait_ready()

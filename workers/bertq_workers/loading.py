@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertq.errors import SettingsError
 from bertq.queues import Device
@@ -40,31 +40,26 @@ def read(settings: Settings, device: Device | None) -> "Source":
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
     try:
-        return read_source(settings.model_dir, **_options(settings))
+        return read_source(
+            settings.model_dir,
+            tuned_model_dir=settings.tuned_model_dir,
+            ckpt_name=settings.ckpt_name,
+            config_name=settings.config_name,
+            compat=settings.compat,
+            max_seq_len=settings.max_seq_len,
+            max_batch_size=settings.max_batch_size,
+            pooling_strategy=settings.pooling_strategy,
+            pooling_layers=settings.pooling_layer,
+            num_labels=settings.num_labels,
+            dtype=settings.dtype,
+            int8_ranges=settings.int8_ranges,
+            cased=settings.cased,
+            mask_cls_sep=settings.mask_cls_sep,
+            no_special_token=settings.no_special_token,
+            no_position_embeddings=settings.no_position_embeddings,
+        )
     except ModelError as error:
         raise SettingsError(str(error)) from None
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Return the options of ``read_source``; the model's directory decides what is left out."""
-    options = {
-        "tuned_model_dir": settings.tuned_model_dir,
-        "ckpt_name": settings.ckpt_name,
-        "config_name": settings.config_name,
-        "compat": settings.compat,
-        "max_seq_len": settings.max_seq_len,
-        "max_batch_size": settings.max_batch_size,
-        "pooling_strategy": settings.pooling_strategy,
-        "pooling_layers": settings.pooling_layer,
-        "num_labels": settings.num_labels,
-        "dtype": settings.dtype,
-        "int8_ranges": settings.int8_ranges,
-        "cased": settings.cased,
-        "mask_cls_sep": settings.mask_cls_sep,
-        "no_special_token": settings.no_special_token,
-        "no_position_embeddings": settings.no_position_embeddings,
-    }
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def build(

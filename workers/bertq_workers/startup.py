@@ -140,11 +140,9 @@ class ModelStep(bootsteps.Step):
         if metrics is not None:
             metrics.advert = advertiser.advert
         log.info(
-            "model %s on %s: %s of layers %s, max_seq_len %d, %s; ready after %.1f s, "
-            "%d MiB",
-            encoder.name, device_name, encoder.pooling_strategy, list(encoder.pooling_layers),
-            encoder.max_seq_len, encoder.dtype, time.perf_counter() - started,
-            process.memory() >> 20,
+            "model %s on %s: %s, %s; ready after %.1f s, %d MiB",
+            encoder.name, device_name, encoder.description, encoder.dtype,
+            time.perf_counter() - started, process.memory() >> 20,
         )  # fmt: skip
         super().__init__(worker, **options)
 
@@ -195,6 +193,13 @@ def _advert(
         started=time.time(),
         versions=_versions(),
         model_name=names.model,
+        description=model.description,
+        task=model.task,
+        normalized=model.normalized,
+        prompts=list(model.prompts),
+        default_prompt=model.default_prompt,
+        similarity=model.similarity,
+        labels=list(model.labels),
     )
 
 

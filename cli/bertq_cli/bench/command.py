@@ -53,7 +53,7 @@ def _values(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     type=click.Path(path_type=Path),
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
-    help=f"A BERT model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
+    help=f"A model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
 )
 @click.option(
     "--table",
@@ -123,6 +123,8 @@ def bench(**options: Any) -> None:
             kind=kind,
             variables={
                 "BERTQ_DTYPE": options["dtype"],
+                # As the first bert-as-service did it, whatever the directory says.
+                "BERTQ_COMPAT": "bert-as-service",
                 "BERTQ_POOLING_LAYER": options["pooling_layer"],
             },
             rounds=options["rounds"],
@@ -184,11 +186,8 @@ def _fetched(console: Console) -> Path:
 
 
 def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:
-    from bertq_bert.config import read_config
-    from bertq_bert.directory.layout import find_model
-
     try:
-        limit = read_config(find_model(directory).config).max_position_embeddings
+        limit = corpus.limit(directory)
     except ModelError as error:
         raise SettingsError(str(error)) from None
     for value in values.get("max_seq_len", ()):

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertq_bert import Model
 
 NAME = "kjv.txt"
 
-#: Counts the wordpieces of texts, ``[CLS]`` and ``[SEP]`` included, uncut.
+#: Counts the tokens of texts, special ones included, uncut.
 Count = Callable[[list[str]], list[int]]
 
 
@@ -89,17 +92,34 @@ def summary(count: Count) -> Summary:
     return Summary(NAME, digest, len(sizes), sum(sizes) / len(sizes), max(sizes))
 
 
+@cache
 def counter(model_dir: Path) -> Count:
-    """Return what counts wordpieces as the worker of a model does.
+    """Return what counts tokens as the worker of a model does.
 
     Raises:
-        ModelError: there is no usable vocabulary.
+        ModelError: the model cannot be used.
         ImportError: the tokenizer is not installed.
     """
-    from bertq_bert.tokenizing.google import load_tokenizer
+    # Up to the model's own limit: no clause is that long.
+    tokenize = _model(model_dir).tokenize
+    return lambda texts: [len(row) for row in tokenize(texts, pairs=False, prompt="").ids]
 
-    tokenizer: Any = load_tokenizer(model_dir)
-    return lambda texts: [len(pieces) + 2 for pieces in tokenizer.wordpieces(texts)]
+
+def limit(model_dir: Path) -> int:
+    """Return how many tokens a model can read of a text.
+
+    Raises:
+        ModelError: the model cannot be used.
+        ImportError: the tokenizer is not installed.
+    """
+    return _model(model_dir).max_seq_len
+
+
+@cache
+def _model(model_dir: Path) -> "Model":
+    from bertq_bert import read_source
+
+    return read_source(model_dir, compat="bert-as-service", max_seq_len="none").model
 
 
 def _path() -> Path:
