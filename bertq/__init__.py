@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bertq_client import EncodeFuture as EncodeFuture
     from bertq_client import KeptJob as KeptJob
     from bertq_client import Progress as Progress
+    from bertq_client import SparseRows as SparseRows
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "EncodedFile",
     "KeptJob",
     "Progress",
+    "SparseRows",
     "__version__",
 ]
 

@@ -41,7 +41,8 @@ class JobInfo:
         created: Unix time at which it was submitted, by the clock of Redis.
         expires_in: seconds until it is forgotten.
         bytes: size of its texts and rows in Redis now, without what Redis adds to each key.
-        options: of ``bertq.encoding.Encoding``, those that are not the defaults, as JSON.
+        options: of ``bertq.encoding.Encoding``, those that are not the defaults, as JSON; of a
+            prompt only its length.
     """
 
     id: str

@@ -10,6 +10,9 @@ CHUNK_CHARACTERS = 4 * 1024 * 1024
 #: this refuses what can only be a mistake.
 SENTENCE_CHARACTERS = 10 * 1024 * 1024
 
+#: Characters of a prompt, which goes before each sentence, and of the name of one.
+PROMPT_CHARACTERS, PROMPT_NAME_CHARACTERS = 4096, 256
+
 #: Sentences, and characters of all of them, of one request: what is more goes in several.
 REQUEST_ROWS = 16 * 1024 * 1024
 REQUEST_CHARACTERS = 4 * 1024 * 1024 * 1024

@@ -14,16 +14,18 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from bertq.errors import VersionMismatch, WireError
+from bertq.sparse import AnyRows, SparseRows
 
 #: Of all that clients and workers send to each other: the message of a chunk and its result. It
 #: changes with either of them.
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 #: Name of the serializer in kombu's registry, and the content type that it marks payloads with.
 SERIALIZER = "bertq"
@@ -44,15 +46,16 @@ class ChunkResult:
     """The rows of a chunk.
 
     Attributes:
-        rows: ``[n, *row_shape]``, in the order of the chunk's sentences.
+        rows: ``[n, *row_shape]``, in the order of the chunk's sentences; of a sparse model
+            compressed.
         fingerprint: of the model that made them.
-        tokens: the wordpieces of each sentence, where they were asked for.
-        cut: numbers of the sentences that had more wordpieces than are read.
+        tokens: the tokens of each sentence, where they were asked for.
+        cut: numbers of the sentences that had more tokens than are read.
         max_seq_len: how many are read.
-        lengths: wordpieces that were read of each sentence, where they were asked for.
+        lengths: tokens that were read of each sentence, where they were asked for.
     """
 
-    rows: np.ndarray[Any, np.dtype[Any]]
+    rows: AnyRows
     fingerprint: str
     tokens: list[list[str]] | None = None
     cut: Sequence[int] = ()
@@ -66,8 +69,9 @@ class ChunkResult:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain form that ``dumps`` takes."""
+        rows = _sparse_to_wire(self.rows) if isinstance(self.rows, SparseRows) else self.rows
         value: dict[str, Any] = {
-            "wire": WIRE_VERSION, "rows": self.rows, "fingerprint": self.fingerprint
+            "wire": WIRE_VERSION, "rows": rows, "fingerprint": self.fingerprint
         }  # fmt: skip
         if self.tokens is not None:
             value["tokens"] = self.tokens
@@ -90,7 +94,9 @@ class ChunkResult:
         # First: what else is in it may mean something else there.
         check_version(value.get("wire"), sender="worker", receiver="client")
         rows, fingerprint = value.get("rows"), value.get("fingerprint")
-        if not isinstance(rows, np.ndarray) or rows.ndim < 2:
+        if isinstance(rows, dict):
+            rows = _sparse_from_wire(rows)
+        elif not isinstance(rows, np.ndarray) or rows.ndim < 2:
             raise WireError("a result must hold an array of rows")
         if not isinstance(fingerprint, str):
             raise WireError("a result must name the fingerprint of its model")
@@ -104,6 +110,45 @@ class ChunkResult:
         if lengths is not None and not _are_lengths(lengths, len(rows)):
             raise WireError("the lengths of a result must be a number for each row")
         return cls(rows, fingerprint, tokens, cut, length, lengths)
+
+
+def _sparse_to_wire(rows: SparseRows) -> dict[str, Any]:
+    return {
+        "indptr": rows.indptr, "indices": rows.indices, "values": rows.values,
+        "columns": rows.shape[1],
+    }  # fmt: skip
+
+
+def _sparse_from_wire(value: dict[Any, Any]) -> SparseRows:
+    indptr, indices, values = (value.get(name) for name in ("indptr", "indices", "values"))
+    columns = value.get("columns")
+    if not (
+        _is_vector(indptr, "int64")
+        and _is_vector(indices, "int32")
+        and (_is_vector(values, "float32") or _is_vector(values, "float16"))
+        and type(columns) is int
+        and 0 < columns < 2**31
+    ):
+        raise WireError("sparse rows of a result must have indptr, indices, values and columns")
+    if not _is_compressed(indptr, indices, columns) or len(values) != len(indices):
+        raise WireError("the sparse rows of a result contradict themselves")
+    return SparseRows(indptr, indices, values, (len(indptr) - 1, columns))
+
+
+def _is_compressed(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> bool:
+    """Whether rows begin where those before them end, and have their columns in order."""
+    if len(indptr) < 2 or indptr[0] != 0 or indptr[-1] != len(indices):
+        return False
+    if (indptr[1:] < indptr[:-1]).any() or (indices < 0).any() or (indices >= columns).any():
+        return False
+    ascending = indices[1:] > indices[:-1]
+    borders = indptr[1:-1]
+    ascending[borders[(borders > 0) & (borders < len(indices))] - 1] = True  # of another row
+    return bool(ascending.all())
+
+
+def _is_vector(value: Any, dtype: str) -> TypeGuard[NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == np.dtype(dtype)
 
 
 def _are_tokens(value: Any, rows: int) -> bool:

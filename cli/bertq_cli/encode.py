@@ -34,7 +34,10 @@ from bertq_client.bulk.order import BLANK
 )
 @click.option("--input-format", type=click.Choice(KINDS), help="What INPUT is, whatever its name.")
 @click.option(
-    "--field", default="text", show_default=True, help="Of .jsonl, the field of the sentence."
+    "--field",
+    default="text",
+    show_default=True,
+    help="Of .jsonl, the field of the sentence, or of a pair: a list of two.",
 )
 @click.option(
     "--blank",
@@ -44,7 +47,27 @@ from bertq_client.bulk.order import BLANK
     help="A blank line is an error, a row of zeros, or no row.",
 )
 @click.option("--tokenized", is_flag=True, help="Sentences are tokens, looked up as they are.")
-@click.option("--normalize", is_flag=True, help="Vectors of the length 1.")
+@click.option(
+    "--prompt-name", metavar="NAME", help="The model's prompt that goes before each sentence."
+)
+@click.option("--prompt", metavar="TEXT", help="A prompt of your own; '' for none.")
+@click.option("--input-type", metavar="TYPE", help="query, document, or the name of a prompt.")
+@click.option(
+    "--normalize/--no-normalize",
+    default=None,
+    help="Vectors of length 1, or not; else as the model's directory says.",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the first N numbers of each vector.",
+)
+@click.option(
+    "--pairs/--no-pairs",
+    default=None,
+    help='Whether "first ||| second" is a pair of sentences; else as the model says.',
+)
 @click.option(
     "--truncate",
     type=click.Choice(encoding.TRUNCATE),
@@ -53,7 +76,11 @@ from bertq_client.bulk.order import BLANK
     help="The end that is cut off a long sentence; or refuse it.",
 )
 @click.option(
-    "--dtype", type=click.Choice(encoding.ROW_DTYPES), default="float32", show_default=True
+    "--precision",
+    type=click.Choice(tuple(encoding.PRECISIONS)),
+    default="float32",
+    show_default=True,
+    help="Type of the numbers.",
 )
 @click.option(
     "--batch-size",
@@ -96,7 +123,7 @@ def encode(
         _explain("interrupted", error)
         raise SystemExit(128 + signal.SIGINT) from None
     if made.cut:
-        click.echo(f"cut, since the model reads fewer wordpieces: {made.cut} sentences", err=True)
+        click.echo(f"cut, since the model reads fewer tokens: {made.cut} sentences", err=True)
     click.echo(f"{made.path}: {made.rows} rows, kept {made.kept}, encoded {made.encoded}")
 
 

@@ -110,7 +110,7 @@ def _probe(
     # Not before: NumPy and the client take a moment.
     import numpy as np
 
-    from bertq_client import BertClient
+    from bertq_client import BertClient, SparseRows
 
     began = time.perf_counter()
     try:
@@ -122,7 +122,8 @@ def _probe(
     except (BertqError, TimeoutError) as error:
         return replace(found, healthy=False, reason=f"a sentence got no vector: {error}"), None
     seconds = time.perf_counter() - began
-    if rows.shape[0] != 1 or not np.isfinite(rows).all():
+    numbers = rows.values if isinstance(rows, SparseRows) else rows
+    if rows.shape[0] != 1 or not np.isfinite(numbers).all():
         return replace(found, healthy=False, reason="a vector is not one of numbers"), seconds
     reason = f"{found.reason}; a sentence took {1000 * seconds:.0f} ms"
     return replace(found, reason=reason), seconds

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import CancelledError
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from bertq.errors import BadInputValue, BertqError
 from bertq.kept import JobInfo
 from bertq_cli.address import redis_option
 from bertq_cli.status import duration
-from bertq_client import BertClient, KeptJob, bar
+from bertq_client import BertClient, KeptJob, SparseRows, bar
 
 #: Seconds between two looks at a job that is watched.
 _EVERY = 0.5
@@ -53,7 +53,7 @@ def jobs(url: str, as_json: bool) -> None:
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Wait for its vectors and write them to this file, .npy.",
+    help="Wait for its vectors and write them to this file, .npy; sparse rows as .npz.",
 )
 @click.option("--overwrite", is_flag=True, help="Let -o replace a file.")
 def job(
@@ -155,8 +155,8 @@ def check(output: Path, *, overwrite: bool) -> None:
     Raises:
         BadInputValue: it has another suffix, or is there already.
     """
-    if output.suffix != ".npy":
-        raise BadInputValue(f"{output}: vectors are written as .npy")
+    if output.suffix not in (".npy", ".npz"):
+        raise BadInputValue(f"{output}: vectors are written as .npy, sparse rows as .npz")
     if output.exists() and not overwrite:
         raise BadInputValue(f"{output} is there already: --overwrite replaces it")
 
@@ -166,34 +166,61 @@ def save(found: KeptJob, output: Path) -> tuple[tuple[int, ...], str]:
 
     Returns:
         Shape and dtype of the vectors.
+
+    Raises:
+        BadInputValue: such rows are not written to such a file.
     """
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     rows = found.info.rows
     try:
-        vectors = None
+        written = None
         with bar.open_bar(rows) as shown:
             for some in found.batches():
-                if some.vectors.ndim != 2:  # of tokens: how many there are, the last chunk tells
+                vectors = some.vectors
+                _check_suffix(output, is_sparse=isinstance(vectors, SparseRows))
+                # The size of the others is only known when all of them are there.
+                if isinstance(vectors, SparseRows) or vectors.ndim != 2:
                     break
-                if vectors is None:
-                    shape = (rows, *some.vectors.shape[1:])
-                    vectors = np.lib.format.open_memmap(part, "w+", some.vectors.dtype, shape)
+                if written is None:
+                    shape = (rows, *vectors.shape[1:])
+                    written = np.lib.format.open_memmap(part, "w+", vectors.dtype, shape)
                     _reserve(part)
-                vectors[some.numbers] = some.vectors
+                written[some.numbers] = vectors
                 shown.update(len(some.numbers))
-        if vectors is None:
-            vectors = found.result()
-            vectors = vectors[0] if isinstance(vectors, tuple) else vectors
-            with part.open("wb") as file:
-                np.save(file, vectors)
-        else:
-            vectors.flush()
+        if written is None:
+            return _save_whole(found, output, part)
+        written.flush()
         part.replace(output)
     except CancelledError as error:
         raise BertqError(f"{error}: it has no vectors") from None
     finally:
         part.unlink(missing_ok=True)
+    return written.shape, str(written.dtype)
+
+
+def _save_whole(found: KeptJob, output: Path, part: Path) -> tuple[tuple[int, ...], str]:
+    """Wait for all vectors of a job, and write them."""
+    vectors = found.result()
+    vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+    with part.open("wb") as file:
+        if isinstance(vectors, SparseRows):
+            # As scipy.sparse.load_npz reads it; SciPy has no float16.
+            vectors = replace(vectors, values=vectors.values.astype(np.float32, copy=False))
+            np.savez(
+                file, indptr=vectors.indptr, indices=vectors.indices, format=np.array(b"csr"),
+                data=vectors.values, shape=np.array(vectors.shape),
+            )  # fmt: skip
+        else:
+            np.save(file, vectors)
+    part.replace(output)
     return vectors.shape, str(vectors.dtype)
+
+
+def _check_suffix(output: Path, *, is_sparse: bool) -> None:
+    wanted = ".npz" if is_sparse else ".npy"
+    if output.suffix != wanted:
+        what = "sparse rows" if is_sparse else "vectors"
+        raise BadInputValue(f"{output}: the job has {what}, which are written as {wanted}")
 
 
 def _reserve(path: Path) -> None:

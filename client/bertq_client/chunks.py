@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
 from bertq.limits import CHUNK_CHARACTERS, CHUNK_ROWS
+from bertq.sparse import AnyRows, SparseRows
 from bertq.wire import ChunkResult
 from bertq_client import inputs
 from bertq_client.inputs import Text
@@ -64,7 +65,7 @@ class Distinct:
         """
         if len(self._number_of) == 1:
             return [Chunk(_FIRST, _FIRST)]
-        measure = len if isinstance(next(iter(self._numbers)), str) else inputs.characters
+        measure = len if set(map(type, self._numbers)) == {str} else inputs.characters
         parts = split(list(map(measure, self._numbers)), rows, characters)
         if len(self._numbers) == len(self._number_of):
             return [Chunk(part, part) for part in parts]
@@ -123,8 +124,8 @@ class Assembly:
         plan: the chunks, as they were dealt.
         missing: numbers of the chunks that are not in yet.
         done: rows that are in.
-        tokens: the wordpieces of each sentence, where the workers send them.
-        cut: numbers of the sentences that had more wordpieces than are read.
+        tokens: the tokens of each sentence, where the workers send them.
+        cut: numbers of the sentences that had more tokens than are read.
         max_seq_len: how many are read, where sentences were cut.
         lengths: how many were read of each sentence, where the workers send it.
         fingerprint: of the model that the rows come from; empty before the first.
@@ -141,6 +142,7 @@ class Assembly:
         self._size = sum(len(chunk.places) for chunk in plan)
         self.fingerprint = ""
         self._rows: NDArray[Any] | None = None
+        self._sparse = Compressed(self._size)
 
     def add(self, number: int, result: ChunkResult) -> bool:
         """Copy a chunk's rows to their places.
@@ -187,16 +189,24 @@ class Assembly:
         self.lengths[chunk.places] = counted if chunk.sources is None else counted[chunk.sources]
 
     def _place(self, chunk: Chunk, result: ChunkResult) -> None:
-        rows = result.rows
-        if self._rows is None:
-            # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
-            self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
-            self.fingerprint = result.fingerprint
+        self.fingerprint = self.fingerprint or result.fingerprint
         if result.fingerprint != self.fingerprint:
             raise ModelMismatch(
                 f"rows of model {result.fingerprint[:12]} came after rows of model "
                 f"{self.fingerprint[:12]}: workers with different models or settings share a queue"
             )
+        rows, sparse = result.rows, isinstance(result.rows, SparseRows)
+        if (self._rows is not None) if sparse else bool(self._sparse.parts):
+            raise WireError("sparse rows and others came for one request")
+        if isinstance(rows, SparseRows):
+            self._sparse.place(chunk, rows)
+        else:
+            self._place_dense(chunk, rows)
+
+    def _place_dense(self, chunk: Chunk, rows: NDArray[Any]) -> None:
+        if self._rows is None:
+            # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
+            self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
         if rows.ndim == 3 and rows.shape[1] > self._rows.shape[1]:
             # Token vectors, as many as the longest sentence of each chunk has.
             longer = np.zeros((self._size, *rows.shape[1:]), self._rows.dtype)
@@ -219,16 +229,51 @@ class Assembly:
         return self._rows is not None and self._rows.ndim == 3
 
     @property
-    def so_far(self) -> NDArray[Any] | None:
+    def so_far(self) -> AnyRows | None:
         """The answer, with zeros for what is missing; None before the first chunk."""
-        return self._rows
+        return self._sparse.rows() if self._sparse.parts else self._rows
 
-    def rows(self) -> NDArray[Any]:
+    def rows(self) -> AnyRows:
         """Return the answer, ``[n, *row_shape]``, in the order of the sentences.
 
         Raises:
             LookupError: chunks are missing.
         """
-        if self._rows is None or self.missing:
+        found = self.so_far
+        if found is None or self.missing:
             raise LookupError(f"{len(self.missing)} chunks are missing")
-        return self._rows
+        return found
+
+
+class Compressed:
+    """The growing answer to one job of a sparse model.
+
+    Attributes:
+        parts: the rows of the chunks that are in.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.parts: list[SparseRows] = []
+        self._count = 0
+        #: for each row of the answer, which of the rows of all parts it is; -1 while it is missing
+        self._sources = np.full(size, -1, np.intp)
+
+    def place(self, chunk: Chunk, rows: SparseRows) -> None:
+        """Take in a chunk's rows.
+
+        Raises:
+            WireError: they have another vocabulary than those before.
+        """
+        if self.parts and rows.shape[1] != self.parts[0].shape[1]:
+            raise WireError(f"rows of {rows.shape[1]} came after {self.parts[0].shape[1]}")
+        sources = np.arange(len(rows)) if chunk.sources is None else chunk.sources
+        self._sources[chunk.places] = self._count + sources
+        self._count += len(rows)
+        self.parts.append(rows)
+
+    def rows(self) -> SparseRows:
+        """Return the answer so far, with rows of zeros for what is missing."""
+        columns = self.parts[0].shape[1]
+        nothing = SparseRows.from_dense(np.zeros((1, columns), self.parts[0].dtype))
+        # The last row, which -1 stands for.
+        return SparseRows.concatenate([*self.parts, nothing])[self._sources]

@@ -1,12 +1,22 @@
-"""What ``encode`` takes: a list of sentences, none of them blank, as text or as tokens."""
+"""What ``encode`` takes: a list of sentences, none blank: text, pairs of texts, or tokens."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
 from bertq.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
 
-#: A sentence: its text or, where the caller has tokenized it, its tokens.
+#: What callers give: sentences, pairs of them, or lists of tokens.
+Texts: TypeAlias = (
+    list[str]
+    | list[tuple[str, str]]
+    | list[list[str]]
+    | list[str | tuple[str, str]]
+    | list[Sequence[str]]
+)
+
+#: A sentence: its text, the two texts of a pair or, where the caller has tokenized it, its tokens.
 Text: TypeAlias = str | tuple[str, ...]
 
 #: Sentences that are checked in the caller's thread, which takes well under a millisecond. The
@@ -46,24 +56,45 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
             _check_tokens(tokens, f"texts[{index}]")
         return
     # A pass of C loops for the good case; the slow loop only looks for the one to name.
-    if (
-        set(map(type, texts)) == {str}
-        and all(texts)
-        and not any(map(str.isspace, texts))
-        and max(map(len, texts)) <= SENTENCE_CHARACTERS
-    ):
+    kinds = set(map(type, texts))
+    if kinds == {str} and _are_good(texts, SENTENCE_CHARACTERS):
         return
+    if kinds <= {list, tuple} and set(map(len, texts)) == {2}:
+        sides = list(chain.from_iterable(texts))
+        if set(map(type, sides)) == {str} and _are_good(sides, SENTENCE_CHARACTERS // 2 - 1):
+            return
     for index, text in enumerate(texts, first):
-        if isinstance(text, list | tuple) and all(isinstance(token, str) for token in text):
-            raise BadInputType(f"texts[{index}] is a list of tokens: say is_tokenized=True")
-        if not isinstance(text, str):
-            raise BadInputType(f"texts[{index}] is a {type(text).__name__}: it must be a str")
-        if not text or text.isspace():
-            raise BadInputValue(f"texts[{index}] is blank: every sentence must have a character")
-        if len(text) > SENTENCE_CHARACTERS:
-            raise BadInputValue(
-                f"texts[{index}] has {len(text)} characters: at most {SENTENCE_CHARACTERS} go"
-            )
+        if isinstance(text, list | tuple):
+            _check_pair(text, f"texts[{index}]")
+        else:
+            _check_text(text, f"texts[{index}]")
+
+
+def _are_good(strings: Sequence[str], most: int) -> bool:
+    return all(strings) and not any(map(str.isspace, strings)) and max(map(len, strings)) <= most
+
+
+def _check_text(text: Any, name: str) -> None:
+    if not isinstance(text, str):
+        raise BadInputType(
+            f"{name} is a {type(text).__name__}: it must be a str, or a pair (a tuple of two str)"
+        )
+    if not text or text.isspace():
+        raise BadInputValue(f"{name} is blank: every sentence must have a character")
+    if len(text) > SENTENCE_CHARACTERS:
+        raise BadInputValue(f"{name} has {len(text)} characters: at most {SENTENCE_CHARACTERS} go")
+
+
+def _check_pair(pair: Sequence[Any], name: str) -> None:
+    if len(pair) != 2:
+        raise BadInputType(
+            f"{name} is a {type(pair).__name__} of {len(pair)}: a pair of sentences has two; of "
+            "tokens say is_tokenized=True"
+        )
+    for side, text in enumerate(pair):
+        _check_text(text, f"{name}[{side}]")
+    if (size := characters(pair)) > SENTENCE_CHARACTERS:
+        raise BadInputValue(f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} go")
 
 
 def check_ttl(ttl: Any) -> int:
@@ -89,7 +120,7 @@ def parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Seque
         part = texts[first : first + AT_ONCE]
         if first:
             check_elements(part, first, is_tokenized=is_tokenized)
-        total += sum(map(characters if is_tokenized else len, part))
+        total += sum(map(len if set(map(type, part)) == {str} else characters, part))
         if total > REQUEST_CHARACTERS:
             raise BadInputValue(
                 f"texts has more than {REQUEST_CHARACTERS} characters: send it in several requests"
@@ -113,14 +144,14 @@ def _check_tokens(tokens: Any, name: str) -> None:
         raise BadInputValue(f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} go")
 
 
-def frozen(texts: list[Any], *, is_tokenized: bool = False) -> tuple[Any, ...]:
+def frozen(texts: list[Any]) -> tuple[Any, ...]:
     """Return a copy of a checked list that nobody can change any more."""
-    if not is_tokenized:
+    if set(map(type, texts)) <= {str, tuple}:
         return tuple(texts)
     # What is behind the first ``AT_ONCE`` is not checked yet, and may be anything.
     return tuple([tuple(text) if isinstance(text, list) else text for text in texts])
 
 
-def characters(text: Text | list[str]) -> int:
-    """Return the characters of a sentence; of tokens with one between each two."""
+def characters(text: Text | Sequence[str]) -> int:
+    """Return the characters of a sentence; of tokens, and of a pair, with one more for each."""
     return len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)

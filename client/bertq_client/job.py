@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
+
 from bertq.encoding import Encoding
 from bertq_client.chunks import Assembly
 from bertq_client.inputs import Text
@@ -94,6 +96,8 @@ class Job:
             first, end = end, end + len(request.texts)
             own = tokens[first:end] if tokens is not None else None
             total = None if read is None else int(read[first:end].sum())
-            # A view would keep the rows of all the others in memory.
             cuts = sum(first <= n < end for n in cut)
-            yield request, Answer(rows[first:end].copy(), own, cuts, length, fingerprint, total)
+            part = rows[first:end]
+            if isinstance(part, np.ndarray):
+                part = part.copy()  # a view would keep the rows of all the others in memory
+            yield request, Answer(part, own, cuts, length, fingerprint, total)

@@ -1,15 +1,16 @@
 """The calls of a client that leave jobs in Redis, and find them there."""
 
 import time
-from typing import Literal
+from typing import Unpack
 
 from bertq import kept, keys
-from bertq.encoding import Encoding
+from bertq.encoding import Encoding, Options
 from bertq.errors import BadInputType
 from bertq.kept import JobInfo
 from bertq.queues import ModelQueues
 from bertq_client import inputs
 from bertq_client.connected import Connected
+from bertq_client.inputs import Texts
 from bertq_client.kept import KeptJob
 from bertq_client.patience import Patience
 from bertq_client.reader import Reader
@@ -25,14 +26,12 @@ class Keeping(Connected):
 
     def submit(
         self,
-        texts: list[str] | list[list[str]],
+        texts: Texts,
         is_tokenized: bool = False,
         show_tokens: bool = False,
         *,
         ttl: float = keys.KEPT_TTL,
-        normalize: bool = False,
-        truncate: Literal["right", "left", "error"] = "right",
-        dtype: Literal["float32", "float16"] = "float32",
+        **options: Unpack[Options],
     ) -> KeptJob:
         """Leave sentences in Redis to be encoded, whether anybody waits or not.
 
@@ -42,7 +41,7 @@ class Keeping(Connected):
 
         Args:
             texts: as for ``encode``.
-            is_tokenized, show_tokens, normalize, truncate, dtype: as for ``encode``.
+            is_tokenized, show_tokens, options: as for ``encode``.
             ttl: seconds after which the job, its texts and its rows are forgotten, done or not.
 
         Returns:
@@ -53,10 +52,10 @@ class Keeping(Connected):
             RedisFull, RedisUnavailable: Redis did not take all of it; nothing is left of the job.
             ClientClosed: the client is closed.
         """
-        encoding = Encoding(is_tokenized, show_tokens, normalize, truncate, dtype)
+        encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
         seconds = inputs.check_ttl(ttl)
         inputs.check_list(texts, is_tokenized=is_tokenized)
-        frozen = inputs.frozen(texts, is_tokenized=is_tokenized)
+        frozen = inputs.frozen(texts)
         queue = self._queue or self._queues.for_size(len(frozen))
         session = self._session
         session.check_open()

@@ -12,11 +12,13 @@ from bertq import kept, keys
 from bertq.encoding import Encoding
 from bertq.errors import NoWorker, RemoteError, SentenceTooLong, Timeout, TruncationWarning
 from bertq.kept import JobInfo
+from bertq.sparse import AnyRows
 from bertq.wire import ChunkResult
 from bertq_client import inputs, result
 from bertq_client.chunks import Assembly, Chunk
 from bertq_client.futures import Progress
 from bertq_client.reader import Reader
+from bertq_client.request import listed
 
 
 class Rows(NamedTuple):
@@ -24,12 +26,12 @@ class Rows(NamedTuple):
 
     Attributes:
         numbers: which of the job's sentences they are of.
-        vectors: ``[len(numbers), *row_shape]``.
-        tokens: the wordpieces of each sentence, with ``show_tokens``; else None.
+        vectors: ``[len(numbers), *row_shape]``, of a sparse model ``SparseRows``.
+        tokens: the tokens of each sentence, with ``show_tokens``; else None.
     """
 
     numbers: list[int]
-    vectors: NDArray[Any]
+    vectors: AnyRows
     tokens: list[list[str]] | None
 
 
@@ -41,7 +43,7 @@ class Partial(NamedTuple):
         there: ``[rows]``, whether the vector of each sentence is there.
     """
 
-    vectors: NDArray[Any] | None
+    vectors: AnyRows | None
     there: NDArray[np.bool_]
 
 
@@ -101,7 +103,7 @@ class KeptJob:
             assembly.add(number, answer)
         self._warn(assembly, info)
         rows, tokens = assembly.rows(), assembly.tokens
-        value = [row.tolist() for row in rows] if self._as_list else rows
+        value = listed(rows) if self._as_list else rows
         return (value, tokens or []) if _encoding(info).show_tokens else value
 
     def partial(self) -> Partial:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bertq.sparse import SparseRows
 from bertq_client.futures import EncodeFuture
 
 
@@ -73,11 +74,13 @@ def joined(values: Sequence[Any]) -> Any:
 
     Token vectors (NONE) of several lengths are filled up with zeros.
     """
-    if isinstance(values[0], tuple):  # with their wordpieces
+    if isinstance(values[0], tuple):  # with their tokens
         rows, tokens = zip(*values, strict=True)
         return joined(rows), [row for some in tokens for row in some]
     if isinstance(values[0], list):
         return [row for rows in values for row in rows]
+    if isinstance(values[0], SparseRows):
+        return SparseRows.concatenate(values)
     if values[0].ndim == 3:
         longest = max(rows.shape[1] for rows in values)
         gaps = [(0, 0), (0, longest), (0, 0)]

@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from bertq import queues
 from bertq.encoding import Encoding
+from bertq.sparse import AnyRows, SparseRows
 from bertq_client import result
 from bertq_client.futures import EncodeFuture
 from bertq_client.inputs import Text
@@ -24,14 +23,14 @@ class Answer:
 
     Attributes:
         rows: ``[n, *row_shape]``, in the order of its sentences.
-        tokens: the wordpieces of each sentence, where the request asks for them.
-        cut: how many sentences had more wordpieces than are read.
+        tokens: the tokens of each sentence, where the request asks for them.
+        cut: how many sentences had more tokens than are read.
         max_seq_len: how many are read, where sentences were cut.
         fingerprint: of the model that the rows come from.
         tokens_read: how many were read of all sentences, where the request asks for it.
     """
 
-    rows: NDArray[Any]
+    rows: AnyRows
     tokens: list[list[str]] | None
     cut: int
     max_seq_len: int
@@ -90,8 +89,7 @@ class Request:
         self.future.tokens_read = answer.tokens_read
         self.future.fingerprint = answer.fingerprint
         self.future.cut = answer.cut
-        # Row by row: one call for all of them would keep every other thread waiting.
-        rows = [row.tolist() for row in answer.rows] if self.as_list else answer.rows
+        rows = listed(answer.rows) if self.as_list else answer.rows
         value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows
         self._complete(self.future.set_result, value)
 
@@ -104,3 +102,11 @@ class Request:
     def _complete(self, setter: Any, value: Any) -> None:
         with suppress(InvalidStateError):  # cancelled between the look and the leap
             setter(value)
+
+
+def listed(rows: AnyRows) -> list[Any]:
+    """Return rows as nested lists; those of a sparse model as dicts of token id and weight."""
+    if isinstance(rows, SparseRows):
+        return list(rows)
+    # Row by row: one call for all of them would keep every other thread waiting.
+    return [row.tolist() for row in rows]

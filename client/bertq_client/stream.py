@@ -13,9 +13,8 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
-from bertq.encoding import Encoding
 from bertq.errors import BadInput, BadInputType, BadInputValue
 from bertq_client.futures import EncodeFuture
 
@@ -26,16 +25,6 @@ BATCH_SIZE = 1024
 MAX_REQUESTS = 8
 
 
-class Options(TypedDict, total=False):
-    """What ``BertClient.encode`` takes beside the sentences."""
-
-    is_tokenized: bool
-    show_tokens: bool
-    normalize: bool
-    truncate: Literal["right", "left", "error"]
-    dtype: Literal["float32", "float16"]
-
-
 class Batch(NamedTuple):
     """Some sentences of a stream, and what came for them.
 
@@ -43,7 +32,7 @@ class Batch(NamedTuple):
         start: number of the first of them, from 0.
         texts: the sentences.
         vectors: ``[len(texts), dim]``, as ``BertClient.encode`` returns them.
-        tokens: the wordpieces of each sentence, with ``show_tokens``; else None.
+        tokens: the tokens of each sentence, with ``show_tokens``; else None.
         fingerprint: of the model that the vectors come from.
     """
 
@@ -68,11 +57,11 @@ class Flight:
     """The requests of one stream.
 
     Args:
-        submit: ``BertClient.encode_async``.
+        submit: sends a request.
         size: sentences of a request.
         ordered: whether batches come in their order.
         most: requests at once.
-        options: as for ``submit``.
+        show_tokens: whether the answers have tokens.
 
     Raises:
         BadInputType, BadInputValue: one of them cannot be used.
@@ -80,22 +69,20 @@ class Flight:
 
     def __init__(
         self,
-        submit: Callable[..., EncodeFuture],
+        submit: Callable[[list[Any]], EncodeFuture],
         size: int,
         ordered: bool,
         most: int,
-        options: Options,
+        *,
+        show_tokens: bool = False,
     ) -> None:
         check_count("batch_size", size)
         check_count("max_requests", most)
-        if unknown := options.keys() - Options.__annotations__.keys():
-            raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
-        self._encoding = Encoding(**options)
+        self._show_tokens = show_tokens
         self._submit = submit
         self._size = size
         self._ordered = ordered
         self._most = most
-        self._options = options
         self._start = 0
         self._under_way: dict[EncodeFuture, tuple[int, list[Any]]] = {}
 
@@ -154,7 +141,7 @@ class Flight:
 
     def _send(self, texts: list[Any]) -> EncodeFuture:
         try:
-            future = self._submit(texts, **self._options)
+            future = self._submit(texts)
         except BadInput as error:
             error.add_note(f"(texts is a batch, which begins with sentence {self._start})")
             raise
@@ -166,7 +153,7 @@ class Flight:
         """Wait for a request and return its batch."""
         value = future.result()
         start, texts = self._under_way.pop(future)
-        if self._encoding.show_tokens:
+        if self._show_tokens:
             vectors, tokens = value
             return Batch(start, texts, vectors, tokens, future.fingerprint)
         return Batch(start, texts, value, None, future.fingerprint)

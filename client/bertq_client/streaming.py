@@ -8,13 +8,14 @@ from typing import Any, Literal, Unpack
 
 from bertq import adverts
 from bertq.adverts import Advert
+from bertq.encoding import Encoding, Options
 from bertq.queues import ModelQueues
 from bertq_client import bar, stream
 from bertq_client.bulk.order import Order
 from bertq_client.bulk.run import EncodedFile, Run
 from bertq_client.connected import Connected
 from bertq_client.futures import EncodeFuture
-from bertq_client.stream import Batch, Options
+from bertq_client.stream import Batch, Flight
 
 
 class Streaming(Connected, ABC):
@@ -25,7 +26,7 @@ class Streaming(Connected, ABC):
     _check_length: bool
 
     @abstractmethod
-    def encode_async(self, texts: list[Any], *args: Any, **options: Any) -> EncodeFuture:
+    def _request(self, texts: list[Any], encoding: Encoding, *, as_list: bool) -> EncodeFuture:
         """Send a request."""
 
     def encode_stream(
@@ -36,6 +37,8 @@ class Streaming(Connected, ABC):
         *,
         max_requests: int = stream.MAX_REQUESTS,
         progress: bool = False,
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
         **options: Unpack[Options],
     ) -> Generator[Batch, None, None]:
         """Encode sentences from an iterable, of any number, in bounded memory.
@@ -50,12 +53,11 @@ class Streaming(Connected, ABC):
             ordered: give the batches out in their order, or as they come.
             max_requests: how many batches are under way or wait to be taken, at most.
             progress: show a progress bar (tqdm).
-            options: ``is_tokenized``, ``show_tokens``, ``normalize``, ``truncate``, ``dtype``, as
-                for ``encode``.
+            is_tokenized, show_tokens, options: as for ``encode``.
 
         Returns:
             An iterator of ``Batch``: the number of its first sentence, its sentences, their
-            vectors and, with ``show_tokens``, their wordpieces.
+            vectors and, with ``show_tokens``, their tokens.
 
         Raises:
             BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
@@ -64,7 +66,8 @@ class Streaming(Connected, ABC):
             QueueFull, RedisFull, RedisUnavailable: likewise.
             LostResult, ModelMismatch, WireError: likewise.
         """
-        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
+        encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        flight = self._flight(batch_size, ordered, max_requests, encoding)
         return bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
 
     def encode_stream_async(
@@ -74,19 +77,31 @@ class Streaming(Connected, ABC):
         ordered: bool = True,
         *,
         max_requests: int = stream.MAX_REQUESTS,
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
         **options: Unpack[Options],
     ) -> AsyncGenerator[Batch, None]:
         """Do as ``encode_stream`` in a coroutine: ``async for batch in ...``.
 
         Args:
             iterable: sentences; may be an asynchronous iterable.
-            batch_size, ordered, max_requests, options: as for ``encode_stream``.
+            batch_size, ordered, max_requests: as for ``encode_stream``.
+            is_tokenized, show_tokens, options: as for ``encode``.
 
         Raises:
             BertqError: as ``encode_stream``.
         """
-        flight = stream.Flight(self.encode_async, batch_size, ordered, max_requests, options)
+        encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        flight = self._flight(batch_size, ordered, max_requests, encoding)
         return flight.run_async(iterable)
+
+    def _flight(self, size: int, ordered: bool, most: int, encoding: Encoding) -> Flight:
+        as_list = self._output_fmt == "list"
+
+        def submit(texts: list[Any]) -> EncodeFuture:
+            return self._request(texts, encoding, as_list=as_list)
+
+        return Flight(submit, size, ordered, most, show_tokens=encoding.show_tokens)
 
     def encode_file(
         self,
@@ -99,11 +114,9 @@ class Streaming(Connected, ABC):
         resume: bool = False,
         overwrite: bool = False,
         is_tokenized: bool = False,
-        normalize: bool = False,
-        truncate: Literal["right", "left", "error"] = "right",
-        dtype: Literal["float32", "float16"] = "float32",
         batch_size: int | None = None,
         progress: bool = False,
+        **options: Unpack[Options],
     ) -> EncodedFile:
         """Encode a file of any size into a file of vectors, in bounded memory.
 
@@ -114,16 +127,17 @@ class Streaming(Connected, ABC):
         Args:
             input: text, a sentence a line, or ``.jsonl``, an object a line; compressed too
                 (``.gz``); ``"-"`` for standard input.
-            output: ``.npy``, or ``.jsonl`` for ``{"line": 1, "vector": [...]}`` a line.
+            output: ``.npy``, or ``.jsonl`` for ``{"line": 1, "vector": [...]}`` a line; of a sparse
+                model ``.jsonl``, whose vectors are objects of token id and weight.
             input_format: what the input is, whatever its name.
-            field: of ``.jsonl``, which one is the sentence.
+            field: of ``.jsonl``, which one is the sentence, or a pair: a list of two str.
             blank: what a blank line is: an error, a row of zeros, or no row.
             resume: keep what former runs have encoded; without any, begin.
             overwrite: replace what is there.
             is_tokenized: sentences are tokens: words between blanks, in ``.jsonl`` lists of str.
-            normalize, truncate, dtype: as for ``encode``.
             batch_size: sentences of a request; without it 1024, fewer of large rows.
             progress: show a progress bar (tqdm).
+            options: as for ``encode``.
 
         Returns:
             How many rows there are, and how many of them were kept.
@@ -138,14 +152,16 @@ class Streaming(Connected, ABC):
             SentenceTooLong, RemoteError, NoWorker, Timeout, RedisUnavailable: as ``encode``, with
                 the lines of the input. What is written by then is kept: a note says how much.
         """
-        options = Options(
-            is_tokenized=is_tokenized, normalize=normalize, truncate=truncate, dtype=dtype
-        )
+        encoding = Encoding.of(options, is_tokenized=is_tokenized)
         order = Order(
             os.fspath(input), Path(output), input_format, field, blank, resume, overwrite,
-            batch_size, progress, options,
+            batch_size, progress, encoding,
         )  # fmt: skip
-        return Run(order, self.encode_async, self._workers, check_length=self._check_length).go()
+
+        def submit(texts: list[Any]) -> EncodeFuture:
+            return self._request(texts, encoding, as_list=False)
+
+        return Run(order, submit, self._workers, check_length=self._check_length).go()
 
     def _workers(self) -> list[Advert]:
         """Return the workers that take large requests of this client."""

@@ -103,7 +103,7 @@ class Submission:
                 places=[len(chunk.places) for chunk in chunks],
                 plan=packed,
                 size=size,
-                options=json.dumps(encoding.to_wire()),
+                options=json.dumps(encoding.public()),
                 ttl=ttl,
             )
         )

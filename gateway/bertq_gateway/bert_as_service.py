@@ -7,8 +7,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from bertq import SparseRows
 from bertq_gateway import answer
-from bertq_gateway.errors import responses
+from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["bert-as-service"])
@@ -27,7 +28,7 @@ class EncodeRequest(BaseModel):
 
     id: int | str | None = Field(None, description="Comes back with the answer.")
     texts: Annotated[list[str] | list[list[str]], Field(min_length=1)] = Field(
-        description="Sentences; lists of tokens with is_tokenized."
+        description="Sentences, or pairs of them; lists of tokens with is_tokenized."
     )
     is_tokenized: bool = False
     model: str | None = Field(None, description="Where workers have more than one.")
@@ -50,9 +51,12 @@ async def encode(request: Request, asked: EncodeRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
     state.check_batch(len(asked.texts), "texts")
-    _, client = await state.models.find(asked.model)
-    future = client.encode_async(asked.texts, asked.is_tokenized, count_tokens=True)
+    model, client = await state.models.find(asked.model)
+    texts: Any = asked.texts
+    future = client.encode_async(texts, asked.is_tokenized, count_tokens=True)
     rows = await answer.vectors(request, future)
+    if isinstance(rows, SparseRows):
+        raise Refused(422, f"the rows of {model} are sparse: BertClient has them")
     state.metrics.encoded(len(asked.texts), future.tokens_read or 0)
     return await answer.write({"id": asked.id, "result": rows, "status": 200}, rows.size)
 

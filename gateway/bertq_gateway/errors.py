@@ -28,9 +28,11 @@ RETRY_AFTER = 2
 #: Kinds of error by status, as OpenAI names them.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
-#: Errors of a worker that are the caller's: pairs for a model that has none, wordpieces that are
-#: not shown, ids that no vocabulary has.
-_OF_CALLER = {"BadInputValue", "BadInputType", "NoPairs", "BadIds"}
+#: Errors of a worker that are the caller's: pairs for a model that has none, tokens that are not
+#: shown, ids that no vocabulary has, rows that the model does not give.
+_OF_CALLER = {
+    "BadInputValue", "BadInputType", "NoPairs", "BadIds", "UnknownPrompt", "UnsuitedRows",
+}  # fmt: skip
 
 
 class Fault(BaseModel):

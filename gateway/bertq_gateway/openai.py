@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from bertq import SparseRows
 from bertq_gateway import answer
 from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
@@ -50,7 +51,7 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Wordpieces that were read, ``[CLS]`` and ``[SEP]`` included."""
+    """Tokens that were read, ``[CLS]`` and ``[SEP]`` included."""
 
     prompt_tokens: int
     total_tokens: int
@@ -76,8 +77,10 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     state.check_batch(len(texts), "input")
     model, client = await state.models.find(asked.model)
-    future = client.encode_async(texts, count_tokens=True)
+    future = client.encode_async(texts, count_tokens=True, pairs=False)
     rows = await answer.vectors(request, future)
+    if isinstance(rows, SparseRows):
+        raise Refused(422, f"the rows of {model} are sparse: BertClient has them")
     if rows.ndim != 2:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
     if asked.dimensions not in (None, rows.shape[1]):

@@ -129,15 +129,28 @@ def test_options(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> N
     )
     status, printed, shown = run(
         redis_url, source, "-o", output, "--input-format", "jsonl", "--field", "q", "--tokenized",
-        "--normalize", "--truncate", "left", "--dtype", "float16", "--blank", "zero", "-q",
+        "--normalize", "--truncate", "left", "--precision", "float16", "--blank", "zero", "-q",
         "--timeout", "20", "--batch-size", "7", "--queue", "bertq",
     )  # fmt: skip
     assert (status, printed) == (0, f"{output}: 3 rows, kept 0, encoded 3\n")
-    assert shown == "cut, since the model reads fewer wordpieces: 1 sentences\n"
+    assert shown == "cut, since the model reads fewer tokens: 1 sentences\n"
     assert stub.options[-1] == {
-        "is_tokenized": True, "normalize": True, "truncate": "left", "dtype": "float16",
+        "is_tokenized": True, "normalize": True, "truncate": "left", "precision": "float16",
     }  # fmt: skip
     assert np.load(output).dtype == np.float16
+    status, _, _ = run(
+        redis_url, str(corpus(["a"])), "-o", output, "--overwrite", "-q", "--no-normalize",
+        "--prompt-name", "query", "--dimensions", "3", "--pairs", "--precision", "ubinary",
+    )  # fmt: skip
+    assert status == 0
+    assert stub.options[-1] == {
+        "normalize": False, "prompt_name": "query", "dimensions": 3, "pairs": True,
+        "precision": "ubinary",
+    }  # fmt: skip
+    assert np.load(output).dtype == np.uint8
+    for name, text in (("--prompt", ""), ("--input-type", "document")):
+        assert run(redis_url, str(corpus(["a"])), "-o", output, "--overwrite", name, text)[0] == 0
+        assert stub.options[-1] == {name.removeprefix("--").replace("-", "_"): text}
 
 
 def test_errors_are_one_line(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> None:

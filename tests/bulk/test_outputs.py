@@ -3,30 +3,39 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from redis import Redis
 
-from bertq import BertClient
+from bertq import BertClient, SparseRows, adverts
+from bertq.encoding import PRECISIONS
 from bertq.errors import BadInputValue, OutputError, TruncationWarning
 from bertq.wire import ChunkResult
 from bertq_client.bulk import part
 from bertq_client.bulk import rows as forms
 from tests.bulk.conftest import Encode, Write, manifest, names, rows_kept, sentences
-from tests.client.stub import Stub, rows
+from tests.client.stub import Stub, advert, rows
 from tests.waiting import eventually
 
 TEXTS = sentences(700)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def read_lines(path: Path) -> list[Any]:
+    """The objects of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("precision", list(PRECISIONS))
 def test_json_lines(
-    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, dtype: Any
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, precision: Any
 ) -> None:
-    client.encode_file(corpus(TEXTS), tmp_path / "v.jsonl", dtype=dtype)
-    documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    dtype = PRECISIONS[precision]
+    client.encode_file(corpus(TEXTS), tmp_path / "v.jsonl", precision=precision)
+    documents = read_lines(tmp_path / "v.jsonl")
     assert [document["line"] for document in documents] == list(range(1, 701))
     found = np.array([document["vector"] for document in documents], dtype)
     np.testing.assert_array_equal(found, rows(TEXTS).astype(dtype))
@@ -36,7 +45,7 @@ def test_lines_of_skipped_blanks(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     client.encode_file(corpus(["", "a", "", "", "b"]), tmp_path / "v.jsonl", blank="skip")
-    documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    documents = read_lines(tmp_path / "v.jsonl")
     assert documents == [
         {"line": 2, "vector": rows(["a"])[0].tolist()},
         {"line": 5, "vector": rows(["b"])[0].tolist()},
@@ -56,11 +65,54 @@ def test_every_float_survives_as_text() -> None:
         assert np.isnan(read[~finite]).all()
 
 
-def test_halves(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path) -> None:
-    client.encode_file(corpus(TEXTS), tmp_path / "v.npy", dtype="float16")
+@pytest.mark.parametrize("precision", ["float16", "int8", "ubinary"])
+def test_smaller_types(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, precision: Any
+) -> None:
+    client.encode_file(corpus(TEXTS), tmp_path / "v.npy", precision=precision)
     found = np.load(tmp_path / "v.npy")
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, rows(TEXTS).astype(np.float16))
+    assert found.dtype == PRECISIONS[precision]
+    np.testing.assert_array_equal(found, rows(TEXTS).astype(found.dtype))
+
+
+def test_sparse_rows(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stub, "is_sparse", True)
+    source, output = corpus(["", *TEXTS[:3], "", "a"]), tmp_path / "v.jsonl"
+    assert client.encode_file(source, output, blank="zero", batch_size=2).rows == 6
+    documents = read_lines(output)
+    assert [document["line"] for document in documents] == [1, 2, 3, 4, 5, 6]
+    found = [{int(key): value for key, value in line["vector"].items()} for line in documents]
+    assert found == [
+        {},
+        *SparseRows.from_dense(rows(TEXTS[:3])),
+        {},
+        *SparseRows.from_dense(rows(["a"])),
+    ]
+    assert manifest(output)["is_sparse"] is True
+    # A run that goes on knows it from the manifest.
+    output.rename(f"{output}.part")
+    known = manifest(output)
+    known["complete"] = False
+    output.with_name("v.jsonl.json").write_text(json.dumps(known))
+    assert client.encode_file(source, output, blank="zero", resume=True).kept == 6
+    assert read_lines(output) == documents
+
+
+def test_sparse_rows_are_no_array(
+    client: BertClient, stub: Stub, redis: Redis, corpus: Write, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(stub, "is_sparse", True)
+    with pytest.raises(OutputError, match=r"v\.npy: the model gives sparse rows, .* as \.jsonl"):
+        client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
+    stub.options.clear()
+    adverts.publish(redis, replace(advert(["bertq", "bertq.small"]), task="sparse"))
+    with pytest.raises(OutputError, match="the model gives sparse rows"):
+        client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
+    assert stub.options == []  # nothing was sent
+    assert names(tmp_path) == ["corpus.txt"]
 
 
 def test_a_client_of_lists(redis_url: str, stub: Stub, corpus: Write, tmp_path: Path) -> None:

@@ -147,9 +147,14 @@ def test_between_the_manifest_and_the_name(
     ("options", "said"),
     [
         ({"blank": "zero"}, "made with blank error, not zero"),
-        ({"normalize": True}, "made with normalize False, not True"),
+        ({"normalize": True}, "made with normalize None, not True"),
         ({"truncate": "left"}, "made with truncate right, not left"),
-        ({"dtype": "float16"}, "made with dtype float32, not float16"),
+        ({"precision": "float16"}, "made with precision float32, not float16"),
+        ({"pairs": True}, "made with pairs None, not True"),
+        ({"prompt_name": "query"}, "made with prompt_name None, not query"),
+        ({"prompt": "secret"}, r"made with another prompt: resume"),
+        ({"input_type": "query"}, "made with input_type None, not query"),
+        ({"dimensions": 3}, "made with dimensions None, not 3"),
         ({"is_tokenized": True}, "made with is_tokenized False, not True"),
         ({"input_format": "jsonl"}, "made with input_format text, not jsonl|not JSON"),
     ],
@@ -162,6 +167,18 @@ def test_other_options_are_refused(
         client.encode_file(corpus(TEXTS), half, resume=True, **options)
     assert half.with_name("v.npy.part").read_bytes() == before
     assert rows_kept(half) == 600
+
+
+def test_a_prompt_is_compared_and_not_kept(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    source, output = corpus(["a"]), tmp_path / "v.npy"
+    client.encode_file(source, output, prompt="secret: ")
+    assert "secret" not in output.with_name("v.npy.json").read_text()
+    assert client.encode_file(source, output, prompt="secret: ", resume=True).encoded == 0
+    with pytest.raises(OutputError, match="made with another prompt") as caught:
+        client.encode_file(source, output, prompt="other: ", resume=True)
+    assert "secret" not in str(caught.value)
 
 
 def test_another_field_is_refused(

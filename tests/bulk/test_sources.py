@@ -114,7 +114,9 @@ BAD = [
     ("c.jsonl", b"[]", "it is not a JSON object"),
     ("c.jsonl", b'{"txt": "secret"}', "there is no field 'text'"),
     ("c.jsonl", b'{"text": null}', "field 'text' is not a str"),
-    ("c.jsonl", b'{"text": ["secret"]}', "field 'text' is not a str"),
+    ("c.jsonl", b'{"text": ["secret"]}', "field 'text' is no pair, a list of two str"),
+    ("c.jsonl", b'{"text": ["secret", 1]}', "field 'text' is no pair, a list of two str"),
+    ("c.jsonl", b'{"text": ["secret", " "]}', "field 'text' is a pair of which one side is blank"),
     ("c.jsonl", b'{"text": " "}', "it is blank"),
     ("c.jsonl", b'{"text": "secret \\ud800"}', "it has half of a surrogate pair"),
 ]
@@ -243,6 +245,16 @@ def test_a_file_that_changes_meanwhile(
     assert not (tmp_path / "v.npy").exists()
 
 
+def test_lines_may_have_pairs(
+    client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
+    source = corpus(
+        ['{"text": ["a", "b c"]}', '{"text": "a b"}', '{"text": ["a", "d"]}'], "c.jsonl"
+    )
+    client.encode_file(source, tmp_path / "v.npy")
+    np.testing.assert_array_equal(loaded(tmp_path / "v.npy"), rows(["a b c", "a b", "a d"]))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -251,7 +263,8 @@ def test_a_file_that_changes_meanwhile(
         ({"field": 7}, BadInputType, "field must be a str"),
         ({"resume": 1}, BadInputValue, "resume must be True or False"),
         ({"resume": True, "overwrite": True}, BadInputValue, "take one"),
-        ({"dtype": "int8"}, BadInputValue, "dtype must be one of"),
+        ({"precision": "int4"}, BadInputValue, "precision must be one of"),
+        ({"dtype": "float16"}, BadInputType, "there is no option dtype"),
         ({"batch_size": 0}, BadInputValue, "batch_size is 0"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
+from scipy.sparse import load_npz
 
 from bertq import BertClient
 from bertq.errors import BadInputValue, BertqError, RemoteError, UnknownJob
@@ -101,14 +102,14 @@ def test_ended(client: BertClient, job: Job, tmp_path: Path) -> None:
         job(second.id)
 
 
-@pytest.mark.parametrize("options", [{}, {"dtype": "float16"}, {"show_tokens": True}])
+@pytest.mark.parametrize("options", [{}, {"precision": "int8"}, {"show_tokens": True}])
 def test_the_vectors(
     redis_url: str, client: BertClient, job: Job, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     kept, path = client.submit(TEXTS, **options), tmp_path / "vectors.npy"
     with stub_worker(redis_url):
         shown = job(kept.id, "-o", str(path))
-    dtype = options.get("dtype", "float32")
+    dtype = options.get("precision", "float32")
     assert shown.stdout.strip() == f"{path}: 700 x 4, {dtype}"
     vectors = np.load(path)
     np.testing.assert_array_equal(vectors, rows(TEXTS).astype(dtype))
@@ -116,6 +117,30 @@ def test_the_vectors(
     with pytest.raises(BadInputValue, match="is there already: --overwrite replaces it"):
         job(kept.id, "-o", str(path))
     assert job(kept.id, "-o", str(path), "--overwrite").exit_code == 0
+
+
+def test_sparse_rows(redis_url: str, client: BertClient, job: Job, tmp_path: Path) -> None:
+    kept, path = client.submit(TEXTS, precision="float16"), tmp_path / "rows.npz"
+    with stub_worker(redis_url) as stub:
+        stub.is_sparse = True
+        shown = job(kept.id, "-o", str(path))
+    assert shown.stdout.strip() == f"{path}: 700 x 4, float32"
+    found = load_npz(path)
+    np.testing.assert_array_equal(found.toarray(), rows(TEXTS))
+    with pytest.raises(BadInputValue, match=r"has sparse rows, which are written as \.npz"):
+        job(kept.id, "-o", str(tmp_path / "rows.npy"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_vectors_are_no_sparse_rows(
+    redis_url: str, client: BertClient, job: Job, tmp_path: Path
+) -> None:
+    kept = client.submit(["a"])
+    with (
+        stub_worker(redis_url),
+        pytest.raises(BadInputValue, match=r"has vectors, which are written as \.npy"),
+    ):
+        job(kept.id, "-o", str(tmp_path / "vectors.npz"))
 
 
 def test_token_vectors(redis: Redis, client: BertClient, job: Job, tmp_path: Path) -> None:

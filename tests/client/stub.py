@@ -17,8 +17,10 @@ from redis import Redis
 
 from bertq import adverts, jobs, keys
 from bertq.adverts import Advert
+from bertq.encoding import PRECISIONS
 from bertq.errors import SentenceTooLong
 from bertq.queues import ENCODE_TASK
+from bertq.sparse import AnyRows, SparseRows
 from bertq.wire import ChunkResult
 from tests.apps import create_app
 
@@ -42,7 +44,8 @@ def rows(texts: list[str]) -> NDArray[np.float32]:
 class Stub:
     """What the stub worker was asked, and how it shall behave.
 
-    A chunk with a sentence ``!fail`` raises; none is begun while ``gate`` is closed.
+    A chunk with a sentence ``!fail`` raises; none is begun while ``gate`` is closed. Of a pair it
+    makes the row of both sides with a blank between them. While ``is_sparse``, rows are compressed.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class Stub:
         self.dropped: list[str] = []
         self.fingerprints = ["f"]
         self.asked = 0
+        self.is_sparse = False
         self.gate = threading.Event()
         self.gate.set()
 
@@ -76,8 +80,11 @@ class Stub:
         made = rows([" ".join(text) if isinstance(text, list) else text for text in texts])
         shown = words if options.get("show_tokens") else None
         lengths = list(map(len, words)) if options.get("count_tokens") else None
-        kind = options.get("dtype", "float32")
-        return ChunkResult(made.astype(kind), fingerprint, shown, cut, MAX_WORDS, lengths)
+        kind = PRECISIONS[options.get("precision", "float32")]
+        answer: AnyRows = made.astype(kind)
+        if self.is_sparse:
+            answer = SparseRows.from_dense(made.astype(kind))
+        return ChunkResult(answer, fingerprint, shown, cut, MAX_WORDS, lengths)
 
 
 def advert(queues: list[str], max_batch_size: int = 256) -> Advert:

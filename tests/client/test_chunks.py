@@ -1,6 +1,7 @@
 """Splitting and ordering, as properties: any n, any size, any order of completion, repeats."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_rows_come_in_the_order_of_sentences(
     news = [assembly.add(n, ChunkResult(rows_for(texts, plan[n]), "f")) for n in deliveries]
     assert sum(news) == len(plan)
     assert not assembly.missing
-    answer = assembly.rows()
+    answer: Any = assembly.rows()
     np.testing.assert_array_equal(answer, [[code(text)] * 3 for text in texts])
     assert answer.flags.writeable
     assert answer.flags.owndata
@@ -94,7 +95,7 @@ def test_a_sentence_that_comes_a_million_times() -> None:
     assert [len(chunk.sentences) for chunk in plan] == [2]
     assembly = Assembly(plan)
     assembly.add(0, ChunkResult(np.array([[1.0, 2.0], [3.0, 4.0]], ">f4"), "f"))
-    rows = assembly.rows()
+    rows: Any = assembly.rows()
     assert rows.dtype == np.float32
     assert rows.shape == (1_000_002, 2)
     np.testing.assert_array_equal(rows[-3:], [[1, 2], [3, 4], [1, 2]])

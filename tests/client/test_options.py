@@ -3,7 +3,9 @@
 import asyncio
 import pickle
 import warnings
+from collections.abc import Callable
 from concurrent.futures import wait
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,15 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient, adverts
-from bertq.encoding import Encoding
-from bertq.errors import BadInputType, BadInputValue, SentenceTooLong, TruncationWarning, WireError
+from bertq.encoding import PRECISIONS, Encoding, Options
+from bertq.errors import (
+    BadInput,
+    BadInputType,
+    BadInputValue,
+    SentenceTooLong,
+    TruncationWarning,
+    WireError,
+)
 from bertq.wire import ChunkResult
 from tests.client.stub import MAX_WORDS, Stub, advert, rows
 from tests.waiting import eventually
@@ -22,19 +31,69 @@ LONG = "word " * MAX_WORDS + "more"
 
 def test_options_go_with_each_chunk(client: BertClient, stub: Stub) -> None:
     client.encode(["a"])
-    vectors = client.encode(["a", "b"], normalize=True, truncate="left", dtype="float16")
+    options: Options = {
+        "normalize": False, "truncate": "left", "precision": "float16", "prompt_name": "query",
+        "dimensions": 3, "pairs": True,
+    }  # fmt: skip
+    vectors = client.encode(["a", "b"], **options)
     assert vectors.dtype == np.float16
     np.testing.assert_array_equal(vectors, rows(["a", "b"]))
-    assert stub.options == [{}, {"normalize": True, "truncate": "left", "dtype": "float16"}]
+    client.encode(["a"], prompt="")
+    assert stub.options == [{}, options, {"prompt": ""}]
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
+def test_small_types_come_as_they_are(client: BertClient, stub: Stub, precision: Any) -> None:
+    texts = [f"{number}" for number in range(300)] * 2
+    vectors = client.encode(texts, precision=precision)
+    assert vectors.dtype == PRECISIONS[precision]
+    np.testing.assert_array_equal(vectors, rows(texts))
+
+
+def test_queries_and_documents(client: BertClient, stub: Stub) -> None:
+    client.encode_query(["a"], precision="float16")
+    client.encode_document(["a"], normalize=True)
+    number = client.encode_query(["a"], False, prompt_name="web")
+    client.encode_document(["a"], prompt="doc: ")
+    assert [found for found, _ in client.fetch()] == [number]
+    assert stub.options == [
+        {"precision": "float16", "input_type": "query"},
+        {"normalize": True, "input_type": "document"},
+        {"prompt_name": "web"},
+        {"prompt": "doc: "},
+    ]
+    with pytest.raises(BadInputValue, match="input_type is said by the call itself"):
+        client.encode_query(["a"], input_type="document")
+
+
+def test_requests_with_other_prompts_share_no_chunk(client: BertClient, stub: Stub) -> None:
+    stub.gate.clear()
+    client.encode_async(["first"])
+    eventually(lambda: stub.asked == 1)
+    prompts = ["q: ", "q: ", "d: ", None]
+    futures = [client.encode_async(["a"], prompt=prompt) for prompt in prompts]
+    stub.gate.set()
+    wait(futures, 20)
+    assert stub.chunks == [1, 1, 1, 1]  # the two of a kind have the same text
+    assert sorted(options.get("prompt", "") for options in stub.options[1:]) == ["", "d: ", "q: "]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"truncate": "middle"}, "truncate must be one of 'right', 'left', 'error'"),
-        ({"dtype": "float64"}, "dtype must be one of 'float32', 'float16'"),
-        ({"dtype": np.float16}, "dtype must be one of"),
-        ({"normalize": 1}, "normalize must be True or False"),
+        ({"precision": "float64"}, "precision must be one of 'float32', 'float16', 'int8'"),
+        ({"precision": np.float16}, "precision must be one of"),
+        ({"normalize": 1}, "normalize must be True, False or None"),
+        ({"pairs": "yes"}, "pairs must be True, False or None"),
+        ({"dimensions": 0}, "dimensions must be a whole number above zero"),
+        ({"dimensions": 2.0}, "dimensions must be a whole number above zero"),
+        ({"dimensions": True}, "dimensions must be a whole number above zero"),
+        ({"prompt_name": "a", "prompt": "b"}, "prompt_name and prompt are given: take one"),
+        ({"prompt": "", "input_type": "query"}, "prompt and input_type are given: take one"),
+        ({"prompt": "x" * 4097}, "prompt has 4097 characters: at most 4096 go"),
+        ({"prompt_name": "x" * 257}, "prompt_name has 257 characters: at most 256 go"),
+        ({"prompt": "q: ", "is_tokenized": True}, "prompt is for text"),
         ({"is_tokenized": "yes"}, "is_tokenized must be True or False"),
         ({"show_tokens": None}, "show_tokens must be True or False"),
         ({"progress": True, "blocking": False}, "progress=True needs blocking=True"),
@@ -45,9 +104,51 @@ def test_wrong_options(client: BertClient, options: dict[str, Any], said: str) -
         client.encode(["a"], **options)
 
 
-@pytest.mark.parametrize("options", [None, [], {"speed": 11}, {"truncate": "middle"}])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": "float16"}, "there is no option dtype"),
+        ({"normalise": True, "speed": 11}, "there is no option normalise, speed"),
+        ({"prompt": ["q: "]}, "prompt must be a str, not a list"),
+        ({"input_type": 1}, "input_type must be a str, not a int"),
+    ],
+)
+def test_options_that_are_none(client: BertClient, options: dict[str, Any], said: str) -> None:
+    calls: list[Callable[..., Any]] = [
+        client.encode, client.encode_query, client.encode_async, client.submit, client.encode_stream
+    ]  # fmt: skip
+    for call in calls:
+        if "input_type" not in options or call != client.encode_query:
+            with pytest.raises(BadInputType, match=said):
+                call(["a"], **options)
+
+
+def test_every_option_is_one_of_a_chunk() -> None:
+    assert Options.__annotations__.keys() < {spec.name for spec in fields(Encoding)}
+    asked: Options = {"normalize": True, "input_type": "query", "dimensions": 3}
+    assert Encoding.from_wire(Encoding.of(asked).to_wire()) == Encoding(**asked)
+
+
+def test_a_prompt_is_shown_nowhere() -> None:
+    encoding = Encoding(prompt="a secret")
+    assert "secret" not in repr(encoding)
+    assert encoding.public() == {"prompt": "<8 characters>"}
+    assert Encoding(prompt="").public() == {"prompt": ""}
+    wrong: list[Options] = [
+        {"prompt": "a secret" * 1000},
+        {"prompt": "a secret", "prompt_name": "a"},
+    ]
+    for options in wrong:
+        with pytest.raises(BadInputValue) as caught:
+            Encoding.of(options)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [None, [], {"speed": 11}, {"truncate": "middle"}, {"prompt": 1}, {"dimensions": 0}]
+)
 def test_what_a_worker_is_asked_must_be_known(options: Any) -> None:
-    with pytest.raises(BadInputValue):
+    with pytest.raises(BadInput):
         Encoding.from_wire(options)
 
 
@@ -86,9 +187,10 @@ def test_a_generator_by_mistake(client: BertClient) -> None:
         client.encode(texts)
 
 
-def test_tokens_by_mistake(client: BertClient) -> None:
-    with pytest.raises(BadInputType, match=r"texts\[0\] is a list of tokens: say is_tokenized"):
-        client.encode([["a", "b"]])
+@pytest.mark.parametrize("texts", [[["a", "b", "c"]], [["a"]], ["a", ("a",)], [[]]])
+def test_tokens_by_mistake(client: BertClient, texts: Any) -> None:
+    with pytest.raises(BadInputType, match=r"a pair of sentences has two; of tokens say is_token"):
+        client.encode(texts)
 
 
 def test_what_comes_late_is_checked_too(client: BertClient, stub: Stub) -> None:

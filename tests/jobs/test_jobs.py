@@ -96,7 +96,7 @@ def test_the_rows_so_far(redis: Redis, redis_url: str, client: BertClient) -> No
     info = job.info
     assert (info.status, info.done, info.failed) == ("failed", 256, 256)
     vectors, there = job.partial()
-    assert vectors is not None
+    assert isinstance(vectors, np.ndarray)
     assert there.tolist() == [False] * 256 + [True] * 256
     np.testing.assert_array_equal(vectors[there], rows(texts[256:]))
     assert not vectors[~there].any()
@@ -107,17 +107,24 @@ def test_the_rows_so_far(redis: Redis, redis_url: str, client: BertClient) -> No
 
 
 def test_options_and_tokens(client: BertClient, stub: Stub) -> None:
-    job = client.submit([["a", "b"], ["c"]], True, True, dtype="float16")
+    job = client.submit([["a", "b"], ["c"]], True, True, precision="float16")
     vectors, tokens = job.result(20)
     np.testing.assert_array_equal(vectors, rows(["a b", "c"]).astype(np.float16))
     assert vectors.dtype == np.float16
     assert tokens == [["a", "b"], ["c"]]
     assert json.loads(job.info.options) == {
-        "is_tokenized": True, "show_tokens": True, "dtype": "float16"
+        "is_tokenized": True, "show_tokens": True, "precision": "float16"
     }  # fmt: skip
     (some,) = job.batches()
     assert some.tokens is not None
     assert [some.tokens[some.numbers.index(number)] for number in (0, 1)] == tokens
+
+
+def test_a_prompt_is_not_in_the_record(client: BertClient, stub: Stub) -> None:
+    job = client.submit(["a"], prompt="secret: ")
+    np.testing.assert_array_equal(job.result(20), rows(["a"]))
+    assert stub.options == [{"prompt": "secret: "}]
+    assert json.loads(job.info.options) == {"prompt": "<8 characters>"}
 
 
 def test_lists(redis_url: str, stub: Stub) -> None:

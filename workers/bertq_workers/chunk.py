@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bertq.encoding import Encoding
 from bertq.errors import BadInputType, BadInputValue, SentenceTooLong
 from bertq.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
+from bertq.sparse import AnyRows, SparseRows
 from bertq_bert.errors import ModelError
+from bertq_bert.quantization import check_request, finish_rows
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder
@@ -19,7 +19,7 @@ MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
 
 
 class TokenizerError(Exception):
-    """A chunk cannot be cut into wordpieces."""
+    """A chunk cannot be cut into tokens."""
 
 
 def tokenize(
@@ -28,14 +28,27 @@ def tokenize(
     """Return the token ids of a chunk's sentences, and which of them were cut.
 
     Raises:
-        BadInputType, BadInputValue: it is no chunk, or one that this model cannot read.
+        BadInputType, BadInputValue: it is no chunk.
+        ModelError: this model cannot read it (it has no such prompt, or reads no pairs), or does
+            not give such rows.
         SentenceTooLong: sentences would have to be cut, and must not.
-        TokenizerError: the text cannot be cut into wordpieces.
+        TokenizerError: the text cannot be cut into tokens.
     """
     check(texts, is_tokenized=encoding.is_tokenized)
-    end = "left" if encoding.truncate == "left" else "right"
+    check_request(
+        encoder,
+        normalize=encoding.normalize,
+        dimensions=encoding.dimensions,
+        precision=encoding.precision,
+    )
     try:
-        ids, cut = encoder.tokenize(texts, is_tokenized=encoding.is_tokenized, truncate=end)
+        ids, cut = encoder.tokenize(
+            texts,
+            is_tokenized=encoding.is_tokenized,
+            truncate="left" if encoding.truncate == "left" else "right",
+            pairs=encoding.pairs,
+            prompt=_prompt(encoder, encoding),
+        )
     except ModelError:
         raise
     except Exception as error:
@@ -47,46 +60,56 @@ def tokenize(
     return ids, cut
 
 
+def _prompt(encoder: "Encoder", encoding: Encoding) -> str | None:
+    """Return the text that goes before each sentence, as ``Encoder.tokenize`` takes it."""
+    if encoding.is_tokenized:
+        return ""  # tokens are looked up as they are
+    return encoder.prompt_text(
+        prompt_name=encoding.prompt_name, prompt=encoding.prompt, input_type=encoding.input_type
+    )
+
+
 def check(texts: Any, *, is_tokenized: bool = False) -> None:
     """Refuse what no client of bertq sends.
 
     Raises:
-        BadInputType: not a list of str, or of lists of str.
+        BadInputType: not a list of str and of pairs of them, or of lists of str.
         BadInputValue: no sentence, or too many, or too long.
     """
     if not isinstance(texts, list):
         raise BadInputType("a chunk must be a list")
     if is_tokenized and not all(isinstance(tokens, list) and tokens for tokens in texts):
         raise BadInputType("a tokenized chunk must be a list of lists of str")
-    strings = [token for tokens in texts for token in tokens] if is_tokenized else texts
+    if not is_tokenized and not all(len(pair) == 2 for pair in texts if isinstance(pair, list)):
+        raise BadInputType("a chunk must be a list of str, or of pairs of them")
+    strings = [text for some in texts for text in (some if isinstance(some, list) else [some])]
     if not all(isinstance(text, str) for text in strings):
         raise BadInputType("a chunk must be a list of str, or of lists of str where tokenized")
     if not 0 < len(texts) <= WORKER_CHUNK_ROWS:
         raise BadInputValue(f"a chunk of {len(texts)} sentences: from 1 to {WORKER_CHUNK_ROWS} go")
-    characters = sum(map(len, strings)) + (len(strings) if is_tokenized else 0)
+    within_lists = sum(len(some) for some in texts if isinstance(some, list))
+    characters = sum(map(len, strings)) + within_lists
     if characters > MAX_CHARACTERS:
         raise BadInputValue(f"a chunk of {characters} characters: at most {MAX_CHARACTERS} go")
 
 
-def finish(rows: "Array", encoding: Encoding) -> Any:
-    """Return rows as they were asked for.
+def finish(encoder: "Encoder", rows: "Array", encoding: Encoding) -> AnyRows:
+    """Return rows as they were asked for; of a sparse model without their zeros.
 
     Args:
+        encoder: which has made them.
         rows: float32 ``[n, *row_shape]``; may be changed.
-        encoding: whether they are normalised, a row of zeros excepted (of token vectors each of
-            its own), and which type they get.
+        encoding: how they are asked for.
 
     Raises:
-        OverflowError: a number is too large for float16.
+        OverflowError: a number is too large for the precision.
     """
-    if encoding.normalize:
-        # float64: the squares of small numbers are none in float32
-        norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
-        rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    if encoding.dtype == "float32":
-        return rows
-    with np.errstate(over="ignore"):
-        halves = rows.astype(np.float16)
-    if not np.isfinite(halves).all():
-        raise OverflowError("a number of the vectors is too large for float16: take float32")
-    return halves
+    normalize = encoder.normalized if encoding.normalize is None else encoding.normalize
+    finished = finish_rows(
+        rows,
+        normalize=normalize,
+        dimensions=encoding.dimensions,
+        precision=encoding.precision,
+        int8_ranges=encoder.int8_ranges,
+    )
+    return SparseRows.from_dense(finished) if encoder.task == "sparse" else finished

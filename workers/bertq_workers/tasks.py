@@ -72,11 +72,11 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
 
     Args:
         self: the task, by Celery.
-        texts: list of str; of lists of str where they are tokenized.
+        texts: list of str, or of pairs (lists of two); of lists of str where they are tokenized.
         options: of ``bertq.encoding.Encoding``, those that are not the defaults.
 
     Returns:
-        Rows ``[len(texts), *row_shape]``.
+        Rows ``[len(texts), *row_shape]``; of a sparse model compressed.
 
     Raises:
         Ignore: nobody wants the chunk any more; Celery acknowledges and forgets it.
@@ -84,10 +84,10 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         BadInput: the message does not hold a chunk of sentences.
         SentenceTooLong: sentences would have to be cut, and must not.
         ModelMismatch: another model has answered to the same job.
-        ModelError: the model cannot read the sentences (pairs of one that has one kind of segment),
-            or its device has no room for them.
-        TokenizerError: the text cannot be cut into wordpieces.
-        OverflowError: a number of the rows is too large for float16.
+        ModelError: the model cannot read the sentences (it has no such prompt, or reads no pairs),
+            does not give such rows, or its device has no room for them.
+        TokenizerError: the text cannot be cut into tokens.
+        OverflowError: a number of the rows is too large for the precision.
         PoisonedChunk: it has ended too many workers.
     """
     task_id = str(self.request.id)
@@ -116,12 +116,12 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     lengths = list(map(len, ids))
     tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
-    rows = chunk.finish(rows, encoding)
+    finished = chunk.finish(encoder, rows, encoding)
     # Of one that came again the time with the other worker would count as well.
-    self.meter.add(len(rows), tokens, None if suspicious else _waited(self, future.began))
-    logs.computed(task_id, len(rows), tokens, seconds)
+    self.meter.add(len(finished), tokens, None if suspicious else _waited(self, future.began))
+    logs.computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
-    return ChunkResult(rows, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)
+    return ChunkResult(finished, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)
 
 
 def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Record | None, bool]:

@@ -11,7 +11,7 @@ from bertq_client import inputs
 #: What an input may be: a sentence a line, or a JSON object a line.
 KINDS = ("text", "jsonl")
 
-#: A sentence, or its tokens.
+#: A sentence, the two sentences of a pair, or tokens.
 Sentence: TypeAlias = str | list[str]
 
 
@@ -21,7 +21,7 @@ class LineFormat:
 
     Attributes:
         kind: ``"text"`` or ``"jsonl"``.
-        field: which field of the JSON object has the sentence.
+        field: which field of the JSON object has the sentence, or a pair: a list of two str.
         is_tokenized: the sentence is tokens: words between blanks, in JSON a list of str.
     """
 
@@ -64,6 +64,11 @@ class LineFormat:
                 return None
             if not all(token and not token.isspace() for token in value):
                 raise BadInputValue(f"field {self.field!r} has a token that is blank")
+        elif isinstance(value, list):
+            if len(value) != 2 or not all(isinstance(text, str) for text in value):
+                raise BadInputValue(f"field {self.field!r} is no pair, a list of two str")
+            if not all(text and not text.isspace() for text in value):
+                raise BadInputValue(f"field {self.field!r} is a pair of which one side is blank")
         elif not isinstance(value, str):
             raise BadInputValue(f"field {self.field!r} is not a str")
         elif not value or value.isspace():

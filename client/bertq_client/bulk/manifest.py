@@ -11,7 +11,7 @@ from bertq.errors import OutputError
 from bertq_client.bulk.source import Identity
 
 #: Version of the form of a manifest.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Manifest:
         complete: whether the vectors are all there.
         fingerprint: of the model.
         row_shape: of one sentence's row.
+        is_sparse: whether the rows are those of a sparse model.
         options: by name, what was asked for.
         input: its identity; None where it could not be known before, as of standard input.
         position: how far it is.
@@ -49,6 +50,7 @@ class Manifest:
     complete: bool
     fingerprint: str
     row_shape: tuple[int, ...]
+    is_sparse: bool
     options: Mapping[str, Any]
     input: Identity | None
     position: Position
@@ -79,10 +81,11 @@ class Manifest:
             OutputError: an option, or the input, is another one.
         """
         for name, value in options.items():
-            if self.options.get(name) != value:
+            known = self.options.get(name)
+            if known != value:
+                made = f"{name} {known}, not {value}" if name != "prompt" else "another prompt"
                 raise OutputError(
-                    f"{path} was made with {name} {self.options.get(name)}, not {value}: resume "
-                    "with the same options, or overwrite it"
+                    f"{path} was made with {made}: resume with the same options, or overwrite it"
                 )
         if self.input != identity:
             raise OutputError(
@@ -105,6 +108,7 @@ def load(path: Path) -> Manifest | None:
             document["complete"] is True,
             str(document["fingerprint"]),
             tuple(map(int, document["row_shape"])),
+            document["is_sparse"] is True,
             dict(document["options"]),
             None if known is None else Identity(**known),
             _position(document["position"]),

@@ -1,5 +1,6 @@
 """What a user asks of a run."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from bertq.errors import BadInputType, BadInputValue
 from bertq_client.bulk.line import KINDS, LineFormat
 from bertq_client.bulk.output import Output
 from bertq_client.bulk.source import STDIN, Source, kind_of
-from bertq_client.stream import Options, check_count
+from bertq_client.stream import check_count
 
 #: What a blank line may be.
 BLANK = ("error", "zero", "skip")
@@ -32,10 +33,9 @@ class Order:
     overwrite: bool
     batch_size: int | None
     progress: bool
-    options: Options
+    encoding: Encoding
 
     def __post_init__(self) -> None:
-        Encoding(**self.options)
         if not isinstance(self.field, str):
             raise BadInputType("field must be a str")
         if not isinstance(self.blank, str) or self.blank not in BLANK:
@@ -55,7 +55,7 @@ class Order:
     def source(self) -> Source:
         """Return the input."""
         line_format = LineFormat(
-            kind_of(self.input, self.input_format), self.field, self.options["is_tokenized"]
+            kind_of(self.input, self.input_format), self.field, self.encoding.is_tokenized
         )
         return Source(self.input, line_format, allow_blank=self.blank != "error")
 
@@ -78,8 +78,21 @@ class Order:
             "input_format": kind,
             "field": self.field if kind == "jsonl" else None,
             "blank": self.blank,
-            "is_tokenized": self.options["is_tokenized"],
-            "normalize": self.options["normalize"],
-            "truncate": self.options["truncate"],
-            "dtype": self.options["dtype"],
+            "is_tokenized": self.encoding.is_tokenized,
+            "normalize": self.encoding.normalize,
+            "truncate": self.encoding.truncate,
+            "precision": self.encoding.precision,
+            "pairs": self.encoding.pairs,
+            "prompt_name": self.encoding.prompt_name,
+            "prompt": _digest(self.encoding.prompt),
+            "input_type": self.encoding.input_type,
+            "dimensions": self.encoding.dimensions,
         }
+
+
+def _digest(prompt: str | None) -> str | None:
+    """Return what tells a prompt from others: the manifest holds no text of the user's."""
+    if not prompt:
+        return prompt
+    data = prompt.encode(errors="surrogatepass")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

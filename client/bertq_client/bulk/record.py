@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bertq.errors import BertqError
+from bertq.sparse import AnyRows
 from bertq_client.bulk import faults
 from bertq_client.bulk.line import Sentence
 from bertq_client.bulk.manifest import Manifest, Position
@@ -47,7 +45,7 @@ class Record:
 
     def adopt(self, kept: Manifest, trace: Trace) -> None:
         """Go on after the rows of a former run, of whose sentences this is the trace."""
-        self._table = Table(self._order, kept.row_shape)
+        self._table = Table(self._order, kept.row_shape, is_sparse=kept.is_sparse)
         self._manifest, self._reached = kept, (trace, kept.position)
 
     def open(self) -> None:
@@ -59,23 +57,30 @@ class Record:
         if self._manifest is not None and self._table is not None:
             self._output.begin(self._manifest, self._table.form)
 
-    def begin(self, fingerprint: str, row_shape: tuple[int, ...]) -> None:
+    def begin(self, fingerprint: str, row_shape: tuple[int, ...], *, is_sparse: bool) -> None:
         """Begin a new output, once there is something to write.
+
+        Args:
+            fingerprint: of the model.
+            row_shape: of a row.
+            is_sparse: whether rows are ``SparseRows``.
 
         Raises:
             OutputError: it cannot be written.
         """
-        self._table = Table(self._order, row_shape)
+        self._table = Table(self._order, row_shape, is_sparse=is_sparse)
         trace = Trace()
         start = Position(0, 0, self._table.form.head, 0, trace.digest())
-        made = Manifest(False, fingerprint, row_shape, self._order.meaning(), self._identity, start)
+        made = Manifest(
+            False, fingerprint, row_shape, is_sparse, self._order.meaning(), self._identity, start
+        )
         self._output.begin(made, self._table.form)
         self._manifest, self._reached = made, (trace, start)
 
     def add(
         self,
         fingerprint: str,
-        vectors: NDArray[Any],
+        vectors: AnyRows,
         sentences: Sequence[tuple[int, Sentence]],
         cut: int,
     ) -> None:
@@ -85,7 +90,7 @@ class Record:
             fingerprint: of the model that has made them.
             vectors: a row for each sentence.
             sentences: with the numbers of their lines.
-            cut: how many had more wordpieces than are read.
+            cut: how many had more tokens than are read.
 
         Raises:
             ModelMismatch: they are not of the model of the rows before.

@@ -1,18 +1,22 @@
-"""The two forms of an output: ``.npy`` and ``.jsonl``."""
+"""The forms of an output: ``.npy`` and ``.jsonl``."""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from bertq.errors import OutputError
+from bertq.sparse import SparseRows
+
 #: Bytes before the first row of a ``.npy``.
 NPY_HEAD = 128
 
-#: Significant digits that tell every number of a type from its neighbours.
-_DIGITS = {"float32": 9, "float16": 5}
+#: How the numbers of a type are written: with the digits that tell each from its neighbours.
+_PATTERNS = {"float32": "%.9g", "float16": "%.5g", "int8": "%d", "uint8": "%d"}
 
 
 class Form(Protocol):
@@ -21,7 +25,7 @@ class Form(Protocol):
     #: Bytes before the first row.
     head: int
 
-    def encode(self, rows: NDArray[Any], lines: Iterable[int]) -> bytes:
+    def encode(self, rows: Any, lines: Iterable[int]) -> bytes:
         """Return the bytes of some rows, which belong to these lines of the input."""
         ...
 
@@ -63,7 +67,7 @@ class Jsonl:
     def __init__(self, dtype: str, row_shape: tuple[int, ...]) -> None:
         # Formatted at once, which is several times as fast as json.dumps of so many numbers, and
         # with no more digits than there are.
-        pattern = f"%.{_DIGITS[dtype]}g"
+        pattern = _PATTERNS[dtype]
         for length in reversed(row_shape):
             pattern = "[" + ", ".join([pattern] * length) + "]"
         self._pattern = f'{{"line": %d, "vector": {pattern}}}\n'
@@ -74,17 +78,68 @@ class Jsonl:
         text = "".join(
             [self._pattern % (line, *row) for line, row in zip(lines, flat, strict=True)]
         )
-        if not np.isfinite(rows).all():
-            text = re.sub("-?(nan|inf)", "null", text)  # JSON has no such numbers
-        return text.encode("ascii")
+        return _finite(text, rows).encode("ascii")
 
     def title(self, count: int) -> bytes:
         """Return nothing."""
         return b""
 
 
-#: The forms by the suffix of the output.
+class SparseJsonl:
+    """A JSON object a row of a sparse model: ``{"line": 1, "vector": {"2023": 0.731, ...}}``."""
+
+    head = 0
+
+    def __init__(self, dtype: str) -> None:
+        self._pattern = f'"%d": {_PATTERNS[dtype]}'
+
+    def encode(self, rows: SparseRows, lines: Iterable[int]) -> bytes:
+        """Return a line for each row."""
+        text = "".join(
+            [
+                f'{{"line": {line}, "vector": {{{self._items(row)}}}}}\n'
+                for line, row in zip(lines, rows, strict=True)
+            ]
+        )
+        return _finite(text, rows.values).encode("ascii")
+
+    def _items(self, row: dict[int, float]) -> str:
+        return ", ".join([self._pattern % item for item in row.items()])
+
+    def title(self, count: int) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+def _finite(text: str, numbers: NDArray[Any]) -> str:
+    """Return rows as JSON, which has no infinite numbers."""
+    return text if np.isfinite(numbers).all() else re.sub("-?(nan|inf)", "null", text)
+
+
+#: The forms of rows that are arrays, by the suffix of the output.
 FORMS: dict[str, type[Npy] | type[Jsonl]] = {".npy": Npy, ".jsonl": Jsonl}
+
+
+def form_of(output: Path, dtype: str, row_shape: tuple[int, ...], *, is_sparse: bool) -> Form:
+    """Return how rows become bytes.
+
+    Raises:
+        OutputError: such rows cannot be written to such a file.
+    """
+    if not is_sparse:
+        return FORMS[output.suffix](dtype, row_shape)
+    check_sparse(output)
+    return SparseJsonl(dtype)
+
+
+def check_sparse(output: Path) -> None:
+    """Refuse a file that cannot take the rows of a sparse model.
+
+    Raises:
+        OutputError: it is no ``.jsonl``.
+    """
+    if output.suffix != ".jsonl":
+        raise OutputError(f"{output}: the model gives sparse rows, which are written as .jsonl")
 
 
 def padded(rows: NDArray[Any], row_shape: tuple[int, ...]) -> NDArray[Any]:

@@ -9,8 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bertq.adverts import Advert
 from bertq.errors import (
     BadInput,
@@ -20,12 +18,14 @@ from bertq.errors import (
     RemoteError,
     SentenceTooLong,
 )
+from bertq.sparse import AnyRows, SparseRows
 from bertq_client import bar, futures, stream
 from bertq_client.bulk import faults, remains
 from bertq_client.bulk.line import Sentence
 from bertq_client.bulk.manifest import Manifest
 from bertq_client.bulk.order import Order
 from bertq_client.bulk.record import Record
+from bertq_client.bulk.rows import check_sparse
 from bertq_client.bulk.source import Lines
 from bertq_client.futures import EncodeFuture
 from bertq_client.stream import Batch, Flight
@@ -46,7 +46,7 @@ class EncodedFile:
         rows: in it.
         kept: of those, the rows of former runs.
         encoded: the rows of this one, those of blank lines included.
-        cut: sentences, of all runs, that had more wordpieces than are read.
+        cut: sentences, of all runs, that had more tokens than are read.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Run:
 
     Args:
         order: what is asked for.
-        submit: ``BertClient.encode_async``.
+        submit: sends a request, whose rows come as arrays.
         workers: asks for the adverts of the workers that take the requests.
         check_length: whether to warn of sentences that were cut.
 
@@ -72,7 +72,7 @@ class Run:
     def __init__(
         self,
         order: Order,
-        submit: Callable[..., EncodeFuture],
+        submit: Callable[[list[Any]], EncodeFuture],
         workers: Callable[[], list[Advert]],
         *,
         check_length: bool,
@@ -112,7 +112,7 @@ class Run:
         reached, before = record.position, 0 if kept is None else kept.position.rows
         if reached.cut and self._check_length:
             futures.warn(
-                f"cut, {reached.cut} sentences of {self._source.name}: they have more wordpieces "
+                f"cut, {reached.cut} sentences of {self._source.name}: they have more tokens "
                 "than are read (max_seq_len of the workers; BertClient(check_length=False) says "
                 "nothing)"
             )
@@ -126,9 +126,12 @@ class Run:
 
     def _look(self) -> list[Advert]:
         # Without Redis there is nothing to compare with; requests wait for it as long as they may.
+        workers: list[Advert] = []
         with suppress(RedisUnavailable):
-            return self._workers()
-        return []
+            workers = self._workers()
+        if workers and all(advert.task == "sparse" for advert in workers):
+            check_sparse(self._order.output)
+        return workers
 
     def _resume(self, record: Record, lines: Lines, workers: list[Advert]) -> Manifest | None:
         """Go on after what a former run has left; return its manifest."""
@@ -143,9 +146,8 @@ class Run:
 
     def _run(self, record: Record, lines: Lines, workers: list[Advert]) -> None:
         record.open()
-        options = self._order.options
         size = self._batch_size(workers)
-        flight = Flight(self._submit, size, True, stream.MAX_REQUESTS, options)
+        flight = Flight(self._submit, size, True, stream.MAX_REQUESTS)
         initial, progress = record.position.rows, self._order.progress
         with (
             bar.open_bar(self._total(), initial=initial, shown=progress) as shown,
@@ -177,8 +179,8 @@ class Run:
             return None
         return identity.sentences if self._order.blank == "skip" else identity.lines
 
-    def _submit(self, texts: list[Any], **options: Any) -> EncodeFuture:
-        future = self._encode(texts, **options)
+    def _submit(self, texts: list[Any]) -> EncodeFuture:
+        future = self._encode(texts)
         future.mute()  # at its end the run says what was cut
         self._futures.append(future)
         return future
@@ -203,9 +205,10 @@ class Run:
 
     def _take(self, record: Record, batch: Batch) -> None:
         """Write the rows of a batch."""
-        vectors = np.asarray(batch.vectors, self._order.options["dtype"])
+        vectors: AnyRows = batch.vectors
         if not record.begun:
-            record.begin(batch.fingerprint, self._row_shape(batch.fingerprint, vectors.shape[1:]))
+            shape = self._row_shape(batch.fingerprint, vectors.shape[1:])
+            record.begin(batch.fingerprint, shape, is_sparse=isinstance(vectors, SparseRows))
         lines = islice(self._under_way, len(batch.texts))
         sentences = list(zip(lines, batch.texts, strict=True))
         record.add(batch.fingerprint, vectors, sentences, self._futures[0].cut)

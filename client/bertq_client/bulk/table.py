@@ -1,13 +1,12 @@
 """What is written for sentences and for blank lines, in pieces of a bounded size."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bertq.sparse import AnyRows, SparseRows
 from bertq_client.bulk.order import Order
-from bertq_client.bulk.rows import FORMS, Form, padded
+from bertq_client.bulk.rows import Form, form_of, padded
 
 #: Bytes of the rows of a piece.
 _PIECE_BYTES = 8 * 1024 * 1024
@@ -22,19 +21,25 @@ class Table:
     Args:
         order: what is asked for.
         row_shape: of a row.
+        is_sparse: whether rows are ``SparseRows``.
+
+    Raises:
+        OutputError: such rows cannot be written to such a file.
 
     Attributes:
         form: how rows become bytes.
     """
 
-    def __init__(self, order: Order, row_shape: tuple[int, ...]) -> None:
-        dtype = order.options["dtype"]
-        self.form: Form = FORMS[order.output.suffix](dtype, row_shape)
+    def __init__(self, order: Order, row_shape: tuple[int, ...], *, is_sparse: bool) -> None:
+        dtype = order.encoding.dtype
+        self.form: Form = form_of(order.output, dtype, row_shape, is_sparse=is_sparse)
+        self._row_shape = row_shape
         self._zero = np.zeros((1, *row_shape), dtype)
+        self._is_sparse = is_sparse
         self._at_once = max(1, _PIECE_BYTES // max(1, self._zero.nbytes))
         self._with_blanks = order.blank == "zero"
 
-    def pieces(self, vectors: NDArray[Any], lines: Sequence[int], after: int) -> Iterator[Piece]:
+    def pieces(self, vectors: AnyRows, lines: Sequence[int], after: int) -> Iterator[Piece]:
         """Return the rows of sentences, and of the blank lines between them.
 
         Args:
@@ -56,11 +61,14 @@ class Table:
             return
         for first in range(after + 1, last + 1, self._at_once):
             lines = range(first, min(first + self._at_once, last + 1))
-            zeros = np.broadcast_to(self._zero, (len(lines), *self._zero.shape[1:]))
-            yield len(lines), self.form.encode(zeros, lines)
+            zeros = np.broadcast_to(self._zero, (len(lines), *self._row_shape))
+            rows = SparseRows.from_dense(zeros) if self._is_sparse else zeros
+            yield len(lines), self.form.encode(rows, lines)
 
-    def _encoded(self, vectors: NDArray[Any], lines: Sequence[int]) -> Iterator[Piece]:
+    def _encoded(self, vectors: AnyRows, lines: Sequence[int]) -> Iterator[Piece]:
         for first in range(0, len(lines), self._at_once):
             some = slice(first, first + self._at_once)
-            rows = padded(vectors[some], self._zero.shape[1:])
+            rows = vectors[some]
+            if not isinstance(rows, SparseRows):
+                rows = padded(rows, self._row_shape)
             yield len(rows), self.form.encode(rows, lines[some])
