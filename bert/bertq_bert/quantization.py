@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bertq_bert.errors import UnsuitedRows
 
 if TYPE_CHECKING:
-    from bertq_bert.source import Model
+    from bertq_bert.model import Model
 
 #: A row's numbers; of the binary ones a byte holds eight.
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
