@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.peers.host import Encode, Rows
 from bertq.queues import Device
 from bertq_bert import Source, read_source
-from bertq_bert.config import BertConfig
+from bertq_bert.config import NetworkConfig
 from bertq_workers import devices
 
 NAME = "TensorFlow, padded"
@@ -38,7 +38,7 @@ def load(
     return {variant: partial(_encode, source, function) for variant in variants}
 
 
-def network(config: BertConfig, weights: Mapping[str, Any], length: int) -> Any:
+def network(config: NetworkConfig, weights: Mapping[str, Any], length: int) -> Any:
     """Return a traced function of ids [B, T] and their numbers [B] to rows [B, H]."""
     import tensorflow as tf
 

@@ -11,7 +11,8 @@ from bertq_bert.pooling import DTYPES, POOLING_STRATEGIES
 
 if TYPE_CHECKING:
     from bertq_bert.encoder import Encoder, load_encoder
-    from bertq_bert.source import Model, Source, read_source
+    from bertq_bert.model import Model
+    from bertq_bert.source import Source, read_source
 
 __all__ = [
     "DTYPES",

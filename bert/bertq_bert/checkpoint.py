@@ -1,11 +1,11 @@
-"""Reads the weights of both layouts into one dictionary, shapes checked against the config.
+"""Reads the weights of a model into one dictionary, shapes checked against the config.
 
-The keys are the variable names of google-research/bert without ``bert/``, and dense kernels are
-[in, out] as there. Optimizer slots and task heads are left in the file.
+The keys are our names (``families.family``): those of google-research/bert without ``bert/``, where
+it has one. Dense kernels are [in, out] as there. What no table names is left in the file.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,56 +15,28 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from bertq_bert.config import BertConfig
+from bertq_bert.config import NetworkConfig, read_json
 from bertq_bert.directory.layout import Layout, ModelFiles
-from bertq_bert.errors import BrokenFile, MissingVariable, WrongShape
+from bertq_bert.errors import BrokenFile, MissingFile, MissingVariable, UnsupportedModel, WrongShape
+from bertq_bert.families.family import Family, Line
 
 Array: TypeAlias = npt.NDArray[np.float32]
 #: canonical name -> float32 array
 Weights: TypeAlias = dict[str, Array]
 
-#: name, Hugging Face's name, axes
-_Table: TypeAlias = tuple[tuple[str, str, str], ...]
-
-_EMBEDDINGS: _Table = (
-    ("word_embeddings", "word_embeddings.weight", "VH"),
-    ("position_embeddings", "position_embeddings.weight", "PH"),
-    ("token_type_embeddings", "token_type_embeddings.weight", "TH"),
-    ("LayerNorm/gamma", "LayerNorm.weight", "H"),
-    ("LayerNorm/beta", "LayerNorm.bias", "H"),
-)
-_LAYER: _Table = (
-    ("attention/self/query/kernel", "attention.self.query.weight", "HH"),
-    ("attention/self/query/bias", "attention.self.query.bias", "H"),
-    ("attention/self/key/kernel", "attention.self.key.weight", "HH"),
-    ("attention/self/key/bias", "attention.self.key.bias", "H"),
-    ("attention/self/value/kernel", "attention.self.value.weight", "HH"),
-    ("attention/self/value/bias", "attention.self.value.bias", "H"),
-    ("attention/output/dense/kernel", "attention.output.dense.weight", "HH"),
-    ("attention/output/dense/bias", "attention.output.dense.bias", "H"),
-    ("attention/output/LayerNorm/gamma", "attention.output.LayerNorm.weight", "H"),
-    ("attention/output/LayerNorm/beta", "attention.output.LayerNorm.bias", "H"),
-    ("intermediate/dense/kernel", "intermediate.dense.weight", "HI"),
-    ("intermediate/dense/bias", "intermediate.dense.bias", "I"),
-    ("output/dense/kernel", "output.dense.weight", "IH"),
-    ("output/dense/bias", "output.dense.bias", "H"),
-    ("output/LayerNorm/gamma", "output.LayerNorm.weight", "H"),
-    ("output/LayerNorm/beta", "output.LayerNorm.bias", "H"),
-)
-_POOLER: _Table = (
-    ("dense/kernel", "dense.weight", "HH"),
-    ("dense/bias", "dense.bias", "H"),
-)
-
 
 @dataclass(frozen=True)
 class Variable:
-    """One tensor of the network: its two names and its shape."""
+    """One tensor of the network: its names and its shape."""
 
     name: str
-    hugging_face: str
+    #: its names in safetensors, the usual one first
+    stored: tuple[str, ...]
+    #: as we hold it: dense kernels are [in, out]
     shape: tuple[int, ...]
-    #: whether the checkpoint may have it under a name that begins with the network's
+    #: which of how many equal parts of the stored tensor's first axis it is
+    part: tuple[int, int] = (0, 1)
+    #: whether it is part of the network, and not of a fine-tuned head
     inside: bool = True
 
 
@@ -73,66 +45,113 @@ class Parts:
     """Which parts of a network are read beside the embeddings of words and the layers."""
 
     pooler: bool = False
-    #: a fine-tuned head, and how many numbers it gives; None takes as many as there are
-    head: bool = False
+    #: a fine-tuned classifier, and how many numbers it gives; None takes as many as there are
+    classifier: bool = False
     num_labels: int | None = None
+    masked_lm: bool = False
     positions: bool = True
 
 
-def variables(config: BertConfig, parts: Parts) -> Iterator[Variable]:
-    """Every tensor that these parts of a network of this config have, but for the head's."""
+def variables(
+    family: Family, config: NetworkConfig, parts: Parts, labels: int = 1
+) -> Iterator[Variable]:
+    """Every tensor that these parts of a network have."""
     size = {
         "V": config.vocab_size,
-        "P": config.max_position_embeddings,
+        "P": config.max_position_embeddings + config.position_offset,
         "T": config.type_vocab_size,
+        "E": config.embedding_width,
         "H": config.hidden_size,
         "I": config.intermediate_size,
+        "B": config.relative_buckets,
+        "A": config.num_attention_heads,
+        "L": labels,
     }
-    blocks: list[tuple[str, str, _Table]] = [("embeddings/", "embeddings.", _EMBEDDINGS)]
-    blocks += [
-        (f"encoder/layer_{index}/", f"encoder.layer.{index}.", _LAYER)
-        for index in range(config.num_hidden_layers)
-    ]
-    blocks += [("pooler/", "pooler.", _POOLER)] if parts.pooler else []
-    for google, hugging_face, table in blocks:
-        for name, other, axes in table:
-            if parts.positions or name != "position_embeddings":
-                shape = tuple(size[axis] for axis in axes)
-                yield Variable(google + name, hugging_face + other, shape)
+    lines = family.tables(
+        config, pooler=parts.pooler, classifier=parts.classifier, masked_lm=parts.masked_lm
+    )
+    prefixes = ("", *family.prefixes)
+    for line in lines:
+        shape = tuple(size[axis] for axis in line.axes)
+        if 0 in shape or not _is_there(line, config, parts):
+            continue
+        names = (line.stored,) if isinstance(line.stored, str) else line.stored
+        stored = tuple(prefix + name for name in names for prefix in prefixes)
+        inside = not line.name.startswith("output_")
+        yield Variable(line.name, stored, shape, line.part, inside)
 
 
-def head(config: BertConfig, labels: int) -> Iterator[Variable]:
-    """The tensors of a fine-tuned head, as in ``run_classifier.py`` of google-research/bert."""
-    yield Variable("output_weights", "classifier.weight", (labels, config.hidden_size), False)
-    yield Variable("output_bias", "classifier.bias", (labels,), False)
+def _is_there(line: Line, config: NetworkConfig, parts: Parts) -> bool:
+    """Whether a network of this config has that line of its family's tables."""
+    name = line.name
+    if name == "embeddings/position_embeddings":
+        return parts.positions
+    if name.startswith("embeddings/project"):
+        return config.embedding_size is not None
+    if name == "predictions/decoder":
+        return not config.tied_embeddings
+    if name == "encoder/layer_0/attention/output/LayerNorm/gamma":
+        return not config.pre_norm
+    if name.endswith("/beta"):
+        return config.norm_bias and (
+            not config.pre_norm or name != "encoder/layer_0/attention/output/LayerNorm/beta"
+        )
+    if name.endswith("/bias") and not name.startswith("predictions/bias"):
+        if name.startswith(("pooler/", "predictions/")):
+            return config.head_bias
+        if "/attention/" in name:
+            return config.attention_bias
+        return config.feed_forward_bias
+    return True
 
 
-def read_weights(files: ModelFiles, config: BertConfig, parts: Parts) -> Weights:
+def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts: Parts) -> Weights:
     """Read every tensor of ``parts`` as float32.
 
     Raises:
         MissingVariable, WrongShape: the checkpoint lacks a tensor, or has it in another shape.
         BrokenFile: a file is cut or damaged, or a tensor is not made of finite numbers.
+        UnsupportedModel: the family has no such head.
     """
-    source: _Source
+    for wanted, table, head in (
+        (parts.classifier, family.classifier, "classifier"),
+        (parts.masked_lm, family.masked_lm, "masked-LM head"),
+    ):
+        if wanted and not table:
+            raise UnsupportedModel(f"bertq knows no {head} for {family.name} models")
+    if parts.pooler and not family.pooler and not parts.classifier:
+        raise MissingVariable(f"{family.name} models have no pooler: use another pooling strategy")
+    checkpoint = open_checkpoint(files)
+    labels = parts.num_labels or (checkpoint.labels(family) if parts.classifier else 1)
+    found = {
+        variable.name: checkpoint.load(variable)
+        for variable in variables(family, config, parts, labels)
+    }
+    positions = found.get("embeddings/position_embeddings")
+    if positions is not None and config.position_offset:
+        # with the padding token's position, if it has one
+        first = config.position_offset - (config.padding_id is not None)
+        found["embeddings/position_embeddings"] = positions[first:]
+    return found
+
+
+def open_checkpoint(files: ModelFiles) -> "Checkpoint":
+    """Open the weights of a model, in any layout."""
     if files.layout is Layout.GOOGLE:
-        source = _GoogleCheckpoint(files.weights)
-    else:
-        source = _Safetensors(files.weights)
-    wanted = list(variables(config, parts))
-    if parts.head:
-        wanted += head(config, parts.num_labels or source.labels())
-    return {variable.name: source.load(variable) for variable in wanted}
+        return _GoogleCheckpoint(files.weights)
+    if files.weights.suffix == ".json":
+        return _Shards(files.weights)
+    return Safetensors(files.weights)
 
 
-class _Source(ABC):
+class Checkpoint(ABC):
     """Tensors by name in one checkpoint; the layouts differ in names and orientation."""
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
 
     @abstractmethod
-    def names(self, variable: Variable) -> list[str]:
+    def names(self, variable: Variable) -> Iterable[str]:
         """The names that this layout has for ``variable``, the usual one first."""
 
     @abstractmethod
@@ -143,34 +162,42 @@ class _Source(ABC):
     def read(self, name: str) -> npt.NDArray[Any]:
         """Read one tensor as it is stored."""
 
-    def labels(self) -> int:
+    def labels(self, family: Family) -> int:
         """How many numbers the fine-tuned head gives; 1 if there is none."""
-        (name,) = self.names(Variable("output_weights", "classifier.weight", (), False))
-        return next(iter(self.shapes.get(name, ())), 1)
+        stored = next(line.stored for line in family.classifier if line.name == "output_weights")
+        names = (stored,) if isinstance(stored, str) else stored
+        found = self.find(Variable("output_weights", names, (), inside=False))
+        return self.shapes[found][0] if found and self.shapes[found] else 1
+
+    def find(self, variable: Variable) -> str | None:
+        """The name under which ``variable`` is there, if it is."""
+        return next((name for name in self.names(variable) if name in self.shapes), None)
 
     def load(self, variable: Variable) -> Array:
         """Read ``variable`` as a contiguous float32 array of its own shape."""
-        names = self.names(variable)
-        name = next((name for name in names if name in self.shapes), None)
+        name = self.find(variable)
         if name is None:
-            why = "not a BERT checkpoint of this config" if variable.inside else "no head was tuned"
-            raise MissingVariable(f"{self.path} has no variable {names[0]!r}: {why}")
+            first = next(iter(self.names(variable)))
+            why = "not a checkpoint of this config" if variable.inside else "no head was tuned"
+            raise MissingVariable(f"{self.path} has no variable {first!r}: {why}")
         transposed = self.transposed(variable)
         wanted = variable.shape[::-1] if transposed else variable.shape
-        if self.shapes[name] != wanted:
-            of = "the config calls" if variable.inside else f"{wanted[0]} labels call"
+        index, count = variable.part
+        whole = (wanted[0] * count, *wanted[1:])
+        if self.shapes[name] != whole:
+            of = "the config calls" if variable.inside else f"{whole[0]} labels call"
             raise WrongShape(
                 f"{self.path}: variable {name!r} has shape {list(self.shapes[name])}, "
-                f"{of} for {list(wanted)}"
+                f"{of} for {list(whole)}"
             )
-        stored = self.read(name)
+        stored = self.read(name)[index * wanted[0] : (index + 1) * wanted[0]]
         array = np.ascontiguousarray(stored.T if transposed else stored, dtype=np.float32)
         if not np.isfinite(array).all():
             raise BrokenFile(f"{self.path}: variable {name!r} has numbers that are not finite")
         return array
 
 
-class _GoogleCheckpoint(_Source):
+class _GoogleCheckpoint(Checkpoint):
     """``bert_model.ckpt.*``, read by TensorFlow, which is imported here and not before."""
 
     def __init__(self, prefix: Path) -> None:
@@ -204,7 +231,7 @@ class _GoogleCheckpoint(_Source):
         )
 
 
-class _Safetensors(_Source):
+class Safetensors(Checkpoint):
     """``model.safetensors``, as transformers and sentence-transformers write it."""
 
     def __init__(self, path: Path) -> None:
@@ -214,22 +241,22 @@ class _Safetensors(_Source):
             self._file = opener(path, framework="np")
             names = self._file.keys()
             slices = {name: self._file.get_slice(name) for name in names}
+        except FileNotFoundError:
+            raise MissingFile(f"no such file: {path}") from None
         except (SafetensorError, OSError) as error:
             raise self._broken(error) from error
         self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
 
-    def names(self, variable: Variable) -> list[str]:
-        plain = variable.hugging_face
-        if not variable.inside:
-            return [plain]
-        old = plain.replace("LayerNorm.weight", "LayerNorm.gamma")
-        old = old.replace("LayerNorm.bias", "LayerNorm.beta")
-        return [plain, f"bert.{plain}", old, f"bert.{old}"]
+    def names(self, variable: Variable) -> tuple[str, ...]:
+        """The names that versions of transformers have for ``variable``."""
+        return variable.stored
 
     def transposed(self, variable: Variable) -> bool:
+        """Whether it is a dense kernel."""
         return variable.name.endswith("/kernel")
 
     def read(self, name: str) -> npt.NDArray[Any]:
+        """Read one tensor as it is stored."""
         try:
             array: npt.NDArray[Any] = self._file.get_tensor(name)
         except (SafetensorError, OSError, TypeError) as error:
@@ -243,3 +270,25 @@ class _Safetensors(_Source):
     def _broken(self, error: Exception) -> BrokenFile:
         reason = " ".join(str(error).split())
         return BrokenFile(f"{self.path} cannot be read as safetensors ({reason}): fetch it again")
+
+
+class _Shards(Safetensors):
+    """Several safetensors files, and ``model.safetensors.index.json`` that says what is where."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        places = read_json(path).get("weight_map")
+        if not isinstance(places, dict) or not all(
+            isinstance(name, str) and name == Path(name).name for name in places.values()
+        ):
+            raise BrokenFile(f"{path} has no weight_map from tensors to files beside it")
+        self._files = {name: Safetensors(path.parent / name) for name in set(places.values())}
+        self._places: dict[str, str] = places
+        self.shapes = {}
+        for tensor, name in places.items():
+            if tensor not in self._files[name].shapes:
+                raise BrokenFile(f"{path.parent / name} has no tensor {tensor!r}: fetch it again")
+            self.shapes[tensor] = self._files[name].shapes[tensor]
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        return self._files[self._places[name]].read(name)

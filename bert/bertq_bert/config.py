@@ -1,47 +1,103 @@
-"""The hyper-parameters of a BERT, from ``bert_config.json`` or ``config.json``."""
+"""The hyper-parameters of a network, from ``bert_config.json`` or ``config.json``."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertq_bert.errors import BadConfig, BrokenFile, MissingFile, NotBert
+from bertq_bert.errors import BrokenFile, MissingFile
 
-#: Activations of the feed-forward layer. ``gelu`` is the exact one (erf) in both layouts:
-#: the golden vectors of bert-as-service agree with it and not with the tanh form.
-ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
+#: Activations by transformers' names. ``gelu`` is the exact one (erf): the golden vectors of
+#: bert-as-service agree with it and not with the tanh form.
+ACTIVATIONS: tuple[str, ...] = (
+    "gelu",
+    "gelu_new",
+    "gelu_pytorch_tanh",
+    "relu",
+    "sigmoid",
+    "silu",
+    "tanh",
+    "identity",
 )
-#: Sizes beyond these are damage, not models; other sizes may go up to 2**24.
-_LARGEST = {"num_hidden_layers": 4096}
 
 
 @dataclass(frozen=True)
-class BertConfig:
-    """What fixes the shapes and the arithmetic of the network (names of google-research/bert)."""
+class Rotary:
+    """Rotary positions of one layer (Su et al. 2021, RoFormer)."""
+
+    #: base of the geometric series of wavelengths
+    theta: float
+    #: NTK-aware scaling for longer sequences (https://kexue.fm/archives/9706); 1 for none
+    ntk_factor: float = 1.0
+    #: positions are divided by it (linear interpolation)
+    position_divisor: float = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What fixes the shapes and the arithmetic of a network, whatever its family.
+
+    The names are those of google-research/bert where it has one.
+    """
 
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
     intermediate_size: int
+    #: longest sequence that the positions allow
     max_position_embeddings: int
+    #: kinds of segment; 0: no table of segments
     type_vocab_size: int
     hidden_act: str
     layer_norm_eps: float = 1e-12
+    family: str = "BERT"
+    #: width of the embeddings before they are projected to ``hidden_size``; None: the same, and
+    #: no projection
+    embedding_size: int | None = None
+    #: rows of the position table before that of the first position
+    position_offset: int = 0
+    #: id of the padding token where one in a text has a position of its own, the row before the
+    #: first one, and is not counted; None where it is a token as any other
+    padding_id: int | None = None
+    #: rows of the table of relative attention biases (MPNet); 0: no such table
+    relative_buckets: int = 0
+    #: of each layer: its rotary positions; empty: a table of absolute positions
+    rotary: tuple[Rotary, ...] = ()
+    #: of each layer: how far a token sees to either side, None for all the way; empty: all layers
+    #: see all
+    window: tuple[int | None, ...] = ()
+    #: of each layer: the stored layer whose weights it uses; empty: each its own
+    shared_layers: tuple[int, ...] = ()
+    #: LayerNorm before attention and feed-forward, and once at the end; otherwise after them
+    pre_norm: bool = False
+    #: the feed-forward layer multiplies the activation with a second product (GLU)
+    gated: bool = False
+    attention_bias: bool = True
+    feed_forward_bias: bool = True
+    norm_bias: bool = True
+    head_bias: bool = True
+    #: the classifier's activation, what it reads of a row (``cls`` or ``mean``), its LayerNorm
+    head_act: str = "tanh"
+    head_pooling: str = "cls"
+    head_norm: bool = False
+    #: the masked-LM head's activation, and whether its last product is the table of words
+    masked_lm_act: str = "gelu"
+    tied_embeddings: bool = True
 
     @property
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the tables of embeddings."""
+        return self.embedding_size or self.hidden_size
+
+    def stored_layer(self, index: int) -> int:
+        """The number of the layer in the checkpoint whose weights layer ``index`` uses."""
+        return self.shared_layers[index] if self.shared_layers else index
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -50,61 +106,17 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         MissingFile, BrokenFile: the file is not there, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFile(f"no such file: {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BrokenFile(f"{path} cannot be read as JSON: {type(error).__name__}") from error
+    value = read_json_value(path)
     if not isinstance(value, dict):
         raise BrokenFile(f"{path} holds a {type(value).__name__}, not a JSON object")
     return value
 
 
-def read_config(path: Path) -> BertConfig:
-    """Read ``path`` and check that it describes a BERT encoder.
-
-    Raises:
-        MissingFile, BrokenFile: the file cannot be read.
-        NotBert: ``model_type`` is not ``bert``, the positions are not absolute, or it is a decoder.
-        BadConfig: a value is missing, impossible, or an activation is unknown.
-    """
-    raw = read_json(path)
-    _check_architecture(raw, path)
-    sizes = {key: _size(raw, key, path) for key in _SIZES}
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise BadConfig(
-            f"{path}: hidden_size {sizes['hidden_size']} is not a multiple of "
-            f"num_attention_heads {sizes['num_attention_heads']}"
-        )
-    activation = raw.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise BadConfig(
-            f"{path}: hidden_act {activation!r} is unknown: bertq knows {', '.join(ACTIVATIONS)}"
-        )
-    epsilon = raw.get("layer_norm_eps", 1e-12)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-        raise BadConfig(f"{path}: layer_norm_eps is {epsilon!r}, not a number in 0..1")
-    return BertConfig(**sizes, hidden_act=activation, layer_norm_eps=float(epsilon))
-
-
-def _check_architecture(raw: dict[str, Any], path: Path) -> None:
-    for key, wanted in (
-        ("model_type", "bert"),
-        ("position_embedding_type", "absolute"),
-        ("is_decoder", False),
-    ):
-        value = raw.get(key, wanted)
-        if value != wanted:
-            raise NotBert(f"{path}: {key} is {value!r}: bertq runs BERT, where it is {wanted!r}")
-
-
-def _size(raw: dict[str, Any], key: str, path: Path) -> int:
-    if key not in raw:
-        raise BadConfig(f"{path}: {key} is missing")
-    value = raw[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadConfig(f"{path}: {key} is {value!r}, not a positive whole number")
-    if value > _LARGEST.get(key, 2**24):
-        raise BadConfig(f"{path}: {key} is {value}: no BERT is that large")
-    return value
+def read_json_value(path: Path) -> Any:
+    """Read a file that holds JSON of any kind; the errors are those of ``read_json``."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFile(f"no such file: {path}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BrokenFile(f"{path} cannot be read as JSON: {type(error).__name__}") from error

@@ -8,11 +8,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds
-from bertq_bert.source import Model, Source, read_source
+from bertq_bert.model import Model
+from bertq_bert.quantization import finish_rows
+from bertq_bert.source import Source, read_source
 from bertq_bert.tokenizing.sequences import marks
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 _SCORES = 512
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Encoder(Model):
     """A model on one device. Safe to use from many threads."""
 
@@ -47,14 +50,47 @@ class Encoder(Model):
         from bertq_bert.network.graph import Graph
 
         model = source.model
-        graph = Graph(source.config, source.weights, source.pooling, model.dtype)
-        tokens = max(_GPU_TOKENS if graph.on_gpu else _CPU_TOKENS, model.max_seq_len)
+        graph = Graph(source.config, source.weights, source.pooling, model.dtype, model.max_seq_len)
+        tokens = _GPU_TOKENS if graph.on_gpu else _CPU_TOKENS
         budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
 
-    def encode(self, texts: Sequence[str]) -> Array:
-        """Rows of ``texts``, in their order: float32 [len(texts), *row_shape]."""
-        return self.compute(self.tokenize(texts).ids)
+    def encode(
+        self,
+        texts: Sequence[Any],
+        *,
+        pairs: bool | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        input_type: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        precision: str = "float32",
+    ) -> npt.NDArray[Any]:
+        """Rows of texts, in their order, as a service with this model gives them.
+
+        Args:
+            texts: texts, and pairs of them.
+            pairs: as for ``tokenize``.
+            prompt_name, prompt, input_type: what is put before each text, as for ``prompt_text``.
+            normalize: whether rows get the length 1; None: as the model says.
+            dimensions: how many numbers of a row are kept.
+            precision: type of the numbers, one of ``quantization.PRECISIONS``.
+
+        Returns:
+            [len(texts), *row_shape]; for task ``sparse`` dense rows, most numbers of them zero.
+        """
+        before = self.prompt_text(prompt_name=prompt_name, prompt=prompt, input_type=input_type)
+        rows = self.compute(
+            self.tokenize(texts, pairs=pairs, prompt="" if before is None else before).ids
+        )
+        return finish_rows(
+            rows,
+            normalize=self.normalized if normalize is None else normalize,
+            dimensions=dimensions,
+            precision=precision,
+            int8_ranges=self.int8_ranges,
+        )
 
     def compute(self, ids: Sequence[Sequence[int]]) -> Array:
         """Rows of sequences of token ids, in their order: float32 [len(ids), *row_shape].

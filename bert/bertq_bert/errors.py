@@ -4,7 +4,7 @@
     ├── MissingFile         a directory or a file that is not there
     ├── BrokenFile          a file that is there and cannot be read
     ├── UnsafeCheckpoint    a pickle
-    ├── NotBert             another architecture, or a part of one that is not BERT's
+    ├── UnsupportedModel    a family, module or tokenizer that bertq does not run
     ├── BadConfig           a hyper-parameter that is missing or impossible
     ├── MissingVariable     a tensor that the checkpoint lacks
     ├── WrongShape          a tensor of another shape than the config says
@@ -16,7 +16,8 @@
     │   ├── BadLength
     │   └── UnsuitedRows    rows that cannot be normalized, shortened or quantized as asked
     ├── BadIds              (also a ValueError) rows that the model cannot take
-    │   └── NoPairs
+    │   ├── NoPairs
+    │   └── UnknownPrompt
     └── OutOfMemory         the device has no room for a batch
 
 Every message is one line that names the value and what to do. None shows a user's text.
@@ -33,13 +34,14 @@ __all__ = [
     "MissingVariable",
     "ModelError",
     "NoPairs",
-    "NotBert",
     "OutOfMemory",
     "UnknownDtype",
     "UnknownLayer",
     "UnknownPooling",
+    "UnknownPrompt",
     "UnsafeCheckpoint",
     "UnsuitedRows",
+    "UnsupportedModel",
     "WrongShape",
 ]
 
@@ -60,8 +62,8 @@ class UnsafeCheckpoint(ModelError):
     """The weights are a pickle, which can run code when it is opened."""
 
 
-class NotBert(ModelError):
-    """The model is of another architecture."""
+class UnsupportedModel(ModelError):
+    """The model is of a family, or has a module or a tokenizer, that bertq does not run."""
 
 
 class BadConfig(ModelError):
@@ -110,6 +112,10 @@ class BadIds(ModelError, ValueError):
 
 class NoPairs(BadIds):
     """A row is a pair of sentences, and the model knows no second segment."""
+
+
+class UnknownPrompt(BadIds):
+    """A request names a prompt that the model does not have."""
 
 
 class OutOfMemory(ModelError):

@@ -2,50 +2,40 @@
 
 import hashlib
 import json
-import unicodedata
 from dataclasses import asdict
+from typing import Any
 
-from bertq_bert.checkpoint import Weights
-from bertq_bert.config import BertConfig
+from bertq_bert.checkpoint import Array, Weights
+from bertq_bert.config import NetworkConfig
 from bertq_bert.pooling import Pooling
-from bertq_bert.tokenizing.google import Tokenizer
+from bertq_bert.tokenizing.base import Tokenizer
 
 #: Raise it whenever the same inputs would give other rows than before.
-_VERSION = 2
+_VERSION = 3
 
 
 def fingerprint(
     weights: Weights,
-    config: BertConfig,
+    config: NetworkConfig,
     tokenizer: Tokenizer,
     pooling: Pooling,
     *,
-    max_seq_len: int,
-    fixed_length: bool,
-    no_special_token: bool,
-    dtype: str,
+    ranges: Array | None,
+    **settings: Any,
 ) -> str:
-    """Hex SHA-256 over all that changes a row; the same for both layouts of one model.
+    """Hex SHA-256 over all that changes a row; the same for all layouts of one model.
 
-    Python's Unicode version is part of it: it decides which characters are unassigned
-    and dropped. ``max_batch_size`` is not, nor the name of the directory.
+    ``max_batch_size`` is not part of it, nor the name of the directory.
     """
-    settings = {
+    settings = settings | {
         "version": _VERSION,
-        "unicode": unicodedata.unidata_version,
         "config": asdict(config),
-        "vocabulary": sorted(tokenizer.vocabulary.items(), key=lambda item: (item[1], item[0])),
-        "cased": tokenizer.cased,
-        "strip_accents": tokenizer.strip_accents,
-        "split_cjk": tokenizer.split_cjk,
+        "tokenizer": tokenizer.identity(),
         "pooling": asdict(pooling),
-        "max_seq_len": max_seq_len,
-        "fixed_length": fixed_length,
-        "no_special_token": no_special_token,
-        "dtype": dtype,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in sorted(weights):
-        digest.update(f"\n{name} {weights[name].shape}\n".encode())
-        digest.update(weights[name].data)
+    arrays = weights if ranges is None else weights | {"int8_ranges": ranges}
+    for name in sorted(arrays):
+        digest.update(f"\n{name} {arrays[name].shape}\n".encode())
+        digest.update(arrays[name].data)
     return digest.hexdigest()

@@ -1,86 +1,41 @@
-"""What is known of a model before it is on a device: description, tokenizer, weights."""
+"""Reads a model from its directory: network, tokenizer, weights, and what its rows mean."""
 
+import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from pathlib import Path
+from typing import Any
 
-from bertq_bert.checkpoint import Parts, Weights, read_weights
-from bertq_bert.config import BertConfig, read_config
-from bertq_bert.directory.layout import find_model
-from bertq_bert.errors import BadLength, NoPairs
+import numpy as np
+
+from bertq_bert.checkpoint import Array, Parts, Safetensors, Variable, Weights, read_weights
+from bertq_bert.config import NetworkConfig, read_json
+from bertq_bert.directory.layout import Layout, ModelFiles, find_model, find_module_weights
+from bertq_bert.directory.sentence_transformers import Description, read_description
+from bertq_bert.errors import (
+    BadConfig,
+    BadLength,
+    BadOption,
+    BrokenFile,
+    ModelError,
+)
+from bertq_bert.families import read_config
 from bertq_bert.fingerprint import fingerprint
-from bertq_bert.pooling import Pooling, check_dtype, plan_pooling
-from bertq_bert.tokenizing.google import Tokenizer, load_tokenizer
-from bertq_bert.tokenizing.sequences import Ids, Tokenized
+from bertq_bert.model import Model
+from bertq_bert.pooling import Pooling, Step, check_dtype, plan_pooling
+from bertq_bert.tokenizing.base import Tokenizer
+from bertq_bert.tokenizing.google import load_tokenizer
+from bertq_bert.tokenizing.shipped import load_shipped
 
+log = logging.getLogger("bertq.model")
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A model as its users see it."""
+#: What bert-as-service does unless it is told otherwise.
+STRATEGY, LAYERS, LENGTH = "REDUCE_MEAN", (-2,), 25
 
-    #: base name of the model's directory
-    name: str
-    #: hex SHA-256 over all that changes a row
-    fingerprint: str
-    #: longest sequence in ids, ``[CLS]`` and ``[SEP]`` counted
-    max_seq_len: int
-    #: most rows in one batch
-    max_batch_size: int
-    #: as asked for, one of ``POOLING_STRATEGIES``
-    pooling_strategy: str
-    #: layers that are read, -1 the last
-    pooling_layers: tuple[int, ...]
-    #: dtype of the dense layers; rows are float32
-    dtype: str
-    #: shape of one row: (dim,), or (tokens, dim) for NONE, where tokens is ``max_seq_len``,
-    #: or None for the longest of the call if the length is not fixed
-    row_shape: tuple[int | None, ...]
-    #: tokens of the embedding table: valid ids are below it
-    vocab_size: int
-    tokenizer: Tokenizer = field(repr=False)
-    #: kinds of segment that it was trained with: a pair needs two
-    segments: int
-    #: whether tokens that the caller made get no ``[CLS]`` and ``[SEP]``
-    no_special_token: bool
-
-    def tokenize(
-        self,
-        texts: Sequence[str] | Sequence[Sequence[str]],
-        *,
-        is_tokenized: bool = False,
-        truncate: str = "right",
-    ) -> Tokenized:
-        """Ids of each text, or of the tokens of each, at most ``max_seq_len`` of them.
-
-        Args:
-            texts: sentences, pairs of them as ``first ||| second``; or lists of tokens, a pair with
-                a token ``|||`` in between.
-            is_tokenized: whether they are lists of tokens, which are looked up as they are.
-            truncate: the end that is cut, ``"right"`` or ``"left"``.
-
-        Raises:
-            NoPairs: there is a pair, and the model has one kind of segment.
-        """
-        if is_tokenized:
-            found = self.tokenizer.look_up(
-                texts, self.max_seq_len, truncate=truncate, bare=self.no_special_token
-            )
-        else:
-            plain = cast(Sequence[str], texts)
-            found = self.tokenizer.encode(plain, self.max_seq_len, truncate=truncate)
-        if self.segments < 2:
-            for number, row in enumerate(found.ids):
-                if isinstance(row, Ids) and row.second < len(row):
-                    raise NoPairs(
-                        f"row {number} is a pair of sentences, and this model has one kind of "
-                        "segment (type_vocab_size 1)"
-                    )
-        return found
-
-    def tokens(self, ids: Sequence[Sequence[int]]) -> list[list[str]]:
-        """The tokens that rows of ids stand for, ``[CLS]`` and ``[SEP]`` included."""
-        return [self.tokenizer.tokens(row) for row in ids]
+#: Value of ``compat`` that selects bert-as-service's defaults and tokenizer.
+BERT_AS_SERVICE = "bert-as-service"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +45,8 @@ class Source:
     #: what it will be
     model: Model
     #: hyper-parameters
-    config: BertConfig
-    #: variables by Google's names
+    config: NetworkConfig
+    #: variables by our names
     weights: Weights = field(repr=False)
     #: what the graph has to return
     pooling: Pooling
@@ -103,135 +58,329 @@ def read_source(
     tuned_model_dir: str | os.PathLike[str] | None = None,
     ckpt_name: str | None = None,
     config_name: str | None = None,
-    max_seq_len: int | None = 25,
+    compat: str | None = None,
+    max_seq_len: int | str | None = None,
     max_batch_size: int = 256,
-    pooling_strategy: str = "REDUCE_MEAN",
-    pooling_layers: Sequence[int] = (-2,),
+    pooling_strategy: str | None = None,
+    pooling_layers: Sequence[int] | None = None,
     num_labels: int | None = None,
     dtype: str = "float32",
     cased: bool | None = None,
     mask_cls_sep: bool = False,
     no_special_token: bool = False,
     no_position_embeddings: bool = False,
+    int8_ranges: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """Read a model from a directory in Google's or Hugging Face's layout.
+    """Read a model from a directory: sentence-transformers', Hugging Face's or Google's.
 
-    Whatever can be wrong with it or with an option comes out here. TensorFlow is imported for
-    Google's checkpoints only, and no device is touched.
+    A directory with ``modules.json`` decides by itself how a text becomes a row, and so does one
+    with a classifier; options override it, with one warning in the log. For others the defaults are
+    those of bert-as-service. Whatever can be wrong with the directory or with an option comes out
+    here. TensorFlow is imported for Google's checkpoints only, and no device is touched.
 
     Args:
-        model_dir: Google: ``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``. Hugging Face:
-            ``config.json``, ``model.safetensors``, ``vocab.txt`` or ``tokenizer.json``.
+        model_dir: Google: ``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``. Others:
+            ``config.json``, ``model.safetensors``, ``tokenizer.json`` or ``vocab.txt``, and what
+            sentence-transformers adds.
         tuned_model_dir: where the weights are, if not in ``model_dir``: fine-tuned ones.
         ckpt_name, config_name: names of the checkpoint and of the config, where they are not the
             usual ones.
-        max_seq_len: longest sequence in ids, ``[CLS]`` and ``[SEP]`` counted; None: the model's own
-            limit.
+        compat: ``"bert-as-service"``: its defaults and tokenizer for any directory.
+        max_seq_len: longest sequence in ids, special tokens counted; ``"none"``: the network's own
+            limit; None: the directory decides, or it is 25.
         max_batch_size: most rows that run at once.
         pooling_strategy, pooling_layers: one of ``POOLING_STRATEGIES``, over these encoder layers
-            (-1 the last), concatenated. Layers above the highest are not computed.
+            (-1 the last), concatenated. Layers above the highest are not computed. None: the
+            directory decides, or it is REDUCE_MEAN of -2.
         num_labels: of a fine-tuned head (``CLASSIFICATION``, ``REGRESSION``); None takes it from
             the checkpoint.
         dtype: one of ``DTYPES``, for the dense layers.
-        cased: whether upper case is kept; None finds it out (``load_tokenizer``).
-        mask_cls_sep: leave the ``[CLS]`` and ``[SEP]`` that were added out of the pooling over
-            tokens.
+        cased: whether upper case is kept; None: the files decide.
+        mask_cls_sep: leave the special tokens that were added out of the pooling over tokens.
         no_special_token: add none to what comes as tokens.
         no_position_embeddings: add no position to the tokens; ``max_seq_len`` has no limit then.
+        int8_ranges: a JSON file with the least and the greatest value of each column of the rows,
+            ``{"ranges": [[...], [...]]}``: needed for int8 and uint8 rows.
 
     Raises:
         ModelError: one of its subclasses, for whatever is wrong with the directory or an option.
     """
     check_dtype(dtype)
+    if compat not in (None, BERT_AS_SERVICE):
+        raise BadOption(f"compat is {compat!r}: give {BERT_AS_SERVICE!r}, or leave it out")
+    if max_batch_size < 1:
+        raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
+    description = None if compat else read_description(_directory(model_dir))
     files = find_model(
-        model_dir,
+        model_dir if description is None else description.transformer,
         tuned_model_dir=tuned_model_dir,
         ckpt_name=ckpt_name,
         config_name=config_name,
     )
-    config = read_config(files.config)
-    pooling = plan_pooling(
-        pooling_strategy,
-        pooling_layers,
-        config.num_hidden_layers,
+    if files.layout is Layout.GOOGLE:
+        description = None
+    family, config = read_config(files.config)
+    pooling = _plan(description, pooling_strategy, pooling_layers, config, num_labels, mask_cls_sep)
+    if description is not None:
+        _warn_of_options(
+            description,
+            pooling_strategy=pooling_strategy,
+            pooling_layers=pooling_layers,
+            max_seq_len=max_seq_len,
+            mask_cls_sep=mask_cls_sep or None,
+            cased=cased,
+            no_position_embeddings=no_position_embeddings or None,
+        )
+    asked = _length(max_seq_len, description)
+    tokenizer = _load_tokenizer(files, description, config, cased)
+    length = _sequence_length(
+        asked, config, tokenizer, positions=not no_position_embeddings, fits=max_seq_len is None
+    )
+    parts = Parts(
+        pooler=pooling.modes == ("pooler",),
+        classifier=pooling.has_labels,
         num_labels=num_labels,
-        mask_cls_sep=mask_cls_sep,
+        masked_lm=pooling.sparse,
+        positions=not (no_position_embeddings or config.rotary),
     )
-    positions = not no_position_embeddings
-    length = _sequence_length(max_seq_len, config, positions=positions)
-    if max_batch_size < 1:
-        raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
-    tokenizer = load_tokenizer(files.directory, cased=cased, embeddings=config.vocab_size)
-    parts = Parts(pooling.needs_pooler, pooling.has_head, num_labels, positions)
-    weights = read_weights(files, config, parts)
-    if pooling.has_head:
-        pooling = replace(pooling, num_labels=len(weights["output_bias"]))
-    model = _describe(
-        files.name,
-        config,
-        weights,
-        tokenizer,
-        pooling,
-        max_seq_len=length,
-        fixed_length=max_seq_len is not None,
-        max_batch_size=max_batch_size,
-        pooling_strategy=pooling_strategy,
-        dtype=dtype,
-        no_special_token=no_special_token,
-    )
-    return Source(model, config, weights, pooling)
-
-
-def _describe(
-    name: str,
-    config: BertConfig,
-    weights: Weights,
-    tokenizer: Tokenizer,
-    pooling: Pooling,
-    *,
-    max_seq_len: int,
-    fixed_length: bool,
-    max_batch_size: int,
-    pooling_strategy: str,
-    dtype: str,
-    no_special_token: bool,
-) -> Model:
-    """Return what users see of a model, with its fingerprint."""
+    weights = read_weights(files, family, config, parts)
+    if pooling.has_labels:
+        labels = len(weights["output_bias"])
+        default = "sigmoid" if labels == 1 else "identity"
+        activation = pooling.activation or default
+        pooling = replace(pooling, num_labels=labels, activation=activation)
+    weights |= _module_weights(description, pooling, config)
+    fixed = isinstance(max_seq_len, int) or (max_seq_len is None and description is None)
+    per_token = (length if fixed else None,) if pooling.per_token else ()
+    row_shape = (*per_token, pooling.width(config.hidden_size, config.vocab_size))
+    ranges = None if int8_ranges is None else read_ranges(int8_ranges)
+    given = description or Description(files.directory, "embed", BERT_AS_SERVICE)
+    name = files.name if description is None else Path(_directory(model_dir)).name
     digest = fingerprint(
         weights,
         config,
         tokenizer,
         pooling,
-        max_seq_len=max_seq_len,
-        fixed_length=fixed_length,
+        max_seq_len=length,
+        fixed_length=fixed,
         no_special_token=no_special_token,
         dtype=dtype,
+        prompts=dict(given.prompts),
+        default_prompt=given.default_prompt,
+        ranges=ranges,
     )
-    per_token = (max_seq_len if fixed_length else None,) if pooling.per_token else ()
-    return Model(
+    model = Model(
         name=name,
         fingerprint=digest,
-        max_seq_len=max_seq_len,
+        max_seq_len=length,
         max_batch_size=max_batch_size,
-        pooling_strategy=pooling_strategy,
+        pooling_strategy=pooling_strategy or _strategy(description, pooling),
         pooling_layers=pooling.layers,
         dtype=dtype,
-        row_shape=(*per_token, pooling.width(config.hidden_size)),
+        row_shape=row_shape,
         vocab_size=config.vocab_size,
         tokenizer=tokenizer,
         segments=config.type_vocab_size,
         no_special_token=no_special_token,
+        task=pooling.task,
+        normalized=pooling.normalized,
+        prompts=given.prompts,
+        default_prompt=given.default_prompt,
+        include_prompt=pooling.include_prompt,
+        similarity=given.similarity,
+        labels=given.labels if len(given.labels) == pooling.num_labels else (),
+        splits_pairs=description is None,
+        int8_ranges=ranges,
+        origin=given.origin,
+    )
+    return Source(model, config, weights, pooling)
+
+
+def read_ranges(path: str | os.PathLike[str]) -> Array:
+    """Read the ranges of int8 rows: float32 [2, dim], the least and the greatest values.
+
+    Raises:
+        MissingFile, BrokenFile: the file is not there, or not of that form.
+    """
+    raw = read_json(Path(path)).get("ranges")
+    try:
+        ranges = np.asarray(raw, np.float32)
+    except (TypeError, ValueError):
+        ranges = np.zeros(0, np.float32)
+    if ranges.ndim != 2 or len(ranges) != 2 or not np.isfinite(ranges).all():
+        raise BrokenFile(
+            f'{path} has no "ranges" of two lists of numbers, as bertq int8-ranges writes them'
+        )
+    if (ranges[0] > ranges[1]).any():
+        raise BrokenFile(f"{path}: a least value in ranges is above the greatest one")
+    return ranges
+
+
+def _directory(model_dir: str | os.PathLike[str]) -> Path:
+    return Path(model_dir).absolute()
+
+
+def _plan(
+    description: Description | None,
+    strategy: str | None,
+    layers: Sequence[int] | None,
+    config: NetworkConfig,
+    num_labels: int | None,
+    mask_cls_sep: bool,
+) -> Pooling:
+    """What becomes of token vectors: as the directory says, with the options that were given."""
+    depth = config.num_hidden_layers
+    if description is None or strategy is not None:
+        own = (-1,) if description is not None else LAYERS
+        plan = plan_pooling(
+            strategy or STRATEGY,
+            own if layers is None else layers,
+            depth,
+            num_labels=num_labels,
+            mask_cls_sep=mask_cls_sep,
+        )
+        if description is None or plan.task != "embed" or plan.per_token:
+            return plan
+        plan = replace(plan, include_prompt=description.include_prompt)
+        return _with_steps(plan, description, config)
+    if description.task == "score":
+        if layers is not None:
+            raise BadOption(
+                "pooling_layer has no meaning for a classifier: leave it out, or give a "
+                "pooling_strategy for vectors"
+            )
+        plan = plan_pooling("CLASSIFICATION", (-1,), depth, num_labels=num_labels)
+        return replace(plan, activation=description.activation or "")
+    name = "SPLADE_MAX" if description.task == "sparse" else "+".join(description.modes)
+    plan = plan_pooling(
+        name, (-1,) if layers is None else layers, depth, num_labels=num_labels,
+        mask_cls_sep=mask_cls_sep,
+    )  # fmt: skip
+    if description.task == "sparse":
+        return replace(plan, modes=description.modes, activation=description.activation or "relu")
+    plan = replace(plan, include_prompt=description.include_prompt)
+    return _with_steps(plan, description, config)
+
+
+def _with_steps(plan: Pooling, description: Description, config: NetworkConfig) -> Pooling:
+    """The plan with the directory's modules after the pooling, if they fit."""
+    steps = [step for step, _ in description.steps]
+    normalized = bool(steps) and steps[-1].kind == "normalize"
+    if normalized:
+        steps.pop()
+    width = plan.width(config.hidden_size)
+    for step in steps:
+        if step.inputs is not None and step.inputs != width:
+            raise BadConfig(
+                f"module {step.number} of modules.json takes rows of {step.inputs} numbers, and "
+                f"gets {width}"
+            )
+        width = step.outputs or width
+    return replace(plan, steps=tuple(steps), normalized=normalized)
+
+
+def _strategy(description: Description | None, pooling: Pooling) -> str:
+    if description is None:
+        return STRATEGY
+    return {"score": "CLASSIFICATION", "sparse": pooling.modes[0].upper()}.get(
+        pooling.task, "+".join(pooling.modes)
     )
 
 
-def _sequence_length(asked: int | None, config: BertConfig, *, positions: bool) -> int:
+def _warn_of_options(description: Description, **options: object) -> None:
+    given = [f"{name} {value!r}" for name, value in options.items() if value is not None]
+    if given:
+        log.warning(
+            "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
+            description.transformer, description.origin, ", ".join(given),
+        )  # fmt: skip
+
+
+def _length(asked: int | str | None, description: Description | None) -> int | None:
+    """The longest sequence that is asked for; None for the network's own limit."""
+    if isinstance(asked, str):
+        if asked != "none":
+            raise BadLength(f"max_seq_len is {asked!r}: give a number, or 'none' for no limit")
+        return None
+    if asked is not None:
+        return asked
+    return LENGTH if description is None else description.max_seq_len
+
+
+def _sequence_length(
+    asked: int | None,
+    config: NetworkConfig,
+    tokenizer: Tokenizer,
+    *,
+    positions: bool,
+    fits: bool,
+) -> int:
+    """The longest sequence in ids; ``fits``: lower it to what the network takes."""
     limit = config.max_position_embeddings
     length = limit if asked is None else asked
-    if length >= 3 and not positions:
+    if fits and positions:
+        length = min(length, limit)
+    least = tokenizer.template.size + 1
+    if length >= least and not positions:
         return length
-    if not 3 <= length <= limit:
+    if not least <= length <= limit:
         raise BadLength(
-            f"max_seq_len is {length}: give 3 (a token between [CLS] and [SEP]) to {limit}, "
+            f"max_seq_len is {length}: give {least} (a token between [CLS] and [SEP]) to {limit}, "
             f"the model's max_position_embeddings"
         )
     return length
+
+
+def _load_tokenizer(
+    files: ModelFiles, description: Description | None, config: NetworkConfig, cased: bool | None
+) -> Tokenizer:
+    """The tokenizer of the directory; Google's for bert-as-service's models."""
+    directory, words = files.directory, config.vocab_size
+    if description is not None:
+        return load_shipped(directory, lower=description.lower, cased=cased, embeddings=words)
+    if config.family == "BERT":
+        # whatever is wrong with a WordPiece vocabulary is an error; another kind is used as it is
+        if files.layout is Layout.GOOGLE or (directory / "vocab.txt").is_file():
+            return load_tokenizer(directory, cased=cased, embeddings=words)
+        if _is_wordpiece(directory / "tokenizer.json"):
+            return load_tokenizer(directory, cased=cased, embeddings=words)
+    return load_shipped(directory, cased=cased, embeddings=words)
+
+
+def _is_wordpiece(path: Path) -> bool:
+    try:
+        model: Any = json.loads(path.read_text(encoding="utf-8"))["model"]["type"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True  # the loader says what is wrong
+    return bool(model == "WordPiece")
+
+
+def _module_weights(
+    description: Description | None, pooling: Pooling, config: NetworkConfig
+) -> Weights:
+    """The weights of the modules after the pooling, ``modules/NUMBER/...``."""
+    found: Weights = {}
+    folders = dict(description.steps) if description else {}
+    for step in pooling.steps:
+        wanted = _module_variables(step)
+        if wanted:
+            checkpoint = Safetensors(find_module_weights(folders[step]))
+            found |= {variable.name: checkpoint.load(variable) for variable in wanted}
+    return found
+
+
+def _module_variables(step: Step) -> list[Variable]:
+    at, inputs, outputs = f"modules/{step.number}", step.inputs or 0, step.outputs or 0
+    if step.kind == "normalize":
+        return []
+    if step.kind == "layer_norm":
+        return [
+            Variable(f"{at}/gamma", ("norm.weight",), (outputs,)),
+            Variable(f"{at}/beta", ("norm.bias",), (outputs,)),
+        ]
+    kernel = Variable(f"{at}/kernel", ("linear.weight",), (inputs, outputs))
+    bias = Variable(f"{at}/bias", ("linear.bias",), (outputs,))
+    return [kernel, bias] if step.kind == "dense" else [kernel]
+
+
+__all__ = ["Model", "ModelError", "Source", "read_ranges", "read_source"]

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertq_bert.checkpoint import Parts, Weights, read_weights
-from bertq_bert.config import read_config
 from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import BrokenFile, MissingVariable, ModelError, WrongShape
+from bertq_bert.families import read_config
 from tests.bert.checkpoints import (
     TINY,
     Variables,
@@ -26,7 +26,7 @@ from tests.bert.checkpoints import (
 
 def read(directory: Path, *, pooler: bool = True) -> Weights:
     files = find_model(directory)
-    return read_weights(files, read_config(files.config), Parts(pooler))
+    return read_weights(files, *read_config(files.config), Parts(pooler))
 
 
 def assert_tiny(weights: Weights) -> None:

@@ -4,31 +4,38 @@ from typing import Any
 
 import pytest
 
-from bertq_bert.config import BertConfig, read_config
-from bertq_bert.errors import BadConfig, BrokenFile, MissingFile, NotBert
+from bertq_bert.config import NetworkConfig
+from bertq_bert.errors import BadConfig, BrokenFile, MissingFile, UnsupportedModel
+from bertq_bert.families import read_config
 from tests.bert.checkpoints import TINY
 
 
 def test_reads_every_hyper_parameter(broken_hf: Path, edit_json: Callable[..., None]) -> None:
     edit_json(broken_hf / "config.json", layer_norm_eps=1e-5, hidden_act="relu")
-    config = read_config(broken_hf / "config.json")
-    assert config == BertConfig(**(TINY | {"layer_norm_eps": 1e-5, "hidden_act": "relu"}))
+    _, config = read_config(broken_hf / "config.json")
+    assert config == NetworkConfig(
+        **(TINY | {"layer_norm_eps": 1e-5, "hidden_act": "relu"}), masked_lm_act="relu"
+    )
     assert config.head_size == 8
 
 
 def test_defaults_are_those_of_bert(broken_hf: Path, edit_json: Callable[..., None]) -> None:
     edit_json(broken_hf / "config.json", hidden_act=None, model_type=None)
-    config = read_config(broken_hf / "config.json")
+    _, config = read_config(broken_hf / "config.json")
     assert (config.hidden_act, config.layer_norm_eps) == ("gelu", 1e-12)
 
 
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"model_type": "roberta"}, NotBert, r"model_type is 'roberta': bertq runs BERT"),
-        ({"position_embedding_type": "relative_key"}, NotBert, r"position_embedding_type is 'rel"),
-        ({"is_decoder": True}, NotBert, r"is_decoder is True"),
-        ({"hidden_act": "silu"}, BadConfig, r"hidden_act 'silu' is unknown: .*gelu, gelu_new"),
+        ({"model_type": "t5"}, UnsupportedModel, r"model_type 't5' is not supported: .* bert, "),
+        (
+            {"position_embedding_type": "relative_key"},
+            UnsupportedModel,
+            r"position_embedding_type is 'rel",
+        ),
+        ({"is_decoder": True}, UnsupportedModel, r"is_decoder is True"),
+        ({"hidden_act": "mish"}, BadConfig, r"hidden_act 'mish' is unknown: .*gelu, gelu_new"),
         ({"hidden_size": 30}, BadConfig, r"hidden_size 30 is not a multiple .*heads 4"),
         ({"hidden_size": None}, BadConfig, r"config.json: hidden_size is missing"),
         ({"vocab_size": "30522"}, BadConfig, r"vocab_size is '30522', not a positive"),

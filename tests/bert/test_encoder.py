@@ -105,7 +105,7 @@ def test_token_vectors_of_a_fixed_length(tiny_hf: Path) -> None:
 
 
 def test_token_vectors_up_to_the_longest(tiny_hf: Path) -> None:
-    encoder = load_encoder(tiny_hf, max_seq_len=None, pooling_strategy="NONE", max_batch_size=1)
+    encoder = load_encoder(tiny_hf, max_seq_len="none", pooling_strategy="NONE", max_batch_size=1)
     assert (encoder.row_shape, encoder.max_seq_len) == ((None, 32), 48)
     rows = encoder.encode(["the", "the of and to"])
     assert rows.shape == (2, 6, 32)
@@ -118,7 +118,7 @@ def test_token_vectors_up_to_the_longest(tiny_hf: Path) -> None:
     [
         ({}, (0, 32)),
         ({"pooling_strategy": "NONE"}, (0, 25, 32)),
-        ({"pooling_strategy": "NONE", "max_seq_len": None}, (0, 0, 32)),
+        ({"pooling_strategy": "NONE", "max_seq_len": "none"}, (0, 0, 32)),
     ],
 )
 def test_no_texts(tiny_hf: Path, options: dict[str, Any], shape: tuple[int, ...]) -> None:
@@ -218,7 +218,7 @@ def test_model_dir_may_be_a_string_or_a_path(tiny_hf: Path) -> None:
     "options",
     [
         {"max_seq_len": 24},
-        {"max_seq_len": None},
+        {"max_seq_len": "none"},
         {"max_seq_len": 48},
         {"pooling_strategy": "REDUCE_MAX"},
         {"pooling_layers": [-1]},
@@ -229,7 +229,7 @@ def test_model_dir_may_be_a_string_or_a_path(tiny_hf: Path) -> None:
 def test_fingerprint_changes_with_the_options(tiny_hf: Path, options: dict[str, Any]) -> None:
     fingerprint = fingerprint_of(tiny_hf, **options)
     assert fingerprint != fingerprint_of(tiny_hf)
-    others: list[dict[str, Any]] = [{"max_seq_len": None}, {"max_seq_len": 48}]
+    others: list[dict[str, Any]] = [{"max_seq_len": "none"}, {"max_seq_len": 48}]
     assert all(fingerprint != fingerprint_of(tiny_hf, **o) for o in others if o != options)
 
 

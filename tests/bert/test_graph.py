@@ -7,9 +7,9 @@ import pytest
 
 from bertq_bert import load_encoder
 from bertq_bert.checkpoint import Parts, read_weights
-from bertq_bert.config import read_config
 from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import UnknownDtype
+from bertq_bert.families import read_config
 from bertq_bert.pooling import plan_pooling
 from bertq_bert.tokenizing.sequences import marks
 from tests.bert.checkpoints import write_tiny_hf
@@ -20,9 +20,9 @@ def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str
     from bertq_bert.network.graph import Graph
 
     files = find_model(model)
-    config = read_config(files.config)
+    family, config = read_config(files.config)
     pooling = plan_pooling(strategy, [layer], config.num_hidden_layers)
-    weights = read_weights(files, config, Parts(pooling.needs_pooler))
+    weights = read_weights(files, family, config, Parts(pooling.needs_pooler))
     graph = Graph(config, weights, pooling, dtype)
     assert weights == {}, "the graph must hold the only copy"
     return graph
@@ -99,7 +99,7 @@ def test_weights_of_a_small_model_are_constants(tiny_hf: Path) -> None:
 
 
 def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
-    encoder = load_encoder(tiny_hf, max_seq_len=None, max_batch_size=7)
+    encoder = load_encoder(tiny_hf, max_seq_len="none", max_batch_size=7)
     encoder.warm_up()
     for count in (1, 2, 7, 8, 30):
         for longest in (1, 2, 31, 48):

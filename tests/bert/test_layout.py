@@ -173,5 +173,5 @@ def test_no_directory(tmp_path: Path) -> None:
 
 def test_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:
     touch(tmp_path, "config.json", "pytorch_model.bin")
-    with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model.bin is a pickle.*save_pretrained"):
+    with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model.bin is a pickle.*: bertq convert /"):
         find_model(tmp_path)

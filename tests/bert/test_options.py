@@ -47,7 +47,7 @@ def test_sequences_longer_than_the_positions(tmp_path: Path) -> None:
         [of_text(text, length=100)], "REDUCE_MEAN", length=100, positions=False, config=SMALL
     )
     np.testing.assert_allclose(encoder.encode([text]), wanted, atol=2e-5, rtol=0)
-    own = read_source(model, max_seq_len=None, no_position_embeddings=True).model
+    own = read_source(model, max_seq_len="none", no_position_embeddings=True).model
     assert own.max_seq_len == 48
     for length, positions in ((100, True), (2, False)):
         with pytest.raises(BadLength, match=f"max_seq_len is {length}"):

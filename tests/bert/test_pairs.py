@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bertq_bert import POOLING_STRATEGIES, load_encoder, read_source
 from bertq_bert.errors import BadIds, NoPairs
 from bertq_bert.source import Model
-from bertq_bert.tokenizing.google import Tokenizer
+from bertq_bert.tokenizing.google import GoogleTokenizer
 from bertq_bert.tokenizing.sequences import Ids, marks, trimmed
 from tests.bert.checkpoints import VOCABULARY, write_tiny_hf
 from tests.bert.sentences import (
@@ -80,9 +80,9 @@ words = st.sampled_from(["the", "of him", "lord ", "abc", "|||", " ||| ", " ||| 
     end=st.sampled_from(ENDS),
 )
 def test_any_texts(texts: list[list[str]], length: int, end: str) -> None:
-    tokenizer = Tokenizer(IDS, cased=False)
+    tokenizer = GoogleTokenizer(IDS, cased=False)
     lines = ["".join(text) for text in texts]
-    found = tokenizer.encode(lines, length, truncate=end)
+    found = tokenizer.encode([tokenizer.split(line) for line in lines], length, truncate=end)
     wanted = [of_text(line, length=length, end=end) for line in lines]
     assert [tokenizer.tokens(ids) for ids in found.ids] == [row.tokens for row in wanted]
     assert [segments_of(ids) for ids in found.ids] == [row.segments for row in wanted]
@@ -100,7 +100,7 @@ def test_any_texts(texts: list[list[str]], length: int, end: str) -> None:
     bare=st.booleans(),
 )
 def test_any_tokens(texts: list[list[str]], length: int, end: str, bare: bool) -> None:
-    tokenizer = Tokenizer(IDS, cased=False)
+    tokenizer = GoogleTokenizer(IDS, cased=False)
     found = tokenizer.look_up(texts, length, truncate=end, bare=bare)
     wanted = [of_tokens(tokens, length=length, end=end, bare=bare) for tokens in texts]
     assert [tokenizer.tokens(ids) for ids in found.ids] == [row.tokens for row in wanted]
@@ -230,8 +230,8 @@ def test_half_precision(small: Path) -> None:
 
 
 def test_marks() -> None:
-    pair = Ids([2, 7, 3, 8, 8, 3], second=3, bare=False)
-    bare = Ids([7, 8], second=1, bare=True)
+    pair = Ids([2, 7, 3, 8, 8, 3], second=3, added=(0, 2, 5))
+    bare = Ids([7, 8], second=1)
     rows = [[2, 9, 3], pair, [2], bare]
     found = marks(rows, np.array([3, 6, 1, 2], np.int32))
     assert found.tolist() == [2, 0, 2, 2, 0, 2, 1, 1, 3, 2, 0, 1]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertq_bert.errors import BadVocabulary, BrokenFile, MissingFile, NotBert
-from bertq_bert.tokenizing.google import Tokenizer, load_tokenizer
+from bertq_bert.errors import BadVocabulary, BrokenFile, MissingFile, UnsupportedModel
+from bertq_bert.tokenizing.google import GoogleTokenizer, load_tokenizer
 from tests.bert import fulltokenizer
 from tests.bert.checkpoints import VOCABULARY, write_vocab
 
@@ -42,7 +42,7 @@ def vocabulary_of(words: list[str]) -> dict[str, int]:
 @given(text=texts, cased=st.booleans())
 def test_agrees_with_google(text: str, cased: bool) -> None:
     vocabulary = vocabulary_of(fulltokenizer.basic(text, cased=cased))
-    tokenizer = Tokenizer(vocabulary, cased=cased)
+    tokenizer = GoogleTokenizer(vocabulary, cased=cased)
     assert tokenizer.wordpieces([text]) == [fulltokenizer.wordpieces(text, vocabulary, cased=cased)]
 
 
@@ -57,7 +57,7 @@ def test_agrees_with_google_on_every_character(cased: bool) -> None:
     texts = [f"a{chr(code)}b" for code in codes]
     words = [fulltokenizer.basic(text, cased=cased) for text in texts]
     vocabulary = vocabulary_of([word for row in words for word in row])
-    tokenizer = Tokenizer(vocabulary, cased=cased)
+    tokenizer = GoogleTokenizer(vocabulary, cased=cased)
     wrong = [
         hex(code)
         for code, got, row in zip(codes, tokenizer.wordpieces(texts), words, strict=True)
@@ -71,13 +71,13 @@ def test_agrees_with_google_on_every_character(cased: bool) -> None:
 @given(text=st.text("abcdehnotu .,!THE", max_size=60))
 def test_greedy_longest_match_as_google(text: str) -> None:
     vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(vocabulary, cased=False)
+    tokenizer = GoogleTokenizer(vocabulary, cased=False)
     assert tokenizer.wordpieces([text]) == [fulltokenizer.wordpieces(text, vocabulary, cased=False)]
 
 
-def tiny(*, cased: bool = False, **options: Any) -> Tokenizer:
+def tiny(*, cased: bool = False, **options: Any) -> GoogleTokenizer:
     vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
-    return Tokenizer(vocabulary, cased=cased, **options)
+    return GoogleTokenizer(vocabulary, cased=cased, **options)
 
 
 def test_literal_special_tokens_are_text() -> None:
@@ -95,7 +95,7 @@ def test_lone_surrogates_are_dropped() -> None:
 
 
 def test_final_sigma_is_lower_cased_as_in_python() -> None:
-    tokenizer = Tokenizer(vocabulary_of(["οδυσσευς", "’α"]), cased=False)
+    tokenizer = GoogleTokenizer(vocabulary_of(["οδυσσευς", "’α"]), cased=False)
     assert tokenizer.wordpieces(["ΟΔΥΣΣΕΥΣ"])[0][-1] == "##ς"
     # the apostrophe does not end the word for lower-casing, and splits it afterwards
     assert tokenizer.wordpieces(["ΟΔΥΣ’Α"])[0][-3:] == ["##σ", "’", "α"]
@@ -132,8 +132,8 @@ def test_casing_and_accents(cased: bool, options: dict[str, bool], pieces: list[
 
 def test_cjk_is_split_unless_told_otherwise() -> None:
     vocabulary = vocabulary_of(["好的"])
-    assert Tokenizer(vocabulary, cased=False).wordpieces(["好的"]) == [["好", "的"]]
-    joined = Tokenizer(vocabulary, cased=False, split_cjk=False)
+    assert GoogleTokenizer(vocabulary, cased=False).wordpieces(["好的"]) == [["好", "的"]]
+    joined = GoogleTokenizer(vocabulary, cased=False, split_cjk=False)
     assert joined.wordpieces(["好的"]) == [["好", "##的"]]
 
 
@@ -205,8 +205,8 @@ def test_vocab_txt_is_preferred(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "error", "message"),
     [
-        ({"model": {"type": "BPE"}}, NotBert, "model is BPE, BERT's is WordPiece"),
-        ({"normalizer": None}, NotBert, "normalizer is None, BERT's is BertNormalizer"),
+        ({"model": {"type": "BPE"}}, UnsupportedModel, "model is BPE, BERT's is WordPiece"),
+        ({"normalizer": None}, UnsupportedModel, "normalizer is None, BERT's is BertNormalizer"),
         ({"model": {"type": "WordPiece", "vocab": ["a"]}}, BrokenFile, "has no vocabulary"),
         ({"model": {"type": "WordPiece", "vocab": {}}}, BadVocabulary, r"tokenizer.json: .*\[CLS"),
     ],

@@ -181,7 +181,7 @@ def rows_of(model: Path, strategy: str) -> Any:
         model,
         pooling_strategy=strategy,
         pooling_layers=(-1, -3),
-        max_seq_len=None,
+        max_seq_len="none",
         no_position_embeddings=True,
     )
     return encoder.encode(TEXTS)

@@ -253,7 +253,7 @@ def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
     from bertq_bert import load_encoder
 
     encoder = load_encoder(
-        tiny_model, max_seq_len=None, max_batch_size=7, pooling_strategy=strategy
+        tiny_model, max_seq_len="none", max_batch_size=7, pooling_strategy=strategy
     )
     words = "the of and to in that he shall unto for".split()  # noqa: SIM905
     chunks = [

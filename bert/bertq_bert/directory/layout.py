@@ -8,8 +8,9 @@ from pathlib import Path
 
 from bertq_bert.errors import MissingFile, UnsafeCheckpoint
 
-_PICKLE = "pytorch_model.bin"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SAFETENSORS = "model.safetensors"
+_SHARDS = "model.safetensors.index.json"
 
 
 class Layout(Enum):
@@ -27,7 +28,8 @@ class ModelFiles:
     directory: Path
     #: ``bert_config.json`` or ``config.json``
     config: Path
-    #: ``model.safetensors``, or the prefix of ``bert_model.ckpt.index`` and its data files
+    #: ``model.safetensors``, ``model.safetensors.index.json`` with the files that it names, or the
+    #: prefix of ``bert_model.ckpt.index`` and its data files
     weights: Path
 
     @property
@@ -62,7 +64,7 @@ def find_model(
         layout, weights = _named_checkpoint(place, ckpt_name)
     else:
         indexes = sorted(place.glob("*.ckpt*.index"))
-        safetensors = place / _SAFETENSORS
+        safetensors = _safetensors(place)
         whole = hugging_face.is_file() and safetensors.is_file()
         if google.is_file() and (indexes or not whole):
             layout, weights = Layout.GOOGLE, _checkpoint_prefix(place, indexes)
@@ -79,6 +81,24 @@ def find_model(
     if layout is Layout.HUGGING_FACE and not weights.is_file():
         raise _no_safetensors(place)
     return ModelFiles(layout, directory, config, weights)
+
+
+def find_module_weights(folder: Path) -> Path:
+    """The weights of a module after the pooling.
+
+    Raises:
+        MissingFile, UnsafeCheckpoint: there are none, or they are a pickle.
+    """
+    weights = folder / _SAFETENSORS
+    if not weights.is_file():
+        raise _no_safetensors(folder)
+    return weights
+
+
+def _safetensors(directory: Path) -> Path:
+    """The weights of Hugging Face's layout: one file, or the index of several."""
+    single, index = directory / _SAFETENSORS, directory / _SHARDS
+    return index if index.is_file() and not single.is_file() else single
 
 
 def _directory(path: str | os.PathLike[str]) -> Path:
@@ -147,11 +167,10 @@ def _latest(directory: Path) -> Path:
 
 
 def _no_safetensors(directory: Path) -> MissingFile | UnsafeCheckpoint:
-    if not (directory / _PICKLE).is_file():
+    pickle = next((name for name in _PICKLES if (directory / name).is_file()), None)
+    if pickle is None:
         return MissingFile(f"no {_SAFETENSORS} in {directory}")
-    where = str(directory)
     return UnsafeCheckpoint(
-        f"{directory / _PICKLE} is a pickle, which can run code when it is opened: convert it "
-        f"once with transformers, AutoModel.from_pretrained({where!r}).save_pretrained({where!r})"
-        f", and use the {_SAFETENSORS} that this writes"
+        f"{directory / pickle} is a pickle, which can run code when it is opened: convert it once "
+        f"with: bertq convert {directory}"
     )

@@ -1,34 +1,63 @@
 """Attention of a layer, written into the graph; shapes as in ``network``."""
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.network.dense import Dense
 from bertq_bert.network.places import Places, Tensor
+from bertq_bert.network.positions import Positions
+
+#: Most scores (rows x heads x queries x keys) that are in memory at once, in a network for long
+#: sequences: 64 MiB in float32. More are computed in blocks of queries.
+_SCORES = 2**24
+
+
+class Chosen(NamedTuple):
+    """One token of each row."""
+
+    x: Tensor  # [M, H], the tokens of B <= M rows
+    position: Tensor  # [B]  where each is in its row
 
 
 class Attention:
     """Attention of ``heads`` heads in each part, ``size`` numbers each."""
 
-    def __init__(self, dense: Dense, heads: int, size: int) -> None:
+    def __init__(self, dense: Dense, heads: int, size: int, *, long: bool) -> None:
+        """``long``: whether sequences may be so long that their scores need blocks."""
         self.dense = dense
         self.heads = heads
         self.size = size
+        self.long = long
 
-    def of(self, x: Tensor, places: Places, at: str, one: Tensor = None) -> Tensor:
+    def of(
+        self,
+        x: Tensor,
+        places: Places,
+        at: str,
+        positions: list[Positions],
+        one: Chosen | None = None,
+    ) -> Tensor:
         """Attention and its output product of all tokens, or of one token of each row.
 
-        x [N, H] -> [N, H]; with one [M, H], the tokens of B <= M rows, -> [M, H].
+        x [N, H] -> [N, H]; with one [M, H], the tokens of B <= M rows, -> [M, H]. ``positions``
+        are those of each part.
         """
-        inputs = self.query_key_value(at + "attention/self/")
+        parts = zip(self.query_key_value(at + "attention/self/"), positions, strict=True)
         if one is None:
-            contexts = [self.contexts(x, places, kernel, bias) for kernel, bias in inputs]
+            contexts = [self.contexts(x, places, *matrices, where) for matrices, where in parts]
         else:
-            contexts = [self.contexts_of(one, x, places, kernel, bias) for kernel, bias in inputs]
+            contexts = [
+                self.contexts_of(one, x, places, *matrices, where) for matrices, where in parts
+            ]
         return self.dense.joined(contexts, at + "attention/output/dense")
 
-    def contexts(self, x: Tensor, places: Places, kernel: Array, bias: Array) -> Tensor:
+    def contexts(
+        self, x: Tensor, places: Places, kernel: Array, bias: Array | None, where: Positions
+    ) -> Tensor:
         """softmax(Q K^T / sqrt(D)) V of a part's heads, over the real tokens of each row.
 
         x [N, H], kernel [H, 3H / P], bias [3H / P] -> [N, H / P].
@@ -38,41 +67,90 @@ class Attention:
         # one gather pads and transposes: a transpose of its own costs more than the products
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
         q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
-        context = self.weigh(q, k, v, places)  # [B, A / P, T, D]
+        q, k = where.rotate(q, places.columns), where.rotate(k, places.columns)
+        context = self.weigh_all(q, k, v, places, where)  # [B, A / P, T, D]
         context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A / P, D]
         return tf.reshape(context, [-1, self.heads * size])
 
     def contexts_of(
-        self, one: Tensor, x: Tensor, places: Places, kernel: Array, bias: Array
+        self,
+        one: Chosen,
+        x: Tensor,
+        places: Places,
+        kernel: Array,
+        bias: Array | None,
+        where: Positions,
     ) -> Tensor:
         """The same for one token of each row: one [M, H] -> [M, H / P]."""
         size = self.size
         width, rows = self.heads * size, tf.size(places.lengths)
-        q = self.dense.matmul(one, kernel[:, :width], bias[:width])[:rows]  # [B, H / P]
-        kv = self.dense.matmul(x, kernel[:, width:], bias[width:])  # [N, 2H / P]
+        q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = self.dense.matmul(one.x, kernel[:, :width], q_bias)[:rows]  # [B, H / P]
+        kv = self.dense.matmul(x, kernel[:, width:], kv_bias)  # [N, 2H / P]
         vectors = tf.reshape(kv, [-1, size])  # [N * 2A / P, D]
         k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
         q = tf.reshape(q, [rows, self.heads, 1, size])
-        context = tf.reshape(self.weigh(q, k, v, places), [rows, width])  # [B, H / P]
-        return tf.pad(context, [[0, tf.shape(one)[0] - rows], [0, 0]])
+        position = one.position[:, None]  # [B, 1]
+        q, k = where.rotate(q, position), where.rotate(k, places.columns)
+        context = self.weigh(q, k, v, where.bias(places, position))  # [B, A / P, 1, D]
+        context = tf.reshape(context, [rows, width])  # [B, H / P]
+        return tf.pad(context, [[0, tf.shape(one.x)[0] - rows], [0, 0]])
 
-    def weigh(self, q: Tensor, k: Tensor, v: Tensor, places: Places) -> Tensor:
-        """softmax(q k^T) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
+    def weigh_all(
+        self, q: Tensor, k: Tensor, v: Tensor, places: Places, where: Positions
+    ) -> Tensor:
+        """``weigh`` of all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
+
+        def whole() -> Tensor:
+            return self.weigh(q, k, v, where.bias(places, places.columns))
+
+        if not self.long:
+            return whole()
+        longest = tf.shape(places.columns)[0]
+        of_query = tf.size(places.real) * self.heads  # scores
+        block = tf.maximum(_SCORES // of_query, 1)  # queries
+
+        def blocks() -> Tensor:
+            count = (longest + block - 1) // block
+            found = tf.TensorArray(v.dtype, count, infer_shape=False)
+
+            def step(number: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+                start = number * block
+                some = slice(start, start + block)
+                bias = where.bias(places, places.columns[some])
+                context = self.weigh(q[:, :, some], k, v, bias)  # [B, A, S, D]
+                # pieces of several lengths are joined along their first axis alone
+                return number + 1, found.write(number, tf.transpose(context, [2, 0, 1, 3]))
+
+            _, found = tf.while_loop(
+                lambda number, _: number < count, step, [0, found], parallel_iterations=1
+            )
+            return tf.transpose(found.concat(), [1, 2, 0, 3])
+
+        return tf.cond(longest <= block, whole, blocks)
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """softmax(q k^T + bias) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
         scores = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [B, A, S, T]
-        shares = tf.nn.softmax(scores + places.bias)  # [B, A, S, T]
+        shares = tf.nn.softmax(scores + bias)  # [B, A, S, T]
         return tf.matmul(tf.cast(shares, self.dense.dtype), v)
 
-    def query_key_value(self, at: str) -> list[tuple[Array, Array]]:
+    @functools.cache  # noqa: B019 - it lives as long as the network is traced
+    def query_key_value(self, at: str) -> list[tuple[Array, Array | None]]:
         """Each part's Q, K and V as one matrix [H, 3H / P] and bias [3H / P].
 
         The 1/sqrt(D) is folded into Q.
         """
         scale = np.float32(1 / np.sqrt(self.size))
-        query, key, value = (self.dense.linear(at + name) for name in ("query", "key", "value"))
-        triple = ((query[0] * scale, query[1] * scale), key, value)
-        kernels = zip(*(self.dense.dealt(kernel, 1) for kernel, _ in triple), strict=True)
-        biases = zip(*(self.dense.dealt(bias, 0) for _, bias in triple), strict=True)
-        return [
-            (np.concatenate(kernel, 1), np.concatenate(bias))
-            for kernel, bias in zip(kernels, biases, strict=True)
-        ]
+        layers = [self.dense.linear(at + name) for name in ("query", "key", "value")]
+        kernels = [kernel * scale if not n else kernel for n, (kernel, _) in enumerate(layers)]
+        found: list[tuple[Array, Array | None]] = []
+        biases = [bias for _, bias in layers if bias is not None]
+        for part in range(self.dense.parts):
+            kernel = np.concatenate([np.split(k, self.dense.parts, 1)[part] for k in kernels], 1)
+            bias = None
+            if biases:
+                scaled = [biases[0] * scale, *biases[1:]]
+                bias = np.concatenate([np.split(b, self.dense.parts)[part] for b in scaled])
+            found.append((kernel, bias))
+        return found

@@ -23,34 +23,55 @@ class Dense:
         self.dtype = tf.as_dtype(dtype)
         self.constant = constant
         self.parts = parts
+        #: matrices in the graph, by the address of the array: layers may share theirs
+        self._matrices: dict[int, tuple[Array, Tensor]] = {}
 
-    def dealt(self, array: Array, axis: int) -> list[Array]:
-        """``array`` cut along an axis, one piece for each part."""
-        return np.split(array, self.parts, axis)
+    def dealt(self, array: Array | None, axis: int) -> list[Array | None]:
+        """``array`` cut along an axis, one piece for each part; None for each if there is none."""
+        return [None] * self.parts if array is None else list(np.split(array, self.parts, axis))
 
     def joined(self, inner: list[Tensor], name: str) -> Tensor:
         """The dense layer ``name`` of parts that lie side by side: P of [N, in / P] -> [N, out]."""
-        kernel, bias = self.linear(name)  # [in, out], [out]
         products = [
-            self.full(x, rows, None if part else bias)  # [N, out]
-            for part, (x, rows) in enumerate(zip(inner, self.dealt(kernel, 0), strict=True))
+            self.full(x, rows, bias)  # [N, out]
+            for x, (rows, bias) in zip(inner, self.rows_of(name), strict=True)
         ]
         return functools.reduce(tf.add, products)
 
-    def linear(self, name: str) -> tuple[Array, Array]:
-        """Kernel [in, out] and bias [out] of a dense layer."""
-        return self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
+    @functools.cache  # noqa: B019 - it lives as long as the network is traced
+    def rows_of(self, name: str) -> list[tuple[Array, Array | None]]:
+        """Each part's rows of a kernel, [in / P, out]; the first one with the bias [out]."""
+        kernel, bias = self.linear(name)
+        pieces = np.split(kernel, self.parts, 0)
+        return [(rows, None if part else bias) for part, rows in enumerate(pieces)]
+
+    @functools.cache  # noqa: B019
+    def columns_of(self, name: str) -> list[tuple[Array, Array | None]]:
+        """Each part's columns of a kernel, [in, out / P], and of its bias [out / P]."""
+        kernel, bias = self.linear(name)
+        return list(zip(np.split(kernel, self.parts, 1), self.dealt(bias, 0), strict=True))
+
+    def linear(self, name: str) -> tuple[Array, Array | None]:
+        """Kernel [in, out] and bias [out] of a dense layer, which may have none."""
+        return self.weights[f"{name}/kernel"], self.weights.get(f"{name}/bias")
 
     def matmul(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """x @ kernel + bias, if any, in the compute dtype: [N, in] -> [N, out]."""
-        with contextlib.nullcontext() if self.constant else tf.init_scope():
-            matrix = self.tensor(kernel)
-        product = tf.matmul(tf.cast(x, self.dtype), matrix)
+        product = tf.matmul(tf.cast(x, self.dtype), self.matrix(kernel))
         return product if bias is None else tf.nn.bias_add(product, self.tensor(bias))
 
     def full(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """x @ kernel + bias, if any, in float32: [N, in] -> [N, out]."""
         return tf.cast(self.matmul(x, kernel, bias), tf.float32)
+
+    def matrix(self, kernel: Array) -> Tensor:
+        """``kernel`` in the graph, once."""
+        known = self._matrices.get(id(kernel))
+        if known is None:
+            with contextlib.nullcontext() if self.constant else tf.init_scope():
+                # with the array, whose address must not be given to another one
+                known = self._matrices[id(kernel)] = kernel, self.tensor(kernel)
+        return known[1]
 
     def tensor(self, array: Array) -> Tensor:
         """``array`` in the compute dtype."""

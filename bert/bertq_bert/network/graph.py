@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array, Weights
-from bertq_bert.config import BertConfig
+from bertq_bert.config import NetworkConfig
 from bertq_bert.errors import OutOfMemory
 from bertq_bert.network.network import Network
 from bertq_bert.pooling import Pooling
@@ -32,10 +32,22 @@ _CONSTANT = 64 * 2**20
 _PARTS = 2
 
 
-class Graph:
-    """A BERT with its pooling: token ids in, float32 rows out. Safe in many threads."""
+#: Tokens of a sequence from which on attention's memory is bounded: up to it the bounds on batches
+#: are enough, and the graph is smaller.
+_LONG = 1024
 
-    def __init__(self, config: BertConfig, weights: Weights, pooling: Pooling, dtype: str) -> None:
+
+class Graph:
+    """A network with its pooling: token ids in, float32 rows out. Safe in many threads."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        weights: Weights,
+        pooling: Pooling,
+        dtype: str,
+        max_seq_len: int = _LONG,
+    ) -> None:
         """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
 
         Raises:
@@ -53,7 +65,22 @@ class Graph:
         floors = [_MANY, _FEW] if constant and dtype == "float32" else [_FEW]
         #: (fewest tokens of a batch that it is for, traced function), those for more first
         self.functions: list[tuple[int, Any]] = [
-            (floor, _trace(Network(config, weights, pooling, dtype, words, floor, constant, parts)))
+            (
+                floor,
+                _trace(
+                    Network(
+                        config,
+                        weights,
+                        pooling,
+                        dtype,
+                        words,
+                        floor,
+                        constant,
+                        parts,
+                        long=max_seq_len > _LONG,
+                    )
+                ),
+            )
             for floor in floors
         ]
         weights.clear()

@@ -1,24 +1,30 @@
-"""BERT's operations, written into a TensorFlow graph while it is traced.
+"""The network's operations, written into a TensorFlow graph while it is traced.
 
-Source of the formulas: Devlin et al. 2018 and ``modeling.py`` of google-research/bert. Here the
-tokens of all rows are laid end to end, so that dense layers, LayerNorm and the activation see
-no padding; only attention gathers them into a padded block.
+Source of the formulas: Devlin et al. 2018 and ``modeling.py`` of google-research/bert; the other
+families differ from BERT in what ``NetworkConfig`` names. Here the tokens of all rows are laid end
+to end, so that dense layers, LayerNorm and the activation see no padding; only attention gathers
+them into a padded block.
 
 Shapes: N tokens of B rows, T columns of the padded block; H hidden size, I intermediate size, A
-heads of D each. Each layer's heads and intermediate columns are dealt to P parts, as in tensor
-parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts of a small batch.
+heads of D each, E width of the embeddings. Each layer's heads and intermediate columns are dealt
+to P parts, as in tensor parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts
+of a small batch.
 """
 
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Weights
-from bertq_bert.config import BertConfig
-from bertq_bert.network.attention import Attention
+from bertq_bert.config import NetworkConfig
+from bertq_bert.network.activations import activate
+from bertq_bert.network.attention import Attention, Chosen
 from bertq_bert.network.dense import Dense
+from bertq_bert.network.heads import Heads
+from bertq_bert.network.normalization import layer_norm
 from bertq_bert.network.places import Places, Tensor
-from bertq_bert.network.reduction import reduce
+from bertq_bert.network.positions import Positions
+from bertq_bert.network.reduction import first_place, reduce
 from bertq_bert.pooling import Pooling
-from bertq_bert.tokenizing.sequences import ADDED
+from bertq_bert.tokenizing.sequences import ADDED, PROMPT
 
 
 class Network:
@@ -26,7 +32,7 @@ class Network:
 
     def __init__(
         self,
-        config: BertConfig,
+        config: NetworkConfig,
         weights: Weights,
         pooling: Pooling,
         dtype: str,
@@ -34,124 +40,155 @@ class Network:
         floor: int,
         constant: bool,
         parts: int,
+        *,
+        long: bool = False,
     ) -> None:
-        """Plan a graph for batches of at least ``floor`` tokens; ``words`` [V, H].
+        """Plan a graph for batches of at least ``floor`` tokens; ``words`` [V, E].
 
         The matrices of dense layers are constants of the graph, or tensors beside it, of which
-        there is one copy. ``parts`` divides the number of heads and the intermediate size.
+        there is one copy. ``parts`` divides the number of heads and the intermediate size. A
+        network for ``long`` sequences bounds the memory of attention.
         """
         self.config = config
         self.weights = weights
         self.pooling = pooling
         self.words = words
         self.floor = floor
-        self.heads = config.num_attention_heads // parts  # of each part
+        self.parts = parts
         self.dense = Dense(weights, dtype, constant, parts)
-        self.attention = Attention(self.dense, self.heads, config.head_size)
+        self.heads = config.num_attention_heads // parts  # of each part
+        self.attention = Attention(self.dense, self.heads, config.head_size, long=long)
+        self.heads_after = Heads(config, weights, pooling, self.dense, floor)
 
     def rows(self, ids: Tensor, lengths: Tensor, marks: Tensor) -> Tensor:
-        """ids [N], lengths [B], marks [N] -> pooled rows, float32."""
+        """ids [N], lengths [B], marks [N] -> rows, float32."""
         places = Places.of(lengths, self.heads)
+        kept = self.kept(marks)  # [N], or None for all
         x = self.embed(ids, marks, places)  # [N, H]
         outputs = []
         for index in range(self.pooling.depth - 1):
             x = self.layer(x, places, index)  # [N, H]
             outputs.append(x)
         # of the highest layer only what is read: all tokens, or one of each row
-        chosen = self.chosen(places)  # [B], or None for all
-        outputs.append(self.layer(x, places, self.pooling.depth - 1, chosen))
+        chosen = self.chosen(places, kept)  # [B], or None for all
+        top = self.layer(x, places, self.pooling.depth - 1, chosen)
+        if self.config.pre_norm and self.pooling.depth == self.config.num_hidden_layers:
+            top = self.layer_norm(top, "encoder/LayerNorm")
+        outputs.append(top)
         read = [outputs[self.pooling.num_layers + layer] for layer in self.pooling.layers]
-        if chosen is None:
-            x = tf.concat(read, 1)  # [N, X]
-            kept = tf.less(marks, ADDED) if self.pooling.mask_cls_sep else None  # [N]
-            return reduce(self.pooling.strategy, x, places, kept)
-        top = outputs[-1]
-        row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
-        return self.cls_pooled(row) if self.pooling.needs_pooler else row
+        after = self.heads_after
+        if self.pooling.sparse:
+            return after.vocabulary(tf.concat(read, 1), self.words, places)
+        if chosen is not None:
+            row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
+        elif self.pooling.has_labels:
+            row = reduce(("mean",), tf.concat(read, 1), places)
+        else:
+            row = reduce(self.pooling.modes, tf.concat(read, 1), places, kept)
+        return after.rows(row)
 
-    def chosen(self, places: Places) -> Tensor:
+    def kept(self, marks: Tensor) -> Tensor:
+        """Which tokens are pooled: [N]; None if all are."""
+        # not the bitwise and: a GPU would do that itself, and the host wait for it
+        kept = None
+        if self.pooling.mask_cls_sep:
+            kept = tf.less(tf.math.floormod(marks, 2 * ADDED), ADDED)
+        if not self.pooling.include_prompt:
+            own = tf.less(marks, PROMPT)
+            kept = own if kept is None else kept & own
+        return kept
+
+    def chosen(self, places: Places, kept: Tensor) -> Tensor:
         """Flat index of the one token of each row that is read: [B]; None if all are."""
-        if self.pooling.strategy == "CLS_TOKEN" or self.pooling.needs_pooler:
-            return places.starts
-        return places.last if self.pooling.strategy == "SEP_TOKEN" else None
+        if self.pooling.has_labels:
+            return places.starts if self.config.head_pooling == "cls" else None
+        match self.pooling.modes:
+            case ("pooler",):
+                return places.starts
+            case ("cls",):
+                return first_place(places, kept)
+            case ("lasttoken",):
+                return places.last
+        return None
 
     def embed(self, ids: Tensor, marks: Tensor, places: Places) -> Tensor:
-        """Word + position + segment, normalised: [N, H]."""
-        # one table [S * P, H]: a look-up of its own for the segment would cost as much again
-        segments = self.weights["embeddings/token_type_embeddings"][:2]  # [S, H]
-        # not the bitwise and: a GPU would do that itself, and the host wait for it
-        segment = tf.math.floormod(marks, ADDED)  # [N], 0 or SECOND
-        positions = self.weights.get("embeddings/position_embeddings")  # [P, H], or none
-        if positions is None:
-            others, where = segments, segment
-        else:
-            others = (segments[:, None] + positions).reshape(-1, self.config.hidden_size)
-            where = places.position + segment * len(positions)  # [N]
-        x = tf.gather(self.words, ids) + tf.gather(tf.constant(others), where)  # [N, H]
-        return self.layer_norm(x, "embeddings/LayerNorm")
+        """Word + position + segment, normalised and projected: [N, H]."""
+        x = tf.gather(self.words, ids)  # [N, E]
+        # one table [S * P, E]: a look-up of its own for the segment would cost as much again
+        positions = self.weights.get("embeddings/position_embeddings")  # [P, E], or none
+        segments = self.weights.get("embeddings/token_type_embeddings")  # [S, E], or none
+        if positions is not None or segments is not None:
+            table, where = positions, self.table_rows(ids, places)
+            if segments is not None:
+                segments = segments[:2]
+                segment = tf.math.floormod(marks, ADDED) if len(segments) > 1 else 0  # SECOND or 0
+                if positions is None:
+                    table, where = segments, segment + tf.zeros_like(ids)
+                else:
+                    table = (segments[:, None] + positions).reshape(-1, positions.shape[1])
+                    where += segment * len(positions)
+            x += tf.gather(tf.constant(table), where)  # [N, E]
+        x = self.layer_norm(x, "embeddings/LayerNorm")
+        if "embeddings/project/kernel" in self.weights:
+            x = self.dense.full(x, *self.dense.linear("embeddings/project"))  # [N, H]
+        return x
+
+    def table_rows(self, ids: Tensor, places: Places) -> Tensor:
+        """Row of each token's position in the table of positions: [N]."""
+        if self.config.padding_id is None:
+            return places.position
+        # a padding token in a text takes row 0, and the others are counted from 1 on without it
+        real = tf.cast(tf.not_equal(ids, self.config.padding_id), tf.int32)  # [N]
+        count = tf.cumsum(real)  # [N]
+        before = tf.gather(tf.cumsum(real, exclusive=True), places.starts)  # [B]
+        return (count - tf.gather(before, places.row)) * real
+
+    def positions(self, index: int) -> list[Positions]:
+        """What the attention of layer ``index`` knows of positions, for each part."""
+        relative = self.weights.get("encoder/relative_attention_bias")  # [buckets, A], or none
+        parts = self.dense.dealt(relative, 1)
+        return [Positions(self.config, index, part) for part in parts]
 
     def layer(self, x: Tensor, places: Places, index: int, chosen: Tensor = None) -> Tensor:
         """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the chosen tokens alone."""
-        at = f"encoder/layer_{index}/"
+        at = f"encoder/layer_{self.config.stored_layer(index)}/"
+        before = at + "attention/output/LayerNorm"
+        # the first layer of a pre-norm network reads embeddings that are normalised already
+        read = self.layer_norm(x, before) if self.config.pre_norm and index else x
+        positions = self.positions(index)
         if chosen is None:
-            return self.feed_forward(x, self.attention.of(x, places, at), at)
+            attended = self.attention.of(read, places, at, positions)  # [N, H]
+            return self.after_attention(x, attended, at)
         # M rows: at least ``floor``, lest the product's matrix be packed in two ways
-        one = tf.gather(x, self.filled(chosen))  # [M, H]
-        attended = self.attention.of(x, places, at, one)  # [M, H]
-        return self.feed_forward(one, attended, at)[: tf.size(chosen)]
+        filled = self.heads_after.filled(chosen)  # [M]
+        one = Chosen(tf.gather(read, filled), tf.gather(places.position, chosen))
+        attended = self.attention.of(read, places, at, positions, one)  # [M, H]
+        return self.after_attention(tf.gather(x, filled), attended, at)[: tf.size(chosen)]
 
-    def feed_forward(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
+    def after_attention(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
         """What follows attention in a layer, token by token: [M, H] -> [M, H]."""
-        x = self.layer_norm(x + attended, at + "attention/output/LayerNorm")  # [M, H]
-        kernel, bias = self.dense.linear(at + "intermediate/dense")  # [H, I], [I]
-        deal = self.dense.dealt
+        x = x + attended  # [M, H]
+        if self.config.pre_norm:
+            return x + self.feed_forward(self.layer_norm(x, at + "output/LayerNorm"), at)
+        x = self.layer_norm(x, at + "attention/output/LayerNorm")  # [M, H]
+        return self.layer_norm(x + self.feed_forward(x, at), at + "output/LayerNorm")
+
+    def feed_forward(self, x: Tensor, at: str) -> Tensor:
+        """The two dense layers with the activation between them: [M, H] -> [M, H]."""
         # the activation in the compute dtype, so that the product takes it in
         inner = [
-            self.activation(self.dense.matmul(x, columns, own))  # [M, I / P]
-            for columns, own in zip(deal(kernel, 1), deal(bias, 0), strict=True)
+            activate(self.config.hidden_act, self.dense.matmul(x, *columns))  # [M, I / P]
+            for columns in self.dense.columns_of(at + "intermediate/dense")
         ]
-        fed = self.dense.joined(inner, at + "output/dense")  # [M, H]
-        return self.layer_norm(x + fed, at + "output/LayerNorm")
-
-    def activation(self, x: Tensor) -> Tensor:
-        """The config's ``hidden_act``, any shape."""
-        if self.config.hidden_act == "relu":
-            return tf.nn.relu(x)
-        return tf.nn.gelu(x, approximate=self.config.hidden_act != "gelu")
+        if self.config.gated:
+            gates = self.dense.columns_of(at + "intermediate/gate")
+            inner = [
+                part * self.dense.matmul(x, *columns)
+                for part, columns in zip(inner, gates, strict=True)
+            ]
+        return self.dense.joined(inner, at + "output/dense")  # [M, H]
 
     def layer_norm(self, x: Tensor, name: str) -> Tensor:
-        """(x - mean) / sqrt(variance + eps) * gamma + beta over the last axis, float32: [N, H]."""
-        centred = x - tf.reduce_mean(x, -1, keepdims=True)  # [N, H]
-        variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)  # [N, 1]
-        # float64: the float32 rsqrt rounds a vector's last elements otherwise than the others,
-        # so a row would change with its place in the batch
-        variance = tf.cast(variance, tf.float64) + self.config.layer_norm_eps  # [N, 1]
-        unit = centred * tf.cast(tf.math.rsqrt(variance), tf.float32)  # [N, H]
-        return unit * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
-
-    def cls_pooled(self, first: Tensor) -> Tensor:
-        """The pooler's tanh dense on each row's ``[CLS]``, and the head's labels if there is one.
-
-        [B, H] -> [B, H], or -> [B, labels].
-        """
-        padded = tf.gather(first, self.filled(tf.range(tf.shape(first)[0])))  # [M, H]
-        pooled = tf.tanh(self.dense.full(padded, *self.dense.linear("pooler/dense")))
-        if self.pooling.has_head:
-            pooled = self.labels(pooled)
-        return pooled[: tf.shape(first)[0]]
-
-    def labels(self, pooled: Tensor) -> Tensor:
-        """The fine-tuned head: [M, H] -> [M, labels], in float32.
-
-        As ``run_classifier.py`` of google-research/bert: probabilities of classes, that is a
-        softmax; for a regression the logistic function of each number, as in bert-as-service.
-        """
-        kernel = tf.constant(self.weights["output_weights"].T)  # [H, labels]
-        logits = tf.matmul(pooled, kernel) + self.weights["output_bias"]
-        if self.pooling.strategy == "CLASSIFICATION":
-            return tf.nn.softmax(logits)
-        return tf.sigmoid(logits)
-
-    def filled(self, indices: Tensor) -> Tensor:
-        """``indices`` and as many zeros as make ``floor`` of them: [B] -> [M], B <= M."""
-        return tf.pad(indices, [[0, tf.maximum(self.floor - tf.size(indices), 0)]])
+        """LayerNorm with the weights of that name, float32: [N, H]."""
+        gamma, beta = self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta")
+        return layer_norm(x, gamma, beta, self.config.layer_norm_eps)

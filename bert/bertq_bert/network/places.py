@@ -14,7 +14,7 @@ Tensor: TypeAlias = Any
 #: T is a multiple of this. A CPU's softmax adds up 16 numbers at a time and a shorter rest in
 #: another order: without rests, its sums do not depend on how far a row is padded.
 _LANES = 16
-_MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
+MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Places:
     starts: Tensor  # [B]     flat index of each row's first token
     row: Tensor  # [N]     row of each token
     position: Tensor  # [N]     position of each token in its row
+    columns: Tensor  # [T]     positions of the padded block
     real: Tensor  # [B, T]  whether a slot holds a token
     source: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
     bias: Tensor  # [B, 1, 1, T]  what hides padding from attention
@@ -42,9 +43,9 @@ class Places:
         source = tf.where(real, starts[:, None] + columns, 0)  # [B, T]
         where = tf.cast(tf.where(real), tf.int32)  # [N, 2]
         row, position = where[:, 0], where[:, 1]  # [N]
-        bias = tf.where(real, 0.0, _MASKED)[:, None, None, :]  # [B, 1, 1, T]
+        bias = tf.where(real, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, T]
         back = (row[:, None] * heads + head) * longest + position[:, None]  # [N, A]
-        return cls(lengths, starts, row, position, real, source, bias, heads, back)
+        return cls(lengths, starts, row, position, columns, real, source, bias, heads, back)
 
     @property
     def last(self) -> Tensor:

@@ -1,33 +1,43 @@
-"""From the vectors of a row's tokens to the row, in TensorFlow's graph: ``REDUCE_*`` and ``NONE``.
+"""From the vectors of a row's tokens to the row, in TensorFlow's graph.
 
 Shapes as in ``network``, X numbers in a token's vector. ``kept`` [N] says which tokens count, None
-that all do; a row of which none is kept is zeros.
+that all do; a row of which none is kept is zeros. The modes are sentence-transformers'.
 """
+
+import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from bertq_bert.network.places import Places, Tensor
 
 
-def reduce(strategy: str, x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
-    """x [N, X] -> [B, X], or [B, 2X] for REDUCE_MEAN_MAX, or [B, longest, X] for NONE."""
-    match strategy:
-        case "REDUCE_MEAN":
-            return mean(x, places, kept)
-        case "REDUCE_MAX":
-            return most(x, places, kept)
-        case "REDUCE_MEAN_MAX":
-            return tf.concat([mean(x, places, kept), most(x, places, kept)], 1)
-        case _:
-            return padded(x, places, kept)
+def reduce(modes: tuple[str, ...], x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+    """x [N, X] -> [B, X] for each of the modes, side by side; or [B, longest, X] for ``none``."""
+    if modes == ("none",):
+        return padded(x, places, kept)
+    rows = [_MODES[mode](x, places, kept) for mode in modes]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, 1)
 
 
-def mean(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
-    """Mean of each row's tokens: [N, X] -> [B, X]."""
+def mean(x: Tensor, places: Places, kept: Tensor = None, *, root: bool = False) -> Tensor:
+    """Sum of each row's tokens by their number, or by its square root: [N, X] -> [B, X]."""
     if kept is None:
-        return tf.math.segment_sum(x, places.row) / tf.cast(places.lengths, tf.float32)[:, None]
-    sums = tf.math.segment_sum(tf.where(kept[:, None], x, 0.0), places.row)  # [B, X]
-    return sums / tf.maximum(count(places, kept), 1.0)
+        number = tf.cast(places.lengths, tf.float32)[:, None]  # [B, 1]
+    else:
+        x = tf.where(kept[:, None], x, 0.0)
+        number = tf.maximum(count(places, kept), 1.0)  # [B, 1]
+    sums = tf.math.segment_sum(x, places.row)  # [B, X]
+    return sums / (tf.sqrt(number) if root else number)
+
+
+def weighted_mean(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+    """Mean of each row's tokens, weighted by their positions from 1 on: [N, X] -> [B, X]."""
+    weights = tf.cast(places.position + 1, tf.float32)[:, None]  # [N, 1]
+    if kept is not None:
+        weights = tf.where(kept[:, None], weights, 0.0)
+    sums = tf.math.segment_sum(x * weights, places.row)  # [B, X]
+    return sums / tf.maximum(tf.math.segment_sum(weights, places.row), 1e-9)
 
 
 def most(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
@@ -36,6 +46,25 @@ def most(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
         return tf.math.segment_max(x, places.row)
     greatest = tf.math.segment_max(tf.where(kept[:, None], x, x.dtype.min), places.row)  # [B, X]
     return tf.where(count(places, kept) > 0, greatest, 0.0)
+
+
+def first(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+    """Each row's first token that is kept: [N, X] -> [B, X]."""
+    return tf.gather(x, first_place(places, kept))
+
+
+def first_place(places: Places, kept: Tensor = None) -> Tensor:
+    """Flat index of each row's first token that is kept, or else of its first one: [B]."""
+    if kept is None:
+        return places.starts
+    index = tf.where(kept, places.position, tf.int32.max)  # [N]
+    lowest = tf.math.segment_min(index, places.row)  # [B]
+    return places.starts + tf.where(lowest < places.lengths, lowest, 0)
+
+
+def last(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+    """Each row's last token: [N, X] -> [B, X]. It is never left out of the pooling."""
+    return tf.gather(x, places.last)
 
 
 def padded(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
@@ -48,3 +77,13 @@ def padded(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
 def count(places: Places, kept: Tensor) -> Tensor:
     """How many tokens of each row are kept: float32 [B, 1]."""
     return tf.math.segment_sum(tf.cast(kept, tf.float32), places.row)[:, None]
+
+
+_MODES: dict[str, Callable[..., Tensor]] = {
+    "mean": mean,
+    "mean_sqrt_len_tokens": functools.partial(mean, root=True),
+    "weightedmean": weighted_mean,
+    "max": most,
+    "cls": first,
+    "lasttoken": last,
+}

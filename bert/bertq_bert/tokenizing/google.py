@@ -4,6 +4,8 @@ Source of the rules: ``tokenization.py`` of google-research/bert. The library's 
 differs from them in places, which ``CleanText`` puts right before it sees the text.
 """
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,20 +15,23 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bertq_bert.errors import BadVocabulary, MissingFile
+from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.cleaning import CleanText
-from bertq_bert.tokenizing.sequences import Ids, Tokenized, trimmed
+from bertq_bert.tokenizing.sequences import trimmed
+from bertq_bert.tokenizing.template import Template
 from bertq_bert.tokenizing.vocabulary import read_settings, read_tokenizer_json, read_vocab
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
-_BAR, _BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
 _LONGEST_WORD = 100  # characters; a longer word is [UNK]
 
 
-class Tokenizer:
+class GoogleTokenizer(Tokenizer):
     """Text to WordPiece ids; safe to use from many threads.
 
     No token is special to it: ``"[SEP]"`` in a text is ``[``, ``sep``, ``]``.
     """
+
+    pairs_with_nothing = False  # as in bert-as-service
 
     def __init__(
         self,
@@ -49,7 +54,9 @@ class Tokenizer:
         self.split_cjk = split_cjk
         self.vocabulary = vocabulary
         self._tokens = {number: token for token, number in vocabulary.items()}
-        self._cls, self._sep, self._unk = (vocabulary[token] for token in (_CLS, _SEP, _UNK))
+        self._unk = vocabulary[_UNK]
+        cls, sep = (vocabulary[_CLS],), (vocabulary[_SEP],)
+        self.template = Template(cls, sep, (cls, sep, sep))
         self._drop = CleanText(strip_accents=False, isolate=False)
         self._clean = CleanText(strip_accents=self.strip_accents, isolate=True)
         self._rust = RustTokenizer(
@@ -63,100 +70,38 @@ class Tokenizer:
         )
         self._rust.pre_tokenizer = BertPreTokenizer()
 
-    def encode(
-        self, texts: Sequence[str], max_seq_len: int, *, truncate: str = "right"
-    ) -> Tokenized:
-        """Ids of ``[CLS] tokens [SEP]``, at most ``max_seq_len`` of them (at least 3).
-
-        ``first ||| second`` is a pair: ``[CLS] first [SEP] second [SEP]``. What is too long is cut
-        at its ``"right"`` or ``"left"`` end.
-        """
-        # as in bert-as-service: the last one counts, with something on either side of it
-        sides = {
-            row: text.strip().rpartition(_BAR)
-            for row, text in enumerate(texts)
-            if _BAR in text and _BAR in text.strip()
-        }
-        if not sides:
-            return self._framed(self._encode(texts), max_seq_len, truncate)
-        firsts = [sides[row][0] if row in sides else text for row, text in enumerate(texts)]
-        found = self._encode([*firsts, *(side[2] for side in sides.values())])
-        seconds = dict(zip(sides, found[len(texts) :], strict=True))
-        return self._paired(found[: len(texts)], seconds, max_seq_len, truncate)
-
-    def look_up(
-        self,
-        texts: Sequence[Sequence[str]],
-        max_seq_len: int,
-        *,
-        truncate: str = "right",
-        bare: bool = False,
-    ) -> Tokenized:
-        """Ids of tokens as they are, as ``encode``; what is not in the vocabulary is ``[UNK]``.
-
-        The first token ``|||`` stands between the sides of a pair. With ``bare`` no ``[CLS]`` and
-        ``[SEP]`` are added.
-        """
-        firsts, seconds = [], {}
-        for row, tokens in enumerate(texts):
-            ids = [self.vocabulary.get(token, self._unk) for token in tokens]
-            bar = tokens.index(_BAR_TOKEN) if _BAR_TOKEN in tokens else len(ids)
-            if bare and len(ids) == 1:
-                bar = 1  # nothing would be left of a bar alone
-            firsts.append(ids[:bar])
-            if bar < len(ids):
-                seconds[row] = ids[bar + 1 :]
-        if bare or seconds:
-            return self._paired(firsts, seconds, max_seq_len, truncate, bare=bare)
-        return self._framed(firsts, max_seq_len, truncate)
-
-    def _framed(self, pieces: list[list[int]], max_seq_len: int, truncate: str) -> Tokenized:
-        room = max_seq_len - 2
-        cut = [row for row, ids in enumerate(pieces) if len(ids) > room]
-        for row in cut:
-            pieces[row] = _kept(pieces[row], room, truncate)
-        return Tokenized([[self._cls, *ids, self._sep] for ids in pieces], cut)
-
-    def _paired(
-        self,
-        firsts: list[list[int]],
-        seconds: dict[int, list[int]],
-        max_seq_len: int,
-        truncate: str,
-        *,
-        bare: bool = False,
-    ) -> Tokenized:
-        rows: list[list[int]] = []
-        cut = []
-        for row, first in enumerate(firsts):
-            second = seconds.get(row, [])
-            frame = 0 if bare else 2 + bool(second)
-            left, right = trimmed(len(first), len(second), max_seq_len - frame)
-            if left + right < len(first) + len(second):
-                cut.append(row)
-            # a second side of which nothing is left makes no pair, as in bert-as-service
-            one, other = _kept(first, left, truncate), _kept(second, right, truncate)
-            if bare:
-                rows.append(Ids([*one, *other], second=left, bare=True))
-            elif other:
-                ids = [self._cls, *one, self._sep, *other, self._sep]
-                rows.append(Ids(ids, second=left + 2, bare=False))
-            else:
-                rows.append([self._cls, *one, self._sep])
-        return Tokenized(rows, cut)
-
-    def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
-        """All word pieces of each text: nothing cut, no ``[CLS]`` or ``[SEP]`` added."""
-        return [self.tokens(ids) for ids in self._encode(texts)]
-
-    def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The tokens that ``ids`` stand for."""
-        return [self._tokens[number] for number in ids]
-
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """All token ids of each text: nothing cut, none added."""
         cleaned = [text if text.isascii() else self._rewrite(text) for text in texts]
         pieces = self._rust.encode_batch_fast(cleaned, add_special_tokens=False)
         return [piece.ids for piece in pieces]
+
+    def trim(self, first: int, second: int, room: int) -> tuple[int, int]:
+        """As ``_truncate_seq_pair`` of google-research/bert."""
+        return trimmed(first, second, room)
+
+    def token(self, number: int) -> str:
+        """The token that an id stands for."""
+        return self._tokens[number]
+
+    def look_up_token(self, token: str) -> int:
+        """The id of a token; that of ``[UNK]`` for others."""
+        return self.vocabulary.get(token, self._unk)
+
+    def identity(self) -> str:
+        """Return all that changes an id.
+
+        Python's Unicode version is part of it: it decides which characters are unassigned
+        and dropped.
+        """
+        settings = {
+            "unicode": unicodedata.unidata_version,
+            "vocabulary": sorted(self.vocabulary.items(), key=lambda item: (item[1], item[0])),
+            "cased": self.cased,
+            "strip_accents": self.strip_accents,
+            "split_cjk": self.split_cjk,
+        }
+        return json.dumps(settings, sort_keys=True)
 
     def _rewrite(self, text: str) -> str:
         if not self.cased and "Σ" in text:
@@ -165,24 +110,20 @@ class Tokenizer:
         return text.translate(self._clean)
 
 
-def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
-    """The first ``count`` of some ids, or the last ones where they are cut on the left."""
-    return ids[len(ids) - count :] if truncate == "left" else ids[:count]
-
-
 def load_tokenizer(
     model_dir: Path, *, cased: bool | None = None, embeddings: int | None = None
-) -> Tokenizer:
+) -> GoogleTokenizer:
     """Read ``vocab.txt`` or, without one, ``tokenizer.json`` (not its padding and truncation).
 
     Args:
+        model_dir: the directory.
         cased: None takes it from ``tokenizer_config.json``, then from ``tokenizer.json`` where that
             is the vocabulary, then from the directory's name, else uncased.
         embeddings: rows of the embedding table, which must not be fewer than tokens.
 
     Raises:
         MissingFile, BrokenFile, BadVocabulary: there is no usable vocabulary.
-        NotBert: ``tokenizer.json`` holds another kind of tokenizer.
+        UnsupportedModel: ``tokenizer.json`` holds another kind of tokenizer.
     """
     settings = read_settings(model_dir / "tokenizer_config.json")
     if (model_dir / "vocab.txt").is_file():
@@ -194,7 +135,8 @@ def load_tokenizer(
         settings = normalizer | settings
     else:
         raise MissingFile(f"no vocab.txt and no tokenizer.json in {model_dir}")
-    size = max(vocabulary.values(), default=-1) + 1
+    # no text has the empty token of a blank line
+    size = max((number for token, number in vocabulary.items() if token), default=-1) + 1
     if embeddings is not None and size > embeddings:
         raise BadVocabulary(
             f"{path} has {size} tokens, the embedding table only {embeddings}: "
@@ -203,7 +145,7 @@ def load_tokenizer(
     if cased is None:
         cased = not settings.get("lowercase", not _cased_by_name(model_dir.name))
     try:
-        return Tokenizer(
+        return GoogleTokenizer(
             vocabulary,
             cased=cased,
             strip_accents=settings.get("strip_accents"),

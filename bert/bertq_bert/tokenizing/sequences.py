@@ -1,4 +1,4 @@
-"""Token ids of a sentence, where it is not the plain ``[CLS] tokens [SEP]`` of one segment."""
+"""Token ids of a text, where it is not the plain ``[CLS] tokens [SEP]`` of one segment."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,36 +6,40 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-#: What ``marks`` says of a token, added up: it is of the second segment; it was added to the
-#: sentence, and no token of its own.
-SECOND, ADDED = 1, 2
+#: What ``marks`` says of a token, added up: it is of the second segment; it was added to the text,
+#: and no token of its own; it belongs to the prompt, which is left out of the pooling.
+SECOND, ADDED, PROMPT = 1, 2, 4
 
 
 class Ids(list[int]):
-    """The ids of a pair of sentences, or of tokens to which nothing was added.
+    """The ids of a pair, of a text with a prompt, or of one without ``[CLS]`` or ``[SEP]``.
 
-    A plain list of ids is one segment, with ``[CLS]`` first and ``[SEP]`` last.
+    A plain list of ids is one segment, with one added token first and one last.
     """
 
-    def __init__(self, ids: Iterable[int], *, second: int, bare: bool) -> None:
+    def __init__(
+        self, ids: Iterable[int], *, second: int, added: Iterable[int] = (), prompt: int = 0
+    ) -> None:
         super().__init__(ids)
         #: where the second segment begins: the number of ids if there is none
         self.second = second
-        #: whether no ``[CLS]`` and ``[SEP]`` were added
-        self.bare = bare
+        #: places of the tokens that were added
+        self.added = tuple(added)
+        #: how many tokens, from the first on, are left out of the pooling
+        self.prompt = prompt
 
 
 class Tokenized(NamedTuple):
-    """Sentences as the graph takes them."""
+    """Texts as the graph takes them."""
 
-    #: of each sentence; plain lists, or ``Ids``
+    #: of each text; plain lists, or ``Ids``
     ids: list[list[int]]
-    #: numbers of the sentences that had more word pieces than are read
+    #: numbers of the texts that had more tokens than are read
     cut: list[int]
 
 
 def marks(ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """``SECOND`` and ``ADDED`` of each token, all sentences end to end: int32 [N]."""
+    """``SECOND``, ``ADDED`` and ``PROMPT`` of each token, all texts end to end: int32 [N]."""
     ends = np.cumsum(lengths)
     found = np.zeros(int(ends[-1]), np.int32)
     found[ends - 1] = found[ends - lengths] = ADDED
@@ -45,12 +49,10 @@ def marks(ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> npt.N
         if not isinstance(row, Ids):
             continue
         start = end - len(row)
-        if row.bare:
-            found[start:end] = 0
-        if row.second < len(row):
-            found[start + row.second : end] += SECOND
-            if not row.bare:
-                found[start + row.second - 1] = ADDED
+        found[start:end] = 0
+        found[[start + place for place in row.added]] = ADDED
+        found[start + row.second : end] += SECOND
+        found[start : start + row.prompt] += PROMPT
     return found
 
 
@@ -71,3 +73,18 @@ def trimmed(first: int, second: int, room: int) -> tuple[int, int]:
         second -= fewer
     excess -= fewer
     return first - excess // 2, second - (excess + 1) // 2
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """The same as transformers cuts a pair: where both must be cut, the longer keeps the odd token.
+
+    The second one is the longer where they are equal, as in the ``tokenizers`` library.
+    """
+    if first + second <= room:
+        return first, second
+    short, long = sorted((first, second))
+    if 2 * short <= room:
+        long = room - short
+    else:
+        short, long = room // 2, room - room // 2
+    return (long, short) if first > second else (short, long)

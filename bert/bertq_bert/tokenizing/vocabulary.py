@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bertq_bert.config import read_json
-from bertq_bert.errors import BrokenFile, NotBert
+from bertq_bert.errors import BrokenFile, UnsupportedModel
 
 
 def read_vocab(path: Path) -> dict[str, int]:
@@ -30,7 +30,7 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
 
     Raises:
         BrokenFile: it is damaged.
-        NotBert: it holds another kind of tokenizer.
+        UnsupportedModel: it holds another kind of tokenizer.
     """
     raw = read_json(path)
     model = _part(raw, "model", "WordPiece", path)
@@ -47,7 +47,9 @@ def _part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[str, 
     part = raw.get(name)
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or kind != wanted:
-        raise NotBert(f"{path}: {name} is {kind}, BERT's is {wanted}: add the model's vocab.txt")
+        raise UnsupportedModel(
+            f"{path}: {name} is {kind}, BERT's is {wanted}: add the model's vocab.txt"
+        )
     return part
 
 

@@ -1,0 +1,79 @@
+"""Reads single values of a ``config.json``, each checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bertq_bert.config import ACTIVATIONS
+from bertq_bert.errors import BadConfig, UnsupportedModel
+
+#: Sizes beyond these are damage, not models; other sizes may go up to 2**24.
+_LARGEST = {"num_hidden_layers": 4096}
+
+#: Other names of activations.
+_SYNONYMS = {"swish": "silu", "gelu_fast": "gelu_new", "swiglu": "silu", "geglu": "gelu"}
+
+
+class Fields:
+    """The values of one ``config.json``; every error names the file, the key and the value."""
+
+    def __init__(self, raw: Mapping[str, Any], path: Path, family: str) -> None:
+        self.raw = raw
+        self.path = path
+        self.family = family
+
+    def size(self, *keys: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number of at least ``least``, under the first of ``keys`` that is there."""
+        key = next((key for key in keys if self.raw.get(key) is not None), None)
+        if key is None:
+            if default is None:
+                raise BadConfig(f"{self.path}: {keys[0]} is missing")
+            return default
+        value = self.raw[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            wanted = "a positive whole number" if least == 1 else f"a whole number from {least} on"
+            raise BadConfig(f"{self.path}: {key} is {value!r}, not {wanted}")
+        if value > _LARGEST.get(key, 2**24):
+            raise BadConfig(f"{self.path}: {key} is {value}: no {self.family} is that large")
+        return value
+
+    def epsilon(self, *keys: str, default: float = 1e-12) -> float:
+        """What LayerNorm adds to the variance."""
+        key = next((key for key in keys if self.raw.get(key) is not None), keys[0])
+        value = self.raw.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise BadConfig(f"{self.path}: {key} is {value!r}, not a number in 0..1")
+        return float(value)
+
+    def number(self, value: Any, name: str) -> float:
+        """``value`` as a number above zero."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise BadConfig(f"{self.path}: {name} is {value!r}, not a number above zero")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or False."""
+        value = self.raw.get(key, default)
+        if not isinstance(value, bool):
+            raise BadConfig(f"{self.path}: {key} is {value!r}, not true or false")
+        return value
+
+    def activation(self, *keys: str, default: str = "gelu") -> str:
+        """The name of an activation, one of ``ACTIVATIONS``."""
+        key = next((key for key in keys if self.raw.get(key) is not None), keys[0])
+        value = self.raw.get(key, default)
+        found = _SYNONYMS.get(value, value) if isinstance(value, str) else None
+        if found not in ACTIVATIONS:
+            raise BadConfig(
+                f"{self.path}: {key} {value!r} is unknown: bertq knows {', '.join(ACTIVATIONS)}"
+            )
+        return found
+
+    def require(self, key: str, *wanted: object) -> None:
+        """Refuse a model in which ``key`` is there and is none of ``wanted``."""
+        value = self.raw.get(key)
+        if value is not None and value not in wanted:
+            raise UnsupportedModel(
+                f"{self.path}: {key} is {value!r}: bertq runs {self.family} models where it is "
+                f"{' or '.join(map(repr, wanted))}"
+            )

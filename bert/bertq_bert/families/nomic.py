@@ -1,0 +1,80 @@
+"""NomicBERT (Nussbaum et al. 2024): BERT with rotary positions and a gated feed-forward layer.
+
+Two configs describe it: transformers', and that of the code beside the weights on the hub
+(``n_embd``, ``n_head``, ...).
+"""
+
+from typing import Any
+
+from bertq_bert.config import NetworkConfig, Rotary
+from bertq_bert.families.bert import LABELS, POOLER
+from bertq_bert.families.family import Family, Line, norm
+from bertq_bert.families.fields import Fields
+from bertq_bert.families.rotary import read_rotary
+
+_AT = "encoder.layers.{}"
+
+
+def _read(fields: Fields) -> NetworkConfig:
+    for key in ("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "prenorm", "parallel_block"):
+        fields.require(key, False)
+    fields.require("rotary_emb_fraction", 1, 1.0)
+    fields.require("rotary_emb_interleaved", False)
+    # "gelu" alone is a feed-forward layer without a gate, of which there is no known model
+    fields.require("activation_function", "swiglu", "geglu")
+    fields.require("num_experts", 0)
+    heads = fields.size("num_attention_heads", "n_head")
+    hidden = fields.size("hidden_size", "n_embd")
+    fields.require("head_dim", hidden // heads)
+    rotary, longest = _positions(fields)
+    layers = fields.size("num_hidden_layers", "n_layer")
+    return NetworkConfig(
+        family=fields.family,
+        vocab_size=fields.size("vocab_size"),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=fields.size("intermediate_size", "n_inner", default=4 * hidden),
+        max_position_embeddings=longest,
+        type_vocab_size=fields.size("type_vocab_size", default=2, least=0),
+        hidden_act=fields.activation("hidden_act", "activation_function", default="silu"),
+        layer_norm_eps=fields.epsilon("layer_norm_eps", "layer_norm_epsilon"),
+        rotary=(rotary,) * layers,
+        gated=True,
+    )
+
+
+def _positions(fields: Fields) -> tuple[Rotary, int]:
+    """The rotary positions, and the longest sequence for which they are known."""
+    raw: Any = fields.raw
+    longest = fields.size("max_position_embeddings", "n_positions", default=2048)
+    if raw.get("rotary_scaling_factor") is not None:
+        # beyond the trained length the base depends on the length of the batch: not served
+        longest = min(longest, fields.size("max_trained_positions", default=2048))
+    theta = raw.get("rotary_emb_base", 1000.0)
+    return read_rotary(fields, raw.get("rope_parameters"), theta), longest
+
+
+NOMIC = Family(
+    name="NomicBERT",
+    model_types=("nomic_bert",),
+    read=_read,
+    prefixes=("bert.", "nomic_bert."),
+    embeddings=(
+        Line("embeddings/word_embeddings", "embeddings.word_embeddings.weight", "VE"),
+        Line("embeddings/token_type_embeddings", "embeddings.token_type_embeddings.weight", "TE"),
+        *norm("embeddings/LayerNorm", "emb_ln", "E"),
+    ),
+    layer=(
+        Line("attention/self/query/kernel", f"{_AT}.attn.Wqkv.weight", "HH", (0, 3)),
+        Line("attention/self/key/kernel", f"{_AT}.attn.Wqkv.weight", "HH", (1, 3)),
+        Line("attention/self/value/kernel", f"{_AT}.attn.Wqkv.weight", "HH", (2, 3)),
+        Line("attention/output/dense/kernel", f"{_AT}.attn.out_proj.weight", "HH"),
+        *norm("attention/output/LayerNorm", f"{_AT}.norm1"),
+        Line("intermediate/dense/kernel", f"{_AT}.mlp.fc12.weight", "HI"),
+        Line("intermediate/gate/kernel", f"{_AT}.mlp.fc11.weight", "HI"),
+        Line("output/dense/kernel", f"{_AT}.mlp.fc2.weight", "IH"),
+        *norm("output/LayerNorm", f"{_AT}.norm2"),
+    ),
+    classifier=(*POOLER, *LABELS),
+)

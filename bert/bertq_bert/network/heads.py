@@ -1,0 +1,101 @@
+"""What comes after the encoder: pooler, labels, masked-LM head, modules of sentence-transformers.
+
+Shapes as in ``network``, X numbers in a pooled row. Products have at least ``floor`` rows, lest
+their matrices be packed in two ways.
+"""
+
+import tensorflow as tf
+
+from bertq_bert.checkpoint import Weights
+from bertq_bert.config import NetworkConfig
+from bertq_bert.network.activations import activate
+from bertq_bert.network.dense import Dense
+from bertq_bert.network.normalization import layer_norm
+from bertq_bert.network.places import Places, Tensor
+from bertq_bert.pooling import Pooling, Step
+
+#: What torch's LayerNorm adds to the variance.
+_MODULE_EPSILON = 1e-5
+
+
+class Heads:
+    """The operations after the encoder."""
+
+    def __init__(
+        self, config: NetworkConfig, weights: Weights, pooling: Pooling, dense: Dense, floor: int
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.pooling = pooling
+        self.dense = dense
+        self.floor = floor
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Finish pooled rows: [B, X] -> [B, dim]. Token vectors stay as they are."""
+        if not self.pooling.needs_pooler and not self.pooling.steps:
+            return x
+        rows = tf.shape(x)[0]
+        x = tf.gather(x, self.filled(tf.range(rows)))  # [M, X]
+        if self.pooling.needs_pooler:
+            x = self.pooled(x)  # [M, H]
+        if self.pooling.has_labels:
+            x = self.labels(x)  # [M, labels]
+        for step in self.pooling.steps:
+            x = self.step(x, step)
+        return x[:rows]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The dense layer over one vector of each row, and its activation: [M, H] -> [M, H]."""
+        # bert-as-service's pooler is always tanh; a classifier has its family's activation
+        act = self.config.head_act if self.pooling.has_labels else "tanh"
+        x = activate(act, self.dense.full(x, *self.dense.linear("pooler/dense")))
+        if self.pooling.has_labels and self.config.head_norm:
+            x = self._norm(x, "pooler/LayerNorm", self.config.layer_norm_eps)
+        return x
+
+    def labels(self, x: Tensor) -> Tensor:
+        """The labels of a fine-tuned classifier: [M, H] -> [M, labels], in float32.
+
+        The activation is the directory's; or, as in ``run_classifier.py`` of google-research/bert,
+        a softmax, and for a regression the logistic function, as in bert-as-service.
+        """
+        kernel = tf.constant(self.weights["output_weights"].T)  # [H, labels]
+        logits = tf.matmul(x, kernel) + self.weights["output_bias"]
+        return activate(self.pooling.activation, logits)
+
+    def step(self, x: Tensor, step: Step) -> Tensor:
+        """A module of sentence-transformers after the pooling: [M, X] -> [M, Y]."""
+        at = f"modules/{step.number}"
+        if step.kind == "normalize":
+            return tf.math.l2_normalize(x, -1, epsilon=1e-24)
+        if step.kind == "layer_norm":
+            return self._norm(x, at, _MODULE_EPSILON)
+        return activate(step.activation, self.dense.full(x, *self.dense.linear(at)))
+
+    def vocabulary(self, x: Tensor, words: Tensor, places: Places) -> Tensor:
+        """SPLADE's weights of the vocabulary's tokens: [N, H] -> [B, V].
+
+        max or sum over a row's tokens of log(1 + relu(logits)) (Formal et al. 2021); with
+        ``log1p_relu`` the logarithm twice (Shen et al. 2025).
+        """
+        x = self.dense.full(x, *self.dense.linear("predictions/dense"))  # [N, E]
+        x = activate(self.config.masked_lm_act, x)
+        x = self._norm(x, "predictions/LayerNorm", self.config.layer_norm_eps)
+        decoder = self.weights.get("predictions/decoder")  # [V, E], or the table of words
+        table = words if decoder is None else tf.constant(decoder)
+        logits = tf.matmul(x, table, transpose_b=True) + self.weights["predictions/bias"]  # [N, V]
+        weights = tf.math.log1p(tf.nn.relu(logits))
+        if self.pooling.activation == "log1p_relu":
+            weights = tf.math.log1p(weights)
+        if self.pooling.modes == ("splade_max",):
+            return tf.math.segment_max(weights, places.row)
+        return tf.math.segment_sum(weights, places.row)
+
+    def filled(self, indices: Tensor) -> Tensor:
+        """``indices`` and as many zeros as make ``floor`` of them: [B] -> [M], B <= M."""
+        return tf.pad(indices, [[0, tf.maximum(self.floor - tf.size(indices), 0)]])
+
+    def _norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:
+        return layer_norm(
+            x, self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta"), epsilon
+        )

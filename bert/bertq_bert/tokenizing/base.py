@@ -1,0 +1,198 @@
+"""What every tokenizer does: cut texts, put special tokens around them, look tokens up."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from bertq_bert.errors import BadIds
+from bertq_bert.tokenizing import shortening
+from bertq_bert.tokenizing.sequences import Ids, Tokenized, longest_first
+from bertq_bert.tokenizing.template import Template
+
+BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
+
+#: A text, or a pair of them.
+Text: TypeAlias = str | tuple[str, str]
+
+
+class Tokenizer(ABC):
+    """Texts to token ids; safe to use from many threads."""
+
+    template: Template
+    #: whether a second text without a token still makes a pair
+    pairs_with_nothing = True
+    #: tokens with their ids
+    vocabulary: dict[str, int]
+
+    @abstractmethod
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """All token ids of each text: nothing cut, no special tokens around them."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that is the same for tokenizers that give the same ids."""
+
+    @abstractmethod
+    def token(self, number: int) -> str:
+        """The token that an id stands for."""
+
+    @abstractmethod
+    def look_up_token(self, token: str) -> int:
+        """The id of a token; that of the unknown token for others."""
+
+    def split(self, text: str) -> Text:
+        """Split ``first ||| second``; a text without both sides stays as it is.
+
+        As in bert-as-service the last bar counts, with something on either side of it.
+        """
+        if BAR not in text:
+            return text
+        first, bar, second = text.strip().rpartition(BAR)
+        return (first, second) if bar else text
+
+    def trim(self, first: int, second: int, room: int) -> tuple[int, int]:
+        """How many tokens stay of the texts of a pair, so that ``room`` of them are left."""
+        return longest_first(first, second, room)
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        max_seq_len: int,
+        *,
+        truncate: str = "right",
+        prompt: str = "",
+        mark_prompt: bool = False,
+    ) -> Tokenized:
+        """Ids of each text, at most ``max_seq_len`` with the special tokens.
+
+        Args:
+            texts: texts, and pairs of them.
+            max_seq_len: most ids of one.
+            truncate: the end that is cut off a long text, ``"right"`` or ``"left"``.
+            prompt: put before each text, but not before pairs.
+            mark_prompt: whether the prompt's tokens are marked to be left out of the pooling.
+        """
+        pairs = [row for row, text in enumerate(texts) if not isinstance(text, str)]
+        flat = [prompt + text if isinstance(text, str) else text[0] for text in texts]
+        flat += [texts[row][1] for row in pairs]
+        found, counts = shortening.pieces(self, flat, max_seq_len, truncate)
+        seconds = {row: len(texts) + number for number, row in enumerate(pairs)}
+        leading = self._prompt_tokens(prompt, max_seq_len) if prompt and mark_prompt else 0
+        rows: list[list[int]] = []
+        cut = []
+        for row, ids in enumerate(found[: len(texts)]):
+            if row in seconds:
+                other = seconds[row]
+                kept, is_cut = self._cut_pair(
+                    ids, found[other], max_seq_len, truncate, counts[row], counts[other]
+                )
+            else:
+                kept, is_cut = self._cut(ids, max_seq_len, truncate, leading)
+            rows.append(kept)
+            if is_cut:
+                cut.append(row)
+        return Tokenized(rows, cut)
+
+    def look_up(
+        self,
+        texts: Sequence[Sequence[str]],
+        max_seq_len: int,
+        *,
+        truncate: str = "right",
+        bare: bool = False,
+    ) -> Tokenized:
+        """Ids of tokens as they are, as ``encode``; what is not in the vocabulary is unknown.
+
+        The first token ``|||`` stands between the sides of a pair. With ``bare`` no special tokens
+        are added.
+        """
+        rows: list[list[int]] = []
+        cut = []
+        for row, tokens in enumerate(texts):
+            ids = [self.look_up_token(token) for token in tokens]
+            bar = tokens.index(BAR_TOKEN) if BAR_TOKEN in tokens else len(ids)
+            if bare and len(ids) == 1:
+                bar = 1  # nothing would be left of a bar alone
+            if bare:
+                kept, is_cut = self._cut_bare(ids[:bar], ids[bar + 1 :], max_seq_len, truncate)
+            elif bar < len(ids) - 1:
+                kept, is_cut = self._cut_pair(
+                    ids[:bar], ids[bar + 1 :], max_seq_len, truncate, bar, len(ids) - bar - 1
+                )
+            else:
+                kept, is_cut = self._cut(ids[:bar], max_seq_len, truncate)
+            rows.append(kept)
+            if is_cut:
+                cut.append(row)
+        return Tokenized(rows, cut)
+
+    def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """All tokens of each text: nothing cut, no special tokens added."""
+        return [self.tokens(ids) for ids in self.pieces(texts)]
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The tokens that ``ids`` stand for."""
+        return [self.token(number) for number in ids]
+
+    def _cut(
+        self, ids: list[int], max_seq_len: int, truncate: str, leading: int = 0
+    ) -> tuple[list[int], bool]:
+        room = max_seq_len - self.template.size
+        excess = max(0, len(ids) - room)
+        if truncate == "left":
+            leading = max(0, leading - excess)
+        return self.template.single(_kept(ids, room, truncate), leading), excess > 0
+
+    def _cut_pair(
+        self,
+        first: list[int],
+        second: list[int],
+        max_seq_len: int,
+        truncate: str,
+        first_count: int,
+        second_count: int,
+    ) -> tuple[list[int], bool]:
+        if not second and not self.pairs_with_nothing:
+            return self._cut(first, max_seq_len, truncate)
+        room = max_seq_len - self.template.pair_size
+        left, right = self.trim(first_count, second_count, room)
+        first, second = _kept(first, left, truncate), _kept(second, right, truncate)
+        if not second and not self.pairs_with_nothing:
+            row = self.template.single(first)
+        else:
+            row = self.template.double(first, second)
+        return row, left + right < first_count + second_count
+
+    def _cut_bare(
+        self, first: list[int], second: list[int], max_seq_len: int, truncate: str
+    ) -> tuple[list[int], bool]:
+        left, right = self.trim(len(first), len(second), max_seq_len)
+        row = Ids([*_kept(first, left, truncate), *_kept(second, right, truncate)], second=left)
+        return row, left + right < len(first) + len(second)
+
+    def _prompt_tokens(self, prompt: str, max_seq_len: int) -> int:
+        """Leading tokens of a row that are the prompt's.
+
+        As sentence-transformers counts them: those of the prompt alone in its special tokens,
+        without the last special one.
+        """
+        (ids,) = self.pieces([prompt])
+        whole = min(len(ids) + self.template.size, max_seq_len)
+        return whole - 1 if self.template.behind else whole
+
+
+def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
+    """The first ``count`` of some ids, or the last ones where they are cut on the left."""
+    if len(ids) <= count:
+        return ids
+    return ids[len(ids) - count :] if truncate == "left" else ids[:count]
+
+
+def check_pairs(texts: Sequence[object]) -> None:
+    """Raise ``BadIds`` for what is neither a text nor a pair of texts."""
+    for row, text in enumerate(texts):
+        if isinstance(text, str):
+            continue
+        sides = text if isinstance(text, tuple | list) else ()
+        if len(sides) != 2 or not all(isinstance(side, str) for side in sides):
+            raise BadIds(f"row {row} is neither a text nor a pair of two texts")

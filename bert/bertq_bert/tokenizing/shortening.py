@@ -1,0 +1,76 @@
+"""Shortens long texts before they are tokenized, where most of their tokens would be cut off.
+
+A tokenizer's time grows with the text, not with the tokens that are kept. So a long text is first
+tokenized up to a space somewhere behind the tokens that are needed; if that gives enough of them,
+the rest is never looked at, otherwise the part is made twice as long. The last tokens of a part,
+which may depend on what follows, are not counted.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+#: Characters of a text for each token that is needed, from which on it is worth it.
+_CHARACTERS = 16
+#: Tokens at the cut that are not trusted.
+_MARGIN = 32
+#: A cut is made at a space if there is one within so many characters.
+_SEARCH = 512
+
+
+class _Tokenizer(Protocol):
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+
+def pieces(
+    tokenizer: _Tokenizer, texts: Sequence[str], tokens: int, truncate: str
+) -> tuple[list[list[int]], list[int]]:
+    """Tokenize texts of which ``tokens`` ids at most are read.
+
+    Args:
+        tokenizer: gives all tokens of a text.
+        texts: the texts.
+        tokens: how many ids of a text can be needed.
+        truncate: the end that is cut, ``"right"`` or ``"left"``.
+
+    Returns:
+        Of each text all ids, or more than ``tokens`` of them from the end that is kept; and how
+        many it has, or its characters where that is not known: more than ``tokens`` too.
+    """
+    size = (tokens + 2 * _MARGIN) * _CHARACTERS
+    if max(map(len, texts), default=0) <= size:
+        found = tokenizer.pieces(texts)
+        return found, list(map(len, found))
+    parts = [_part(text, size, truncate) if len(text) > size else text for text in texts]
+    found = tokenizer.pieces(parts)
+    counts = list(map(len, found))
+    for row, text in enumerate(texts):
+        if len(text) > size:
+            found[row], counts[row] = _enough(tokenizer, text, found[row], size, tokens, truncate)
+    return found, counts
+
+
+def _enough(
+    tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
+) -> tuple[list[int], int]:
+    """Go on with longer parts of one text until there are enough ids of it."""
+    while len(ids) <= tokens + _MARGIN:
+        size *= 2
+        whole = size >= len(text)
+        (ids,) = tokenizer.pieces([text if whole else _part(text, size, truncate)])
+        if whole:
+            return ids, len(ids)
+    return (ids[_MARGIN:] if truncate == "left" else ids[:-_MARGIN]), len(text)
+
+
+def _part(text: str, size: int, truncate: str) -> str:
+    """About ``size`` characters of a text, up to a space if there is one near."""
+    if truncate == "left":
+        start = len(text) - size
+        for place in range(start, min(start + _SEARCH, len(text) - 1)):
+            if text[place].isspace() and not text[place - 1].isspace():
+                return text[place:]
+        return text[start:]
+    for place in range(size, max(size - _SEARCH, 1), -1):
+        if text[place].isspace() and not text[place - 1].isspace():
+            return text[:place]
+    return text[:size]
