@@ -62,17 +62,17 @@ class BadInputValue(BadInput, ValueError):
 
 
 class SentenceTooLong(BadInputValue):
-    """Sentences have more wordpieces than are read, and ``truncate="error"`` forbids to cut them.
+    """Sentences have more tokens than are read, and ``truncate="error"`` forbids to cut them.
 
     Attributes:
         rows: numbers of such sentences in the request; there may be more, in other chunks.
-        max_seq_len: how many wordpieces are read, ``[CLS]`` and ``[SEP]`` included.
+        max_seq_len: how many tokens are read, special tokens included.
     """
 
     def __init__(self, rows: Sequence[int], max_seq_len: int) -> None:
         super().__init__(
-            f"{_named('texts', rows)} more wordpieces than the {max_seq_len} that are read, [CLS] "
-            'and [SEP] included: shorten, or allow to cut (truncate="right" or "left")'
+            f"{_named('texts', rows)} more tokens than the {max_seq_len} that are read, special "
+            'tokens included: shorten, or allow to cut (truncate="right" or "left")'
         )
         self.rows = tuple(rows)
         self.max_seq_len = max_seq_len
@@ -82,7 +82,7 @@ class SentenceTooLong(BadInputValue):
 
 
 class TruncationWarning(UserWarning):
-    """Sentences of a request had more wordpieces than are read, and were cut."""
+    """Sentences of a request had more tokens than are read, and were cut."""
 
 
 class SettingsError(BertqError, ValueError):

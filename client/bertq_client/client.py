@@ -124,8 +124,8 @@ class BertClient(Streaming, Keeping):
             i; of a cross-encoder ``[len(texts), labels]``; for the pooling strategy NONE
             ``[len(texts), max_seq_len, dim]``; of a sparse model ``SparseRows``. With
             ``output_fmt="list"`` nested lists, of a sparse model dicts of token id and weight.
-            With ``show_tokens`` a pair: that, and for each sentence the list of its tokens,
-            ``[CLS]`` and ``[SEP]`` included. With ``blocking=False`` the request's number.
+            With ``show_tokens`` a pair: that, and for each sentence the list of its tokens, special
+            tokens included. With ``blocking=False`` the request's number.
 
         Raises:
             BadInputType, BadInputValue: the sentences or an option cannot be used; nothing was

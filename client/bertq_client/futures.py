@@ -87,11 +87,11 @@ class EncodeFuture(Future[Any]):
 
     Attributes:
         number: of the request: the client counts them.
-        tokens_read: with ``count_tokens``, once it is done: how many wordpieces were read of all
-            sentences, ``[CLS]`` and ``[SEP]`` included; else None.
+        tokens_read: with ``count_tokens``, once it is done: how many tokens were read of all
+            sentences, special tokens included; else None.
         fingerprint: once it is done, of the model that the vectors come from; else empty. What is
             made of vectors of another fingerprint cannot be compared with them.
-        cut: once it is done, how many sentences had more wordpieces than are read.
+        cut: once it is done, how many sentences had more tokens than are read.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ class Gatherer:
                 return None
             answer = result.decode(payload, task_id)
             if job.encoding.show_tokens and answer.tokens is None:
-                raise WireError(f"the wordpieces of chunk {task_id} are missing")
+                raise WireError(f"the tokens of chunk {task_id} are missing")
             job.assembly.add(parts[1], answer)
             self._registry.mark_answered(job, parts[1])
             if not job.shared:

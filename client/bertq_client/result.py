@@ -55,7 +55,7 @@ def of_request(error: RemoteError | SentenceTooLong, chunk: Chunk) -> Exception:
 def of_cut(cut: int, total: int, max_seq_len: int) -> str:
     """Return the warning that sentences of a request were cut."""
     return (
-        f"cut, {cut} of {total} sentences: they have more wordpieces than the {max_seq_len} that "
-        "are read, [CLS] and [SEP] included (max_seq_len of the workers; "
+        f"cut, {cut} of {total} sentences: they have more tokens than the {max_seq_len} that "
+        "are read, special tokens included (max_seq_len of the workers; "
         "BertClient(check_length=False) says nothing)"
     )

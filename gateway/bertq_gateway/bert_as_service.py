@@ -28,7 +28,7 @@ class EncodeRequest(BaseModel):
 
     id: int | str | None = Field(None, description="Comes back with the answer.")
     texts: Annotated[list[str] | list[list[str]], Field(min_length=1)] = Field(
-        description="Sentences, or pairs of them; lists of tokens with is_tokenized."
+        description="Sentences; lists of tokens with is_tokenized."
     )
     is_tokenized: bool = False
     model: str | None = Field(None, description="Where workers have more than one.")
@@ -51,8 +51,10 @@ async def encode(request: Request, asked: EncodeRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
     state.check_batch(len(asked.texts), "texts")
+    texts: list[Any] = asked.texts
+    if not asked.is_tokenized and any(isinstance(text, list) for text in texts):
+        raise Refused(422, "texts has lists of tokens: say is_tokenized", param="texts")
     model, client = await state.models.find(asked.model)
-    texts: Any = asked.texts
     future = client.encode_async(texts, asked.is_tokenized, count_tokens=True)
     rows = await answer.vectors(request, future)
     if isinstance(rows, SparseRows):

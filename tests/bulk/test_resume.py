@@ -83,7 +83,7 @@ def test_a_sentence_that_must_not_be_cut(
     with pytest.raises(SentenceTooLong) as caught:
         client.encode_file(corpus(lines), tmp_path / "v.npy", truncate="error", batch_size=100)
     assert str(caught.value).startswith(
-        f"{tmp_path}/corpus.txt, line 301: more wordpieces than the 20 that are read"
+        f"{tmp_path}/corpus.txt, line 301: more tokens than the 20 that are read"
     )
     assert rows_kept(tmp_path / "v.npy") == 300
 

@@ -247,7 +247,7 @@ def test_tokens_that_do_not_come(client: BertClient, stub: Stub) -> None:
         return ChunkResult(rows(texts), "f")
 
     stub.encode = forgetful  # type: ignore[method-assign]
-    with pytest.raises(WireError, match=r"the wordpieces of chunk .* are missing"):
+    with pytest.raises(WireError, match=r"the tokens of chunk .* are missing"):
         client.encode(["a"], show_tokens=True)
 
 
@@ -262,7 +262,7 @@ def test_one_warning_says_how_many_were_cut(client: BertClient, stub: Stub) -> N
     assert len(caught) == 1
     message = str(caught[0].message)
     assert message.startswith(
-        f"cut, 300 of 900 sentences: they have more wordpieces than the {MAX_WORDS} "
+        f"cut, 300 of 900 sentences: they have more tokens than the {MAX_WORDS} "
     )
     assert caught[0].filename == __file__
 
@@ -314,7 +314,7 @@ def test_truncate_error_names_the_sentences(client: BertClient, stub: Stub) -> N
         client.encode(["a", LONG, "b", LONG], truncate="error")
     assert caught.value.rows == (1, 3)
     assert caught.value.max_seq_len == MAX_WORDS
-    assert str(caught.value).startswith("texts[1], texts[3] have more wordpieces than the 20 that")
+    assert str(caught.value).startswith("texts[1], texts[3] have more tokens than the 20 that")
     assert "texts[1] has" in str(SentenceTooLong([1], 25))
     assert "texts[7] and 3 more have" in str(SentenceTooLong(range(11), 25))
     copied = pickle.loads(pickle.dumps(caught.value))

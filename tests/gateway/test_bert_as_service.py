@@ -41,6 +41,18 @@ def test_wrong_texts(gateway: Gateway, stub: Stub, texts: Any) -> None:
     assert encode(gateway, id=1, texts=texts).status_code == 422
 
 
+def test_pairs_are_what_the_model_says(gateway: Gateway, stub: Stub) -> None:
+    encode(gateway, id=1, texts=["a ||| b"])
+    assert stub.options == [{"count_tokens": True}]
+
+
+def test_sparse_rows(gateway: Gateway, stub: Stub) -> None:
+    stub.is_sparse = True
+    wrong = encode(gateway, id=1, texts=["a"])
+    assert wrong.status_code == 422
+    assert "the rows of stub are sparse" in wrong.json()["error"]["message"]
+
+
 def test_the_status(gateway: Gateway, stub: Stub) -> None:
     encode(gateway, id=1, texts=["a"])
     status = gateway.http.get("/status/server").json()

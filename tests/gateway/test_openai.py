@@ -46,6 +46,18 @@ def test_base64_is_that_of_float32(gateway: Gateway, stub: Stub) -> None:
     np.testing.assert_array_equal(decoded, rows(["a"])[0])
 
 
+def test_no_sentence_is_a_pair(gateway: Gateway, stub: Stub) -> None:
+    assert gateway.embed("a ||| b").status_code == 200
+    assert stub.options == [{"count_tokens": True, "pairs": False}]
+
+
+def test_sparse_rows_are_no_embeddings(gateway: Gateway, stub: Stub) -> None:
+    stub.is_sparse = True
+    answer = gateway.embed("a")
+    assert answer.status_code == 422
+    assert "the rows of stub are sparse" in answer.json()["error"]["message"]
+
+
 def test_the_models(gateway: Gateway, stub: Stub) -> None:
     with client(gateway) as asking:
         (model,) = asking.models.list().data
@@ -135,7 +147,13 @@ def test_a_long_sentence_is_cut(gateway: Gateway, stub: Stub) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("NoPairs", 422), ("BadInputValue", 422), ("PoisonedChunk", 500), ("ResourceExhausted", 500)],
+    [
+        ("NoPairs", 422),
+        ("BadInputValue", 422),
+        ("UnsuitedRows", 422),
+        ("PoisonedChunk", 500),
+        ("ResourceExhausted", 500),
+    ],
 )
 def test_whose_fault_an_error_of_a_worker_is(name: str, status: int) -> None:
     assert errors.refused(RemoteError(name, "why", "job-0")).status == status

@@ -143,7 +143,7 @@ def test_sentences_that_were_cut(redis_url: str, client: BertClient, stub: Stub)
         warnings.catch_warnings(action="error"),
     ):
         silent.job(job.id).result()
-    with pytest.raises(SentenceTooLong, match=r"texts\[1\] has more wordpieces"):
+    with pytest.raises(SentenceTooLong, match=r"texts\[1\] has more tokens"):
         client.submit(["short", long], truncate="error").result(20)
 
 

@@ -46,7 +46,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         encoder: the loaded model; the worker's start puts it here before the first chunk.
         batcher: runs it, for all chunks that are in the worker.
         meter: counts what they do.
-        show_tokens: whether clients may have the wordpieces.
+        show_tokens: whether clients may have the tokens.
     """
 
     encoder: "ClassVar[Encoder | None]" = None

@@ -16,7 +16,7 @@ def located(
     where = _where([lines[row] for row in error.rows], name)
     if isinstance(error, SentenceTooLong):
         text = (
-            f"{where}: more wordpieces than the {error.max_seq_len} that are read, [CLS] and [SEP] "
+            f"{where}: more tokens than the {error.max_seq_len} that are read, special tokens "
             'included: shorten, or allow to cut (truncate "right" or "left")'
         )
     else:

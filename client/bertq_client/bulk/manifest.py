@@ -22,7 +22,7 @@ class Position:
         rows: in it.
         line: of the input, up to which they go.
         bytes: of the file.
-        cut: sentences that had more wordpieces than are read.
+        cut: sentences that had more tokens than are read.
         digest: of the sentences of the rows (``Trace``).
     """
 

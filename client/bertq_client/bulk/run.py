@@ -223,7 +223,7 @@ class Run:
         for advert in self._workers():
             if advert.fingerprint == fingerprint:
                 return (advert.max_seq_len, *shape[1:])
-        raise NoWorker("no worker of the model is there to say how many wordpieces it reads")
+        raise NoWorker("no worker of the model is there to say how many tokens it reads")
 
     def _finish(self, record: Record, lines: Lines) -> None:
         """Give the file its name.
