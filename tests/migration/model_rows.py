@@ -234,6 +234,6 @@ def half_precision(world: World) -> None:
     assert found.dtype == np.float32
     assert 1e-6 < np.abs(found - tuned_reference()).max() < 2e-3
     with world.client() as client:
-        half = client.encode(TEXTS, dtype="float16")
+        half = client.encode(TEXTS, precision="float16")
     assert half.dtype == np.float16
     close(np.float32(half), served_plain(world), 5e-3)
