@@ -120,7 +120,7 @@ def pooling(text: str) -> str:
 
 
 def compat(text: str) -> str:
-    """Parse the service whose defaults are wanted."""
+    """Parse the name of the service to be compatible with."""
     value = lower(text)
     if value != "bert-as-service":
         raise ValueError("must be bert-as-service")

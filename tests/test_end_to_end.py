@@ -74,7 +74,7 @@ def test_a_gpu_queue_on_a_machine_without_a_gpu_says_so(worker: WorkerProcess) -
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
-    assert "queue gpu0: no GPU is to be seen, this worker runs on the CPU" in worker.log
+    assert "queue gpu0: no GPU found, this worker runs on the CPU" in worker.log
 
 
 def test_sentences_do_not_reach_the_log(worker: WorkerProcess) -> None:

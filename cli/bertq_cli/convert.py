@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from bertq.errors import BertqError, SettingsError
+from bertq_cli import child
 from bertq_cli.terminable import terminable
 
 _PICKLE = "pytorch_model.bin"
@@ -36,8 +37,8 @@ class Weights:
     """The pickled weights of one folder.
 
     Attributes:
-        folder: of the files.
-        files: names of the pickles and of what they become.
+        folder: the directory that holds the files.
+        files: the name of each pickle, and of the file that it is converted to.
         index: in which pickle each tensor is, if there are several.
     """
 
@@ -53,12 +54,12 @@ class Weights:
     "interpreter",
     default=sys.executable,
     metavar="FILE",
-    help="The Python that has torch, where it is not the one of bertq.",
+    help="The Python that has torch, if bertq runs on another one.",
 )
 def convert(directory: Path, interpreter: str) -> None:
     """Convert the weights of the model in DIR from pytorch_model.bin to model.safetensors.
 
-    A pickle can run code when it is opened. torch opens it in a process of its own, with
+    A pickle can run code when it is opened. torch opens it in a separate process, with
     weights_only=True, which refuses everything but tensors. In a directory of sentence-transformers
     the weights of its other modules are converted too. The old files stay.
     """
@@ -114,7 +115,7 @@ def _folders(directory: Path) -> list[Path]:
         for module in _read(listing, list):
             path = module.get("path") if isinstance(module, dict) else None
             if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
-                raise SettingsError(f"{listing} names a module whose folder cannot be used")
+                raise SettingsError(f"{listing} names a module with a folder that cannot be used")
             folders.append(directory / path)
     others = dict.fromkeys(folder for folder in folders if folder != directory)
     return [*(folder for folder in others if folder.is_dir()), directory]
@@ -136,7 +137,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _renamed(name: str) -> str:
-    """Return what transformers calls a shard of safetensors."""
+    """Return the name that transformers gives a shard of safetensors."""
     return re.sub(r"^pytorch_model", "model", name.removesuffix(".bin")) + ".safetensors"
 
 
@@ -173,26 +174,28 @@ def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
 def _run(
     interpreter: str, directory: Path, found: Sequence[Weights], scratch: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Convert the files in a process of its own; return what it says of each.
+    """Convert the files in a separate process; return its report on each.
 
     Raises:
-        ConversionFailed: it cannot, and why.
+        ConversionFailed: the process failed; the message says why.
     """
     pairs = [
         (str(weights.folder / source), str(Path(place, target)))
         for weights, place in zip(found, scratch, strict=True)
         for source, target in weights.files.items()
     ]
-    try:
-        done = subprocess.run(
-            [interpreter, str(_CHILD), json.dumps(pairs)],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
-            | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"},
-        )
-    except OSError as error:
-        raise ConversionFailed(f"{interpreter} cannot be run: {error.strerror}") from None
+    program = shutil.which(interpreter)
+    if program is None:
+        raise ConversionFailed(f"--python {interpreter} is not a program that can be run")
+    # It ends with this process, even if a signal comes while it is started.
+    guard = [sys.executable, "-S", "-E", child.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
+    safe = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    done = subprocess.run(
+        [*guard, program, str(_CHILD), json.dumps(pairs)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **safe},
+    )
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
     if done.returncode == 0 and len(said) == len(pairs):
         return {document["source"]: document for document in said}
@@ -209,7 +212,7 @@ def _reason(
     if "missing" in last:
         return (
             f"{last['missing']} is not installed for {interpreter}, and {_PICKLE} cannot be read "
-            "without it. Install it in an environment of its own and name the Python of that:\n"
+            "without it. Install it in a separate environment and name the Python of that:\n"
             "    python3 -m venv torch-env && torch-env/bin/pip install torch\n"
             f"    bertq convert {shlex.quote(str(directory))} --python torch-env/bin/python"
         )
@@ -230,7 +233,7 @@ def _reason(
 def _complete(
     weights: Weights, scratch: str, converted: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], str]:
-    """Return the names of the files to publish, the most important last, and what is in them.
+    """Return the names of the files to publish, the index last, and a summary of their tensors.
 
     Raises:
         ConversionFailed: a tensor is not in the file that the index names.

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 #: Before it, a prepared file could run code even with ``weights_only=True`` (CVE-2025-32434).
 _SAFE = (2, 6)
 
-#: What safetensors calls the types of torch.
+#: Names of torch's types in safetensors.
 _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int64": "I64", "int32": "I32",

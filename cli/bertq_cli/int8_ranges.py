@@ -13,6 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from bertq.encoding import Options
 from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq_cli.address import redis_option
 from bertq_cli.terminable import terminable
@@ -54,7 +55,7 @@ class Ranges:
             self._low, self._high = vectors[0].copy(), vectors[0].copy()
         if fingerprint != self.fingerprint:
             raise ModelMismatch(
-                "the workers changed to another model meanwhile: the ranges would be of both"
+                "the workers changed to another model: the ranges would mix the two"
             )
         if vectors.shape[1] != len(self._low):
             raise BadInputValue(
@@ -86,6 +87,10 @@ class Ranges:
     metavar="N",
     help="For vectors that are cut to N dimensions.",
 )
+@click.option("--input-type", metavar="TYPE", help="query, document, or the name of a prompt.")
+@click.option(
+    "--prompt", metavar="TEXT", help="Text before each text, where the model has no such prompt."
+)
 @redis_option("The Redis of the workers.")
 @click.option("--model", metavar="NAME", help="Workers of this --model-name.")
 @click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
@@ -95,16 +100,20 @@ class Ranges:
     metavar="SECONDS",
     help="For each batch; else as long as it takes.",
 )
-@click.option("--input-format", type=click.Choice(KINDS), help="What CORPUS is, whatever its name.")
+@click.option(
+    "--input-format", type=click.Choice(KINDS), help="Format of CORPUS, if its name does not tell."
+)
 @click.option(
     "--field", default="text", show_default=True, help="Of .jsonl, the field of the text."
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
 def int8_ranges(
     corpus: str,
     output: Path,
     dimensions: int | None,
+    input_type: str | None,
+    prompt: str | None,
     url: str,
     model: str | None,
     queue: str | None,
@@ -124,7 +133,7 @@ def int8_ranges(
     _check_output(output, overwrite=overwrite)
     line_format = LineFormat(kind_of(corpus, input_format), field, False)
     source = Source(corpus, line_format, allow_blank=True)
-    options: Any = {} if dimensions is None else {"dimensions": dimensions}
+    options: Options = {"dimensions": dimensions, "input_type": input_type, "prompt": prompt}
     ranges = Ranges()
     try:
         with (
@@ -163,7 +172,7 @@ def _sentences(lines: Iterable[tuple[int, Any]]) -> Iterator[Any]:
 
 
 def _check_task(client: BertClient, model: str | None) -> None:
-    """Refuse a model whose rows are no vectors.
+    """Refuse a model that gives no vectors.
 
     Raises:
         BadInputValue: its workers give scores, sparse rows or a vector for each token.

@@ -1,4 +1,4 @@
-"""``/v1/models``: the models that workers have, as OpenAI's API lists them, and what each does."""
+"""``/v1/models``: the models of the workers, as OpenAI's API lists them, with a description."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    description: str = Field(description="What the model does with a text, in words.")
+    description: str = Field(description="Pooling, length, normalization and prompts, in words.")
     task: str = Field(
         description="embed: vectors; score: one number for each label; sparse: one number for "
         "each token of the vocabulary."

@@ -62,11 +62,12 @@ def test_the_ranges_of_a_corpus(stub: Stub, redis_url: str, tmp_path: Path) -> N
     assert json.loads(output.read_text())["rows"] == 2
 
 
-def test_vectors_that_are_cut(stub: Stub, redis_url: str, tmp_path: Path) -> None:
+def test_options_of_the_vectors(stub: Stub, redis_url: str, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("a\n")
-    run(redis_url, corpus, "-o", tmp_path / "ranges.json", "--dimensions", "3")
-    assert [options.get("dimensions") for options in stub.options] == [3]
+    options = ("--dimensions", "3", "--input-type", "document")
+    run(redis_url, corpus, "-o", tmp_path / "ranges.json", *options)
+    assert stub.options == [{"dimensions": 3, "input_type": "document"}]
 
 
 @pytest.mark.parametrize(

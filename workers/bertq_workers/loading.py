@@ -83,7 +83,7 @@ def build(
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
     if hardware.name == "cpu" and device is not None and device.kind == "gpu":
-        log.warning("queue %s: no GPU is to be seen, this worker runs on the CPU", device.queue)
+        log.warning("queue %s: no GPU found, this worker runs on the CPU", device.queue)
     if hardware.name == "cpu" and share is not None:
         log.warning("gpu_memory_fraction %g has no effect: this worker runs on the CPU", share)
     if not hardware.speeds_up(settings.dtype):
