@@ -58,7 +58,7 @@ async def encode(request: Request, asked: EncodeRequest) -> Response:
     future = client.encode_async(texts, asked.is_tokenized, count_tokens=True)
     rows = await answer.vectors(request, future)
     if isinstance(rows, SparseRows):
-        raise Refused(422, f"the rows of {model} are sparse: BertClient has them")
+        raise Refused(422, f"the rows of {model} are sparse: use BertClient")
     state.metrics.encoded(len(asked.texts), future.tokens_read or 0)
     return await answer.write({"id": asked.id, "result": rows, "status": 200}, rows.size)
 

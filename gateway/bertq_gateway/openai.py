@@ -77,10 +77,14 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     state.check_batch(len(texts), "input")
     model, client = await state.models.find(asked.model)
+    advert = (await state.models.names()).get(model)
+    if advert is not None and advert.task != "embed":
+        what = "scores" if advert.task == "score" else "sparse rows"
+        raise Refused(422, f"{model} gives {what}, no vectors: use BertClient", param="model")
     future = client.encode_async(texts, count_tokens=True, pairs=False)
     rows = await answer.vectors(request, future)
-    if isinstance(rows, SparseRows):
-        raise Refused(422, f"the rows of {model} are sparse: BertClient has them")
+    if isinstance(rows, SparseRows):  # the worker is another one by now
+        raise Refused(422, f"the rows of {model} are sparse: use BertClient")
     if rows.ndim != 2:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
     if asked.dimensions not in (None, rows.shape[1]):

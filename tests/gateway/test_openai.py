@@ -1,16 +1,19 @@
 """``/v1``, asked by OpenAI's own client."""
 
 import base64
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
+from redis import Redis
 
+from bertq import adverts
 from bertq.errors import RemoteError
 from bertq_gateway import errors
-from tests.client.stub import MAX_WORDS, Stub, rows
+from tests.client.stub import MAX_WORDS, Stub, advert, rows
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.waiting import eventually
 
@@ -49,6 +52,17 @@ def test_base64_is_that_of_float32(gateway: Gateway, stub: Stub) -> None:
 def test_no_sentence_is_a_pair(gateway: Gateway, stub: Stub) -> None:
     assert gateway.embed("a ||| b").status_code == 200
     assert stub.options == [{"count_tokens": True, "pairs": False}]
+
+
+@pytest.mark.parametrize(("task", "what"), [("score", "scores"), ("sparse", "sparse rows")])
+def test_a_model_that_gives_no_vectors(
+    gateway: Gateway, stub: Stub, redis: Redis, task: str, what: str
+) -> None:
+    adverts.publish(redis, dataclasses.replace(advert(["bertq", "bertq.small"]), task=task))
+    answer = gateway.embed("a")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == f"stub gives {what}, no vectors: use BertClient"
+    assert stub.options == []
 
 
 def test_sparse_rows_are_no_embeddings(gateway: Gateway, stub: Stub) -> None:
