@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bertq.errors import WireError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -126,3 +128,48 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 #: What comes for sentences: a row for each of them.
 AnyRows: TypeAlias = NDArray[Any] | SparseRows
+
+
+def to_wire(rows: SparseRows) -> dict[str, Any]:
+    """Return rows in the plain form that ``wire.dumps`` takes."""
+    return {
+        "indptr": rows.indptr, "indices": rows.indices, "values": rows.values,
+        "columns": rows.shape[1],
+    }  # fmt: skip
+
+
+def from_wire(value: dict[Any, Any]) -> SparseRows:
+    """Check a decoded value and return it as rows.
+
+    Raises:
+        WireError: it does not have this form, or contradicts itself.
+    """
+    indptr, indices, values = (value.get(name) for name in ("indptr", "indices", "values"))
+    columns = value.get("columns")
+    if not (
+        _is_vector(indptr, "int64")
+        and _is_vector(indices, "int32")
+        and (_is_vector(values, "float32") or _is_vector(values, "float16"))
+        and type(columns) is int
+        and 0 < columns < 2**31
+    ):
+        raise WireError("sparse rows of a result must have indptr, indices, values and columns")
+    if not _is_compressed(indptr, indices, columns) or len(values) != len(indices):
+        raise WireError("the sparse rows of a result contradict themselves")
+    return SparseRows(indptr, indices, values, (len(indptr) - 1, columns))
+
+
+def _is_compressed(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> bool:
+    """Whether rows begin where those before them end, and have their columns in order."""
+    if len(indptr) < 2 or indptr[0] != 0 or indptr[-1] != len(indices):
+        return False
+    if (indptr[1:] < indptr[:-1]).any() or (indices < 0).any() or (indices >= columns).any():
+        return False
+    ascending = indices[1:] > indices[:-1]
+    borders = indptr[1:-1]
+    ascending[borders[(borders > 0) & (borders < len(indices))] - 1] = True  # of another row
+    return bool(ascending.all())
+
+
+def _is_vector(value: Any, dtype: str) -> TypeGuard[NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == np.dtype(dtype)

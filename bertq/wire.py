@@ -14,12 +14,12 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgpack
 import numpy as np
-from numpy.typing import NDArray
 
+from bertq import sparse
 from bertq.errors import VersionMismatch, WireError
 from bertq.sparse import AnyRows, SparseRows
 
@@ -69,7 +69,7 @@ class ChunkResult:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain form that ``dumps`` takes."""
-        rows = _sparse_to_wire(self.rows) if isinstance(self.rows, SparseRows) else self.rows
+        rows = sparse.to_wire(self.rows) if isinstance(self.rows, SparseRows) else self.rows
         value: dict[str, Any] = {
             "wire": WIRE_VERSION, "rows": rows, "fingerprint": self.fingerprint
         }  # fmt: skip
@@ -95,7 +95,7 @@ class ChunkResult:
         check_version(value.get("wire"), sender="worker", receiver="client")
         rows, fingerprint = value.get("rows"), value.get("fingerprint")
         if isinstance(rows, dict):
-            rows = _sparse_from_wire(rows)
+            rows = sparse.from_wire(rows)
         elif not isinstance(rows, np.ndarray) or rows.ndim < 2:
             raise WireError("a result must hold an array of rows")
         if not isinstance(fingerprint, str):
@@ -110,45 +110,6 @@ class ChunkResult:
         if lengths is not None and not _are_lengths(lengths, len(rows)):
             raise WireError("the lengths of a result must be a number for each row")
         return cls(rows, fingerprint, tokens, cut, length, lengths)
-
-
-def _sparse_to_wire(rows: SparseRows) -> dict[str, Any]:
-    return {
-        "indptr": rows.indptr, "indices": rows.indices, "values": rows.values,
-        "columns": rows.shape[1],
-    }  # fmt: skip
-
-
-def _sparse_from_wire(value: dict[Any, Any]) -> SparseRows:
-    indptr, indices, values = (value.get(name) for name in ("indptr", "indices", "values"))
-    columns = value.get("columns")
-    if not (
-        _is_vector(indptr, "int64")
-        and _is_vector(indices, "int32")
-        and (_is_vector(values, "float32") or _is_vector(values, "float16"))
-        and type(columns) is int
-        and 0 < columns < 2**31
-    ):
-        raise WireError("sparse rows of a result must have indptr, indices, values and columns")
-    if not _is_compressed(indptr, indices, columns) or len(values) != len(indices):
-        raise WireError("the sparse rows of a result contradict themselves")
-    return SparseRows(indptr, indices, values, (len(indptr) - 1, columns))
-
-
-def _is_compressed(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> bool:
-    """Whether rows begin where those before them end, and have their columns in order."""
-    if len(indptr) < 2 or indptr[0] != 0 or indptr[-1] != len(indices):
-        return False
-    if (indptr[1:] < indptr[:-1]).any() or (indices < 0).any() or (indices >= columns).any():
-        return False
-    ascending = indices[1:] > indices[:-1]
-    borders = indptr[1:-1]
-    ascending[borders[(borders > 0) & (borders < len(indices))] - 1] = True  # of another row
-    return bool(ascending.all())
-
-
-def _is_vector(value: Any, dtype: str) -> TypeGuard[NDArray[Any]]:
-    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == np.dtype(dtype)
 
 
 def _are_tokens(value: Any, rows: int) -> bool:

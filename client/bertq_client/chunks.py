@@ -13,6 +13,7 @@ from bertq.limits import CHUNK_CHARACTERS, CHUNK_ROWS
 from bertq.sparse import AnyRows, SparseRows
 from bertq.wire import ChunkResult
 from bertq_client import inputs
+from bertq_client.compressed import Compressed
 from bertq_client.inputs import Text
 
 #: Positions in a list of sentences, or in the rows of its answer.
@@ -199,7 +200,7 @@ class Assembly:
         if (self._rows is not None) if sparse else bool(self._sparse.parts):
             raise WireError("sparse rows and others came for one request")
         if isinstance(rows, SparseRows):
-            self._sparse.place(chunk, rows)
+            self._sparse.place(chunk.places, chunk.sources, rows)
         else:
             self._place_dense(chunk, rows)
 
@@ -243,37 +244,3 @@ class Assembly:
         if found is None or self.missing:
             raise LookupError(f"{len(self.missing)} chunks are missing")
         return found
-
-
-class Compressed:
-    """The growing answer to one job of a sparse model.
-
-    Attributes:
-        parts: the rows of the chunks that are in.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.parts: list[SparseRows] = []
-        self._count = 0
-        #: for each row of the answer, which of the rows of all parts it is; -1 while it is missing
-        self._sources = np.full(size, -1, np.intp)
-
-    def place(self, chunk: Chunk, rows: SparseRows) -> None:
-        """Take in a chunk's rows.
-
-        Raises:
-            WireError: they have another vocabulary than those before.
-        """
-        if self.parts and rows.shape[1] != self.parts[0].shape[1]:
-            raise WireError(f"rows of {rows.shape[1]} came after {self.parts[0].shape[1]}")
-        sources = np.arange(len(rows)) if chunk.sources is None else chunk.sources
-        self._sources[chunk.places] = self._count + sources
-        self._count += len(rows)
-        self.parts.append(rows)
-
-    def rows(self) -> SparseRows:
-        """Return the answer so far, with rows of zeros for what is missing."""
-        columns = self.parts[0].shape[1]
-        nothing = SparseRows.from_dense(np.zeros((1, columns), self.parts[0].dtype))
-        # The last row, which -1 stands for.
-        return SparseRows.concatenate([*self.parts, nothing])[self._sources]
