@@ -32,19 +32,31 @@ _SPECIAL = (
     "eos_token",
 )
 
+#: Classes of transformers 5 that give the network ``token_type_ids`` by default.
+_WITH_SEGMENTS = {"BertTokenizer", "ElectraTokenizer", "FunnelTokenizer", "SplinterTokenizer"}
+
 
 class ShippedTokenizer(Tokenizer):
     """Runs a tokenizer of the ``tokenizers`` library; safe to use from many threads."""
 
-    def __init__(self, rust: RustTokenizer, *, unknown: str | None, identity: str) -> None:
-        """Take over ``rust``; ``unknown`` stands for tokens that are looked up and not there."""
+    def __init__(
+        self, rust: RustTokenizer, *, unknown: str | None, identity: str, segments: bool = True
+    ) -> None:
+        """Take over ``rust``.
+
+        Args:
+            rust: the tokenizer, which nobody else uses.
+            unknown: the token that stands for tokens that are looked up and not there.
+            identity: the same for tokenizers that give the same ids.
+            segments: whether the network is told which text of a pair a token is of.
+        """
         rust.no_truncation()
         rust.no_padding()
         self._rust = rust
         self._identity = identity
         self.vocabulary = rust.get_vocab(with_added_tokens=True)
         self._unknown = None if unknown is None else self.vocabulary.get(unknown)
-        self.template = _template(rust)
+        self.template = _template(rust, segments=segments)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """All token ids of each text: nothing cut, none added."""
@@ -73,14 +85,16 @@ class ShippedTokenizer(Tokenizer):
         return self._identity
 
 
-def _template(rust: RustTokenizer) -> Template:
+def _template(rust: RustTokenizer, *, segments: bool) -> Template:
     """Find out what the post-processor puts around texts, by trying it."""
     single, pair = rust.encode("a"), rust.encode("a", "a")
     if 0 not in single.sequence_ids:
         raise UnsupportedModel("the tokenizer makes no token of the letter a")
     before, behind = _around(single, 1)
     first, between, last = _around(pair, 2)
-    return Template(before, behind, (first, between, last), segments=1 in pair.type_ids)
+    return Template(
+        before, behind, (first, between, last), segments=segments and 1 in pair.type_ids
+    )
 
 
 def _around(encoding: Any, texts: int) -> list[tuple[int, ...]]:
@@ -142,12 +156,22 @@ def load_shipped(
             f"{path} has {size} tokens, the embedding table only {embeddings}: "
             f"they belong to different models"
         )
-    digest = hashlib.sha256(content).hexdigest()
+    digest, segments = hashlib.sha256(content).hexdigest(), _has_segments(settings)
     return ShippedTokenizer(
         rust,
         unknown=_content(settings.get("unk_token")) or _unknown(rust),
-        identity=f"{digest} lower={lower} cased={cased}",
+        identity=f"{digest} lower={lower} cased={cased} segments={segments}",
+        segments=segments,
     )
+
+
+def _has_segments(settings: dict[str, Any]) -> bool:
+    """Whether transformers 5 gives the network ``token_type_ids``: by name, or by the class."""
+    names = settings.get("model_input_names")
+    if isinstance(names, list):
+        return "token_type_ids" in names
+    kind = settings.get("tokenizer_class")
+    return not isinstance(kind, str) or kind.removesuffix("Fast") in _WITH_SEGMENTS
 
 
 def _read(path: Path) -> RustTokenizer:
