@@ -37,7 +37,13 @@ def test_the_real_model(tmp_path: Path, demo_model: Path) -> None:
     assert status == 0, output
     assert "all-MiniLM-L6-v2, from the cache" in output
     assert "shape (6, 384)" in output
-    assert re.search(r"The cat sleeps.*A kitten", output)
+    assert (
+        "; mean of the last layer, 256 tokens, L2-normalized (from modules.json), float32" in output
+    )
+    # The cosines of sentence-transformers 6.2.
+    assert re.search(r"The cat sleeps.*A kitten.*0\.504", output)
+    assert re.search(r"Stocks fell.*Shares lost.*0\.585", output)
+    assert re.search(r"She plays.*He is learning.*0\.488", output)
     assert demo.left() == ({}, [])
 
 

@@ -47,7 +47,10 @@ def fingerprint(models: Path, **options: Any) -> str:
     [
         {"max_seq_len": 7},
         {"pooling_strategy": "REDUCE_MAX"},
+        {"max_seq_len": "none"},
+        {"pooling_strategy": "max+mean"},
         {"pooling_layer": (-1,)},
+        {"compat": "bert-as-service", "pooling_layer": (-1,)},
         {"dtype": "bfloat16"},
         {"cased": True},
         {"mask_cls_sep": True},

@@ -37,6 +37,8 @@ CASES = [
     (["--metrics-port", "9199", "--metrics-host", "192.0.2.1"], {}, "port 9199 of 192.0.2.1, for"),
     (["--metrics-port", "9199", "--metrics-host", "a" * 64], {}, "is no host's name"),
     (["--log-format", "xml"], {}, "--log-format is 'xml': it must be text or json"),
+    (["--compat", "tei"], {}, "--compat is 'tei': it must be bert-as-service"),
+    ([], {"BERTQ_INT8_RANGES": " "}, "BERTQ_INT8_RANGES is ' ': it must be the path of a file"),
     ([], {"BERTQ_LOG_FORMAT": "xml"}, "BERTQ_LOG_FORMAT is 'xml': it must be text or json"),
     ([], {"BERTQ_METRICS_PORT": "none"}, "BERTQ_METRICS_PORT is 'none': it must be a port, from"),
     ([], {"BERTQ_MAX_SEQ_LEN": "x"}, "BERTQ_MAX_SEQ_LEN is 'x'"),
@@ -109,9 +111,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "pickle": (
         lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"),
-        "pytorch_model.bin is a pickle",
+        "bertq convert ",
     ),
-    "another model": (lambda m: edit(m, model_type="roberta"), "model_type is 'roberta'"),
+    "another model": (lambda m: edit(m, model_type="t5"), "model_type 't5' is not supported"),
 }
 
 
@@ -130,6 +132,8 @@ def test_a_model_that_cannot_be_used(damage: str, tmp_path: Path) -> None:
     [
         ("--max-seq-len", "513", "max_seq_len is 513: give 3"),
         ("--pooling-strategy", "MEDIAN", "'MEDIAN'"),
+        ("--pooling-strategy", "mean+median", "MEDIAN"),
+        ("--int8-ranges", "/no/such/ranges.json", "/no/such/ranges.json"),
         ("--pooling-layer", "-13", "-13"),
         ("--dtype", "int8", "'int8'"),
     ],
