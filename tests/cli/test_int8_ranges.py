@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from bertq import adverts
-from bertq.errors import BadInputValue, BertqError, ModelMismatch, OutputError
+from bertq import BertClient, adverts
+from bertq.errors import BadInputValue, BertqError, ModelMismatch, OutputError, RemoteError
 from bertq_cli.int8_ranges import Ranges, int8_ranges
 from tests.cli.runs import Run
 from tests.client.stub import Stub, advert, rows, stub_worker
+from tests.conftest import StartWorker
 from tests.waiting import eventually
 
 
@@ -68,6 +69,35 @@ def test_options_of_the_vectors(stub: Stub, redis_url: str, tmp_path: Path) -> N
     options = ("--dimensions", "3", "--input-type", "document")
     run(redis_url, corpus, "-o", tmp_path / "ranges.json", *options)
     assert stub.options == [{"dimensions": 3, "input_type": "document"}]
+
+
+def test_a_worker_with_the_ranges(
+    redis_url: str, tmp_path: Path, tiny_model: Path, start_worker: StartWorker
+) -> None:
+    corpus, output = tmp_path / "corpus.txt", tmp_path / "ranges.json"
+    lines = [f"the lord of the house {number} shall not" for number in range(300)]
+    corpus.write_text("\n".join(lines))
+    before = start_worker(redis_url, tiny_model, "-Q", "cpu0", "--threads", "1").wait_ready()
+    run(redis_url, corpus, "-o", output)
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        exact = client.encode(lines)
+        with pytest.raises(RemoteError, match="--int8-ranges"):
+            client.encode(lines, precision="int8")
+    document = json.loads(output.read_text())
+    assert before.stop() == 0
+    options = ("-Q", "cpu0", "--threads", "1", "--int8-ranges", str(output))
+    start_worker(redis_url, tiny_model, *options).wait_ready()
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        (config,) = client.server_config.values()
+        small = client.encode(lines, precision="uint8")
+    assert config["fingerprint"] != document["model"]
+    low, high = np.array(document["ranges"], np.float32)
+    assert small.dtype == np.uint8
+    step = (high - low) / 255
+    assert (np.abs(low + step * small - exact) <= step * 1.01 + 1e-6).all()
+    # The least and the greatest number of each dimension are the ends of the scale.
+    assert (small.min(axis=0) == 0).all()
+    assert (small.max(axis=0) >= 254).all()
 
 
 @pytest.mark.parametrize(
