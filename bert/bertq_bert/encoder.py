@@ -14,7 +14,7 @@ from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds
 from bertq_bert.model import Model
-from bertq_bert.quantization import finish_rows
+from bertq_bert.quantization import check_request, finish_rows
 from bertq_bert.source import Source, read_source
 from bertq_bert.tokenizing.sequences import marks
 
@@ -27,6 +27,10 @@ _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 #: Scores that a token of a full batch may cost: a full batch of rows of 512 tokens has as many. It
 #: bounds the memory of attention, and what a long row costs the short ones that it is batched with.
 _SCORES = 512
+
+#: Tokens of a row from which on its own attention needs a bound on memory: scores of all heads that
+#: are there at once, 64 MiB in float32.
+_LONG, _MAX_SCORES = 1024, 2**24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,7 +54,8 @@ class Encoder(Model):
         from bertq_bert.network.graph import Graph
 
         model = source.model
-        graph = Graph(source.config, source.weights, source.pooling, model.dtype, model.max_seq_len)
+        bound = _MAX_SCORES if model.max_seq_len > _LONG else None
+        graph = Graph(source.config, source.weights, source.pooling, model.dtype, bound)
         tokens = _GPU_TOKENS if graph.on_gpu else _CPU_TOKENS
         budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
@@ -79,7 +84,11 @@ class Encoder(Model):
 
         Returns:
             [len(texts), *row_shape]; for task ``sparse`` dense rows, most numbers of them zero.
+
+        Raises:
+            BadOption, BadIds: the rows cannot be as asked, or there is no such prompt.
         """
+        check_request(self, normalize=normalize, dimensions=dimensions, precision=precision)
         before = self.prompt_text(prompt_name=prompt_name, prompt=prompt, input_type=input_type)
         rows = self.compute(
             self.tokenize(texts, pairs=pairs, prompt="" if before is None else before).ids

@@ -120,6 +120,11 @@ def read_source(
     if files.layout is Layout.GOOGLE:
         description = None
     family, config = read_config(files.config)
+    if no_position_embeddings and config.rotary:
+        raise BadOption(
+            f"no_position_embeddings has no meaning for {family.name} models, whose positions are "
+            "rotary: leave it out"
+        )
     pooling = _plan(description, pooling_strategy, pooling_layers, config, num_labels, mask_cls_sep)
     if description is not None:
         _warn_of_options(

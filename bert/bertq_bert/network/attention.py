@@ -1,19 +1,14 @@
 """Attention of a layer, written into the graph; shapes as in ``network``."""
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
-from bertq_bert.network.dense import Dense
+from bertq_bert.network.dense import Dense, Pieces
 from bertq_bert.network.places import Places, Tensor
-from bertq_bert.network.positions import Positions
-
-#: Most scores (rows x heads x queries x keys) that are in memory at once, in a network for long
-#: sequences: 64 MiB in float32. More are computed in blocks of queries.
-_SCORES = 2**24
+from bertq_bert.network.positions import Positions, paired
 
 
 class Chosen(NamedTuple):
@@ -26,12 +21,24 @@ class Chosen(NamedTuple):
 class Attention:
     """Attention of ``heads`` heads in each part, ``size`` numbers each."""
 
-    def __init__(self, dense: Dense, heads: int, size: int, *, long: bool) -> None:
-        """``long``: whether sequences may be so long that their scores need blocks."""
+    def __init__(
+        self, dense: Dense, heads: int, size: int, *, turns: bool, max_scores: int | None
+    ) -> None:
+        """Plan the attention of all layers.
+
+        Args:
+            dense: has the weights.
+            heads: A / P.
+            size: D.
+            turns: whether queries and keys are turned by their positions.
+            max_scores: rows x heads x queries x keys that are in memory at once: more are computed
+                in blocks of queries. None: they are never too many.
+        """
         self.dense = dense
         self.heads = heads
         self.size = size
-        self.long = long
+        self.turns = turns
+        self.max_scores = max_scores
 
     def of(
         self,
@@ -67,8 +74,7 @@ class Attention:
         # one gather pads and transposes: a transpose of its own costs more than the products
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
         q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
-        q, k = where.rotate(q, places.columns), where.rotate(k, places.columns)
-        context = self.weigh_all(q, k, v, places, where)  # [B, A / P, T, D]
+        context = self.weigh_all(where.turn(q), where.turn(k), v, places, where)
         context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A / P, D]
         return tf.reshape(context, [-1, self.heads * size])
 
@@ -90,9 +96,9 @@ class Attention:
         vectors = tf.reshape(kv, [-1, size])  # [N * 2A / P, D]
         k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
         q = tf.reshape(q, [rows, self.heads, 1, size])
-        position = one.position[:, None]  # [B, 1]
-        q, k = where.rotate(q, position), where.rotate(k, places.columns)
-        context = self.weigh(q, k, v, where.bias(places, position))  # [B, A / P, 1, D]
+        q, k = where.turn_at(q, one.position), where.turn(k)
+        bias = where.bias_of(one.position[:, None])  # [B or 1, A / P or 1, 1, T]
+        context = self.weigh(q, k, v, bias)  # [B, A / P, 1, D]
         context = tf.reshape(context, [rows, width])  # [B, H / P]
         return tf.pad(context, [[0, tf.shape(one.x)[0] - rows], [0, 0]])
 
@@ -101,14 +107,14 @@ class Attention:
     ) -> Tensor:
         """``weigh`` of all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
 
-        def whole() -> Tensor:
-            return self.weigh(q, k, v, where.bias(places, places.columns))
-
-        if not self.long:
-            return whole()
-        longest = tf.shape(places.columns)[0]
+        if self.max_scores is None:
+            return self.weigh(q, k, v, where.bias)
+        longest = places.longest
         of_query = tf.size(places.real) * self.heads  # scores
-        block = tf.maximum(_SCORES // of_query, 1)  # queries
+        block = tf.maximum(self.max_scores // of_query, 1)  # queries
+
+        def whole() -> Tensor:
+            return self.weigh(q, k, v, where.bias_of(places.columns))
 
         def blocks() -> Tensor:
             count = (longest + block - 1) // block
@@ -117,7 +123,7 @@ class Attention:
             def step(number: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
                 start = number * block
                 some = slice(start, start + block)
-                bias = where.bias(places, places.columns[some])
+                bias = where.bias_of(places.columns[some])
                 context = self.weigh(q[:, :, some], k, v, bias)  # [B, A, S, D]
                 # pieces of several lengths are joined along their first axis alone
                 return number + 1, found.write(number, tf.transpose(context, [2, 0, 1, 3]))
@@ -135,22 +141,27 @@ class Attention:
         shares = tf.nn.softmax(scores + bias)  # [B, A, S, T]
         return tf.matmul(tf.cast(shares, self.dense.dtype), v)
 
-    @functools.cache  # noqa: B019 - it lives as long as the network is traced
-    def query_key_value(self, at: str) -> list[tuple[Array, Array | None]]:
+    def query_key_value(self, at: str) -> Pieces:
         """Each part's Q, K and V as one matrix [H, 3H / P] and bias [3H / P].
 
         The 1/sqrt(D) is folded into Q.
         """
+        return self.dense.once(at, lambda: self._query_key_value(at))
+
+    def _query_key_value(self, at: str) -> Pieces:
         scale = np.float32(1 / np.sqrt(self.size))
         layers = [self.dense.linear(at + name) for name in ("query", "key", "value")]
-        kernels = [kernel * scale if not n else kernel for n, (kernel, _) in enumerate(layers)]
-        found: list[tuple[Array, Array | None]] = []
+        kernels = [kernel for kernel, _ in layers]
         biases = [bias for _, bias in layers if bias is not None]
-        for part in range(self.dense.parts):
-            kernel = np.concatenate([np.split(k, self.dense.parts, 1)[part] for k in kernels], 1)
-            bias = None
-            if biases:
-                scaled = [biases[0] * scale, *biases[1:]]
-                bias = np.concatenate([np.split(b, self.dense.parts)[part] for b in scaled])
-            found.append((kernel, bias))
-        return found
+        for arrays in (kernels, biases):
+            if arrays:
+                arrays[0] = arrays[0] * scale
+                if self.turns:
+                    arrays[:2] = [paired(array, self.size) for array in arrays[:2]]
+        parts = self.dense.parts
+        pieces = zip(*(np.split(kernel, parts, 1) for kernel in kernels), strict=True)
+        found = [np.concatenate(piece, 1) for piece in pieces]
+        if not biases:
+            return [(kernel, None) for kernel in found]
+        ends = zip(*(np.split(bias, parts) for bias in biases), strict=True)
+        return list(zip(found, map(np.concatenate, ends), strict=True))

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +11,9 @@ import tensorflow as tf
 from bertq_bert.checkpoint import Array, Weights
 from bertq_bert.errors import UnknownDtype
 from bertq_bert.network.places import Tensor
+
+#: A kernel and a bias for each part.
+Pieces: TypeAlias = list[tuple[Array, Array | None]]
 
 
 class Dense:
@@ -23,8 +28,20 @@ class Dense:
         self.dtype = tf.as_dtype(dtype)
         self.constant = constant
         self.parts = parts
-        #: matrices in the graph, by the address of the array: layers may share theirs
-        self._matrices: dict[int, tuple[Array, Tensor]] = {}
+        # layers may share their weights: both are kept while the network is traced
+        self._pieces: dict[str, Pieces] = {}
+        self._matrices: dict[int, tuple[Array, Tensor]] = {}  # by the address of the array
+
+    def once(self, name: str, make: Callable[[], Pieces]) -> Pieces:
+        """What ``make`` gives for a name; the same arrays each time."""
+        if name not in self._pieces:
+            self._pieces[name] = make()
+        return self._pieces[name]
+
+    def release(self) -> None:
+        """Forget the arrays, once the graph has them."""
+        self._pieces.clear()
+        self._matrices.clear()
 
     def dealt(self, array: Array | None, axis: int) -> list[Array | None]:
         """``array`` cut along an axis, one piece for each part; None for each if there is none."""
@@ -38,18 +55,24 @@ class Dense:
         ]
         return functools.reduce(tf.add, products)
 
-    @functools.cache  # noqa: B019 - it lives as long as the network is traced
-    def rows_of(self, name: str) -> list[tuple[Array, Array | None]]:
+    def rows_of(self, name: str) -> Pieces:
         """Each part's rows of a kernel, [in / P, out]; the first one with the bias [out]."""
-        kernel, bias = self.linear(name)
-        pieces = np.split(kernel, self.parts, 0)
-        return [(rows, None if part else bias) for part, rows in enumerate(pieces)]
 
-    @functools.cache  # noqa: B019
-    def columns_of(self, name: str) -> list[tuple[Array, Array | None]]:
+        def make() -> Pieces:
+            kernel, bias = self.linear(name)
+            rows = np.split(kernel, self.parts, 0)
+            return [(piece, None if part else bias) for part, piece in enumerate(rows)]
+
+        return self.once(name, make)
+
+    def columns_of(self, name: str) -> Pieces:
         """Each part's columns of a kernel, [in, out / P], and of its bias [out / P]."""
-        kernel, bias = self.linear(name)
-        return list(zip(np.split(kernel, self.parts, 1), self.dealt(bias, 0), strict=True))
+
+        def make() -> Pieces:
+            kernel, bias = self.linear(name)
+            return list(zip(np.split(kernel, self.parts, 1), self.dealt(bias, 0), strict=True))
+
+        return self.once(name, make)
 
     def linear(self, name: str) -> tuple[Array, Array | None]:
         """Kernel [in, out] and bias [out] of a dense layer, which may have none."""

@@ -32,11 +32,6 @@ _CONSTANT = 64 * 2**20
 _PARTS = 2
 
 
-#: Tokens of a sequence from which on attention's memory is bounded: up to it the bounds on batches
-#: are enough, and the graph is smaller.
-_LONG = 1024
-
-
 class Graph:
     """A network with its pooling: token ids in, float32 rows out. Safe in many threads."""
 
@@ -46,9 +41,15 @@ class Graph:
         weights: Weights,
         pooling: Pooling,
         dtype: str,
-        max_seq_len: int = _LONG,
+        max_scores: int | None = None,
     ) -> None:
         """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
+
+        Args:
+            config, weights, pooling: the network, and what becomes of its token vectors.
+            dtype: of the dense layers.
+            max_scores: most scores of attention (rows x heads x queries x keys) that are in memory
+                at once; None for no bound.
 
         Raises:
             UnknownDtype: a weight is out of ``dtype``'s range (float16).
@@ -63,25 +64,16 @@ class Graph:
         dense = sum(array.nbytes for array in weights.values())
         constant = dense <= _CONSTANT and not self.on_gpu
         floors = [_MANY, _FEW] if constant and dtype == "float32" else [_FEW]
+
+        def network(floor: int) -> Network:
+            return Network(
+                config, weights, pooling, dtype, words, floor, constant, parts,
+                max_scores=max_scores,
+            )  # fmt: skip
+
         #: (fewest tokens of a batch that it is for, traced function), those for more first
         self.functions: list[tuple[int, Any]] = [
-            (
-                floor,
-                _trace(
-                    Network(
-                        config,
-                        weights,
-                        pooling,
-                        dtype,
-                        words,
-                        floor,
-                        constant,
-                        parts,
-                        long=max_seq_len > _LONG,
-                    )
-                ),
-            )
-            for floor in floors
+            (floor, _trace(network(floor))) for floor in floors
         ]
         weights.clear()
 
@@ -128,4 +120,5 @@ def _trace(network: "Network") -> Any:
     vector = tf.TensorSpec([None], tf.int32)
     function = tf.function(network.rows, input_signature=[vector] * 3, autograph=False)
     function.get_concrete_function()
+    network.release()
     return function

@@ -14,14 +14,14 @@ of a small batch.
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Weights
-from bertq_bert.config import NetworkConfig
+from bertq_bert.config import NetworkConfig, Rotary
 from bertq_bert.network.activations import activate
 from bertq_bert.network.attention import Attention, Chosen
 from bertq_bert.network.dense import Dense
 from bertq_bert.network.heads import Heads
 from bertq_bert.network.normalization import layer_norm
 from bertq_bert.network.places import Places, Tensor
-from bertq_bert.network.positions import Positions
+from bertq_bert.network.positions import Positions, padded_length
 from bertq_bert.network.reduction import first_place, reduce
 from bertq_bert.pooling import Pooling
 from bertq_bert.tokenizing.sequences import ADDED, PROMPT
@@ -41,13 +41,13 @@ class Network:
         constant: bool,
         parts: int,
         *,
-        long: bool = False,
+        max_scores: int | None = None,
     ) -> None:
         """Plan a graph for batches of at least ``floor`` tokens; ``words`` [V, E].
 
         The matrices of dense layers are constants of the graph, or tensors beside it, of which
-        there is one copy. ``parts`` divides the number of heads and the intermediate size. A
-        network for ``long`` sequences bounds the memory of attention.
+        there is one copy. ``parts`` divides the number of heads and the intermediate size;
+        ``max_scores`` bounds the memory of attention.
         """
         self.config = config
         self.weights = weights
@@ -57,12 +57,21 @@ class Network:
         self.parts = parts
         self.dense = Dense(weights, dtype, constant, parts)
         self.heads = config.num_attention_heads // parts  # of each part
-        self.attention = Attention(self.dense, self.heads, config.head_size, long=long)
+        self.attention = Attention(
+            self.dense,
+            self.heads,
+            config.head_size,
+            turns=bool(config.rotary),
+            max_scores=max_scores,
+        )
+        #: positions in the batch that is being traced, by what layers have in common
+        self.known: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
         self.heads_after = Heads(config, weights, pooling, self.dense, floor)
 
     def rows(self, ids: Tensor, lengths: Tensor, marks: Tensor) -> Tensor:
         """ids [N], lengths [B], marks [N] -> rows, float32."""
         places = Places.of(lengths, self.heads)
+        self.known = {}
         kept = self.kept(marks)  # [N], or None for all
         x = self.embed(ids, marks, places)  # [N, H]
         outputs = []
@@ -86,6 +95,11 @@ class Network:
         else:
             row = reduce(self.pooling.modes, tf.concat(read, 1), places, kept)
         return after.rows(row)
+
+    def release(self) -> None:
+        """Forget what was only needed to trace the network."""
+        self.dense.release()
+        self.known = {}
 
     def kept(self, marks: Tensor) -> Tensor:
         """Which tokens are pooled: [N]; None if all are."""
@@ -143,11 +157,25 @@ class Network:
         before = tf.gather(tf.cumsum(real, exclusive=True), places.starts)  # [B]
         return (count - tf.gather(before, places.row)) * real
 
-    def positions(self, index: int) -> list[Positions]:
+    def positions(self, index: int, places: Places) -> list[Positions]:
         """What the attention of layer ``index`` knows of positions, for each part."""
-        relative = self.weights.get("encoder/relative_attention_bias")  # [buckets, A], or none
-        parts = self.dense.dealt(relative, 1)
-        return [Positions(self.config, index, part) for part in parts]
+        config = self.config
+        rotary = config.rotary[index] if config.rotary else None
+        window = config.window[index] if config.window else None
+        if (rotary, window) not in self.known:
+            relative = self.weights.get("encoder/relative_attention_bias")  # [buckets, A], or none
+            self.known[rotary, window] = [
+                Positions(
+                    places,
+                    padded_length(config.max_position_embeddings),
+                    rotary=rotary,
+                    window=window,
+                    relative=part,
+                    size=config.head_size,
+                )
+                for part in self.dense.dealt(relative, 1)
+            ]
+        return self.known[rotary, window]
 
     def layer(self, x: Tensor, places: Places, index: int, chosen: Tensor = None) -> Tensor:
         """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the chosen tokens alone."""
@@ -155,7 +183,7 @@ class Network:
         before = at + "attention/output/LayerNorm"
         # the first layer of a pre-norm network reads embeddings that are normalised already
         read = self.layer_norm(x, before) if self.config.pre_norm and index else x
-        positions = self.positions(index)
+        positions = self.positions(index, places)
         if chosen is None:
             attended = self.attention.of(read, places, at, positions)  # [N, H]
             return self.after_attention(x, attended, at)

@@ -13,7 +13,7 @@ Tensor: TypeAlias = Any
 
 #: T is a multiple of this. A CPU's softmax adds up 16 numbers at a time and a shorter rest in
 #: another order: without rests, its sums do not depend on how far a row is padded.
-_LANES = 16
+LANES = 16
 MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
 
 
@@ -25,6 +25,7 @@ class Places:
     starts: Tensor  # [B]     flat index of each row's first token
     row: Tensor  # [N]     row of each token
     position: Tensor  # [N]     position of each token in its row
+    longest: Tensor  # T
     columns: Tensor  # [T]     positions of the padded block
     real: Tensor  # [B, T]  whether a slot holds a token
     source: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
@@ -35,7 +36,7 @@ class Places:
     @classmethod
     def of(cls, lengths: Tensor, heads: int) -> "Places":
         """Work them out from the rows' lengths."""
-        longest = (tf.reduce_max(lengths) + _LANES - 1) // _LANES * _LANES
+        longest = (tf.reduce_max(lengths) + LANES - 1) // LANES * LANES
         columns = tf.range(longest)  # [T]
         head = tf.range(heads)  # [A]
         starts = tf.cumsum(lengths, exclusive=True)  # [B]
@@ -45,7 +46,9 @@ class Places:
         row, position = where[:, 0], where[:, 1]  # [N]
         bias = tf.where(real, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, T]
         back = (row[:, None] * heads + head) * longest + position[:, None]  # [N, A]
-        return cls(lengths, starts, row, position, columns, real, source, bias, heads, back)
+        return cls(
+            lengths, starts, row, position, longest, columns, real, source, bias, heads, back
+        )
 
     @property
     def last(self) -> Tensor:

@@ -1,64 +1,110 @@
-"""What attention knows of positions: rotated queries and keys, biases by distance, windows.
+"""What attention knows of positions: turned queries and keys, biases by distance, windows.
 
 Shapes as in ``network``; S queries of a row, which are all of its T slots or a few of them.
 """
 
+import functools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
-from bertq_bert.config import NetworkConfig, Rotary
-from bertq_bert.network.places import MASKED, Places, Tensor
+from bertq_bert.config import Rotary
+from bertq_bert.network.places import LANES, MASKED, Places, Tensor
 
 #: Distance from which on MPNet's buckets are all the last one (T5's rule, Raffel et al. 2020).
 _FARTHEST = 128
 
 
 class Positions:
-    """The positions of one layer's attention, of the heads of one part."""
+    """Positions for the attention of some layers, of the heads of one part, in one batch."""
 
-    def __init__(self, config: NetworkConfig, index: int, relative: Array | None) -> None:
-        """Plan layer ``index``; ``relative`` [buckets, A / P] are its relative biases, if any."""
-        self.window = config.window[index] if config.window else None
-        self.longest = config.max_position_embeddings
-        self.tables: tuple[Array, Array] | None = None
-        if config.rotary:
-            self.tables = rotation(config.rotary[index], config.head_size, self.longest)
-        self.relative: Array | None = None
-        if relative is not None:
-            self.relative = by_distance(relative, self.longest)
+    def __init__(
+        self,
+        places: Places,
+        longest: int,
+        *,
+        rotary: Rotary | None,
+        window: int | None,
+        relative: Array | None,
+        size: int,
+    ) -> None:
+        """Plan for sequences of up to ``longest`` tokens.
 
-    def bias(self, places: Places, queries: Tensor) -> Tensor:
-        """What is added to scores: [B or 1, A / P or 1, S, T] for queries [S] or [B, S]."""
-        bias = places.bias  # [B, 1, 1, T]
+        Args:
+            places: the batch.
+            longest: most tokens of a sequence.
+            rotary: how queries and keys are turned, if they are.
+            window: how far a token sees to either side; None for all the way.
+            relative: biases by the bucket of a distance [buckets, A / P], if there are any.
+            size: D.
+        """
+        self.places = places
+        self.longest = longest
+        self.window = window
+        self.turns: Tensor = None
+        self.relative: Tensor = None
+        with tf.init_scope():  # held once, beside the graph
+            if rotary is not None:
+                self.turns = tf.constant(rotation(rotary, size, longest))  # [longest, D / 2]
+            if relative is not None:
+                self.relative = tf.constant(by_distance(relative, longest))  # [A, 2 longest - 1]
+        self.all_turns = None if rotary is None else self.turns[: places.longest]  # [T, D / 2]
+
+    @functools.cached_property
+    def bias(self) -> Tensor:
+        """What is added to the scores of all tokens: [B or 1, A / P or 1, T or 1, T]."""
+        return self.bias_of(self.places.columns)
+
+    def bias_of(self, queries: Tensor) -> Tensor:
+        """The same for queries at the positions [S] or [B, 1]: [B or 1, A / P or 1, S, T]."""
+        bias = self.places.bias  # [B, 1, 1, T]
         if self.window is None and self.relative is None:
             return bias
-        distance = places.columns - queries[..., None]  # [S, T] or [B, S, T]
+        distance = self.places.columns - queries[..., None]  # [S, T] or [B, 1, T]
         if self.window is not None:
             far = tf.where(tf.abs(distance) > self.window, MASKED, 0.0)
             bias += far[:, None] if far.shape.rank == 3 else far[None, None]
         if self.relative is not None:
             near = tf.clip_by_value(distance, 1 - self.longest, self.longest - 1)
-            values = tf.gather(tf.constant(self.relative), near + self.longest - 1, axis=1)
+            values = tf.gather(self.relative, near + self.longest - 1, axis=1)  # [A / P, ...]
             bias += tf.transpose(values, [1, 0, 2, 3]) if values.shape.rank == 4 else values[None]
         return bias
 
-    def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Turn vectors by their positions: x [B, A, S, D], positions [S] or [B, S]."""
-        if self.tables is None:
+    def turn(self, x: Tensor) -> Tensor:
+        """Turn the vectors of all tokens by their positions: [B, A / P, T, D]."""
+        return x if self.turns is None else turned(x, self.all_turns)
+
+    def turn_at(self, x: Tensor, position: Tensor) -> Tensor:
+        """Turn one vector of each row by its position [B]: [B, A / P, 1, D]."""
+        if self.turns is None:
             return x
-        cos, sin = (tf.gather(tf.constant(table), positions) for table in self.tables)
-        if positions.shape.rank == 2:
-            cos, sin = cos[:, None], sin[:, None]  # [B, 1, S, D / 2]
-        first, second = tf.split(tf.cast(x, tf.float32), 2, -1)  # [B, A, S, D / 2]
-        turned = tf.concat([first * cos - second * sin, second * cos + first * sin], -1)
-        return tf.cast(turned, x.dtype)
+        return turned(x, tf.gather(self.turns, position)[:, None, None])
 
 
-def rotation(rotary: Rotary, size: int, longest: int) -> tuple[Array, Array]:
-    """Cosines and sines of the angles of each position: [longest, size / 2] each.
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """x [..., D], pairs of neighbours as complex numbers, times ``turns`` [..., D / 2]."""
+    shape = tf.shape(x)
+    pairs = tf.reshape(tf.cast(x, tf.float32), tf.concat([shape[:-1], [shape[-1] // 2, 2]], 0))
+    product = tf.bitcast(pairs, tf.complex64) * turns
+    return tf.cast(tf.reshape(tf.bitcast(product, tf.float32), shape), x.dtype)
+
+
+def paired(kernel: Array, size: int) -> Array:
+    """Reorder the columns of queries or keys so that the numbers that turn together are neighbours.
+
+    A model turns numbers i and i + D / 2 of a head; products of queries and keys do not depend on
+    the order of the numbers. [..., A * D] -> [..., A * D].
+    """
+    order = np.arange(size).reshape(2, -1).T.reshape(-1)
+    heads = kernel.reshape(*kernel.shape[:-1], -1, size)
+    return np.ascontiguousarray(heads[..., order]).reshape(kernel.shape)
+
+
+def rotation(rotary: Rotary, size: int, longest: int) -> npt.NDArray[np.complex64]:
+    """The turn of each pair of numbers at each position: [longest, size / 2].
 
     Source: Su et al. 2021, equation 34. With an NTK factor f the base is multiplied by f and the
     frequencies are divided by f^(2 / size) (https://kexue.fm/archives/9706, equation 6).
@@ -67,7 +113,8 @@ def rotation(rotary: Rotary, size: int, longest: int) -> tuple[Array, Array]:
     frequencies = (rotary.theta * rotary.ntk_factor) ** -steps
     frequencies /= rotary.ntk_factor ** (2 / size)
     angles = np.outer(np.arange(longest) / rotary.position_divisor, frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    turns: npt.NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
+    return turns
 
 
 def by_distance(table: Array, longest: int) -> Array:
@@ -84,3 +131,8 @@ def by_distance(table: Array, longest: int) -> Array:
     large = exact + (growth / math.log(_FARTHEST / exact) * (half - exact)).astype(np.int64)
     bucket = np.where(size < exact, size, np.minimum(large, half - 1))
     return np.ascontiguousarray(table[bucket + np.where(distance > 0, half, 0)].T)
+
+
+def padded_length(longest: int) -> int:
+    """The most slots that rows of up to ``longest`` tokens are padded to."""
+    return -(-longest // LANES) * LANES
