@@ -22,8 +22,9 @@
     ├── QueueFull
     └── ClientClosed
 
-``bertq_workers`` adds ``PortTaken``; ``bertq_cli`` ``ProcessFailed`` and ``ModelUnavailable``. The
-model, which knows nothing of a queue, has a tree of its own: ``bertq_bert.ModelError``.
+``bertq_workers`` adds ``PortTaken``; ``bertq_cli`` ``ProcessFailed``, ``ModelUnavailable`` and
+``ConversionFailed``. The model, which knows nothing of a queue, has a tree of its own:
+``bertq_bert.ModelError``.
 
 A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
 ``TruncationWarning`` is a UserWarning.

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from bertq import cores, redis_url
 from bertq.connection import connect
+from bertq.errors import SettingsError
+from bertq.sparse import SparseRows
 from bertq_cli import model, server
 from bertq_cli.server import Server
 from bertq_cli.service import Service, run_until_stopped
@@ -102,6 +104,7 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
         status.stop()
         client = BertClient(redis_url=service.url, queue=service.queues[0], timeout=_ENCODE_WITHIN)
         async with client:
+            await asyncio.to_thread(_check_task, client, service.queues[0])
             began = time.perf_counter()
             vectors = await client.encode_async(texts)
             elapsed = time.perf_counter() - began
@@ -115,19 +118,35 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
         return await run_until_stopped(service, lambda *line: _say(console, *line), encode)
 
 
+def _check_task(client: BertClient, queue: str) -> None:
+    """Refuse a cross-encoder or a classifier, which has nothing to compare.
+
+    Raises:
+        SettingsError: the model of this queue gives scores.
+    """
+    for config in client.server_config.values():
+        if queue in config["queues"] and config["task"] == "score":
+            raise SettingsError(
+                f"{config['model']} gives scores of texts or pairs of them, and the demo compares "
+                "vectors: give it another model, or use this one with bertq serve"
+            )
+
+
 def _say(console: Console, what: str, text: str) -> None:
     with suppress(OSError):  # a service goes on without a reader
         console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
 
 
-def closest(texts: list[str], vectors: NDArray[np.float32]) -> Table:
+def closest(texts: list[str], vectors: NDArray[np.float32] | SparseRows) -> Table:
     """Return a table of each sentence and the one whose vector is closest to its own.
 
     Args:
         texts: n sentences.
-        vectors: float32 ``[n, dim]``; token vectors ``[n, length, dim]`` are compared whole.
+        vectors: float32 ``[n, dim]``, or sparse; token vectors ``[n, length, dim]`` are compared
+            whole.
     """
-    flat = vectors.reshape(len(vectors), -1)
+    dense = vectors.toarray() if isinstance(vectors, SparseRows) else vectors
+    flat = dense.reshape(len(dense), -1)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)

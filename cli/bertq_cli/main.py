@@ -32,7 +32,7 @@ _PLACES = {
 )
 @click.version_option(bertq.__version__, prog_name="bertq")
 def cli() -> None:
-    """BERT sentence vectors through a durable queue."""
+    """Sentence vectors through a durable queue."""
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from bertq_cli.demo import closest
 from tests.cli.runs import Run
 from tests.waiting import eventually
 
+MODELS = Path(__file__).parents[1] / "data" / "models"
+
 
 def test_sentences_of_ones_own(tmp_path: Path, tiny_model: Path) -> None:
     demo = Run(tmp_path, "demo", "--model-dir", str(tiny_model), "the lord", "the law", "his him")
@@ -44,6 +46,23 @@ def test_the_real_model(tmp_path: Path, demo_model: Path) -> None:
     assert re.search(r"The cat sleeps.*A kitten.*0\.504", output)
     assert re.search(r"Stocks fell.*Shares lost.*0\.585", output)
     assert re.search(r"She plays.*He is learning.*0\.488", output)
+    assert demo.left() == ({}, [])
+
+
+def test_a_sparse_model(tmp_path: Path) -> None:
+    demo = Run(tmp_path, "demo", "--model-dir", str(MODELS / "splade-bert"), "a cat", "a dog")
+    status, output = demo.wait()
+    assert status == 0, output
+    assert "; sparse weights of 400 tokens, 96 tokens (from modules.json), float32" in output
+    assert re.search(r"a cat +│ a dog +│ \d\.\d{3}", output)
+
+
+def test_a_cross_encoder_is_refused(tmp_path: Path) -> None:
+    demo = Run(tmp_path, "demo", "--model-dir", str(MODELS / "cross-bert"))
+    status, output = demo.wait()
+    assert status == 1
+    assert "Error: cross-bert gives scores of texts or pairs of them" in output
+    assert "Traceback" not in output
     assert demo.left() == ({}, [])
 
 
