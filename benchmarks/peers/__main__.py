@@ -99,10 +99,10 @@ def main(
         contest = Contest()
         for peer in only or PEERS:
             python = peers_python if peer in ("sbert", "ort") else sys.executable
-            _admit(contest, stack, peer, (directory, max_seq_len, threads), python)
+            admit(contest, stack, peer, (directory, max_seq_len, threads), python)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _agree(contest, texts[: min(512, sentences)], scratch)
-        _time(contest, texts, rounds, min(singles, sentences), scratch)
+        agree(contest, texts[: min(512, sentences)], scratch)
+        measure(contest, texts, rounds, min(singles, sentences), scratch)
         versions = {
             name: v for guest in contest.guests.values() for name, v in guest.versions.items()
         }
@@ -117,9 +117,10 @@ def main(
     put(document(contest, facts), output, "peers")
 
 
-def _admit(
+def admit(
     contest: Contest, stack: ExitStack, peer: str, how: tuple[Path, int, int], python: str
 ) -> None:
+    """Start a peer, unless its package is not installed."""
     name, variants, package = PEERS[peer]
     asked = [python, "-c", f"import importlib.util as u; exit(not u.find_spec({package!r}))"]
     if subprocess.run(asked, capture_output=True).returncode:
@@ -131,7 +132,7 @@ def _admit(
     click.echo(f"{name}: loaded in {time.perf_counter() - start:.1f} s", err=True)
 
 
-def _agree(contest: Contest, texts: Sequence[str], scratch: Path) -> None:
+def agree(contest: Contest, texts: Sequence[str], scratch: Path) -> None:
     """Check that all give the vectors of bertq in float32, or of the first that is there."""
     _hand_out(contest, texts, scratch)
     reference = None
@@ -171,7 +172,10 @@ def _hand_out(contest: Contest, texts: Sequence[str], scratch: Path) -> None:
         guest.ask("texts", path=str(path))
 
 
-def _time(contest: Contest, texts: Sequence[str], rounds: int, singles: int, scratch: Path) -> None:
+def measure(
+    contest: Contest, texts: Sequence[str], rounds: int, singles: int, scratch: Path
+) -> None:
+    """Measure all peers in turns: all sentences at once, and single ones."""
     _hand_out(contest, texts, scratch)
 
     def rest() -> None:

@@ -26,7 +26,12 @@ def load(
     loaded: dict[str, Encode] = {}
     for dtype in variants:
         encoder = load_encoder(
-            model_dir, max_seq_len=max_seq_len, pooling_layers=(-1,), dtype=dtype, lanes=lanes
+            model_dir,
+            max_seq_len=max_seq_len,
+            pooling_strategy="REDUCE_MEAN",
+            pooling_layers=(-1,),
+            dtype=dtype,
+            lanes=lanes,
         )
         encoder.warm_up()
         loaded[dtype] = partial(_encode, encoder)
@@ -42,4 +47,5 @@ def batches(encode: Encode, texts: Sequence[str]) -> list[list[str]]:
 
 
 def _encode(encoder: Encoder, texts: Sequence[str]) -> Rows:
-    return encoder.encode(texts)
+    # as the others: the mean of the last layer
+    return encoder.encode(texts, normalize=False)

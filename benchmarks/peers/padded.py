@@ -33,7 +33,12 @@ def load(
     """Trace the network."""
     devices.pin(Device("cpu", 0), os.environ)
     devices.configure(threads)
-    source = read_source(model_dir, max_seq_len=max_seq_len, pooling_layers=(-1,))
+    source = read_source(
+        model_dir,
+        max_seq_len=max_seq_len,
+        pooling_strategy="REDUCE_MEAN",
+        pooling_layers=(-1,),
+    )
     function = network(source.config, source.weights, max_seq_len)
     return {variant: partial(_encode, source, function) for variant in variants}
 

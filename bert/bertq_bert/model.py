@@ -73,7 +73,10 @@ class Model:
     splits_pairs: bool = False
     #: least and greatest value of each column, for int8 rows: float32 [2, dim]
     int8_ranges: Array | None = field(default=None, repr=False)
-    #: where its settings come from: ``modules.json``, ``config.json`` or ``bert-as-service``
+    #: what follows the pooling before the last normalization, in words
+    modules: tuple[str, ...] = ()
+    #: where its settings come from: ``modules.json``, ``config.json`` or ``bert-as-service``; with
+    #: ``and options`` where options override it
     origin: str = "bert-as-service"
 
     def tokenize(
@@ -173,7 +176,7 @@ class Model:
     @property
     def description(self) -> str:
         """What a row means, in words: pooling, length, normalization, prompts, and who says so."""
-        parts = [self._pooling(), f"{self.max_seq_len} tokens"]
+        parts = [self._pooling(), *self.modules, f"{self.max_seq_len} tokens"]
         if self.normalized:
             parts.append("L2-normalized")
         names = [name for name, text in self.prompts.items() if text]

@@ -58,6 +58,12 @@ class Step:
     outputs: int | None = None
     activation: str = "identity"
 
+    def __str__(self) -> str:
+        if not self.kind.startswith("dense"):
+            return {"layer_norm": "LayerNorm", "normalize": "L2-normalized"}[self.kind]
+        act = "" if self.activation == "identity" else f" with {self.activation}"
+        return f"Dense to {self.outputs} numbers{act}"
+
 
 @dataclass(frozen=True)
 class Pooling:

@@ -12,7 +12,13 @@ import numpy as np
 
 from bertq_bert.checkpoint import Array, Parts, Safetensors, Variable, Weights, read_weights
 from bertq_bert.config import NetworkConfig, read_json
-from bertq_bert.directory.layout import Layout, ModelFiles, find_model, find_module_weights
+from bertq_bert.directory.layout import (
+    Layout,
+    ModelFiles,
+    find_directory,
+    find_model,
+    find_module_weights,
+)
 from bertq_bert.directory.sentence_transformers import Description, read_description
 from bertq_bert.errors import (
     BadConfig,
@@ -110,9 +116,10 @@ def read_source(
         raise BadOption(f"compat is {compat!r}: give {BERT_AS_SERVICE!r}, or leave it out")
     if max_batch_size < 1:
         raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
-    description = None if compat else read_description(_directory(model_dir))
+    root = find_directory(model_dir)
+    description = None if compat else read_description(root)
     files = find_model(
-        model_dir if description is None else description.transformer,
+        root if description is None else description.transformer,
         tuned_model_dir=tuned_model_dir,
         ckpt_name=ckpt_name,
         config_name=config_name,
@@ -126,16 +133,15 @@ def read_source(
             "rotary: leave it out"
         )
     pooling = _plan(description, pooling_strategy, pooling_layers, config, num_labels, mask_cls_sep)
-    if description is not None:
-        _warn_of_options(
-            description,
-            pooling_strategy=pooling_strategy,
-            pooling_layers=pooling_layers,
-            max_seq_len=max_seq_len,
-            mask_cls_sep=mask_cls_sep or None,
-            cased=cased,
-            no_position_embeddings=no_position_embeddings or None,
-        )
+    overridden = _overrides(
+        description,
+        pooling_strategy=pooling_strategy,
+        pooling_layers=pooling_layers,
+        max_seq_len=max_seq_len,
+        mask_cls_sep=mask_cls_sep or None,
+        cased=cased,
+        no_position_embeddings=no_position_embeddings or None,
+    )
     asked = _length(max_seq_len, description)
     tokenizer = _load_tokenizer(files, description, config, cased)
     length = _sequence_length(
@@ -160,7 +166,7 @@ def read_source(
     row_shape = (*per_token, pooling.width(config.hidden_size, config.vocab_size))
     ranges = None if int8_ranges is None else read_ranges(int8_ranges)
     given = description or Description(files.directory, "embed", BERT_AS_SERVICE)
-    name = files.name if description is None else Path(_directory(model_dir)).name
+    name = files.name if description is None else root.name
     digest = fingerprint(
         weights,
         config,
@@ -196,7 +202,8 @@ def read_source(
         labels=given.labels if len(given.labels) == pooling.num_labels else (),
         splits_pairs=description is None,
         int8_ranges=ranges,
-        origin=given.origin,
+        origin=f"{given.origin} and options" if overridden else given.origin,
+        modules=tuple(map(str, pooling.steps)),
     )
     return Source(model, config, weights, pooling)
 
@@ -219,10 +226,6 @@ def read_ranges(path: str | os.PathLike[str]) -> Array:
     if (ranges[0] > ranges[1]).any():
         raise BrokenFile(f"{path}: a least value in ranges is above the greatest one")
     return ranges
-
-
-def _directory(model_dir: str | os.PathLike[str]) -> Path:
-    return Path(model_dir).absolute()
 
 
 def _plan(
@@ -292,13 +295,16 @@ def _strategy(description: Description | None, pooling: Pooling) -> str:
     )
 
 
-def _warn_of_options(description: Description, **options: object) -> None:
+def _overrides(description: Description | None, **options: object) -> bool:
+    """Whether options override what the directory says; warn of it."""
     given = [f"{name} {value!r}" for name, value in options.items() if value is not None]
-    if given:
-        log.warning(
-            "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
-            description.transformer, description.origin, ", ".join(given),
-        )  # fmt: skip
+    if description is None or not given:
+        return False
+    log.warning(
+        "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
+        description.transformer, description.origin, ", ".join(given),
+    )  # fmt: skip
+    return True
 
 
 def _length(asked: int | str | None, description: Description | None) -> int | None:

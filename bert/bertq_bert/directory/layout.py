@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -54,8 +55,8 @@ def find_model(
         MissingFile: the directory, the config or the weights are not there; the message says which.
         UnsafeCheckpoint: the only weights are a pickle.
     """
-    directory = _directory(model_dir)
-    place = directory if tuned_model_dir is None else _directory(tuned_model_dir)
+    directory = find_directory(model_dir)
+    place = directory if tuned_model_dir is None else find_directory(tuned_model_dir)
     google = directory / (config_name or "bert_config.json")
     hugging_face = directory / (config_name or "config.json")
     if config_name is not None and not _is_file(google):
@@ -101,7 +102,12 @@ def _safetensors(directory: Path) -> Path:
     return index if index.is_file() and not single.is_file() else single
 
 
-def _directory(path: str | os.PathLike[str]) -> Path:
+def find_directory(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a directory that is there.
+
+    Raises:
+        MissingFile: there is none.
+    """
     directory = Path(path).absolute()
     if directory.name in ("", ".."):
         directory = directory.resolve()
@@ -172,5 +178,5 @@ def _no_safetensors(directory: Path) -> MissingFile | UnsafeCheckpoint:
         return MissingFile(f"no {_SAFETENSORS} in {directory}")
     return UnsafeCheckpoint(
         f"{directory / pickle} is a pickle, which can run code when it is opened: convert it once "
-        f"with: bertq convert {directory}"
+        f"with: bertq convert {shlex.quote(str(directory))}"
     )
