@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from bertq_bert.config import NetworkConfig, read_json
+from bertq_bert.config import NetworkConfig, read_json, shown
 from bertq_bert.directory.layout import Layout, ModelFiles
 from bertq_bert.errors import BrokenFile, MissingFile, MissingVariable, UnsupportedModel, WrongShape
 from bertq_bert.families.family import Family, Line
@@ -279,7 +279,8 @@ class _Shards(Safetensors):
         self.path = path
         places = read_json(path).get("weight_map")
         if not isinstance(places, dict) or not all(
-            isinstance(name, str) and name == Path(name).name for name in places.values()
+            isinstance(name, str) and name.isprintable() and name == Path(name).name
+            for name in places.values()
         ):
             raise BrokenFile(f"{path} has no weight_map from tensors to files beside it")
         self._files = {name: Safetensors(path.parent / name) for name in set(places.values())}
@@ -287,7 +288,9 @@ class _Shards(Safetensors):
         self.shapes = {}
         for tensor, name in places.items():
             if tensor not in self._files[name].shapes:
-                raise BrokenFile(f"{path.parent / name} has no tensor {tensor!r}: fetch it again")
+                raise BrokenFile(
+                    f"{path.parent / name} has no tensor {shown(tensor)}: fetch it again"
+                )
             self.shapes[tensor] = self._files[name].shapes[tensor]
 
     def read(self, name: str) -> npt.NDArray[Any]:

@@ -31,6 +31,8 @@ class Rotary:
     ntk_factor: float = 1.0
     #: positions are divided by it (linear interpolation)
     position_divisor: float = 1.0
+    #: the longest sequence that they hold for; None: any
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class NetworkConfig:
     num_hidden_layers: int
     num_attention_heads: int
     intermediate_size: int
-    #: longest sequence that the positions allow
+    #: longest sequence that the positions allow; rotary ones may allow more
     max_position_embeddings: int
     #: kinds of segment; 0: no table of segments
     type_vocab_size: int
@@ -98,6 +100,12 @@ class NetworkConfig:
     def stored_layer(self, index: int) -> int:
         """The number of the layer in the checkpoint whose weights layer ``index`` uses."""
         return self.shared_layers[index] if self.shared_layers else index
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value out of a file, shortened, for a message."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"
 
 
 def read_json(path: Path) -> dict[str, Any]:

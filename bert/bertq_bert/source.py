@@ -144,9 +144,13 @@ def read_source(
     )
     asked = _length(max_seq_len, description)
     tokenizer = _load_tokenizer(files, description, config, cased)
-    length = _sequence_length(
-        asked, config, tokenizer, positions=not no_position_embeddings, fits=max_seq_len is None
-    )
+    least = tokenizer.template.size + 1
+    if max_seq_len is None:
+        length = _own_length(asked, least, config, files, positions=not no_position_embeddings)
+    else:
+        length = _asked_length(asked, least, config, positions=not no_position_embeddings)
+    if config.rotary:
+        config = replace(config, max_position_embeddings=length)  # more need no table
     parts = Parts(
         pooler=pooling.modes == ("pooler",),
         classifier=pooling.has_labels,
@@ -280,8 +284,8 @@ def _with_steps(plan: Pooling, description: Description, config: NetworkConfig) 
     for step in steps:
         if step.inputs is not None and step.inputs != width:
             raise BadConfig(
-                f"module {step.number} of modules.json takes rows of {step.inputs} numbers, and "
-                f"gets {width}"
+                f"{dict(description.steps)[step] / 'config.json'}: the module takes rows of "
+                f"{step.inputs} numbers, and gets {width}"
             )
         width = step.outputs or width
     return replace(plan, steps=tuple(steps), normalized=normalized)
@@ -318,20 +322,28 @@ def _length(asked: int | str | None, description: Description | None) -> int | N
     return LENGTH if description is None else description.max_seq_len
 
 
-def _sequence_length(
-    asked: int | None,
-    config: NetworkConfig,
-    tokenizer: Tokenizer,
-    *,
-    positions: bool,
-    fits: bool,
+def _own_length(
+    named: int | None, least: int, config: NetworkConfig, files: ModelFiles, *, positions: bool
 ) -> int:
-    """The longest sequence in ids; ``fits``: lower it to what the network takes."""
+    """The longest sequence in ids, by the directory: no longer than the network takes."""
+    limit = config.max_position_embeddings
+    length = limit if named is None else named
+    if config.rotary:
+        limit = config.rotary[0].longest or length  # as sentence-transformers, which lets it be
+    if positions:
+        length = min(length, limit)
+    if length < least:
+        raise BadConfig(
+            f"{files.config}: the longest sequence is {length} tokens, and the tokenizer needs "
+            f"{least}"
+        )
+    return length
+
+
+def _asked_length(asked: int | None, least: int, config: NetworkConfig, *, positions: bool) -> int:
+    """The longest sequence in ids, by an option."""
     limit = config.max_position_embeddings
     length = limit if asked is None else asked
-    if fits and positions:
-        length = min(length, limit)
-    least = tokenizer.template.size + 1
     if length >= least and not positions:
         return length
     if not least <= length <= limit:

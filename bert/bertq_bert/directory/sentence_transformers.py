@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertq_bert.config import read_json, read_json_value
+from bertq_bert.config import read_json, read_json_value, shown
+from bertq_bert.directory.settings import (
+    read_boolean,
+    read_length,
+    read_optional,
+    read_settings,
+)
 from bertq_bert.errors import BadConfig, BrokenFile, UnsupportedModel
 from bertq_bert.pooling import MODES, Step
 
@@ -36,19 +42,6 @@ _ACTIVATIONS = {
 
 #: Modules that bertq runs, for messages.
 _KNOWN = "Transformer, MLMTransformer, Pooling, SpladePooling, Dense, LayerNorm, Normalize, Dropout"
-
-#: The transformer module's own settings: newest name first.
-_SETTINGS = (
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-)
-
-#: Longest sequences that tokenizers of transformers have without a limit of their own: 1e30.
-_UNLIMITED = 10**9
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def read_description(directory: Path) -> Description | None:
     path = directory / "modules.json"
     if path.is_file():
         return _read_modules(path)
-    config = _read_optional(directory / "config.json")
+    config = read_optional(directory / "config.json")
     if _architecture(config).endswith("ForSequenceClassification"):
         return _read_classifier(directory, {}, config, "config.json")
     return None
@@ -108,9 +101,15 @@ def _read_modules(path: Path) -> Description:
         raise UnsupportedModel(
             f"{path}: the first module is {kinds[0]}: bertq runs models that begin with Transformer"
         )
-    about = _read_optional(directory / "config_sentence_transformers.json")
-    settings = _read_settings(folders[0])
-    config = _read_optional(folders[0] / "config.json")
+    about = read_optional(directory / "config_sentence_transformers.json")
+    for key in ("truncate_dim", "max_active_dims"):
+        if about.get(key) is not None:
+            raise UnsupportedModel(
+                f"{directory / 'config_sentence_transformers.json'}: {key} is "
+                f"{shown(about[key])}: bertq shortens rows when a request says so: take it out"
+            )
+    settings = read_settings(folders[0])
+    config = read_optional(folders[0] / "config.json")
     task = settings.get("transformer_task", "feature-extraction")
     if about.get("model_type") == "CrossEncoder" or task == "sequence-classification":
         if kinds[1:]:
@@ -120,7 +119,7 @@ def _read_modules(path: Path) -> Description:
             )
         return _read_classifier(folders[0], about, config, "modules.json")
     if task not in ("feature-extraction", "fill-mask"):
-        raise UnsupportedModel(f"{path}: transformer_task {task!r} is not supported")
+        raise UnsupportedModel(f"{path}: transformer_task {shown(task)} is not supported")
     rest = list(zip(kinds[1:], folders[1:], range(1, len(kinds)), strict=True))
     if kinds[0] == "MLMTransformer" or task == "fill-mask" or "SpladePooling" in kinds:
         return _read_sparse(path, rest, folders[0], settings, about)
@@ -149,10 +148,10 @@ def _read_pooled(
         task="embed",
         origin="modules.json",
         modes=_modes(pooling, pooling_file),
-        include_prompt=_boolean(pooling, "include_prompt", pooling_file, default=True),
+        include_prompt=read_boolean(pooling, "include_prompt", pooling_file, default=True),
         steps=tuple(_step(kind, folder, number, path) for kind, folder, number in rest[1:]),
-        max_seq_len=_length(transformer, settings),
-        lower=_boolean(settings, "do_lower_case", transformer / "sentence_bert_config.json"),
+        max_seq_len=read_length(transformer, settings),
+        lower=read_boolean(settings, "do_lower_case", transformer / "sentence_bert_config.json"),
         prompts=prompts,
         default_prompt=default,
         similarity=_similarity(about),
@@ -179,8 +178,8 @@ def _read_sparse(
     activation = pooling.get("activation_function", "relu")
     if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
         raise UnsupportedModel(
-            f"{pooling_file}: pooling_strategy {strategy!r} with activation_function "
-            f"{activation!r} is unknown: bertq knows max and sum, relu and log1p_relu"
+            f"{pooling_file}: pooling_strategy {shown(strategy)} with activation_function "
+            f"{shown(activation)} is unknown: bertq knows max and sum, relu and log1p_relu"
         )
     prompts, default = _prompts(about, path)
     return Description(
@@ -189,8 +188,8 @@ def _read_sparse(
         origin="modules.json",
         modes=(f"splade_{strategy}",),
         activation=activation,
-        max_seq_len=_length(transformer, settings),
-        lower=_boolean(settings, "do_lower_case", transformer / "sentence_bert_config.json"),
+        max_seq_len=read_length(transformer, settings),
+        lower=read_boolean(settings, "do_lower_case", transformer / "sentence_bert_config.json"),
         prompts=prompts,
         default_prompt=default,
         similarity=_similarity(about),
@@ -208,12 +207,17 @@ def _read_classifier(
         or config.get("sbert_ce_default_activation_function")
     )
     prompts, default = _prompts(about, directory / "config_sentence_transformers.json")
+    if default is not None and prompts[default]:
+        raise UnsupportedModel(
+            f"{directory}: default_prompt_name of config_sentence_transformers.json is "
+            f"{shown(default)}: bertq runs cross-encoders without prompts"
+        )
     return Description(
         transformer=directory,
         task="score",
         origin=origin,
         activation=None if named is None else _activation(named, directory / "config.json"),
-        max_seq_len=_length(directory, _read_settings(directory)),
+        max_seq_len=read_length(directory, read_settings(directory)),
         prompts=prompts,
         default_prompt=default,
         labels=_labels(config),
@@ -223,7 +227,7 @@ def _read_classifier(
 def _step(kind: str, folder: Path, number: int, path: Path) -> tuple[Step, Path]:
     """A module after the pooling."""
     if kind == "Normalize":
-        config = _read_optional(folder / "config.json")
+        config = read_optional(folder / "config.json")
         _check_features(config, folder / "config.json")
         return Step("normalize", number), folder
     if kind == "Dense":
@@ -236,7 +240,7 @@ def _step(kind: str, folder: Path, number: int, path: Path) -> tuple[Step, Path]
         if not (isinstance(inputs, int) and isinstance(outputs, int) and min(inputs, outputs) > 0):
             raise BadConfig(f"{config_file}: in_features and out_features must be whole numbers")
         named = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-        bias = _boolean(config, "bias", config_file, default=True)
+        bias = read_boolean(config, "bias", config_file, default=True)
         activation = _activation(named, config_file)
         kind = "dense" if bias else "dense_without_bias"
         return Step(kind, number, inputs, outputs, activation), folder
@@ -256,7 +260,7 @@ def _check_features(config: dict[str, Any], path: Path) -> None:
         value = config.get(key)
         if value not in (None, "sentence_embedding"):
             raise UnsupportedModel(
-                f"{path}: {key} is {value!r}: only sentence_embedding is supported"
+                f"{path}: {key} is {shown(value)}: only sentence_embedding is supported"
             )
 
 
@@ -265,15 +269,25 @@ def _kind(module: Any, path: Path) -> str:
     if not isinstance(kind, str):
         raise BrokenFile(f"{path} has a module without a type")
     if not kind.startswith("sentence_transformers."):
-        raise UnsupportedModel(f"{path}: module {kind} is code of its own: bertq knows {_KNOWN}")
-    return kind.rpartition(".")[2]
+        raise UnsupportedModel(
+            f"{path}: module {shown(kind)} is code of its own: bertq knows {_KNOWN}"
+        )
+    name = kind.rpartition(".")[2]
+    return name if name.isidentifier() else shown(name)
 
 
 def _folder(module: Any, path: Path) -> Path:
     name = module.get("path", "")
-    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise BrokenFile(f"{path}: the path of a module is {name!r}, not a folder beside it")
+    if not isinstance(name, str) or not _is_inside(name):
+        raise BrokenFile(f"{path}: the path of a module is {shown(name)}, not a folder beside it")
     return path.parent / name
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is that of a file or folder below the one that it is read in."""
+    path = Path(name)
+    known = name.isprintable() and all(len(part.encode()) <= 255 for part in path.parts)
+    return known and len(name) < 1000 and not path.is_absolute() and ".." not in path.parts
 
 
 def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -281,7 +295,7 @@ def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
     if named is not None:
         modes = [named] if isinstance(named, str) else named
         if not isinstance(modes, list) or not modes:
-            raise BadConfig(f"{path}: pooling_mode is {named!r}, not a mode or a list of them")
+            raise BadConfig(f"{path}: pooling_mode is {shown(named)}, not a mode or a list of them")
         unknown = [mode for mode in modes if mode not in MODES]
     else:
         flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
@@ -289,7 +303,7 @@ def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
         modes = [mode for flag, mode in _FLAGS.items() if flag in flags] or ["mean"]
     if unknown:
         raise UnsupportedModel(
-            f"{path}: pooling mode {unknown[0]!r} is unknown: bertq knows {', '.join(MODES)}"
+            f"{path}: pooling mode {shown(unknown[0])} is unknown: bertq knows {', '.join(MODES)}"
         )
     return tuple(modes)
 
@@ -300,23 +314,10 @@ def _activation(name: Any, path: Path) -> str:
         found = _ACTIVATIONS.get(name.rpartition(".")[2])
     if found is None:
         raise UnsupportedModel(
-            f"{path}: activation {name!r} is unknown: bertq knows torch's {', '.join(_ACTIVATIONS)}"
+            f"{path}: activation {shown(name)} is unknown: bertq knows torch's "
+            f"{', '.join(_ACTIVATIONS)}"
         )
     return found
-
-
-def _length(transformer: Path, settings: dict[str, Any]) -> int | None:
-    """Most tokens of a text, ``max_seq_length`` or the tokenizer's own ``model_max_length``."""
-    value = settings.get("max_seq_length")
-    path = transformer / "sentence_bert_config.json"
-    if value is None:
-        path = transformer / "tokenizer_config.json"
-        value = _read_optional(path).get("model_max_length")
-    if value is None or (isinstance(value, int | float) and value > _UNLIMITED):
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadConfig(f"{path}: the longest sequence is {value!r}, not a number of tokens")
-    return value
 
 
 def _prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str | None]:
@@ -327,10 +328,10 @@ def _prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str | N
         raise BadConfig(f"{path.parent}: prompts of config_sentence_transformers.json are no texts")
     texts = {name: text for name, text in prompts.items() if text is not None}
     default = about.get("default_prompt_name")
-    if default is not None and default not in texts:
+    if default is not None and not (isinstance(default, str) and default in texts):
         raise BadConfig(
             f"{path.parent}: default_prompt_name of config_sentence_transformers.json is "
-            f"{default!r}, which is none of its prompts"
+            f"{shown(default)}, which is none of its prompts"
         )
     return texts, default
 
@@ -342,7 +343,7 @@ def _similarity(about: dict[str, Any]) -> str | None:
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     named = config.get("id2label")
-    if not isinstance(named, dict) or not all(str(key).isdigit() for key in named):
+    if not isinstance(named, dict) or not all(key.isdecimal() and len(key) < 10 for key in named):
         return ()
     return tuple(str(named[key]) for key in sorted(named, key=int))
 
@@ -350,22 +351,3 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 def _architecture(config: dict[str, Any]) -> str:
     names = config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else ""
-
-
-def _boolean(config: dict[str, Any], key: str, path: Path, *, default: bool = False) -> bool:
-    value = config.get(key, default)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise BadConfig(f"{path}: {key} is {value!r}, not true or false")
-    return value
-
-
-def _read_settings(transformer: Path) -> dict[str, Any]:
-    """The transformer module's settings, by any of the names that versions gave the file."""
-    paths = (transformer / name for name in _SETTINGS)
-    return next((read_json(path) for path in paths if path.is_file()), {})
-
-
-def _read_optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}

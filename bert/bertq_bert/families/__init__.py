@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bertq_bert.config import NetworkConfig, read_json
+from bertq_bert.config import NetworkConfig, read_json, shown
 from bertq_bert.errors import BadConfig, UnsupportedModel
 from bertq_bert.families.albert import ALBERT
 from bertq_bert.families.bert import BERT
@@ -43,7 +43,9 @@ def read_config(path: Path) -> tuple[Family, NetworkConfig]:
     family = next((family for family in FAMILIES if kind in family.model_types), None)
     if family is None:
         known = ", ".join(name for family in FAMILIES for name in family.model_types)
-        raise UnsupportedModel(f"{path}: model_type {kind!r} is not supported: bertq runs {known}")
+        raise UnsupportedModel(
+            f"{path}: model_type {shown(kind)} is not supported: bertq runs {known}"
+        )
     config = family.read(Fields(raw, path, family.name))
     heads = config.num_attention_heads
     if config.hidden_size % heads:

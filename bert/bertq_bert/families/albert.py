@@ -11,7 +11,7 @@ _POOLER = linear("pooler/dense", "pooler", "HH")
 
 def _read(fields: Fields) -> NetworkConfig:
     fields.require("inner_group_num", 1)
-    values = read_block(fields)
+    values = read_block(fields, activation="gelu_new")
     layers, groups = fields.size("num_hidden_layers"), fields.size("num_hidden_groups", default=1)
     values |= {
         "embedding_size": fields.size("embedding_size", default=128),

@@ -46,6 +46,7 @@ def read_block(
     offset: int = 0,
     segments: int = 1,
     epsilon: float = 1e-12,
+    activation: str = "gelu",
 ) -> dict[str, object]:
     """Read what BERT and its relatives call alike.
 
@@ -54,9 +55,12 @@ def read_block(
         offset: rows of the position table before the first position.
         segments: the fewest kinds of segment.
         epsilon: of LayerNorm, where the config does not say.
+        activation: of the feed-forward layers, where it does not say.
     """
     fields.require("position_embedding_type", "absolute")
     fields.require("is_decoder", False)
+    fields.require("pruned_heads", {})
+    fields.require("alibi_starting_size")
     return {
         "family": fields.family,
         "vocab_size": fields.size("vocab_size"),
@@ -68,8 +72,8 @@ def read_block(
         - offset,
         "position_offset": offset,
         "type_vocab_size": fields.size("type_vocab_size", least=segments) if segments else 0,
-        "hidden_act": fields.activation("hidden_act"),
-        "masked_lm_act": fields.activation("hidden_act"),
+        "hidden_act": fields.activation("hidden_act", default=activation),
+        "masked_lm_act": fields.activation("hidden_act", default=activation),
         "layer_norm_eps": fields.epsilon("layer_norm_eps", default=epsilon),
         "tied_embeddings": fields.flag("tie_word_embeddings", True),
     }

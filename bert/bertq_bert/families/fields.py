@@ -4,14 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertq_bert.config import ACTIVATIONS
+from bertq_bert.config import ACTIVATIONS, shown
 from bertq_bert.errors import BadConfig, UnsupportedModel
 
 #: Sizes beyond these are damage, not models; other sizes may go up to 2**24.
 _LARGEST = {"num_hidden_layers": 4096}
 
 #: Other names of activations.
-_SYNONYMS = {"swish": "silu", "gelu_fast": "gelu_new", "swiglu": "silu", "geglu": "gelu"}
+_SYNONYMS = {
+    "gelu_fast": "gelu_new",
+    "gelu_python": "gelu",
+    "linear": "identity",
+    "swish": "silu",
+}
 
 
 class Fields:
@@ -32,9 +37,9 @@ class Fields:
         value = self.raw[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             wanted = "a positive whole number" if least == 1 else f"a whole number from {least} on"
-            raise BadConfig(f"{self.path}: {key} is {value!r}, not {wanted}")
+            raise BadConfig(f"{self.path}: {key} is {shown(value)}, not {wanted}")
         if value > _LARGEST.get(key, 2**24):
-            raise BadConfig(f"{self.path}: {key} is {value}: no {self.family} is that large")
+            raise BadConfig(f"{self.path}: {key} is {shown(value)}: no {self.family} is that large")
         return value
 
     def epsilon(self, *keys: str, default: float = 1e-12) -> float:
@@ -42,20 +47,20 @@ class Fields:
         key = next((key for key in keys if self.raw.get(key) is not None), keys[0])
         value = self.raw.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise BadConfig(f"{self.path}: {key} is {value!r}, not a number in 0..1")
+            raise BadConfig(f"{self.path}: {key} is {shown(value)}, not a number in 0..1")
         return float(value)
 
     def number(self, value: Any, name: str) -> float:
         """``value`` as a number above zero."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise BadConfig(f"{self.path}: {name} is {value!r}, not a number above zero")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e18:
+            raise BadConfig(f"{self.path}: {name} is {shown(value)}, not a number above zero")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         """True or False."""
         value = self.raw.get(key, default)
         if not isinstance(value, bool):
-            raise BadConfig(f"{self.path}: {key} is {value!r}, not true or false")
+            raise BadConfig(f"{self.path}: {key} is {shown(value)}, not true or false")
         return value
 
     def activation(self, *keys: str, default: str = "gelu") -> str:
@@ -65,7 +70,8 @@ class Fields:
         found = _SYNONYMS.get(value, value) if isinstance(value, str) else None
         if found not in ACTIVATIONS:
             raise BadConfig(
-                f"{self.path}: {key} {value!r} is unknown: bertq knows {', '.join(ACTIVATIONS)}"
+                f"{self.path}: {key} {shown(value)} is unknown: bertq knows "
+                f"{', '.join(ACTIVATIONS)}"
             )
         return found
 
@@ -73,7 +79,8 @@ class Fields:
         """Refuse a model in which ``key`` is there and is none of ``wanted``."""
         value = self.raw.get(key)
         if value is not None and value not in wanted:
+            known = " or ".join(map(repr, wanted)) or "not set"
             raise UnsupportedModel(
-                f"{self.path}: {key} is {value!r}: bertq runs {self.family} models where it is "
-                f"{' or '.join(map(repr, wanted))}"
+                f"{self.path}: {key} is {shown(value)}: bertq runs {self.family} models where it "
+                f"is {known}"
             )

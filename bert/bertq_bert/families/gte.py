@@ -13,9 +13,12 @@ def _read(fields: Fields) -> NetworkConfig:
     fields.require("position_embedding_type", "rope")
     fields.require("layer_norm_type", "layer_norm")
     fields.require("pack_qkv", True)
+    fields.require("logn_attention_scale", False)
     layers = fields.size("num_hidden_layers")
     scaling = fields.raw.get("rope_parameters") or fields.raw.get("rope_scaling")
-    rotary = read_rotary(fields, scaling, fields.raw.get("rope_theta", 160_000.0))
+    # the hub's code has another default than transformers
+    default = 10_000.0 if fields.raw.get("model_type") == "new" else 160_000.0
+    rotary = read_rotary(fields, scaling, fields.raw.get("rope_theta", default))
     return NetworkConfig(
         family=fields.family,
         vocab_size=fields.size("vocab_size"),

@@ -1,6 +1,6 @@
 """ModernBERT (Warner et al. 2024): pre-norm, rotary positions, local attention, GeGLU."""
 
-from bertq_bert.config import NetworkConfig
+from bertq_bert.config import NetworkConfig, shown
 from bertq_bert.errors import BadConfig
 from bertq_bert.families.family import Family, Line, linear, norm
 from bertq_bert.families.fields import Fields
@@ -16,11 +16,11 @@ def _read(fields: Fields) -> NetworkConfig:
     kinds = _layer_types(fields, layers)
     rope = fields.raw.get("rope_parameters") or {}
     if not isinstance(rope, dict):
-        raise BadConfig(f"{fields.path}: rope_parameters is {rope!r}, not an object")
-    thetas = {
-        _GLOBAL: fields.raw.get("global_rope_theta", 160_000.0),
-        _LOCAL: fields.raw.get("local_rope_theta") or 10_000.0,
-    }
+        raise BadConfig(f"{fields.path}: rope_parameters is {shown(rope)}, not an object")
+    theta = fields.raw.get("global_rope_theta", 160_000.0)
+    local = fields.raw.get("local_rope_theta", 10_000.0)
+    # null: local attention has the base of global attention
+    thetas = {_GLOBAL: theta, _LOCAL: theta if local is None else local}
     scaling = fields.raw.get("rope_scaling")
     rotary = {kind: read_rotary(fields, rope.get(kind, scaling), thetas[kind]) for kind in thetas}
     reach = fields.size("local_attention", default=128) // 2
@@ -57,7 +57,11 @@ def _layer_types(fields: Fields, layers: int) -> list[str]:
     if kinds is None:
         every = fields.size("global_attn_every_n_layers", default=3)
         return [_LOCAL if index % every else _GLOBAL for index in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {_GLOBAL, _LOCAL}:
+    if (
+        not isinstance(kinds, list)
+        or len(kinds) != layers
+        or any(kind not in (_GLOBAL, _LOCAL) for kind in kinds)
+    ):
         raise BadConfig(
             f"{fields.path}: layer_types must be {_GLOBAL} or {_LOCAL} for each of {layers} layers"
         )

@@ -4,9 +4,11 @@ Two configs describe it: transformers', and that of the code beside the weights 
 (``n_embd``, ``n_head``, ...).
 """
 
+from dataclasses import replace
 from typing import Any
 
 from bertq_bert.config import NetworkConfig, Rotary
+from bertq_bert.errors import BadConfig
 from bertq_bert.families.bert import LABELS, POOLER
 from bertq_bert.families.family import Family, Line, norm
 from bertq_bert.families.fields import Fields
@@ -14,18 +16,49 @@ from bertq_bert.families.rotary import read_rotary
 
 _AT = "encoder.layers.{}"
 
+#: Gated feed-forward layers by the names of the hub's code, and their activations.
+_GATED = {"swiglu": "silu", "geglu": "gelu", "glu": "sigmoid"}
+
+#: What the hub's code does otherwise when its config does not say.
+_HUB_DEFAULTS = {
+    "qkv_proj_bias": True,
+    "mlp_fc1_bias": True,
+    "mlp_fc2_bias": True,
+    "rotary_emb_fraction": 0.0,
+    "activation_function": "gelu_new",
+}
+
+#: Settings of the hub's code that bertq knows one value of.
+_REQUIRED: dict[str, tuple[object, ...]] = {
+    "qkv_proj_bias": (False,),
+    "mlp_fc1_bias": (False,),
+    "mlp_fc2_bias": (False,),
+    "prenorm": (False,),
+    "parallel_block": (False,),
+    "causal": (False,),
+    "use_rms_norm": (False,),
+    "norm_mlp": (False,),
+    "rotary_emb_fraction": (1,),
+    "rotary_emb_interleaved": (False,),
+    "rotary_emb_scale_base": (),
+    "rotary_head_dim": (False,),
+    # "gelu" alone is a feed-forward layer without a gate, of which there is no known model
+    "activation_function": tuple(_GATED),
+    "num_experts": (0,),
+    "moe_every_n_layers": (0,),
+}
+
 
 def _read(fields: Fields) -> NetworkConfig:
-    for key in ("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "prenorm", "parallel_block"):
-        fields.require(key, False)
-    fields.require("rotary_emb_fraction", 1, 1.0)
-    fields.require("rotary_emb_interleaved", False)
-    # "gelu" alone is a feed-forward layer without a gate, of which there is no known model
-    fields.require("activation_function", "swiglu", "geglu")
-    fields.require("num_experts", 0)
+    if "n_embd" in fields.raw:
+        fields = Fields(_HUB_DEFAULTS | dict(fields.raw), fields.path, fields.family)
+    for key, values in _REQUIRED.items():
+        fields.require(key, *values)
     heads = fields.size("num_attention_heads", "n_head")
     hidden = fields.size("hidden_size", "n_embd")
     fields.require("head_dim", hidden // heads)
+    fields.require("num_heads_kv", heads)
+    gated = _GATED.get(str(fields.raw.get("activation_function")))
     rotary, longest = _positions(fields)
     layers = fields.size("num_hidden_layers", "n_layer")
     return NetworkConfig(
@@ -37,7 +70,7 @@ def _read(fields: Fields) -> NetworkConfig:
         intermediate_size=fields.size("intermediate_size", "n_inner", default=4 * hidden),
         max_position_embeddings=longest,
         type_vocab_size=fields.size("type_vocab_size", default=2, least=0),
-        hidden_act=fields.activation("hidden_act", "activation_function", default="silu"),
+        hidden_act=gated or fields.activation("hidden_act", default="silu"),
         layer_norm_eps=fields.epsilon("layer_norm_eps", "layer_norm_epsilon"),
         rotary=(rotary,) * layers,
         gated=True,
@@ -47,12 +80,18 @@ def _read(fields: Fields) -> NetworkConfig:
 def _positions(fields: Fields) -> tuple[Rotary, int]:
     """The rotary positions, and the longest sequence for which they are known."""
     raw: Any = fields.raw
-    longest = fields.size("max_position_embeddings", "n_positions", default=2048)
-    if raw.get("rotary_scaling_factor") is not None:
+    # transformers writes the trained length into the first, and the hub's code reads the second
+    sizes = [fields.size(key, default=0) for key in ("max_position_embeddings", "n_positions")]
+    longest = max(sizes) or 2048
+    theta = raw.get("rotary_emb_base")
+    if theta is None and "n_embd" in raw and not raw.get("rope_parameters"):
+        raise BadConfig(f"{fields.path}: rotary_emb_base is missing")
+    rotary = read_rotary(fields, raw.get("rope_parameters"), 1000.0 if theta is None else theta)
+    if raw.get("rotary_scaling_factor"):
         # beyond the trained length the base depends on the length of the batch: not served
         longest = min(longest, fields.size("max_trained_positions", default=2048))
-    theta = raw.get("rotary_emb_base", 1000.0)
-    return read_rotary(fields, raw.get("rope_parameters"), theta), longest
+        rotary = replace(rotary, longest=longest)
+    return rotary, longest
 
 
 NOMIC = Family(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bertq_bert.config import Rotary
+from bertq_bert.config import Rotary, shown
 from bertq_bert.errors import UnsupportedModel
 from bertq_bert.families.fields import Fields
 
@@ -26,7 +26,8 @@ def read_rotary(fields: Fields, values: Any, theta: Any, name: str = "rope_param
         return Rotary(theta)
     if kind not in ("linear", "ntk") or values.get("mixed_b") is not None:
         raise UnsupportedModel(
-            f"{fields.path}: {name} is of the type {kind!r}: bertq knows default, linear and ntk"
+            f"{fields.path}: {name} is of the type {shown(kind)}: bertq knows default, "
+            "linear and ntk"
         )
     factor = fields.number(values.get("factor"), f"{name}: factor")
     if kind == "linear":

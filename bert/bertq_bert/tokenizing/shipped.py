@@ -16,7 +16,7 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertq_bert.config import read_json
+from bertq_bert.config import read_json, shown
 from bertq_bert.errors import BadIds, BadVocabulary, BrokenFile, MissingFile, UnsupportedModel
 from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.template import Template
@@ -157,12 +157,15 @@ def load_shipped(
             f"they belong to different models"
         )
     digest, segments = hashlib.sha256(content).hexdigest(), _has_segments(settings)
-    return ShippedTokenizer(
-        rust,
-        unknown=_content(settings.get("unk_token")) or _unknown(rust),
-        identity=f"{digest} lower={lower} cased={cased} segments={segments}",
-        segments=segments,
-    )
+    try:
+        return ShippedTokenizer(
+            rust,
+            unknown=_content(settings.get("unk_token")) or _unknown(rust),
+            identity=f"{digest} lower={lower} cased={cased} segments={segments}",
+            segments=segments,
+        )
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
 
 
 def _has_segments(settings: dict[str, Any]) -> bool:
@@ -193,7 +196,8 @@ def _wordpiece(path: Path, settings: dict[str, Any]) -> RustTokenizer:
     start, end = special.get("cls_token", "[CLS]"), special.get("sep_token", "[SEP]")
     missing = [token for token in (start, end, unknown) if token not in vocabulary]
     if missing:
-        raise BadVocabulary(f"{path} has no {', '.join(missing)}: not a tokenizer's vocabulary")
+        names = ", ".join(map(shown, missing))
+        raise BadVocabulary(f"{path} has no {names}: not a tokenizer's vocabulary")
     rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
     rust.normalizer = BertNormalizer(
         clean_text=True,
@@ -230,7 +234,7 @@ def _byte_pairs(directory: Path, settings: dict[str, Any]) -> RustTokenizer:
     start, end = special.get("cls_token", "<s>"), special.get("sep_token", "</s>")
     first, last = rust.token_to_id(start), rust.token_to_id(end)
     if first is None or last is None:
-        raise BadVocabulary(f"{directory / 'vocab.json'} has no {start} or no {end}")
+        raise BadVocabulary(f"{directory / 'vocab.json'} has no {shown(start)} or {shown(end)}")
     rust.post_processor = processors.RobertaProcessing(
         (end, last), (start, first), trim_offsets=True, add_prefix_space=space
     )
@@ -247,7 +251,12 @@ def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]
 def _content(token: Any) -> str | None:
     """The text of a special token, which may be written as an object."""
     text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
+    return text if isinstance(text, str) and _is_whole(text) else None
+
+
+def _is_whole(text: str) -> bool:
+    """Whether the library takes a text: it has no lone surrogates."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _add_tokens(
@@ -259,9 +268,9 @@ def _add_tokens(
     described = settings.get("added_tokens_decoder")
     for number, token in (described if isinstance(described, dict) else {}).items():
         text = _content(token)
-        if text is not None and number.isdigit():
+        if text is not None and number.isdecimal() and len(number) < 10:
             numbers.setdefault(text, int(number))
-    if not all(isinstance(number, int) for number in numbers.values()):
+    if not all(isinstance(number, int) and _is_whole(text) for text, number in numbers.items()):
         raise BrokenFile(f"{path} is not a map from tokens to ids")
     known = set(special.values())
     rust.add_special_tokens(
@@ -274,8 +283,8 @@ def _add_tokens(
             rust.add_tokens([AddedToken(token)])
         if rust.token_to_id(token) != number:
             raise BadVocabulary(
-                f"{path}: the id of {token!r} is {number}, and by the vocabulary it would be "
-                f"{rust.token_to_id(token)}: they belong to different models"
+                f"{path}: the id of {shown(token)} is {shown(number)}, and by the vocabulary it "
+                f"would be {rust.token_to_id(token)}: they belong to different models"
             )
 
 

@@ -37,7 +37,10 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
     normalizer = _part(raw, "normalizer", "BertNormalizer", path)
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(
-        isinstance(number, int) and number >= 0 for number in vocabulary.values()
+        isinstance(number, int)
+        and 0 <= number < 2**31
+        and token.encode("utf-8", "ignore").decode() == token
+        for token, number in vocabulary.items()
     ):
         raise BrokenFile(f"{path} has no vocabulary of tokens and ids")
     return vocabulary, _flags(normalizer, "lowercase", "handle_chinese_chars")
