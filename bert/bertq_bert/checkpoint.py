@@ -118,9 +118,13 @@ def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts
         (parts.masked_lm, family.masked_lm, "masked-LM head"),
     ):
         if wanted and not table:
-            raise UnsupportedModel(f"bertq knows no {head} for {family.name} models")
+            raise UnsupportedModel(
+                f"{files.config}: bertq knows no {head} for {family.name} models"
+            )
     if parts.pooler and not family.pooler and not parts.classifier:
-        raise MissingVariable(f"{family.name} models have no pooler: use another pooling strategy")
+        raise MissingVariable(
+            f"{files.config}: {family.name} models have no pooler: use another pooling strategy"
+        )
     checkpoint = open_checkpoint(files)
     labels = parts.num_labels or (checkpoint.labels(family) if parts.classifier else 1)
     found = {

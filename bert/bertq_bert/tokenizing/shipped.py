@@ -6,7 +6,8 @@ and ``merges.txt``, as transformers does.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bertq_bert.config import read_json, shown
 from bertq_bert.errors import BadIds, BadVocabulary, BrokenFile, MissingFile, UnsupportedModel
 from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.template import Template
-from bertq_bert.tokenizing.vocabulary import read_vocab
+from bertq_bert.tokenizing.vocabulary import read_settings, read_vocab
 
 _SPECIAL = (
     "cls_token",
@@ -157,15 +158,13 @@ def load_shipped(
             f"they belong to different models"
         )
     digest, segments = hashlib.sha256(content).hexdigest(), _has_segments(settings)
-    try:
+    with _library_errors(path):
         return ShippedTokenizer(
             rust,
             unknown=_content(settings.get("unk_token")) or _unknown(rust),
             identity=f"{digest} lower={lower} cased={cased} segments={segments}",
             segments=segments,
         )
-    except UnsupportedModel as error:
-        raise UnsupportedModel(f"{path}: {error}") from None
 
 
 def _has_segments(settings: dict[str, Any]) -> bool:
@@ -178,9 +177,21 @@ def _has_segments(settings: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> RustTokenizer:
-    try:
+    with _library_errors(path):
         return RustTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises Exception itself
+
+
+@contextmanager
+def _library_errors(path: Path) -> Iterator[None]:
+    """Refuse a file that the library cannot use."""
+    try:
+        yield
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
+    except BaseException as error:
+        # the library raises Exception itself, and a panic of Rust is not even that
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:200]
         raise BrokenFile(
             f"{path} cannot be read by the tokenizers library ({reason}): fetch it again"
@@ -199,11 +210,12 @@ def _wordpiece(path: Path, settings: dict[str, Any]) -> RustTokenizer:
         names = ", ".join(map(shown, missing))
         raise BadVocabulary(f"{path} has no {names}: not a tokenizer's vocabulary")
     rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
+    flags = read_settings(directory / "tokenizer_config.json")
     rust.normalizer = BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=bool(settings.get("do_lower_case", True)),
+        handle_chinese_chars=flags.get("split_cjk", True),
+        strip_accents=flags.get("strip_accents"),
+        lowercase=flags.get("lowercase", True),
     )
     rust.pre_tokenizer = BertPreTokenizer()
     cls, sep = (start, vocabulary[start]), (end, vocabulary[end])
