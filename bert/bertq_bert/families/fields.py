@@ -1,6 +1,6 @@
 """Reads single values of a ``config.json``, each checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ class Fields:
 
     def epsilon(self, *keys: str, default: float = 1e-12) -> float:
         """What LayerNorm adds to the variance."""
-        key = next((key for key in keys if self.raw.get(key) is not None), keys[0])
-        value = self.raw.get(key, default)
+        key, value = self._first(keys, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise BadConfig(f"{self.path}: {key} is {shown(value)}, not a number in 0..1")
         return float(value)
@@ -58,15 +57,14 @@ class Fields:
 
     def flag(self, key: str, default: bool) -> bool:
         """True or False."""
-        value = self.raw.get(key, default)
+        key, value = self._first((key,), default)
         if not isinstance(value, bool):
             raise BadConfig(f"{self.path}: {key} is {shown(value)}, not true or false")
         return value
 
     def activation(self, *keys: str, default: str = "gelu") -> str:
         """The name of an activation, one of ``ACTIVATIONS``."""
-        key = next((key for key in keys if self.raw.get(key) is not None), keys[0])
-        value = self.raw.get(key, default)
+        key, value = self._first(keys, default)
         found = _SYNONYMS.get(value, value) if isinstance(value, str) else None
         if found not in ACTIVATIONS:
             raise BadConfig(
@@ -84,3 +82,8 @@ class Fields:
                 f"{self.path}: {key} is {shown(value)}: bertq runs {self.family} models where it "
                 f"is {known}"
             )
+
+    def _first(self, keys: Sequence[str], default: object) -> tuple[str, Any]:
+        """The first of ``keys`` that is there, and its value; null is as good as missing."""
+        key = next((key for key in keys if self.raw.get(key) is not None), None)
+        return (keys[0], default) if key is None else (key, self.raw[key])

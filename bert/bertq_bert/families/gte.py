@@ -18,7 +18,8 @@ def _read(fields: Fields) -> NetworkConfig:
     scaling = fields.raw.get("rope_parameters") or fields.raw.get("rope_scaling")
     # the hub's code has another default than transformers
     default = 10_000.0 if fields.raw.get("model_type") == "new" else 160_000.0
-    rotary = read_rotary(fields, scaling, fields.raw.get("rope_theta", default))
+    theta = fields.raw.get("rope_theta")
+    rotary = read_rotary(fields, scaling, default if theta is None else theta)
     return NetworkConfig(
         family=fields.family,
         vocab_size=fields.size("vocab_size"),

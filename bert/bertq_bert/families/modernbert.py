@@ -17,7 +17,8 @@ def _read(fields: Fields) -> NetworkConfig:
     rope = fields.raw.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise BadConfig(f"{fields.path}: rope_parameters is {shown(rope)}, not an object")
-    theta = fields.raw.get("global_rope_theta", 160_000.0)
+    theta = fields.raw.get("global_rope_theta")
+    theta = 160_000.0 if theta is None else theta
     local = fields.raw.get("local_rope_theta", 10_000.0)
     # null: local attention has the base of global attention
     thetas = {_GLOBAL: theta, _LOCAL: theta if local is None else local}
