@@ -27,8 +27,8 @@ def test_the_families() -> None:
 
 
 LINE = re.compile(
-    r"(mean|first token) of the last layer, \d+ tokens(, L2-normalized)?(, prompts query)? "
-    r"\(from modules\.json\)(; a Dense .*)?"
+    r"(mean|first token) of the last layer(, Dense to \d+ numbers with tanh)?, \d+ tokens"
+    r"(, L2-normalized)?(, prompts query)? \(from modules\.json\)"
     r"|a score, \d+ tokens \(from config\.json\)"
     r"|sparse weights of 30522 tokens, and the length of its directory \(from modules\.json\)"
 )
