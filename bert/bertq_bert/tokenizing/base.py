@@ -21,6 +21,8 @@ class Tokenizer(ABC):
     template: Template
     #: whether a second text without a token still makes a pair
     pairs_with_nothing = True
+    #: whether no token reaches over a space
+    splits_at_spaces = True
     #: tokens with their ids
     vocabulary: dict[str, int]
 

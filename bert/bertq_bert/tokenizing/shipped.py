@@ -58,6 +58,7 @@ class ShippedTokenizer(Tokenizer):
         self.vocabulary = rust.get_vocab(with_added_tokens=True)
         self._unknown = None if unknown is None else self.vocabulary.get(unknown)
         self.template = _template(rust, segments=segments)
+        self.splits_at_spaces = _splits_at_spaces(rust)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """All token ids of each text: nothing cut, none added."""
@@ -84,6 +85,11 @@ class ShippedTokenizer(Tokenizer):
     def identity(self) -> str:
         """A digest of the files that the tokenizer was read from, and of the options."""
         return self._identity
+
+
+def _splits_at_spaces(rust: RustTokenizer) -> bool:
+    text = "a b" if rust.normalizer is None else rust.normalizer.normalize_str("a b")
+    return rust.pre_tokenizer is not None and len(rust.pre_tokenizer.pre_tokenize_str(text)) > 1
 
 
 def _template(rust: RustTokenizer, *, segments: bool) -> Template:
@@ -151,7 +157,9 @@ def load_shipped(
         rust.normalizer = _with_case(rust.normalizer, cased, path)
     if lower:
         rust.normalizer = _lowered(rust.normalizer)
-    size = max(rust.get_vocab(with_added_tokens=False).values(), default=-1) + 1
+    # no text has the empty token of a blank line
+    numbers = (n for token, n in rust.get_vocab(with_added_tokens=False).items() if token)
+    size = max(numbers, default=-1) + 1
     if embeddings is not None and size > embeddings:
         raise BadVocabulary(
             f"{path} has {size} tokens, the embedding table only {embeddings}: "

@@ -3,7 +3,8 @@
 A tokenizer's time grows with the text, not with the tokens that are kept. So a long text is first
 tokenized up to a space somewhere behind the tokens that are needed; if that gives enough of them,
 the rest is never looked at, otherwise the part is made twice as long. The last tokens of a part,
-which may depend on what follows, are not counted.
+which may depend on what follows, are not counted. Where there is no space, all tokens may depend on
+what follows: there the tokens that are needed must be the same in parts of three lengths.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ _SEARCH = 512
 
 
 class _Tokenizer(Protocol):
+    splits_at_spaces: bool
+
     def pieces(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
@@ -53,7 +56,9 @@ def _enough(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> tuple[list[int], int]:
     """Go on with longer parts of one text until there are enough ids of it."""
-    while len(ids) <= tokens + _MARGIN:
+    while len(ids) <= tokens + _MARGIN or not _is_sure(
+        tokenizer, text, ids, size, tokens, truncate
+    ):
         size *= 2
         whole = size >= len(text)
         (ids,) = tokenizer.pieces([text if whole else _part(text, size, truncate)])
@@ -62,15 +67,35 @@ def _enough(
     return (ids[_MARGIN:] if truncate == "left" else ids[:-_MARGIN]), len(text)
 
 
+def _is_sure(
+    tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
+) -> bool:
+    """Whether the ids of a part are those that the whole text has there."""
+    if tokenizer.splits_at_spaces and _space(text, size, truncate) is not None:
+        return True
+    sizes = (size + 1, size + size // 4 + 7)
+    others = tokenizer.pieces([_part(text, other, truncate) for other in sizes])
+    if truncate == "left":
+        return all(other[-tokens:] == ids[-tokens:] for other in others)
+    return all(other[:tokens] == ids[:tokens] for other in others)
+
+
 def _part(text: str, size: int, truncate: str) -> str:
     """About ``size`` characters of a text, up to a space if there is one near."""
+    if size >= len(text):
+        return text
+    place = _space(text, size, truncate)
+    if truncate == "left":
+        return text[len(text) - size if place is None else place :]
+    return text[: size if place is None else place]
+
+
+def _space(text: str, size: int, truncate: str) -> int | None:
+    """Where to cut a text at a space, the first one of several; None if there is none near."""
     if truncate == "left":
         start = len(text) - size
-        for place in range(start, min(start + _SEARCH, len(text) - 1)):
-            if text[place].isspace() and not text[place - 1].isspace():
-                return text[place:]
-        return text[start:]
-    for place in range(size, max(size - _SEARCH, 1), -1):
-        if text[place].isspace() and not text[place - 1].isspace():
-            return text[:place]
-    return text[:size]
+        places = range(max(start, 1), min(start + _SEARCH, len(text) - 1))
+    else:
+        places = range(size, max(size - _SEARCH, 1), -1)
+    # other white space is dropped by some tokenizers, or a character like others
+    return next((at for at in places if text[at] == " " and text[at - 1] != " "), None)
