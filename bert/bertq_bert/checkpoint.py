@@ -21,6 +21,8 @@ from bertq_bert.errors import BrokenFile, MissingFile, MissingVariable, Unsuppor
 from bertq_bert.families.family import Family, Line
 
 Array: TypeAlias = npt.NDArray[np.float32]
+#: Names of dtypes in safetensors that weights may have.
+_FLOATS = ("F64", "F32", "F16", "BF16")
 #: canonical name -> float32 array
 Weights: TypeAlias = dict[str, Array]
 
@@ -262,13 +264,14 @@ class Safetensors(Checkpoint):
     def read(self, name: str) -> npt.NDArray[Any]:
         """Read one tensor as it is stored."""
         try:
+            dtype = self._file.get_slice(name).get_dtype()
+            if dtype not in _FLOATS:
+                raise BrokenFile(
+                    f"{self.path}: variable {name!r} is {dtype}: bertq reads {', '.join(_FLOATS)}"
+                )
             array: npt.NDArray[Any] = self._file.get_tensor(name)
         except (SafetensorError, OSError, TypeError) as error:
             raise self._broken(error) from error
-        if array.dtype.kind not in "fV":  # V: bfloat16
-            raise BrokenFile(
-                f"{self.path}: variable {name!r} is {array.dtype}: bertq reads float weights"
-            )
         return array
 
     def _broken(self, error: Exception) -> BrokenFile:

@@ -1,6 +1,7 @@
 """A damaged directory is read, or refused with a ModelError that names one of its files."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertq_bert import ModelError, read_source
+from bertq_bert.errors import BrokenFile
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
@@ -119,3 +121,39 @@ def check(directory: Path, data: st.DataObject) -> None:
         assert "\n" not in message
         assert str(directory) in message
         assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "is_read"),
+    [
+        ("F64", 64, True),
+        ("F16", 16, True),
+        ("BF16", 16, True),
+        ("I64", 64, False),
+        ("U8", 8, False),
+        ("BOOL", 8, False),
+        ("C64", 64, False),
+        ("F8_E4M3", 8, False),
+        ("F4", 4, False),
+        ("NEW", 8, False),
+    ],
+)
+def test_weights_of_other_dtypes(tmp_path: Path, dtype: str, bits: int, is_read: bool) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(MODELS / "bert-mean", directory)
+    path = directory / "model.safetensors"
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header, offset = json.loads(content[8:end]), 0
+    header.pop("__metadata__", None)
+    for tensor in header.values():
+        size = math.prod(tensor["shape"]) * bits // 8
+        tensor |= {"dtype": dtype, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(offset))
+    if is_read:
+        assert set(read_source(directory).weights["embeddings/word_embeddings"].flat) == {0.0}
+    else:
+        with pytest.raises(BrokenFile, match=rf"model.safetensors.*{dtype}"):
+            read_source(directory)

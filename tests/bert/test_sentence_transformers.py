@@ -155,6 +155,13 @@ def test_both_forms_are_the_same_to_us(copied: Copy, edit_json: Edit) -> None:
     assert model_of(path).pooling_strategy == "mean"
 
 
+@pytest.mark.parametrize("name", ["maxsim", "", 3, ["cosine"], None])
+def test_similarities_that_are_not_known(copied: Copy, edit_json: Edit, name: object) -> None:
+    path = copied("bert-mean")
+    edit_json(path / "config_sentence_transformers.json", similarity_fn_name=name)
+    assert model_of(path).similarity is None
+
+
 @pytest.mark.parametrize(
     "change",
     [

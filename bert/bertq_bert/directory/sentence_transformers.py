@@ -338,7 +338,7 @@ def _prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str | N
 
 def _similarity(about: dict[str, Any]) -> str | None:
     name = about.get("similarity_fn_name")
-    return name if isinstance(name, str) else None
+    return name if name in ("cosine", "dot", "euclidean", "manhattan") else None
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,10 @@ from bertq_bert.tokenizing.template import Template
 
 BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
 
+#: Characters of a side of a pair up to which its tokens are counted. Of longer ones the characters
+#: say which is the longer one.
+_COUNTED = 50_000
+
 #: A text, or a pair of them.
 Text: TypeAlias = str | tuple[str, str]
 
@@ -85,8 +89,9 @@ class Tokenizer(ABC):
         for row, ids in enumerate(found[: len(texts)]):
             if row in seconds:
                 other = seconds[row]
+                sides = (flat[row], ids, counts[row]), (flat[other], found[other], counts[other])
                 kept, is_cut = self._cut_pair(
-                    ids, found[other], max_seq_len, truncate, counts[row], counts[other]
+                    ids, found[other], max_seq_len, truncate, *self._counts(sides, max_seq_len)
                 )
             else:
                 kept, is_cut = self._cut(ids, max_seq_len, truncate, leading)
@@ -144,6 +149,23 @@ class Tokenizer(ABC):
         if truncate == "left":
             leading = max(0, leading - excess)
         return self.template.single(_kept(ids, room, truncate), leading), excess > 0
+
+    def _counts(
+        self, sides: tuple[tuple[str, list[int], int], ...], max_seq_len: int
+    ) -> tuple[int, int]:
+        """How many tokens the sides of a pair have, as exactly as cutting them needs it.
+
+        Where both are cut, the longer one keeps the odd token.
+        """
+        room = max_seq_len - self.template.pair_size
+        both = all(2 * count > room for _, _, count in sides)
+        first, second = (
+            len(self.pieces([text])[0])
+            if both and room % 2 and count != len(ids) and len(text) <= _COUNTED
+            else count
+            for text, ids, count in sides
+        )
+        return first, second
 
     def _cut_pair(
         self,
