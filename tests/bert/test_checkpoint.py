@@ -129,7 +129,7 @@ def write_bfloat16(path: Path) -> None:
 def test_integer_weights_are_refused(broken_hf: Path) -> None:
     name = "encoder.layer.1.output.dense.weight"
     rewrite(broken_hf, lambda tensors: tensors.update({name: tensors[name].astype(np.int8)}))
-    with pytest.raises(BrokenFile, match=rf"variable '{name}' is int8"):
+    with pytest.raises(BrokenFile, match=rf"variable '{name}' is I8"):
         read(broken_hf)
 
 

@@ -147,7 +147,7 @@ def repeating_unigram() -> ShippedTokenizer:
 def repeating_byte_pairs(**parts: Any) -> ShippedTokenizer:
     """Runs are merged in twos and fours from their beginning; ``parts`` may leave spaces inside."""
     merges = [["a", "a"], ["aa", "aa"], ["aaaa", "aaaa"], ["a", "b"], ["ab", "ab"], [" ", "a"]]
-    tokens = ["a", "b", " ", *("".join(pair) for pair in merges)]
+    tokens = ["a", "b", "x", "-", " ", *("".join(pair) for pair in merges)]
     return made(
         {"type": "BPE", "vocab": {token: n for n, token in enumerate(tokens)}, "merges": merges},
         **parts,
@@ -208,7 +208,7 @@ def test_tokens_that_depend_on_what_is_far_away(
 def test_a_cut_inside_a_word(letters: int, before: int) -> None:
     """The part of a word that is read is short enough for tokens, and the word is not."""
     tokens, words = 20, ("y" * 300 + "-") * before
-    size = (tokens + 64) * 16
+    size = (tokens + 64) * 16  # of the first part
     start = max(0, size - len(words) - 60)
     same(long_words(), words + "y" * start + "-" + "x" * letters + "-y" * 5000, tokens, "right")
 

@@ -4,7 +4,7 @@ A tokenizer's time grows with the text, not with the tokens that are kept. So a 
 tokenized up to a space somewhere behind the tokens that are needed; if that gives enough of them,
 the rest is never looked at, otherwise the part is made twice as long. The last tokens of a part,
 which may depend on what follows, are not counted. Where there is no space, all tokens may depend on
-what follows: there the tokens that are needed must be the same in parts of three lengths.
+what follows: there the tokens that are needed must be the same in parts of several lengths.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,11 @@ from typing import Protocol
 #: Characters of a text for each token that is needed, from which on it is worth it.
 _CHARACTERS = 16
 #: Tokens at the cut that are not trusted.
-_MARGIN = 32
+_MARGIN = 64
+#: Characters at the cut that are searched for something that repeats.
+_WINDOW = 64
+#: Characters of a part from which on its tokens are used in any case.
+_LARGEST = 500_000
 #: A cut is made at a space if there is one within so many characters.
 _SEARCH = 512
 
@@ -39,7 +43,7 @@ def pieces(
         Of each text all ids, or more than ``tokens`` of them from the end that is kept; and how
         many it has, or its characters where that is not known: more than ``tokens`` too.
     """
-    size = (tokens + 2 * _MARGIN) * _CHARACTERS
+    size = (tokens + _MARGIN) * _CHARACTERS
     if max(map(len, texts), default=0) <= size:
         found = tokenizer.pieces(texts)
         return found, list(map(len, found))
@@ -73,11 +77,22 @@ def _is_sure(
     """Whether the ids of a part are those that the whole text has there."""
     if tokenizer.splits_at_spaces and _space(text, size, truncate) is not None:
         return True
-    sizes = (size + 1, size + size // 4 + 7)
+    if size > _LARGEST:
+        return True
+    # what repeats may be divided into tokens by its whole length: once more is another length
+    sizes = {size + 1, size + _period(text, size, truncate), size + size // 4 + 7}
     others = tokenizer.pieces([_part(text, other, truncate) for other in sizes])
     if truncate == "left":
         return all(other[-tokens:] == ids[-tokens:] for other in others)
     return all(other[:tokens] == ids[:tokens] for other in others)
+
+
+def _period(text: str, size: int, truncate: str) -> int:
+    """After how many characters a part repeats itself at the cut; 1 if it does not."""
+    start = len(text) - size if truncate == "left" else size - _WINDOW
+    window = text[start : start + _WINDOW]
+    periods = range(1, _WINDOW // 2 + 1)
+    return next((period for period in periods if window[period:] == window[:-period]), 1)
 
 
 def _part(text: str, size: int, truncate: str) -> str:
