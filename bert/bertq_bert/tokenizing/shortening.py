@@ -60,25 +60,24 @@ def _enough(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> tuple[list[int], int]:
     """Go on with longer parts of one text until there are enough ids of it."""
-    while len(ids) <= tokens + _MARGIN or not _is_sure(
-        tokenizer, text, ids, size, tokens, truncate
-    ):
-        size *= 2
-        whole = size >= len(text)
-        (ids,) = tokenizer.pieces([text if whole else _part(text, size, truncate)])
-        if whole:
+    while True:
+        at_space = tokenizer.splits_at_spaces and _space(text, size, truncate) is not None
+        if not at_space and len(text) <= 4 * size:
+            size = len(text)  # other parts would be as much work
+        elif len(ids) > tokens + _MARGIN and (
+            at_space or size > _LARGEST or _is_sure(tokenizer, text, ids, size, tokens, truncate)
+        ):
+            return (ids[_MARGIN:] if truncate == "left" else ids[:-_MARGIN]), len(text)
+        size = min(2 * size, len(text))
+        (ids,) = tokenizer.pieces([_part(text, size, truncate)])
+        if size == len(text):
             return ids, len(ids)
-    return (ids[_MARGIN:] if truncate == "left" else ids[:-_MARGIN]), len(text)
 
 
 def _is_sure(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> bool:
-    """Whether the ids of a part are those that the whole text has there."""
-    if tokenizer.splits_at_spaces and _space(text, size, truncate) is not None:
-        return True
-    if size > _LARGEST:
-        return True
+    """Whether parts of other lengths have the same ids."""
     # what repeats may be divided into tokens by its whole length: once more is another length
     sizes = {size + 1, size + _period(text, size, truncate), size + size // 4 + 7}
     others = tokenizer.pieces([_part(text, other, truncate) for other in sizes])
