@@ -115,7 +115,8 @@ class RemoteError(BertqError):
         what = f"{type_name}: {message}" if message else type_name
         if rows:
             which = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
-            what = f"{what} (one of the {len(rows)} sentences {which} of the request)"
+            some = f"one of the {len(rows)} sentences" if len(rows) > 1 else "sentence"
+            what = f"{what} ({some} {which} of the request)"
         super().__init__(what)
         self.type_name = type_name
         self.message = message

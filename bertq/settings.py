@@ -112,8 +112,8 @@ class Settings:
         None,
         "--pooling-strategy",
         "How the token vectors of a text become one: REDUCE_MEAN, REDUCE_MAX, REDUCE_MEAN_MAX, "
-        "CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION, NONE; or cls, mean, max, "
-        "mean_sqrt_len_tokens, weightedmean, lasttoken. By default the model's directory decides, "
+        "CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION, NONE; cls, mean, max, "
+        "mean_sqrt_len_tokens, weightedmean, lasttoken; SPLADE_MAX, SPLADE_SUM. By default the model's directory decides, "
         "or it is REDUCE_MEAN.",
         "NAME",
     )

@@ -110,7 +110,10 @@ class SparseRows:
         Raises:
             ImportError: SciPy is not installed.
         """
-        from scipy.sparse import csr_array
+        try:
+            from scipy.sparse import csr_array
+        except ImportError:
+            raise ImportError("to_scipy needs scipy: pip install scipy") from None
 
         # SciPy has no float16.
         values = self.values.astype(np.float32, copy=False)

@@ -275,8 +275,21 @@ class Safetensors(Checkpoint):
         return array
 
     def _broken(self, error: Exception) -> BrokenFile:
+        if _is_pointer(self.path):
+            return BrokenFile(
+                f"{self.path} is a Git LFS pointer and not the weights: run git lfs pull"
+            )
         reason = " ".join(str(error).split())
         return BrokenFile(f"{self.path} cannot be read as safetensors ({reason}): fetch it again")
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file stands for a larger one that git-lfs has not fetched."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20).startswith(b"version https://git")
+    except OSError:
+        return False
 
 
 class _Shards(Safetensors):

@@ -145,23 +145,23 @@ class Model:
         Args:
             prompt_name: the name of one of ``prompts``.
             prompt: the text itself.
-            input_type: ``"query"`` or ``"document"``: the prompt for that, or the default one if
-                there is none, as sentence-transformers' ``encode_query`` and ``encode_document``
-                choose it; or the name of a prompt.
+            input_type: ``"query"`` or ``"document"``: the prompt for that, or none if the model has
+                none, as for sentence-transformers' ``encode_query`` and ``encode_document``; or the
+                name of a prompt.
 
         Raises:
             UnknownPrompt: the model has no prompt of that name.
         """
+        given = [value for value in (prompt_name, prompt, input_type) if value is not None]
+        if len(given) > 1:
+            raise UnknownPrompt("give one of prompt_name, prompt and input_type")
         if prompt is not None:
             return prompt
-        name = self.default_prompt if prompt_name is None else prompt_name
-        if input_type == "query":
-            name = "query" if "query" in self.prompts else self.default_prompt
-        elif input_type == "document":
-            names = (name for name in _DOCUMENT if name in self.prompts)
-            name = next(names, self.default_prompt)
-        elif input_type is not None:
-            name = input_type
+        if input_type in ("query", "document"):
+            names = ("query",) if input_type == "query" else _DOCUMENT
+            # never the default one: that of queries would be put before documents
+            return next((self.prompts[name] for name in names if name in self.prompts), "")
+        name = prompt_name or input_type or self.default_prompt
         if name is None:
             return None
         if name not in self.prompts:
@@ -184,6 +184,8 @@ class Model:
             parts.append(f"prompts {'|'.join(names)}")
         if self.default_prompt and self.prompts[self.default_prompt]:
             parts.append(f"{self.default_prompt} by default")
+        if self.int8_ranges is not None:
+            parts.append(f"int8 ranges of {self.int8_ranges.shape[1]} dimensions")
         return f"{', '.join(parts)} (from {self.origin})"
 
     def _pooling(self) -> str:

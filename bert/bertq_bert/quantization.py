@@ -93,6 +93,8 @@ def check_request(
         return
     width = model.row_shape[-1]
     assert width is not None  # only the number of tokens may vary
+    if dimensions is not None and dimensions < 1:
+        raise UnsuitedRows(f"dimensions is {dimensions}: give 1 to {width}")
     if dimensions is not None and dimensions > width:
         raise UnsuitedRows(_too_many(dimensions, width))
     if len(model.row_shape) > 1 and precision not in _PLAIN:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,10 @@ def read_source(
     fixed = isinstance(max_seq_len, int) or (max_seq_len is None and description is None)
     per_token = (length if fixed else None,) if pooling.per_token else ()
     row_shape = (*per_token, pooling.width(config.hidden_size, config.vocab_size))
-    ranges = None if int8_ranges is None else read_ranges(int8_ranges)
     given = description or Description(files.directory, "embed", BERT_AS_SERVICE)
     name = files.name if description is None else root.name
-    digest = fingerprint(
+    digest = partial(
+        fingerprint,
         weights,
         config,
         tokenizer,
@@ -182,11 +183,13 @@ def read_source(
         dtype=dtype,
         prompts=dict(given.prompts),
         default_prompt=given.default_prompt,
-        ranges=ranges,
     )
+    ranges = None
+    if int8_ranges is not None:
+        ranges = read_ranges(int8_ranges, digest(ranges=None), row_shape[-1], pooling.task)
     model = Model(
         name=name,
-        fingerprint=digest,
+        fingerprint=digest(ranges=ranges),
         max_seq_len=length,
         max_batch_size=max_batch_size,
         pooling_strategy=pooling_strategy or _strategy(description, pooling),
@@ -212,13 +215,25 @@ def read_source(
     return Source(model, config, weights, pooling)
 
 
-def read_ranges(path: str | os.PathLike[str]) -> Array:
+def read_ranges(path: str | os.PathLike[str], model: str, width: int | None, task: str) -> Array:
     """Read the ranges of int8 rows: float32 [2, dim], the least and the greatest values.
+
+    Args:
+        path: the file.
+        model: fingerprint of the model without ranges.
+        width: numbers in its rows, which may be shortened.
+        task: of the model.
 
     Raises:
         MissingFile, BrokenFile: the file is not there, or not of that form.
+        BadOption: it is another model's, or the model has no int8 rows.
     """
-    raw = read_json(Path(path)).get("ranges")
+    if task != "embed":
+        raise BadOption(
+            f"int8_ranges is for vectors, and this model gives {task} rows: leave it out"
+        )
+    document = read_json(Path(path))
+    raw, made_with = document.get("ranges"), document.get("model", model)
     try:
         ranges = np.asarray(raw, np.float32)
     except (TypeError, ValueError):
@@ -229,6 +244,11 @@ def read_ranges(path: str | os.PathLike[str]) -> Array:
         )
     if (ranges[0] > ranges[1]).any():
         raise BrokenFile(f"{path}: a least value in ranges is above the greatest one")
+    if made_with != model or ranges.shape[1] > (width or 0):
+        raise BadOption(
+            f"{path} has ranges of {ranges.shape[1]} numbers for another model or other settings "
+            "than these: make one with bertq int8-ranges and a worker without --int8-ranges"
+        )
     return ranges
 
 
@@ -302,8 +322,10 @@ def _strategy(description: Description | None, pooling: Pooling) -> str:
 def _overrides(description: Description | None, **options: object) -> bool:
     """Whether options override what the directory says; warn of it."""
     given = [f"{name} {value!r}" for name, value in options.items() if value is not None]
-    if description is None or not given:
+    if not given:
         return False
+    if description is None:
+        return True
     log.warning(
         "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
         description.transformer, description.origin, ", ".join(given),

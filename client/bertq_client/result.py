@@ -7,6 +7,9 @@ from bertq.errors import ModelMismatch, RemoteError, SentenceTooLong, VersionMis
 from bertq.wire import ChunkResult
 from bertq_client.chunks import Chunk, places_of
 
+#: Errors of a worker that are about a request's options.
+_OF_THE_REQUEST = ("UnknownPrompt", "UnsuitedRows")
+
 
 def decode(payload: bytes, task_id: str) -> ChunkResult:
     """Return the rows of a stored result.
@@ -48,7 +51,9 @@ def of_request(error: RemoteError | SentenceTooLong, chunk: Chunk) -> Exception:
     """Return the error of a chunk with the numbers that its sentences have in the request."""
     if isinstance(error, SentenceTooLong):
         return SentenceTooLong(places_of(chunk, error.rows), error.max_seq_len)
-    rows = sorted(chunk.places.tolist())
+    # an option that the model refuses is no fault of a sentence
+    whole = error.type_name in _OF_THE_REQUEST
+    rows = [] if whole else sorted(chunk.places.tolist())
     return RemoteError(error.type_name, error.message, error.task_id, rows)
 
 

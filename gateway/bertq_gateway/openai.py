@@ -88,7 +88,10 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
     if rows.ndim != 2:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
     if asked.dimensions not in (None, rows.shape[1]):
-        error = f"the vectors of {model} have {rows.shape[1]} dimensions, and cannot have others"
+        error = (
+            f"dimensions must be {rows.shape[1]}, those of {model}: the gateway does not shorten "
+            "vectors, BertClient does"
+        )
         raise Refused(422, error, param="dimensions")
     if asked.encoding_format == "base64":
         rows = await asyncio.to_thread(_base64, rows)

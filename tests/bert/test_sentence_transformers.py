@@ -254,7 +254,11 @@ def test_models_that_begin_otherwise(copied: Copy, kind: str) -> None:
 def test_code_of_its_own(copied: Copy) -> None:
     path = copied("bert-mean")
     modules(path, ("", "custom_st.Transformer"))
-    refused(path, UnsupportedModel, r"modules.json: module 'custom_st.Transformer' is code of its")
+    refused(
+        path,
+        UnsupportedModel,
+        r"modules.json: module 'custom_st.Transformer' is the model's own Python",
+    )
 
 
 def test_no_pooling(copied: Copy) -> None:

@@ -98,7 +98,7 @@ def test_an_alias(start_gateway: StartGateway, stub: Stub) -> None:
         ({"input": [[1, 2]]}, "input.* valid string"),
         ({"input": None}, "input"),
         ({"encoding_format": "hex"}, "encoding_format"),
-        ({"dimensions": 3}, "have 4 dimensions, and cannot have others"),
+        ({"dimensions": 3}, "dimensions must be 4, those of stub"),
         ({"dimensions": 0}, "dimensions"),
         ({"dimension": 4}, "dimension: Extra inputs are not permitted"),
     ],

@@ -49,6 +49,9 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         show_tokens: whether clients may have the tokens.
     """
 
+    #: read by Celery: sentences are not shown by ``celery inspect``
+    Request = "bertq_workers.request:ChunkRequest"
+
     encoder: "ClassVar[Encoder | None]" = None
     batcher: "ClassVar[Batcher | None]" = None
     meter: ClassVar[Meter] = Meter()

@@ -41,6 +41,7 @@ _ACTIVATIONS = {
 }
 
 #: Modules that bertq runs, for messages.
+_AFTER = "Dense, LayerNorm, Normalize, Dropout"
 _KNOWN = "Transformer, MLMTransformer, Pooling, SpladePooling, Dense, LayerNorm, Normalize, Dropout"
 
 
@@ -251,7 +252,7 @@ def _step(kind: str, folder: Path, number: int, path: Path) -> tuple[Step, Path]
             raise BadConfig(f"{folder / 'config.json'}: dimension must be a whole number")
         return Step("layer_norm", number, size, size), folder
     raise UnsupportedModel(
-        f"{path}: module {kind} after the pooling is not supported: bertq knows {_KNOWN}"
+        f"{path}: module {kind} after the pooling is not supported: bertq knows {_AFTER}"
     )
 
 
@@ -270,7 +271,8 @@ def _kind(module: Any, path: Path) -> str:
         raise BrokenFile(f"{path} has a module without a type")
     if not kind.startswith("sentence_transformers."):
         raise UnsupportedModel(
-            f"{path}: module {shown(kind)} is code of its own: bertq knows {_KNOWN}"
+            f"{path}: module {shown(kind)} is the model's own Python code, which bertq does not "
+            f"run: it knows {_KNOWN}"
         )
     name = kind.rpartition(".")[2]
     return name if name.isidentifier() else shown(name)
@@ -323,7 +325,8 @@ def _activation(name: Any, path: Path) -> str:
 def _prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str | None]:
     prompts = about.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
-        text is None or isinstance(text, str) for text in prompts.values()
+        name.isprintable() and (text is None or isinstance(text, str))
+        for name, text in prompts.items()
     ):
         raise BadConfig(f"{path.parent}: prompts of config_sentence_transformers.json are no texts")
     texts = {name: text for name, text in prompts.items() if text is not None}

@@ -46,6 +46,11 @@ def read_config(path: Path) -> tuple[Family, NetworkConfig]:
         raise UnsupportedModel(
             f"{path}: model_type {shown(kind)} is not supported: bertq runs {known}"
         )
+    if raw.get("quantization_config") is not None:
+        raise UnsupportedModel(
+            f"{path}: quantization_config says that the weights are quantized: bertq runs float "
+            "weights"
+        )
     config = family.read(Fields(raw, path, family.name))
     heads = config.num_attention_heads
     if config.hidden_size % heads:

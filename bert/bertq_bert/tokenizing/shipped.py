@@ -6,6 +6,7 @@ and ``merges.txt``, as transformers does.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ _SPECIAL = (
     "bos_token",
     "eos_token",
 )
+
+log = logging.getLogger("bertq.model")
 
 #: Classes of transformers 5 that give the network ``token_type_ids`` by default.
 _WITH_SEGMENTS = {"BertTokenizer", "ElectraTokenizer", "FunnelTokenizer", "SplinterTokenizer"}
@@ -143,6 +146,7 @@ def load_shipped(
     if path.is_file():
         rust = _read(path)
         content = path.read_bytes()
+        _warn_of_settings(rust.normalizer, settings, path)
     elif (directory / "vocab.txt").is_file():
         path = directory / "vocab.txt"
         rust = _wordpiece(path, settings)
@@ -182,6 +186,28 @@ def _has_segments(settings: dict[str, Any]) -> bool:
         return "token_type_ids" in names
     kind = settings.get("tokenizer_class")
     return not isinstance(kind, str) or kind.removesuffix("Fast") in _WITH_SEGMENTS
+
+
+def _warn_of_settings(normalizer: Any, settings: dict[str, Any], path: Path) -> None:
+    """Warn where ``tokenizer_config.json`` says otherwise: transformers 5 would follow that."""
+    kind = settings.get("tokenizer_class")
+    if not isinstance(normalizer, BertNormalizer) or kind in (None, "PreTrainedTokenizerFast"):
+        return
+    told = {
+        "do_lower_case": (settings.get("do_lower_case", True), normalizer.lowercase),
+        "strip_accents": (settings.get("strip_accents"), normalizer.strip_accents),
+        "tokenize_chinese_chars": (
+            settings.get("tokenize_chinese_chars", True),
+            normalizer.handle_chinese_chars,
+        ),
+    }
+    for name, (said, done) in told.items():
+        if said != done:
+            log.warning(
+                "%s has %s %s, and tokenizer_config.json beside it %s: bertq does as the former "
+                "says, transformers 5 as the latter",
+                path, name, done, said,
+            )  # fmt: skip
 
 
 def _read(path: Path) -> RustTokenizer:
