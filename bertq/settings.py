@@ -113,8 +113,8 @@ class Settings:
         "--pooling-strategy",
         "How the token vectors of a text become one: REDUCE_MEAN, REDUCE_MAX, REDUCE_MEAN_MAX, "
         "CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION, NONE; cls, mean, max, "
-        "mean_sqrt_len_tokens, weightedmean, lasttoken; SPLADE_MAX, SPLADE_SUM. By default the model's directory decides, "
-        "or it is REDUCE_MEAN.",
+        "mean_sqrt_len_tokens, weightedmean, lasttoken; SPLADE_MAX, SPLADE_SUM. By default the "
+        "model's directory decides, or it is REDUCE_MEAN.",
         "NAME",
     )
     pooling_layer: tuple[int, ...] | None = setting(
