@@ -17,8 +17,8 @@ from benchmarks.peers.__main__ import PEERS, Contest, admit, agree, measure
 from benchmarks.peers.random_models import SHAPES
 from benchmarks.results import RESULTS, context, put
 from benchmarks.turns import percentiles
-from bertq import cores
-from bertq_cli import model
+from bertq.system import cores
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 
@@ -41,7 +41,7 @@ def main(
     peers_python: str, shapes: tuple[str, ...], output: Path,
 ) -> None:  # fmt: skip
     """Compare families of networks with sentence-transformers."""
-    tokenizer = model.fetch() / "tokenizer.json"
+    tokenizer = demo_download.fetch() / "tokenizer.json"
     texts = corpus.distinct(sentences)
     contests: dict[str, Contest] = {}
     with tempfile.TemporaryDirectory(prefix="bertq-families-") as scratch:
@@ -59,7 +59,7 @@ def main(
         for name, v in guest.versions.items()
     }
     facts = {
-        **context(model.fetch()),
+        **context(demo_download.fetch()),
         "model": "random weights in well-known shapes, with the tokenizer of all-MiniLM-L6-v2",
         "libraries": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "settings": f"{sentences:,} sentences, max_seq_len {max_seq_len}, mean of the last layer, "

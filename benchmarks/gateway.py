@@ -23,12 +23,12 @@ from benchmarks.lab import MAX_SEQ_LEN, one_worker, run, say
 from benchmarks.results import RESULTS, context, put
 from benchmarks.sender import Answer, send
 from benchmarks.turns import percentiles
-from bertq_cli import model
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.stage import Stage, in_thread
 from bertq_cli.bench.timing import Spread
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from bertq_client import BertClient
 
 #: How near a vector must be to that of the Python client.
@@ -196,7 +196,7 @@ def document(found: Found, facts: dict[str, str], callers: int) -> Document:
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, output: Path) -> None:
     """Measure what HTTP costs beside the Python client."""
-    directory = model_dir or model.fetch()
+    directory = model_dir or demo_download.fetch()
     around = context(directory)
     found = Found()
 

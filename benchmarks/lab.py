@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from benchmarks.peers.guest import Guest
-from bertq import cores
+from bertq.system import cores
 from bertq_cli.bench.stage import Stage, perform, workers
-from bertq_cli.service import Service
+from bertq_cli.service.supervisor import Service
 
 #: What is measured unless a benchmark says otherwise.
 MAX_SEQ_LEN = 40

@@ -19,7 +19,7 @@ from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
 from benchmarks.peers.guest import Guest
 from benchmarks.results import RESULTS, context, put
 from benchmarks.sender import Answer, Senders, send
-from bertq_cli import model
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.stage import Stage, in_thread
 from bertq_client import BertClient
@@ -155,7 +155,7 @@ def main(
     model_dir: Path | None, output: Path,
 ) -> None:  # fmt: skip
     """Measure how long a single sentence takes."""
-    directory = model_dir or model.fetch()
+    directory = model_dir or demo_download.fetch()
     around = context(directory)
     options = Options(singles, crowds, rounds, seconds, bulk)
     found = Findings()

@@ -14,7 +14,7 @@ from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
 from benchmarks.peers.guest import Guest
 from benchmarks.results import RESULTS, context, put
 from benchmarks.turns import in_turns
-from bertq_cli import model
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.stage import Stage, in_thread
@@ -32,7 +32,7 @@ _INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> None:
     """Measure what the queue costs."""
-    directory = model_dir or model.fetch()
+    directory = model_dir or demo_download.fetch()
     around = context(directory)
     texts = corpus.distinct(sentences)
     taken: dict[str, Spread] = {}

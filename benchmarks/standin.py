@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from bertq.queues import Device
-from bertq.settings import Settings
+from bertq.config.settings import Settings
+from bertq.protocol.queues import Device
 from bertq_bert.batches import Budget
 from bertq_bert.checkpoint import Array
 from bertq_bert.source import Model
 from bertq_bert.tokenizing.sequences import Tokenized
-from bertq_workers import loading
+from bertq_workers.startup import loading
 
 #: Rows that ``--batch-ms`` is the time of.
 ROWS = 256

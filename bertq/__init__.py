@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bertq_client import Batch as Batch
     from bertq_client import BertClient as BertClient
+    from bertq_client import DurableJob as DurableJob
     from bertq_client import EncodedFile as EncodedFile
     from bertq_client import EncodeFuture as EncodeFuture
-    from bertq_client import KeptJob as KeptJob
     from bertq_client import Progress as Progress
     from bertq_client import SparseRows as SparseRows
 
@@ -19,9 +19,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "BertClient",
+    "DurableJob",
     "EncodeFuture",
     "EncodedFile",
-    "KeptJob",
     "Progress",
     "SparseRows",
     "__version__",
@@ -35,4 +35,13 @@ def __getattr__(name: str) -> Any:
         import bertq_client
 
         return getattr(bertq_client, name)
+    if name == "DurableJob":
+        import warnings
+
+        import bertq_client
+
+        warnings.warn(
+            "bertq.DurableJob is deprecated: use bertq.DurableJob", DeprecationWarning, stacklevel=2
+        )
+        return bertq_client.DurableJob
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

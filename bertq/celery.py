@@ -10,10 +10,11 @@ import click
 from celery import Celery
 from celery.bin.base import CeleryOption
 
-from bertq import dashboard, redis_url
-from bertq.broker import configuration
+from bertq.config import dashboard
+from bertq.config.celery_config import configuration
+from bertq.config.options import settings_options
 from bertq.errors import SettingsError
-from bertq.options import settings_options
+from bertq.redis import redis_url
 
 
 class _Refused(click.ClickException):

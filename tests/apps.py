@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from bertq.broker import configuration
+from bertq.config.celery_config import configuration
 
 
 def create_app(redis_url: str) -> Celery:

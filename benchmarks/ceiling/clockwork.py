@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertq_cli.part import Recipe
-from bertq_cli.service import Service
+from bertq_cli.service.managed_process import ProcessSpec
+from bertq_cli.service.supervisor import Service
 
 #: Numbers in a row: those of BERT base, so that a full chunk has 786,432 bytes.
 DIM = 768
@@ -70,7 +70,7 @@ class Clockwork(Service):
         super().__init__(url, queues, [1] * case.workers, variables)
         self._case = case
 
-    def _worker(self, number: int, queue: str, threads: int) -> Recipe:
+    def _worker(self, number: int, queue: str, threads: int) -> ProcessSpec:
         recipe = super()._worker(number, queue, threads)
         module = "benchmarks.ceiling.half" if self._case.half else "benchmarks.standin"
         options = ["--batch-ms", str(self._case.batch_ms), "--dim", str(DIM)]

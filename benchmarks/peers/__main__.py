@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.peers.guest import Guest, PeerFailed
 from benchmarks.results import RESULTS, context, put
 from benchmarks.turns import in_turns, percentiles
-from bertq import cores
-from bertq_cli import model
+from bertq.system import cores
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.timing import Spread
@@ -92,7 +92,7 @@ def main(
     peers_python: str, only: tuple[str, ...], output: Path,
 ) -> None:  # fmt: skip
     """Compare bertq's encoder with its peers."""
-    directory = model.fetch()
+    directory = demo_download.fetch()
     around = context(directory)
     texts = corpus.distinct(sentences)
     with ExitStack() as stack:

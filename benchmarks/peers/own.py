@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.peers.host import Encode, Rows
-from bertq.queues import Device
+from bertq.protocol.queues import Device
 from bertq_bert import Encoder
-from bertq_workers import devices
+from bertq_workers.startup import devices
 
 NAME = "bertq"
 PACKAGES = ("bertq", "tensorflow", "tokenizers")

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.peers.host import Encode, Rows
-from bertq.queues import Device
+from bertq.protocol.queues import Device
 from bertq_bert import Source, read_source
 from bertq_bert.config import NetworkConfig
-from bertq_workers import devices
+from bertq_workers.startup import devices
 
 NAME = "TensorFlow, padded"
 PACKAGES = ("tensorflow", "tokenizers")

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.results import RESULTS, put
 from benchmarks.soak.outcome import document, faults
 from benchmarks.soak.run import Options, Soak, say
-from bertq import cores
+from bertq.system import cores
 from bertq_cli.bench import machine
 
 

@@ -18,7 +18,7 @@ from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.rows import Sentences
 from bertq_client import BertClient
 from bertq_client.futures import EncodeFuture
-from bertq_client.sender import Sender
+from bertq_client.outbox.sender import Sender
 
 #: Seconds between two reports.
 _REPORT = 1.0

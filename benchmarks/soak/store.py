@@ -12,9 +12,9 @@ from typing import IO, Any
 from redis import Redis, RedisError
 
 from benchmarks.soak import child
-from bertq import keys
-from bertq.connection import connect
-from bertq_cli.server import Server, find_binary, free_port
+from bertq.protocol import keys
+from bertq.redis.connection import connect
+from bertq_cli.service.embedded_redis import Server, find_binary, free_port
 
 #: What kombu keeps of queues: keys that begin so.
 _BINDINGS = b"_kombu.binding"

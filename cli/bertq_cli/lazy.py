@@ -10,12 +10,12 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group of commands, each in a module of this room.
+    """A group of commands, each in a module of this package.
 
     What the client imports takes a third of a second, and a probe of health needs none of it.
 
     Args:
-        places: module and attribute of each command, as ``"health:check"``.
+        places: module and attribute of each command, as ``"commands.health:check"``.
     """
 
     def __init__(self, *args: Any, places: Mapping[str, str], **options: Any) -> None:

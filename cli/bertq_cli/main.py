@@ -13,17 +13,17 @@ from bertq_cli.lazy import LazyGroup
 #: Where each command is.
 _PLACES = {
     "bench": "bench.command:bench",
-    "convert": "convert:convert",
-    "demo": "demo:demo",
-    "encode": "encode:encode",
-    "health": "health:check",
-    "http": "http:http",
-    "int8-ranges": "int8_ranges:int8_ranges",
-    "job": "jobs:job",
-    "jobs": "jobs:jobs",
-    "redis": "embedded:redis",
-    "serve": "serve:serve",
-    "status": "status:show",
+    "convert": "commands.convert:convert",
+    "demo": "commands.demo:demo",
+    "encode": "commands.encode:encode",
+    "health": "commands.health:check",
+    "http": "commands.http:http",
+    "int8-ranges": "commands.int8_ranges:int8_ranges",
+    "job": "commands.jobs:job",
+    "jobs": "commands.jobs:jobs",
+    "redis": "commands.redis_server:redis",
+    "serve": "commands.serve:serve",
+    "status": "commands.status:show",
 }
 
 

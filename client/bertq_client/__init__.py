@@ -1,18 +1,18 @@
 """The client: sentences in, vectors out. Needs neither TensorFlow nor a GPU."""
 
-from bertq.sparse import SparseRows
-from bertq_client.bulk.run import EncodedFile
+from bertq.protocol.sparse import SparseRows
 from bertq_client.client import BertClient
+from bertq_client.durable.durable_job import DurableJob
+from bertq_client.files.run import EncodedFile
 from bertq_client.futures import EncodeFuture, Progress
-from bertq_client.kept import KeptJob
-from bertq_client.stream import Batch
+from bertq_client.streaming.stream import Batch
 
 __all__ = [
     "Batch",
     "BertClient",
+    "DurableJob",
     "EncodeFuture",
     "EncodedFile",
-    "KeptJob",
     "Progress",
     "SparseRows",
 ]

@@ -8,23 +8,24 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, Unpack
 
-from bertq import queues, redis_url
-from bertq.encoding import Encoding, Options
 from bertq.errors import BadInputValue, SettingsError
-from bertq.redis_url import HOST, PORT
-from bertq_client import bar, inputs
+from bertq.protocol import queues
+from bertq.protocol.encoding import Encoding, Options
+from bertq.redis import redis_url
+from bertq.redis.redis_url import HOST, PORT
+from bertq_client import inputs, progress_bar
+from bertq_client.durable.calls import DurableCalls
 from bertq_client.futures import EncodeFuture
 from bertq_client.inputs import Texts
-from bertq_client.keeping import Keeping
-from bertq_client.mailbox import Mailbox
+from bertq_client.outbox.window import Limits
 from bertq_client.session import Session
-from bertq_client.streaming import Streaming
-from bertq_client.window import Limits
+from bertq_client.streaming.calls import StreamCalls
+from bertq_client.unfetched import UnfetchedRequests
 
 _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class BertClient(Streaming, Keeping):
+class BertClient(StreamCalls, DurableCalls):
     """Turns sentences into vectors, by workers that take them from a queue.
 
     One client may be used from many threads at once, and from coroutines. It connects at the
@@ -117,7 +118,7 @@ class BertClient(Streaming, Keeping):
             show_tokens: return the tokens too.
             progress: show a progress bar (tqdm), in a notebook too.
             options: ``normalize``, ``truncate``, ``precision``, ``prompt_name``, ``prompt``,
-                ``input_type``, ``dimensions``, ``pairs``: see ``bertq.encoding.Options``.
+                ``input_type``, ``dimensions``, ``pairs``: see ``bertq.protocol.encoding.Options``.
 
         Returns:
             ndarray ``[len(texts), dim]`` of the type that ``precision`` names, row i for sentence
@@ -146,7 +147,7 @@ class BertClient(Streaming, Keeping):
         if not blocking:
             self._mailbox.expect(future)
             return future.number
-        return bar.watch(future) if progress else future.result()
+        return progress_bar.watch(future) if progress else future.result()
 
     def encode_query(
         self,
@@ -254,7 +255,7 @@ class BertClient(Streaming, Keeping):
 
     def _open(self) -> None:
         super()._open()
-        self._mailbox = Mailbox()
+        self._mailbox = UnfetchedRequests()
 
 
 def _with_input_type(input_type: str, options: Options) -> Options:

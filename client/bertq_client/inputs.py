@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
-from bertq.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
+from bertq.protocol.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
 
 #: What callers give: sentences, pairs of them, or lists of tokens.
 Texts: TypeAlias = (

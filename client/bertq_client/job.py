@@ -7,8 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from bertq.encoding import Encoding
-from bertq_client.chunks import Assembly
+from bertq.protocol.encoding import Encoding
+from bertq_client.inbox.assembly import Assembly
 from bertq_client.inputs import Text
 from bertq_client.request import Answer, Request
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bertq import queues
-from bertq.encoding import Encoding
-from bertq.sparse import AnyRows, SparseRows
-from bertq_client import result
+from bertq.protocol import queues
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq_client.futures import EncodeFuture
+from bertq_client.inbox import results
 from bertq_client.inputs import Text
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Request:
         if self.future.done():
             return
         if answer.cut and self.check_length:
-            self.future.note(result.of_cut(answer.cut, len(self.texts), answer.max_seq_len))
+            self.future.note(results.of_cut(answer.cut, len(self.texts), answer.max_seq_len))
         self.future.tokens_read = answer.tokens_read
         self.future.fingerprint = answer.fingerprint
         self.future.cut = answer.cut

@@ -9,18 +9,18 @@ import threading
 import uuid
 import weakref
 
-from bertq.connection import connect
-from bertq.encoding import Encoding
 from bertq.errors import ClientClosed
-from bertq_client.fleet import Fleet
+from bertq.protocol.encoding import Encoding
+from bertq.redis.connection import connect
+from bertq_client.deadlines import Deadlines
 from bertq_client.futures import Callbacks, EncodeFuture
-from bertq_client.gatherer import Gatherer
+from bertq_client.inbox.gatherer import Gatherer
 from bertq_client.inputs import Text
+from bertq_client.outbox.sender import Sender
+from bertq_client.outbox.window import Limits
 from bertq_client.registry import Registry
 from bertq_client.request import Request
-from bertq_client.sender import Sender
-from bertq_client.timekeeper import Timekeeper
-from bertq_client.window import Limits
+from bertq_client.worker_directory import WorkerDirectory
 
 #: Seconds that closing waits for Redis.
 _JOIN = 2.0
@@ -50,13 +50,13 @@ class Session:
         self._numbers = itertools.count()
         self.submitted = 0
         self._callbacks = Callbacks()
-        self.fleet = Fleet(url, self.redis, check_version=check_version)
+        self.fleet = WorkerDirectory(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client amid a call of its own thread.
         self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
-        self._timekeeper: Timekeeper | None = None
+        self._timekeeper: Deadlines | None = None
         self._closed = False
 
     def submit(
@@ -84,7 +84,7 @@ class Session:
             if self._sender is None:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
-                self._timekeeper = Timekeeper(
+                self._timekeeper = Deadlines(
                     self._url, self._registry, self.fleet, self._sender.cancel
                 )
             self._futures.add(future)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bertq import addresses, tls
 from bertq.errors import SettingsError
+from bertq.redis import tls
+from bertq.system import addresses
 
 HOST, PORT = "127.0.0.1", 8125
 

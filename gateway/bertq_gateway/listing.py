@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from bertq.adverts import Advert
+from bertq.state.worker_info import WorkerInfo
 from bertq_gateway.errors import responses
 from bertq_gateway.state import State
 
@@ -54,7 +54,7 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=[_entry(name, advert) for name, advert in sorted(found.items())])
 
 
-def _entry(name: str, advert: Advert) -> Model:
+def _entry(name: str, advert: WorkerInfo) -> Model:
     return Model(
         id=name,
         created=int(advert.started),

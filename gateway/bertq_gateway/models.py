@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 
 from bertq import BertClient
-from bertq.adverts import Advert, Work
 from bertq.errors import NoWorker, SettingsError
+from bertq.state.worker_info import WorkerInfo, WorkerStats
 from bertq_gateway.errors import Refused
 
 #: Seconds that a look at the adverts holds.
@@ -29,12 +29,12 @@ class Models:
         self._timeout = timeout
         self._aliases = aliases
         self._clients: dict[str | None, BertClient] = {}
-        self._adverts: list[Advert] = []
+        self._adverts: list[WorkerInfo] = []
         self._read_at = -_FRESH
         self._reading = asyncio.Lock()
         self._plain = self._client(None)
 
-    async def adverts(self) -> list[Advert]:
+    async def adverts(self) -> list[WorkerInfo]:
         """Return the adverts of the workers that are alive.
 
         Raises:
@@ -44,13 +44,13 @@ class Models:
             if time.monotonic() - self._read_at >= _FRESH:
                 found = await asyncio.to_thread(lambda: self._plain.server_config)
                 self._adverts = [
-                    Advert(**{**fields, "work": Work(**fields["work"])})
+                    WorkerInfo(**{**fields, "work": WorkerStats(**fields["work"])})
                     for fields in found.values()
                 ]
                 self._read_at = time.monotonic()
             return self._adverts
 
-    async def names(self) -> dict[str, Advert]:
+    async def names(self) -> dict[str, WorkerInfo]:
         """Return what can be asked for, each with one of the workers that has it."""
         # A name that was given goes before the name of a directory.
         found = sorted(await self.adverts(), key=lambda advert: advert.model_name is not None)
@@ -76,7 +76,7 @@ class Models:
         there = ", ".join(sorted(known))
         raise Refused(404, f"there is no such model here, but {there}", "model_not_found", "model")
 
-    def _only(self, known: Mapping[str, Advert]) -> str:
+    def _only(self, known: Mapping[str, WorkerInfo]) -> str:
         without = [found for found, advert in known.items() if advert.model_name is None]
         names = without or list(known)
         if len(names) > 1:
@@ -109,6 +109,6 @@ class Models:
         return self._plain
 
 
-def name(advert: Advert) -> str:
+def name(advert: WorkerInfo) -> str:
     """Return what a worker's model is called over HTTP."""
     return advert.model_name or advert.model

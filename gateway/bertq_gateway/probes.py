@@ -5,7 +5,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from bertq.errors import BertqError
-from bertq.health import MAX_BATCH_SECONDS
+from bertq.state.health import MAX_BATCH_SECONDS
 from bertq_gateway import errors
 from bertq_gateway.models import name
 from bertq_gateway.state import State

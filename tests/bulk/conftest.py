@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts
+from bertq import BertClient
+from bertq.state import worker_info
 from tests.cli.runs import Run
 from tests.client.stub import Stub, advert, stub_worker
 
@@ -56,7 +57,7 @@ def module_stub(module_redis_url: str) -> Iterator[Stub]:
 @pytest.fixture
 def stub(module_stub: Stub, redis: Redis) -> Iterator[Stub]:
     """The stub worker, which remembers nothing of other tests."""
-    adverts.publish(redis, advert(["bertq", "bertq.small"]))  # it expires
+    worker_info.publish(redis, advert(["bertq", "bertq.small"]))  # it expires
     module_stub.chunks.clear()
     module_stub.options.clear()
     module_stub.fingerprints = ["f"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertq import BertClient
-from bertq_client.bulk import manifest, part, run
+from bertq_client.files import manifest, partial_file, run
 
 LINES = ["", *(f"sentence {number}" for number in range(90)), "", "", "last", ""]
 
@@ -53,7 +53,7 @@ class Steps:
 
 def arrange(steps: Steps) -> None:
     """Have a run take these steps."""
-    part.os = manifest.os = steps  # type: ignore[attr-defined, assignment]
+    partial_file.os = manifest.os = steps  # type: ignore[attr-defined, assignment]
     run._COMMIT = 0.0
     replace, unlink = Path.replace, Path.unlink
 

@@ -167,9 +167,8 @@ def test_errors_are_one_line(stub: Stub, redis_url: str, corpus: Write, tmp_path
 
 
 def test_it_needs_no_tensorflow() -> None:
-    script = (
-        "import sys, bertq_cli.encode; print({'tensorflow', 'celery', 'kombu'} & set(sys.modules))"
-    )
+    unwanted = "{'tensorflow', 'celery', 'kombu'}"
+    script = f"import sys, bertq_cli.commands.encode; print({unwanted} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, timeout=60
     )

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, SparseRows, adverts
-from bertq.encoding import PRECISIONS
+from bertq import BertClient, SparseRows
 from bertq.errors import BadInputValue, OutputError, TruncationWarning
-from bertq.wire import ChunkResult
-from bertq_client.bulk import part
-from bertq_client.bulk import rows as forms
+from bertq.protocol.encoding import PRECISIONS
+from bertq.protocol.wire import ChunkResult
+from bertq.state import worker_info
+from bertq_client.files import formats as forms
+from bertq_client.files import partial_file
 from tests.bulk.conftest import Encode, Write, manifest, names, rows_kept, sentences
 from tests.client.stub import Stub, advert, rows
 from tests.waiting import eventually
@@ -108,7 +109,7 @@ def test_sparse_rows_are_no_array(
     with pytest.raises(OutputError, match=r"v\.npy: the model gives sparse rows, .* as \.jsonl"):
         client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
     stub.options.clear()
-    adverts.publish(redis, replace(advert(["bertq", "bertq.small"]), task="sparse"))
+    worker_info.publish(redis, replace(advert(["bertq", "bertq.small"]), task="sparse"))
     with pytest.raises(OutputError, match="the model gives sparse rows"):
         client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
     assert stub.options == []  # nothing was sent
@@ -267,15 +268,15 @@ def test_a_part_that_was_finished_while_its_lock_was_awaited(
 ) -> None:
     growing, output = tmp_path / "v.npy.part", tmp_path / "v.npy"
     growing.write_bytes(b"whole")
-    lock = part._lock
+    lock = partial_file._lock
 
     def late(descriptor: int, path: Path) -> None:
         if not output.exists():
             growing.replace(output)
         lock(descriptor, path)
 
-    monkeypatch.setattr(part, "_lock", late)
-    opened = part.Part(growing)
+    monkeypatch.setattr(partial_file, "_lock", late)
+    opened = partial_file.PartialFile(growing)
     assert opened.size == 0
     opened.close()
     assert output.read_bytes() == b"whole"
@@ -307,7 +308,7 @@ def test_a_disk_that_is_full(
     monkeypatch: pytest.MonkeyPatch, suffix: str,
 ) -> None:  # fmt: skip
     disk, output, source = Disk(), tmp_path / f"v{suffix}", corpus(TEXTS)
-    monkeypatch.setattr(part, "os", disk)
+    monkeypatch.setattr(partial_file, "os", disk)
     said = rf"v{suffix} cannot be written: No space left on device"
     with pytest.raises(OutputError, match=said):
         client.encode_file(source, output)

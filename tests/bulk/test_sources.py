@@ -14,7 +14,7 @@ import pytest
 
 from bertq import BertClient
 from bertq.errors import BadInputType, BadInputValue
-from bertq_client.bulk import source as source_module
+from bertq_client.files import source as source_module
 from tests.bulk.conftest import Write, names, sentences
 from tests.client.stub import Stub, rows
 
@@ -93,7 +93,7 @@ def test_blank_lines(
 def test_many_blank_lines_are_written_in_pieces(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.bulk.table._PIECE_BYTES", 160)  # ten rows
+    monkeypatch.setattr("bertq_client.files.rows._PIECE_BYTES", 160)  # ten rows
     lines = ["a", *[""] * 95, "b", *sentences(40)]
     for suffix in (".npy", ".jsonl"):
         client.encode_file(corpus(lines), tmp_path / f"v{suffix}", blank="zero")

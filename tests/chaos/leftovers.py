@@ -5,7 +5,7 @@ from typing import Any
 
 from redis import Redis
 
-from bertq import keys
+from bertq.protocol import keys
 from tests.waiting import eventually
 
 #: What lives for ever: our epoch, and kombu's list of the queues.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import standin
-from bertq import broker
+from bertq.config import celery_config
 from bertq_bert.checkpoint import Array
 from tests.chaos import quick
 
@@ -43,7 +43,7 @@ def run(self: standin.Clock, ids: Sequence[Sequence[int]]) -> Array:
 
 
 if __name__ == "__main__":
-    replaced: Any = broker
+    replaced: Any = celery_config
     replaced.VISIBILITY_TIMEOUT = quick.TIMEOUT
     replaced = standin
     replaced.Words.encode = encode

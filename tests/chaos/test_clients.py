@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys
+from bertq import BertClient
 from bertq.errors import Timeout
+from bertq.protocol import keys
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually

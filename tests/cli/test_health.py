@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
-from bertq import BertClient, adverts
-from bertq.adverts import Work
+from bertq import BertClient
 from bertq.errors import SettingsError
-from bertq_cli.health import check
+from bertq.state import worker_info
+from bertq.state.worker_info import WorkerStats
+from bertq_cli.commands.health import check
 from tests.chaos.poison import HANG
 from tests.cli.runs import BERTQ
 from tests.client.stub import advert
@@ -46,9 +47,9 @@ def run(url: str, *arguments: str, **variables: str) -> Result:
 
 def publish(redis: Redis, node: str, batch_seconds: float = 0.0, **values: Any) -> None:
     """Put a worker into the database."""
-    work = Work(batch_seconds=batch_seconds)
+    work = WorkerStats(batch_seconds=batch_seconds)
     queues = values.pop("queues", ["bertq", "bertq.small", node.partition("@")[0]])
-    adverts.publish(redis, dataclasses.replace(advert(queues), node=node, work=work, **values))
+    worker_info.publish(redis, dataclasses.replace(advert(queues), node=node, work=work, **values))
 
 
 def test_a_service(redis: Redis, redis_url: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import Run
 from tests.client.stub import rows, stub_worker
 

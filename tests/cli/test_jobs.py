@@ -13,7 +13,7 @@ from scipy.sparse import load_npz
 
 from bertq import BertClient
 from bertq.errors import BadInputValue, BertqError, RemoteError, UnknownJob
-from bertq_cli import jobs
+from bertq_cli.commands import jobs
 from tests.cli.runs import Run
 from tests.client.stub import rows, stub_worker
 
@@ -144,9 +144,9 @@ def test_vectors_are_no_sparse_rows(
 
 
 def test_token_vectors(redis: Redis, client: BertClient, job: Job, tmp_path: Path) -> None:
-    from bertq import kept as records
-    from bertq import keys
-    from bertq.wire import ChunkResult, dumps
+    from bertq.protocol import keys
+    from bertq.protocol.wire import ChunkResult, dumps
+    from bertq.state import durable_jobs as records
 
     # Chunks whose longest sentences are not equally long.
     texts = [*(f"{number}" for number in range(256)), *(f"{number} x" for number in range(256))]

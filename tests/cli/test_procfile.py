@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from redis import Redis, RedisError
 
-from bertq import BertClient, adverts
-from bertq_cli.server import free_port
+from bertq import BertClient
+from bertq.state import worker_info
+from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 
@@ -49,7 +50,7 @@ class Honcho:
         assert self.process.poll() is None, self.log.read_text()
         try:
             with Redis.from_url(self.url) as redis:
-                return sorted(advert.device for advert in adverts.read(redis))
+                return sorted(advert.device for advert in worker_info.read(redis))
         except RedisError:
             return []
 

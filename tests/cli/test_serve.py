@@ -16,8 +16,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
-from bertq import BertClient, adverts
-from bertq_cli.server import free_port
+from bertq import BertClient
+from bertq.state import worker_info
+from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import Run
 from tests.waiting import eventually
 
@@ -126,7 +127,7 @@ def test_workers_of_a_named_model_that_share_a_device(
     assert f"ready       2 workers at {url(port)}, model news\n" in run.output
     assert all(f"worker      {name}: ready after" in run.output for name in ("gpu0", "gpu0.2"))
     with Redis.from_url(url(port)) as redis:
-        found = adverts.read(redis)
+        found = worker_info.read(redis)
     host = socket.gethostname()
     assert [advert.node for advert in found] == [f"gpu0-news@{host}", f"gpu0.2-news@{host}"]
     for advert in found:
@@ -242,7 +243,7 @@ def test_a_password(serve: Serve, options: list[str], port: int) -> None:
     assert all("x%20y" not in line and secret not in line for line in run.processes().values())
     with Redis(port=port, password=secret) as redis:
         assert redis.ping()
-        assert len(adverts.read(redis)) == 1
+        assert len(worker_info.read(redis)) == 1
     with Redis(port=port) as redis, pytest.raises(AuthenticationError):
         redis.ping()
     run.process.terminate()
@@ -255,10 +256,10 @@ def test_a_redis_that_runs_already(serve: Serve, tiny_model: Path, redis_url: st
     assert f"redis       {redis_url}, as given" in run.output
     assert "embedded" not in run.output
     with Redis.from_url(redis_url) as redis:
-        assert len(adverts.read(redis)) == 1
+        assert len(worker_info.read(redis)) == 1
         run.process.terminate()
         assert run.wait()[0] == 0
-        assert adverts.read(redis) == []
+        assert worker_info.read(redis) == []
         assert redis.ping()
 
 

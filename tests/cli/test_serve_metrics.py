@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import pytest
 
 from bertq import BertClient
-from bertq_cli import lines
-from bertq_cli.server import free_port
-from bertq_cli.voice import Voice
+from bertq_cli.service import worker_lines
+from bertq_cli.service.embedded_redis import free_port
+from bertq_cli.service.output import Output
 from tests.cli.runs import Run
 from tests.workers.scrapes import Scrape
 
@@ -130,20 +130,20 @@ def test_lines_of_workers() -> None:
     refusal = {"message": "this worker cannot start: no model"}
     noise = {"message": "I0000 00:00:1795426487.1 1 port.cc:153] oneDNN"}
     for text in ("[2026: CRITICAL] this worker cannot start: no model", json.dumps(refusal)):
-        assert not lines.is_news(text, "DEBUG")
-        assert lines.refusal(["before", text, "after"]) == "no model"
+        assert not worker_lines.is_news(text, "DEBUG")
+        assert worker_lines.refusal(["before", text, "after"]) == "no model"
     for text in (noise["message"], json.dumps(noise)):
-        assert not lines.is_news(text, "WARNING")
-        assert lines.is_news(text, "INFO")
+        assert not worker_lines.is_news(text, "WARNING")
+        assert worker_lines.is_news(text, "INFO")
     for text in ("a warning", '{"message": "a warning"}', "{ no JSON", "[1]", "{}", '{"a": NaN}'):
-        assert lines.is_news(text, "WARNING")
-    assert lines.refusal(["one", '{"message": "two"}']) == "one\ntwo"
+        assert worker_lines.is_news(text, "WARNING")
+    assert worker_lines.refusal(["one", '{"message": "two"}']) == "one\ntwo"
 
 
 def test_a_line_that_is_no_object_becomes_one(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
-        voice = Voice(file.fileno(), as_json=True)
+        voice = Output(file.fileno(), as_json=True)
         voice.say("redis", 'with "quotes" and \udcff')
         voice.say("cpu0", '{"message": "as it is"}')
         voice.close()

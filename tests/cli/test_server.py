@@ -10,9 +10,9 @@ import pytest
 from redis import Redis, RedisError
 
 from bertq.errors import SettingsError
-from bertq_cli import server
-from bertq_cli.part import ProcessFailed
-from bertq_cli.server import Server, find_binary, free_port, locked
+from bertq_cli.service import embedded_redis
+from bertq_cli.service.embedded_redis import Server, find_binary, free_port, locked
+from bertq_cli.service.managed_process import ProcessFailed
 from tests.cli.runs import BERTQ
 from tests.conftest import clean_environ
 from tests.waiting import eventually
@@ -48,7 +48,7 @@ def test_a_port_that_is_taken_or_forbidden() -> None:
         with pytest.raises(ProcessFailed, match=f"port {port} of 127.0.0.1 is taken"):
             Server("127.0.0.1", port, Path("/tmp")).check()
     with pytest.raises(ProcessFailed, match="cannot be used, Cannot assign requested address"):
-        server.check_port("192.0.2.7", 7000, "--port")
+        embedded_redis.check_port("192.0.2.7", 7000, "--port")
 
 
 def test_a_data_directory_is_made_private_and_locked(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
-from bertq import adverts, claims, keys
-from bertq.adverts import Work
-from bertq_cli.status import duration, show
+from bertq.protocol import keys
+from bertq.state import claims, worker_info
+from bertq.state.worker_info import WorkerStats
+from bertq_cli.commands.status import duration, show
 from tests import records
 from tests.cli.runs import Run
 from tests.client.stub import advert
@@ -23,11 +24,13 @@ def run(*arguments: str) -> Result:
 
 def fill(redis: Redis) -> None:
     """Put a worker, waiting chunks and a request into the database."""
-    work = Work(chunks=9, sentences=12345, sentences_per_second=310.25, busy=0.934, failures=2)
+    work = WorkerStats(
+        chunks=9, sentences=12345, sentences_per_second=310.25, busy=0.934, failures=2
+    )
     worker = dataclasses.replace(
         advert(["bertq", "gpu0"]), work=work, started=time.time() - 3700, fingerprint="0123456789"
     )
-    adverts.publish(redis, worker)
+    worker_info.publish(redis, worker)
     claims.take(redis, "bertq", "0123456789")
     redis.lpush("bertq", *range(1234))
     redis.hset(keys.UNACKED, "tag", "message")
@@ -53,7 +56,7 @@ def test_the_table(redis: Redis, redis_url: str) -> None:
 
 def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
     named = dataclasses.replace(advert(["bertq.news"]), model_name="news", fingerprint="76543210")
-    adverts.publish(redis, named)
+    worker_info.publish(redis, named)
     shown = run("--redis-url", redis_url).output
     assert re.search(r"│ stub@test │ cpu +│ news 76543210 │", shown), shown
     assert "model       news 76543210  stub, REDUCE_MEAN of -2" in shown
@@ -68,7 +71,7 @@ def test_what_a_model_does(redis: Redis, redis_url: str) -> None:
         normalized=True,
         prompts=["query"],
     )
-    adverts.publish(redis, described)
+    worker_info.publish(redis, described)
     lines = run("--redis-url", redis_url).output.splitlines()
     assert f"model       01234567  stub, {described.description}, float32" in lines
     document = json.loads(run("--redis-url", redis_url, "--json").output)

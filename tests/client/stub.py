@@ -15,13 +15,14 @@ from celery.exceptions import Ignore
 from numpy.typing import NDArray
 from redis import Redis
 
-from bertq import adverts, jobs, keys
-from bertq.adverts import Advert
-from bertq.encoding import PRECISIONS
 from bertq.errors import SentenceTooLong
-from bertq.queues import ENCODE_TASK
-from bertq.sparse import AnyRows, SparseRows
-from bertq.wire import ChunkResult
+from bertq.protocol import keys
+from bertq.protocol.encoding import PRECISIONS
+from bertq.protocol.queues import ENCODE_TASK
+from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq.protocol.wire import ChunkResult
+from bertq.state import jobs, worker_info
+from bertq.state.worker_info import WorkerInfo
 from tests.apps import create_app
 
 DIM = 4
@@ -87,9 +88,9 @@ class Stub:
         return ChunkResult(answer, fingerprint, shown, cut, MAX_WORDS, lengths)
 
 
-def advert(queues: list[str], max_batch_size: int = 256) -> Advert:
+def advert(queues: list[str], max_batch_size: int = 256) -> WorkerInfo:
     """The advert of a stub."""
-    return Advert(
+    return WorkerInfo(
         node="stub@test", instance="1", queues=queues, device="cpu0", device_name="cpu",
         model="stub", fingerprint="f", max_seq_len=25, max_batch_size=max_batch_size,
         pooling_strategy="REDUCE_MEAN", pooling_layer=[-2], row_shape=[DIM], dtype="float32",
@@ -110,7 +111,7 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
         return stub.encode(self.request, self.backend.client, texts, options)
 
     with Redis.from_url(url) as redis:
-        adverts.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))
+        worker_info.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))
         with start_worker(
             app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
         ):
@@ -118,5 +119,5 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
                 yield stub
             finally:
                 stub.gate.set()
-        adverts.withdraw(redis, advert([]))
+        worker_info.withdraw(redis, advert([]))
     app.close()

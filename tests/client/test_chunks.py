@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
-from bertq.wire import ChunkResult
-from bertq_client.chunks import Assembly, Chunk, Distinct, split
+from bertq.protocol.wire import ChunkResult
+from bertq_client.inbox.assembly import Assembly, Chunk, Deduplicator, split
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 
@@ -38,7 +38,7 @@ def test_chunks_are_of_like_size() -> None:
 
 def deal(texts: list[str], rows: int = 256) -> list[Chunk]:
     """The chunks of a list of sentences, taken in in two parts."""
-    distinct = Distinct()
+    distinct = Deduplicator()
     distinct.add(texts[: len(texts) // 2])
     distinct.add(texts[len(texts) // 2 :])
     return distinct.deal(rows)

@@ -16,11 +16,12 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from bertq import BertClient, keys
+from bertq import BertClient
 from bertq.errors import BadInputType, BertqError, RemoteError
-from bertq.wire import ChunkResult
-from bertq_client.chunks import Assembly
+from bertq.protocol import keys
+from bertq.protocol.wire import ChunkResult
 from bertq_client.futures import EncodeFuture
+from bertq_client.inbox.assembly import Assembly
 from bertq_client.job import Job
 from bertq_client.request import Request
 from bertq_client.session import Session

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys, wire
+from bertq import BertClient
 from bertq.errors import BertqError, ClientClosed, RedisUnavailable, Timeout
-from bertq.wire import ChunkResult
+from bertq.protocol import keys, wire
+from bertq.protocol.wire import ChunkResult
 from tests.client.stub import Stub, rows, stub_worker
 from tests.conftest import StartServer
 from tests.waiting import eventually
@@ -42,9 +43,9 @@ def hung(url: str) -> Iterator[None]:
 
 def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the client's sockets wait for so long, and its reads of the stream almost as long."""
-    monkeypatch.setattr("bertq.connection.SOCKET_TIMEOUT", seconds)
-    monkeypatch.setattr("bertq.connection.CONNECT_TIMEOUT", seconds)
-    monkeypatch.setattr("bertq_client.gatherer._BLOCK", seconds * 0.75)
+    monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT", seconds)
+    monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT", seconds)
+    monkeypatch.setattr("bertq_client.inbox.gatherer._BLOCK", seconds * 0.75)
 
 
 def within(seconds: float, call: Callable[[], object]) -> Any:
@@ -358,9 +359,9 @@ def test_no_thread_ends_by_an_error(
         session = client._session
         with monkeypatch.context() as patch:
             patch.setattr(session.fleet, "known", broken)
-            patch.setattr("bertq_client.recovery.jobs.renew", broken)
-            patch.setattr("bertq_client.recovery._RENEW_EVERY", 0.0)
-            patch.setattr("bertq_client.recovery._EVERY", 0.0)
+            patch.setattr("bertq_client.inbox.recovery.jobs.renew", broken)
+            patch.setattr("bertq_client.inbox.recovery._RENEW_EVERY", 0.0)
+            patch.setattr("bertq_client.inbox.recovery._EVERY", 0.0)
             with pytest.raises(Timeout, match=r"no answer within 0\.7 s \(ZeroDivisionError"):
                 future.result(20)
             assert session._sender is not None
@@ -389,7 +390,7 @@ def test_a_server_that_accepts_and_never_answers(silent_url: str) -> None:
 def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
     silent_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.patience.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.5)
     patient(monkeypatch, 0.2)
     with BertClient(redis_url=silent_url) as client:
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
@@ -432,7 +433,7 @@ def test_redis_goes_away_for_good(own_url: str, monkeypatch: pytest.MonkeyPatch)
         future = client.encode_async(["b"])
         eventually(lambda: redis.llen("bertq.small"))
         redis.shutdown(nosave=True)
-        monkeypatch.setattr("bertq_client.patience.PATIENCE", 0.3)
+        monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.3)
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["c"]))
         assert not future.done()

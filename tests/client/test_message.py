@@ -10,11 +10,12 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from bertq import BertClient, keys, wire
+from bertq import BertClient
 from bertq.errors import VersionMismatch, WireError
-from bertq.queues import ENCODE_TASK
-from bertq.wire import WIRE_VERSION, ChunkResult
-from bertq_client.message import Envelope
+from bertq.protocol import keys, wire
+from bertq.protocol.queues import ENCODE_TASK
+from bertq.protocol.wire import WIRE_VERSION, ChunkResult
+from bertq_client.outbox.message import Envelope
 from tests.apps import create_app
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually

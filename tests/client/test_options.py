@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts
-from bertq.encoding import PRECISIONS, Encoding, Options
+from bertq import BertClient
 from bertq.errors import (
     BadInput,
     BadInputType,
@@ -22,7 +21,9 @@ from bertq.errors import (
     TruncationWarning,
     WireError,
 )
-from bertq.wire import ChunkResult
+from bertq.protocol.encoding import PRECISIONS, Encoding, Options
+from bertq.protocol.wire import ChunkResult
+from bertq.state import worker_info
 from tests.client.stub import MAX_WORDS, Stub, advert, rows
 from tests.waiting import eventually
 
@@ -343,7 +344,7 @@ def test_a_worker_of_another_version_is_told_of_once(
 ) -> None:
     other = advert(["bertq.small"])
     other.versions["bertq"] = "7.1"
-    adverts.publish(redis, other)
+    worker_info.publish(redis, other)
     with BertClient(redis_url=redis_url, check_version=check, timeout=1) as client:
         for _ in range(2):
             client.encode_async(["a"]).cancel()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys
+from bertq import BertClient
 from bertq.errors import LostResult
-from bertq_client import recovery
+from bertq.protocol import keys
 from bertq_client.futures import EncodeFuture
+from bertq_client.inbox import recovery
 from tests.client.stub import Stub, rows, stub_worker
 from tests.waiting import eventually
 
@@ -21,7 +22,7 @@ TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 4)]
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "_EVERY", 0.05)
     monkeypatch.setattr(recovery, "LOST_AFTER", 0.5)
-    monkeypatch.setattr("bertq_client.fleet._FRESH", 0.1)
+    monkeypatch.setattr("bertq_client.worker_directory._FRESH", 0.1)
 
 
 def send(redis: Redis, client: BertClient, texts: list[str], chunks: int) -> EncodeFuture:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts, jobs, keys, statistics
-from bertq.encoding import PLAIN
+from bertq import BertClient
 from bertq.errors import ClientClosed, ModelMismatch, RemoteError, Timeout, WireError
-from bertq.wire import ChunkResult
-from bertq_client.crowd import SHARED_ROWS, share
+from bertq.protocol import keys
+from bertq.protocol.encoding import PLAIN
+from bertq.protocol.wire import ChunkResult
+from bertq.state import counters, jobs, worker_info
 from bertq_client.futures import Callbacks, EncodeFuture
+from bertq_client.outbox.coalescing import SHARED_ROWS, share
 from bertq_client.request import Request
 from tests.client.stub import Stub, advert, row, rows
 from tests.waiting import eventually
@@ -30,7 +32,7 @@ def test_a_sentence_is_encoded_once(client: BertClient, stub: Stub, redis: Redis
     assert vectors.flags.writeable
     assert vectors.flags.owndata
     assert stub.chunks == [7]
-    counted = statistics.read(redis)
+    counted = counters.read(redis)
     assert (counted["num_data_request"], counted["num_total_seq"]) == (1, 1000)
 
 
@@ -102,7 +104,7 @@ def test_small_requests_share_a_chunk(client: BertClient, stub: Stub, redis: Red
         assert vectors.flags.owndata
         assert vectors.flags.writeable
     assert stub.chunks == [1, 5]  # a, b, c, d, e
-    counted = statistics.read(redis)
+    counted = counters.read(redis)
     assert (counted["num_data_request"], counted["num_total_seq"]) == (5, 11)
     assert (counted["min_size_per_request"], counted["max_size_per_request"]) == (1, 4)
     client.close()
@@ -119,7 +121,7 @@ def test_many_share_chunks_in_the_order_of_their_arrival(client: BertClient, stu
 
 
 def test_large_requests_and_other_queues_are_apart(redis_url: str, redis: Redis) -> None:
-    adverts.publish(redis, advert(["bertq", "bertq.small", "gpu1"]))
+    worker_info.publish(redis, advert(["bertq", "bertq.small", "gpu1"]))
     with BertClient(redis_url=redis_url, timeout=20) as client:
         client.encode_async(["so that there is a sender"])
         eventually(lambda: redis.llen("bertq.small") == 1)
@@ -149,7 +151,7 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks == [1, 2, 1, 1]
     published = advert(["bertq", "bertq.small"])
-    adverts.publish(redis, replace(published, row_shape=[None, 2]))
+    worker_info.publish(redis, replace(published, row_shape=[None, 2]))
     client._session.fleet._read_at = -100.0
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
@@ -164,7 +166,7 @@ def test_the_guilty_one_fails_alone(client: BertClient, stub: Stub, redis: Redis
         bad.result(20)
     assert stub.chunks == [1, 5, 1, 2, 2]
     # Each was counted once.
-    assert statistics.read(redis)["num_data_request"] == 4
+    assert counters.read(redis)["num_data_request"] == 4
     np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
 
 
@@ -268,7 +270,7 @@ def test_threads_that_ask_again_and_again(redis_url: str, stub: Stub, redis: Red
             assert list(done) == [None] * 32
     assert stub.chunks[:3] == [1, 16, 16]
     assert sum(stub.chunks) == 1 + 32 * 20
-    assert statistics.read(redis)["num_data_request"] == 1 + 32 * 20
+    assert counters.read(redis)["num_data_request"] == 1 + 32 * 20
 
 
 # -- who goes with whom

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bertq import BertClient, SparseRows
 from bertq.errors import ModelMismatch, WireError
-from bertq.wire import ChunkResult
-from bertq_client.chunks import Assembly, Chunk, Distinct
+from bertq.protocol.wire import ChunkResult
+from bertq_client.inbox.assembly import Assembly, Chunk, Deduplicator
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 
@@ -82,7 +82,7 @@ def test_a_job_of_which_a_part_is_there(client: BertClient, stub: Stub) -> None:
 
 @given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=99), st.randoms())
 def test_chunks_come_in_any_order(texts: list[str], rng: Any) -> None:
-    distinct = Distinct()
+    distinct = Deduplicator()
     distinct.add(texts)
     plan = distinct.deal(rows=3)
     assembly = Assembly(plan)

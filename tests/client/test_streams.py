@@ -13,10 +13,10 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError
-from bertq_client import bar
+from bertq_client import progress_bar
 from bertq_client.futures import Callbacks, EncodeFuture, Progress
-from bertq_client.mailbox import joined
-from bertq_client.stream import Batch
+from bertq_client.streaming.stream import Batch
+from bertq_client.unfetched import joined
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 
@@ -290,7 +290,7 @@ def test_an_answer_that_comes_between_two_looks(monkeypatch: pytest.MonkeyPatch)
         return Future.result(future, timeout)
 
     monkeypatch.setattr(EncodeFuture, "result", result)
-    assert bar.watch(future) == "vectors"
+    assert progress_bar.watch(future) == "vectors"
 
 
 def test_a_progress_bar_of_a_stream(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts
+from bertq import BertClient
 from bertq.errors import QueueFull, SettingsError, Timeout
-from bertq_client import window
+from bertq.state import worker_info
+from bertq_client.outbox import window
 from tests.client.stub import Stub, advert, rows, stub_worker
 from tests.waiting import eventually
 
@@ -89,7 +90,7 @@ def test_a_full_queue_can_be_an_error(redis_url: str, redis: Redis) -> None:
 
 
 def test_a_wait_for_room_is_bounded_by_the_timeout(redis_url: str, redis: Redis) -> None:
-    adverts.publish(redis, advert(["bertq"]))
+    worker_info.publish(redis, advert(["bertq"]))
     with BertClient(redis_url=redis_url, max_pending_chunks=2, timeout=0.5) as client:
         client.encode_async(TEXTS).cancel()
         first = client.encode_async(TEXTS)

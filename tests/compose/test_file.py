@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bertq import queues
-from bertq.settings import Settings, variable
+from bertq.config.settings import Settings, variable
+from bertq.protocol import queues
 from tests.compose import stack
 
 SERVICES: dict[str, Any] = stack.read(stack.filled())["services"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bertq_cli.server import find_binary, free_port
+from bertq_cli.service.embedded_redis import find_binary, free_port
 from tests.compose import stack
 from tests.conftest import clean_environ
 from tests.waiting import eventually

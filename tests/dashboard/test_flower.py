@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bertq import BertClient
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 from tests.workers.clocks import ClockWorker, Start, starter

@@ -7,8 +7,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from bertq.options import settings_options
-from bertq.settings import Settings, variable
+from bertq.config.options import settings_options
+from bertq.config.settings import Settings, variable
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "settings.md"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import adverts
+from bertq.state import worker_info
 from tests.client.stub import Stub, advert, rows
 from tests.gateway.conftest import Gateway
 
@@ -65,21 +65,21 @@ def test_several_models(gateway: Gateway, stub: Stub, redis: Redis) -> None:
     words = dataclasses.replace(
         advert(["bertq.words", "bertq.words.small"]), node="words@test", model_name="words"
     )
-    adverts.publish(redis, words)
+    worker_info.publish(redis, words)
     assert len(encode(gateway, texts=["a"])["result"]) == 1  # that without a name
     assert {entry["id"] for entry in gateway.http.get("/v1/models").json()["data"]} == {
         "stub", "words"
     }  # fmt: skip
     other = encode(gateway, texts=["a"], model="other")
     assert other.status_code == 404
-    adverts.publish(redis, dataclasses.replace(words, node="more@test", model_name="more"))
+    worker_info.publish(redis, dataclasses.replace(words, node="more@test", model_name="more"))
 
 
 def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, redis: Redis) -> None:
     named = dataclasses.replace(
         advert(["bertq.stub", "bertq.stub.small"]), node="a@test", model_name="stub"
     )
-    adverts.publish(redis, named)
+    worker_info.publish(redis, named)
     with pytest.raises(httpx.ReadTimeout):  # nobody takes from its queue
         gateway.http.post("/encode", json={"texts": ["a"], "model": "stub"}, timeout=1)
     assert redis.llen("bertq.stub.small") == 1
@@ -88,7 +88,7 @@ def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, re
 def test_none_without_a_name(gateway: Gateway, redis: Redis) -> None:
     for name in ("one", "two"):
         made = advert([f"bertq.{name}", f"bertq.{name}.small"])
-        adverts.publish(
+        worker_info.publish(
             redis, dataclasses.replace(made, node=f"{name}@test", model_name=name, model="dir")
         )
     answer = encode(gateway, texts=["a"])

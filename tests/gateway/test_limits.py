@@ -11,9 +11,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from bertq import adverts
-from bertq.adverts import Work
 from bertq.errors import SettingsError
+from bertq.state import worker_info
+from bertq.state.worker_info import WorkerStats
 from bertq_gateway import config
 from bertq_gateway.config import Config
 from tests.client.stub import Stub, advert
@@ -86,22 +86,22 @@ def test_nobody_is_there(gateway: Gateway, redis: Redis) -> None:
 
 def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
     made = advert(["bertq", "bertq.small"])
-    hangs = dataclasses.replace(made, work=Work(batch_seconds=100.0))
-    adverts.publish(redis, hangs)
+    hangs = dataclasses.replace(made, work=WorkerStats(batch_seconds=100.0))
+    worker_info.publish(redis, hangs)
     answer = gateway.http.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "not ready: all workers hang")
-    adverts.publish(redis, dataclasses.replace(made, node="other@test"))
+    worker_info.publish(redis, dataclasses.replace(made, node="other@test"))
     eventually(lambda: gateway.http.get("/readyz").text == "ready: stub")
 
 
 def test_a_worker_that_does_not_answer(start_gateway: StartGateway, redis: Redis) -> None:
-    adverts.publish(redis, advert(["bertq", "bertq.small"]))
+    worker_info.publish(redis, advert(["bertq", "bertq.small"]))
     gateway = start_gateway(timeout=0.3)
     check(gateway.embed("a"), 504, "timeout")
 
 
 def test_a_queue_that_is_full(gateway: Gateway, redis: Redis) -> None:
-    adverts.publish(redis, advert(["bertq", "bertq.small"]))
+    worker_info.publish(redis, advert(["bertq", "bertq.small"]))
     redis.lpush("bertq.small", *range(1024))
     check(gateway.embed("a"), 429, "queue_full")
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from redis import Redis
 
-from bertq import adverts
+from bertq.state import worker_info
 from tests.client.stub import advert
 from tests.gateway.conftest import StartGateway
 
@@ -21,7 +21,7 @@ def test_what_a_model_does(start_gateway: StartGateway, redis: Redis) -> None:
         row_shape=[384],
         started=1234.5,
     )
-    adverts.publish(redis, worker)
+    worker_info.publish(redis, worker)
     (entry,) = start_gateway().http.get("/v1/models").json()["data"]
     assert entry == {
         "id": "stub",
@@ -41,7 +41,7 @@ def test_what_a_model_does(start_gateway: StartGateway, redis: Redis) -> None:
 
 
 def test_a_worker_of_an_older_version(start_gateway: StartGateway, redis: Redis) -> None:
-    adverts.publish(redis, dataclasses.replace(advert(["bertq"]), row_shape=[None, 4]))
+    worker_info.publish(redis, dataclasses.replace(advert(["bertq"]), row_shape=[None, 4]))
     (entry,) = start_gateway().http.get("/v1/models").json()["data"]
     assert entry["description"] == "REDUCE_MEAN of -2, max_seq_len 25, float32"
     assert (entry["task"], entry["dimensions"], entry["prompts"]) == ("embed", 4, [])

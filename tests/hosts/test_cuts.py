@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from redis import Redis
 
-from bertq import BertClient, adverts, broker, keys
+from bertq import BertClient
+from bertq.config import celery_config
+from bertq.protocol import keys
+from bertq.state import worker_info
 from tests.chaos.leftovers import check_nothing_is_left, left
 from tests.hosts.conftest import StartOn
 from tests.hosts.network import Network
@@ -54,7 +57,7 @@ def test_a_workers_host_is_cut_off(
     network: Network, redis: Redis, start_on: StartOn, asker: Asker
 ) -> None:
     a, b = start_both(start_on, 300)
-    assert [advert.node for advert in adverts.read(redis)] == ["cpu0@a", "cpu0@b"]
+    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
     asker.encode(COUNT)
     eventually(lambda: len(done(a)) >= 2 and len(done(b)) >= 2)
     network.cut("a")
@@ -66,15 +69,15 @@ def test_a_workers_host_is_cut_off(
     assert held.isdisjoint(done(b))
     assert not asker.has_answered()
     # By b alone: in 15 s and a sweep, says docs/reliability.md, and a slow machine's time.
-    np.testing.assert_array_equal(asker.vectors(broker.VISIBILITY_TIMEOUT + 30), ROWS)
+    np.testing.assert_array_equal(asker.vectors(celery_config.VISIBILITY_TIMEOUT + 30), ROWS)
     assert held & set(done(b))
-    eventually(lambda: [advert.node for advert in adverts.read(redis)] == ["cpu0@b"])
+    eventually(lambda: [advert.node for advert in worker_info.read(redis)] == ["cpu0@b"])
     network.join("a")
     wait_until_all_work(asker, a)
-    eventually(lambda: len(adverts.read(redis)) == 2)
+    eventually(lambda: len(worker_info.read(redis)) == 2)
     assert a.process.poll() is None
     # What it held then was computed, and could not be acknowledged: it comes back, and is dropped.
-    eventually(lambda: not left(redis), broker.VISIBILITY_TIMEOUT + 30)
+    eventually(lambda: not left(redis), celery_config.VISIBILITY_TIMEOUT + 30)
 
 
 def test_a_clients_host_is_cut_off(
@@ -108,7 +111,7 @@ def test_the_host_of_redis_is_cut_off(
     eventually(lambda: all("TimeoutError" in worker.log for worker in workers), 20)
     assert not asker.has_answered()
     network.join("redis")
-    np.testing.assert_array_equal(asker.vectors(BACK + broker.VISIBILITY_TIMEOUT), ROWS)
+    np.testing.assert_array_equal(asker.vectors(BACK + celery_config.VISIBILITY_TIMEOUT), ROWS)
     wait_until_all_work(asker, *workers)
     assert all(worker.process.poll() is None for worker in workers)
     check_nothing_is_left(redis)
@@ -125,8 +128,8 @@ def test_a_workers_host_comes_back_with_another_address(
     network.cut("a")
     network.readdress("a", 99)
     network.join("a")
-    np.testing.assert_array_equal(asker.vectors(broker.VISIBILITY_TIMEOUT + 30), ROWS)
+    np.testing.assert_array_equal(asker.vectors(celery_config.VISIBILITY_TIMEOUT + 30), ROWS)
     wait_until_all_work(asker, a)
     assert a.process.poll() is None
     # What it held then was computed, and could not be acknowledged: it comes back, and is dropped.
-    eventually(lambda: not left(redis), broker.VISIBILITY_TIMEOUT + 30)
+    eventually(lambda: not left(redis), celery_config.VISIBILITY_TIMEOUT + 30)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys
+from bertq import BertClient
+from bertq.protocol import keys
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers.clocks import ClockWorker, Start, starter

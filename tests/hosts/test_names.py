@@ -3,7 +3,7 @@
 import numpy as np
 from redis import Redis
 
-from bertq import adverts
+from bertq.state import worker_info
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.hosts.conftest import StartOn
 from tests.hosts.network import Network
@@ -25,13 +25,13 @@ def test_two_hosts_of_one_name(
     second = start_on("b", 100, "-Q", "cpu0")
     told = "another worker named cpu0@gpu-box is alive"
     eventually(lambda: told in second.log)
-    assert [advert.node for advert in adverts.read(redis)] == ["cpu0@gpu-box"]
+    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@gpu-box"]
     asker.encode(COUNT)
     np.testing.assert_array_equal(asker.vectors(60), ROWS)
     assert min(len(done(first)), len(done(second))) > 0
     # One of them ends: the other is seen again, and does all the work.
     assert second.stop() == 0
-    eventually(lambda: [a.pid for a in adverts.read(redis)] == [first.process.pid])
+    eventually(lambda: [a.pid for a in worker_info.read(redis)] == [first.process.pid])
     asker.encode(COUNT)
     np.testing.assert_array_equal(asker.vectors(60), ROWS)
     check_nothing_is_left(redis)
@@ -43,6 +43,6 @@ def test_a_name_of_ones_own(
     for name in ("a", "b"):
         network.hosts[name].rename("gpu-box")
         start_on(name, 100, "-Q", "cpu0", "-n", f"cpu0@{name}")
-    assert [advert.node for advert in adverts.read(redis)] == ["cpu0@a", "cpu0@b"]
+    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
     asker.encode(COUNT)
     np.testing.assert_array_equal(asker.vectors(60), ROWS)

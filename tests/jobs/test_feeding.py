@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from bertq import BertClient, KeptJob, kept, keys, scripts
-from bertq_workers import tender
-from bertq_workers.tender import Tender
+from bertq import BertClient, DurableJob
+from bertq.protocol import keys, scripts
+from bertq.state import durable_jobs
+from bertq_workers.background import durable_job_monitor
+from bertq_workers.background.durable_job_monitor import DurableJobMonitor
 
 LARGE = scripts.BACKLOG + 20
 
@@ -25,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return forward
 
 
-def submit(client: BertClient, chunks: int) -> KeptJob:
+def submit(client: BertClient, chunks: int) -> DurableJob:
     """Submit a job of so many chunks."""
     job = client.submit([f"number {number}" for number in range(256 * chunks)])
     assert job.info.chunks == chunks
@@ -47,13 +49,13 @@ def take(redis: Redis, count: int = 1, *, held: bool = True) -> list[str]:
 
 def answer(redis: Redis, task_id: str) -> None:
     """Answer a chunk as a worker does."""
-    kept.finish(redis, task_id, b"rows", queue="bertq", failed=False)
+    durable_jobs.finish(redis, task_id, b"rows", queue="bertq", failed=False)
     redis.hdel(keys.UNACKED, task_id)
 
 
-def look(redis: Redis) -> Tender:
+def look(redis: Redis) -> DurableJobMonitor:
     """Make a tender and let it look once."""
-    made = Tender(lambda: "")
+    made = DurableJobMonitor(lambda: "")
     made.look(redis)
     return made
 
@@ -91,7 +93,7 @@ def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
         answer(redis, task_id)
     assert job.info.done == 256
     assert redis.xlen(keys.reply(job.id)) == 1
-    kept.finish(redis, task_id, b"other rows", queue="bertq", failed=True)
+    durable_jobs.finish(redis, task_id, b"other rows", queue="bertq", failed=True)
     assert redis.get(keys.result(task_id)) == b"rows"
     assert job.info.failed == 0
 
@@ -130,7 +132,7 @@ def test_what_is_lost_is_sent_again(
     for task_id in take(redis, 5 if idle else 1):
         answer(redis, task_id)
     made.look(redis)
-    clock(tender.LOST_AFTER - 1)
+    clock(durable_job_monitor.LOST_AFTER - 1)
     made.look(redis)
     waiting = redis.llen("bertq")
     assert waiting == (0 if idle else 4)
@@ -158,7 +160,7 @@ def test_it_can_be_lost_twice(
     take(redis, 2, held=False)
     made = look(redis)
     for times in (1, 2):
-        clock(tender.LOST_AFTER + 1)
+        clock(durable_job_monitor.LOST_AFTER + 1)
         made.look(redis)
         assert len(take(redis, 2, held=False)) == 2
         made.look(redis)
@@ -181,7 +183,7 @@ def test_one_worker_does_it(
     take(redis, 2, held=False)
     first, second = look(redis), look(redis)
     assert 0 < int(redis.ttl(keys.TENDER)) <= keys.WORKER_TTL
-    clock(tender.LOST_AFTER + 1)
+    clock(durable_job_monitor.LOST_AFTER + 1)
     second.look(redis)
     assert redis.llen("bertq") == 0
     first.look(redis)
@@ -202,5 +204,5 @@ def test_a_chunk_that_is_answered_is_not_sent_again(redis: Redis, client: BertCl
     job = submit(client, 2)
     first, _ = take(redis, 2)
     answer(redis, first)
-    assert not kept.send_again(redis, job.id, "bertq", 0)
-    assert kept.send_again(redis, job.id, "bertq", 1)
+    assert not durable_jobs.send_again(redis, job.id, "bertq", 0)
+    assert durable_jobs.send_again(redis, job.id, "bertq", 1)

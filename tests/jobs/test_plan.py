@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertq import wire
 from bertq.errors import WireError
-from bertq_client import plan
-from bertq_client.chunks import Distinct
+from bertq.protocol import wire
+from bertq_client.durable import plan
+from bertq_client.inbox.assembly import Deduplicator
 
 
 @pytest.mark.parametrize("count", [1, 7, 300, 3000])
 @pytest.mark.parametrize("alike", [1, 5])
 def test_there_and_back(count: int, alike: int) -> None:
-    distinct = Distinct()
+    distinct = Deduplicator()
     distinct.add([f"{number // alike} " * (number % 9 // alike) + "." for number in range(count)])
     made = distinct.deal(rows=100)
     packed = plan.pack(made)

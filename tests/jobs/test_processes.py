@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys
+from bertq import BertClient
+from bertq.protocol import keys
 from tests.chaos.conftest import PoisonWorker, QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.chaos.poison import FAIL

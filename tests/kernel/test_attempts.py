@@ -3,7 +3,8 @@
 import pytest
 from redis import Redis
 
-from bertq import jobs, keys
+from bertq.protocol import keys
+from bertq.state import jobs
 from tests import records
 
 

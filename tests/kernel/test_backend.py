@@ -19,9 +19,9 @@ from celery.worker import state
 from redis import ConnectionError, Redis, ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-from bertq import keys, wire
-from bertq.backend import SMALL_RESULT, ReplyBackend, summarize
-from bertq.wire import ChunkResult
+from bertq.protocol import keys, wire
+from bertq.protocol.wire import ChunkResult
+from bertq_workers.celery_compat.backend import SMALL_RESULT, ReplyBackend, summarize
 from tests.apps import create_app
 
 

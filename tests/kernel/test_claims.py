@@ -2,7 +2,8 @@
 
 from redis import Redis
 
-from bertq import claims, keys
+from bertq.protocol import keys
+from bertq.state import claims
 from tests.waiting import eventually
 
 

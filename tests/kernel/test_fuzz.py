@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bertq import wire
 from bertq.errors import BertqError, WireError
-from bertq.wire import WIRE_VERSION, ChunkResult
-from bertq_client.result import decode
+from bertq.protocol import wire
+from bertq.protocol.wire import WIRE_VERSION, ChunkResult
+from bertq_client.inbox.results import decode
 
 #: The same examples in each run: a failure here is to be that of a change.
 FUZZ = settings(derandomize=True, deadline=None, database=None, max_examples=300)

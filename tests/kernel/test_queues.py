@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bertq import queues
 from bertq.errors import SettingsError
-from bertq.queues import Device
+from bertq.protocol import queues
+from bertq.protocol.queues import Device
 
 
 def test_queue_names() -> None:

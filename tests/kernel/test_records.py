@@ -7,32 +7,33 @@ import time
 import pytest
 from redis import Redis
 
-from bertq import adverts, jobs, keys, statistics
+from bertq.protocol import keys
+from bertq.state import counters, jobs, worker_info
 from tests import records
 from tests.client.stub import advert
 
 
 def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
     mine = advert(["gpu0", "bertq"])
-    assert adverts.read(redis) == []
-    adverts.publish(redis, mine)
-    assert adverts.read(redis) == [mine]
+    assert worker_info.read(redis) == []
+    worker_info.publish(redis, mine)
+    assert worker_info.read(redis) == [mine]
     assert 0 < int(redis.ttl(keys.worker(mine.node))) <= keys.WORKER_TTL
     assert int(redis.ttl(keys.WORKERS)) > 0
     successor = dataclasses.replace(mine, instance="2")
-    adverts.publish(redis, successor)
-    adverts.withdraw(redis, mine)
-    assert adverts.read(redis) == [successor]
-    adverts.withdraw(redis, successor)
-    assert adverts.read(redis) == []
+    worker_info.publish(redis, successor)
+    worker_info.withdraw(redis, mine)
+    assert worker_info.read(redis) == [successor]
+    worker_info.withdraw(redis, successor)
+    assert worker_info.read(redis) == []
     assert redis.dbsize() == 0
 
 
 def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
     mine, dead = advert(["bertq"]), dataclasses.replace(advert(["bertq"]), node="dead@test")
-    adverts.publish(redis, mine)
+    worker_info.publish(redis, mine)
     redis.zadd(keys.WORKERS, {dead.node: 1.0})
-    assert adverts.read(redis) == [mine]
+    assert worker_info.read(redis) == [mine]
     assert redis.zscore(keys.WORKERS, dead.node) is None
 
 
@@ -40,33 +41,33 @@ def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = advert(["bertq"])
-    adverts.publish(redis, mine)
+    worker_info.publish(redis, mine)
     redis.zadd(keys.WORKERS, {"dead@test": 1.0})
     monkeypatch.setattr(time, "time", lambda: 1e10)
     for _ in range(2):
-        assert adverts.read(redis) == [mine]
+        assert worker_info.read(redis) == [mine]
 
 
 def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
     mine = advert(["bertq"])
-    adverts.publish(redis, mine)
+    worker_info.publish(redis, mine)
     more = {**dataclasses.asdict(mine), "colour": "green"}
     redis.set(keys.worker(mine.node), json.dumps(more))
-    assert adverts.read(redis) == [mine]
+    assert worker_info.read(redis) == [mine]
     for text in (b"{}", b"[]", b"no json", b'"x"'):
         redis.set(keys.worker(mine.node), text)
-        assert adverts.read(redis) == []
+        assert worker_info.read(redis) == []
 
 
 def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
     mine = advert(["bertq"])
-    adverts.publish(redis, mine)
+    worker_info.publish(redis, mine)
     newer = {
         "description", "task", "normalized", "prompts", "default_prompt", "similarity", "labels",
     }  # fmt: skip
     older = {name: value for name, value in dataclasses.asdict(mine).items() if name not in newer}
     redis.set(keys.worker(mine.node), json.dumps(older))
-    assert adverts.read(redis) == [mine]
+    assert worker_info.read(redis) == [mine]
     assert mine.meaning == "REDUCE_MEAN of -2, max_seq_len 25, float32"
 
 
@@ -79,8 +80,8 @@ def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
         default_prompt="query",
         similarity="cosine",
     )
-    adverts.publish(redis, mine)
-    assert adverts.read(redis) == [mine]
+    worker_info.publish(redis, mine)
+    assert worker_info.read(redis) == [mine]
     assert mine.meaning == f"{mine.description}, float32"
 
 
@@ -96,9 +97,9 @@ def test_an_advert_with_a_field_of_another_type_is_ignored(
     redis: Redis, name: str, value: object
 ) -> None:
     mine = advert(["bertq"])
-    adverts.publish(redis, mine)
+    worker_info.publish(redis, mine)
     redis.set(keys.worker(mine.node), json.dumps({**dataclasses.asdict(mine), name: value}))
-    assert adverts.read(redis) == []
+    assert worker_info.read(redis) == []
 
 
 def test_row_bytes() -> None:
@@ -114,7 +115,7 @@ def create_job(redis: Redis, *, chunks: int = 1) -> None:
 def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
     assert not jobs.read(redis, "j").wanted
     create_job(redis, chunks=3)
-    assert jobs.read(redis, "j") == jobs.Record(wanted=True, chunks=3, fingerprint=None)
+    assert jobs.read(redis, "j") == jobs.JobRecord(wanted=True, chunks=3, fingerprint=None)
     redis.expire(keys.job("j"), 5)
     assert jobs.renew(redis, ["j", "other"]) == ["other"]
     assert int(redis.ttl(keys.job("j"))) > 5
@@ -133,12 +134,12 @@ def test_a_job_of_several_requests_is_written_with_its_first_chunk(redis: Redis)
     )  # fmt: skip
     assert jobs.read(redis, "j").wanted
     assert redis.lrange("gpu0", 0, -1) == [b"text"]
-    counted = statistics.read(redis)
+    counted = counters.read(redis)
     assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 9)
     # Sent again: it was counted before.
     jobs.create(redis, "k", client="c", queue="gpu0", rows=9, chunks=1, requests=[], message="2")
     assert redis.lrange("gpu0", 0, -1) == [b"2", b"text"]
-    assert statistics.read(redis)["num_data_request"] == 2
+    assert counters.read(redis)["num_data_request"] == 2
 
 
 def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:

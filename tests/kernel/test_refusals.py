@@ -6,7 +6,7 @@ import pytest
 from redis import Redis, ResponseError
 from redis.exceptions import OutOfMemoryError
 
-from bertq.refusals import Told, code, refuses_writes
+from bertq.redis.outage import OutageLog, code, refuses_writes
 from tests.conftest import StartServer
 
 
@@ -28,7 +28,7 @@ def test_nothing_that_was_sent_is_in_a_code(start_own_server: StartServer) -> No
 
 def test_a_trouble_of_several_is_told_twice(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "bertq.worker")
-    told, error = Told(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
+    told, error = OutageLog(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
     for who in ("a", "b", "a"):
         told.refused(error, who)
     for who in ("a", "b", "b"):

@@ -6,10 +6,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bertq import keys, redis_url
+from bertq.config.options import refuse_old_spelling, settings_options
+from bertq.config.settings import Settings, variable, variables
 from bertq.errors import SettingsError
-from bertq.options import refuse_old_spelling, settings_options
-from bertq.settings import Settings, variable, variables
+from bertq.protocol import keys
+from bertq.redis import redis_url
 
 
 def test_the_directory_decides_by_default() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from bertq import SparseRows, wire
+from bertq import SparseRows
 from bertq.errors import WireError
-from bertq.wire import WIRE_VERSION, ChunkResult
+from bertq.protocol import wire
+from bertq.protocol.wire import WIRE_VERSION, ChunkResult
 
 DENSE = hnp.arrays(
     dtype=st.sampled_from([np.float32, np.float16]),

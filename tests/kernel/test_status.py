@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bertq import adverts, claims, keys, statistics, status
-from bertq.adverts import Work
+from bertq.protocol import keys
+from bertq.state import claims, counters, status, worker_info
+from bertq.state.worker_info import WorkerStats
 from tests import records
 from tests.client.stub import advert
 
@@ -19,7 +20,7 @@ def request(redis: Redis, client: str, rows: int, queue: str = "bertq") -> None:
 
 
 def test_without_requests_there_are_zeros(redis: Redis) -> None:
-    assert statistics.read(redis) == {
+    assert counters.read(redis) == {
         "num_data_request": 0,
         "num_total_seq": 0,
         "num_sys_request": 0,
@@ -34,8 +35,8 @@ def test_without_requests_there_are_zeros(redis: Redis) -> None:
 def test_requests_are_counted_under_the_names_of_bert_as_service(redis: Redis) -> None:
     for client, rows in (("a", 2), ("a", 2), ("a", 5), ("b", 300)):
         request(redis, client, rows)
-    statistics.count_look(redis)
-    counted = statistics.read(redis)
+    counters.count_look(redis)
+    counted = counters.read(redis)
     totals = {name: value for name, value in counted.items() if name.startswith("num_")}
     assert counted["num_data_request"] == 4
     assert counted["num_total_seq"] == 309
@@ -54,7 +55,7 @@ def test_requests_are_counted_under_the_names_of_bert_as_service(redis: Redis) -
 def test_rates_come_from_the_times_of_the_requests(redis: Any) -> None:
     for milliseconds in (1000, 1500, 2500):
         redis.xadd(keys.REQUESTS, {"client": "a", "rows": 1}, id=f"{milliseconds}-0")
-    counted = statistics.read(redis)
+    counted = counters.read(redis)
     assert (counted["min_last_two_interval"], counted["max_last_two_interval"]) == (0.5, 1.0)
     assert (counted["min_request_per_second"], counted["max_request_per_second"]) == (1, 2)
     assert counted["avg_request_per_second"] == 1.5
@@ -64,10 +65,10 @@ def test_rates_come_from_the_times_of_the_requests(redis: Any) -> None:
 def test_a_busy_minute_is_measured_by_what_is_remembered(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "LATEST", 5)
+    monkeypatch.setattr(counters, "LATEST", 5)
     for _ in range(20):
         request(redis, "a", 3)
-    counted = statistics.read(redis)
+    counted = counters.read(redis)
     assert counted["requests_per_second"] > 5 / 60
     assert math.isclose(counted["sequences_per_second"], 3 * counted["requests_per_second"])
     assert counted["num_data_request"] == 20
@@ -75,8 +76,8 @@ def test_a_busy_minute_is_measured_by_what_is_remembered(
 
 def test_a_client_that_is_silent_is_not_active(redis: Redis) -> None:
     request(redis, "a", 1)
-    redis.zincrby(keys.CLIENTS, -statistics.ACTIVE_FOR - 1, "a")
-    counted = statistics.read(redis)
+    redis.zincrby(keys.CLIENTS, -counters.ACTIVE_FOR - 1, "a")
+    counted = counters.read(redis)
     assert (counted["num_total_client"], counted["num_active_client"]) == (1, 0)
 
 
@@ -88,23 +89,23 @@ def test_a_server_that_takes_no_writes_can_be_asked(redis_url: str, redis: Any) 
         # A name that would be removed, and a look that would be counted.
         redis.zadd(keys.WORKERS, {"dead@test": 1.0})
         with Redis.from_url(redis_url, username="reader", password="pw") as reader:
-            statistics.count_look(reader)
+            counters.count_look(reader)
             assert status.read(reader).workers == []
     finally:
         redis.execute_command("ACL", "DELUSER", "reader")
-    assert statistics.read(redis)["num_sys_request"] == 0
+    assert counters.read(redis)["num_sys_request"] == 0
 
 
 def test_every_counter_expires(redis: Redis) -> None:
     request(redis, "a", 1)
-    statistics.count_look(redis)
+    counters.count_look(redis)
     for key in (keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS):
         assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL
 
 
 def test_adverts_that_nobody_understands(redis: Redis) -> None:
     worker = advert(["bertq"])
-    adverts.publish(redis, worker)
+    worker_info.publish(redis, worker)
     document = dataclasses.asdict(worker)
     strange = ["[", "[]", "{}", "[" * 100_000]
     for field, value in (
@@ -116,12 +117,14 @@ def test_adverts_that_nobody_understands(redis: Redis) -> None:
         redis.set(keys.worker(f"strange{number}"), text)
         redis.zadd(keys.WORKERS, {f"strange{number}": 0})
     redis.zadd(keys.WORKERS, {b"\xff": 0})
-    assert adverts.read(redis) == [worker]
+    assert worker_info.read(redis) == [worker]
 
 
 def test_the_state_of_the_service(redis: Redis) -> None:
-    worker = dataclasses.replace(advert(["bertq", "gpu0"]), work=Work(chunks=3, sentences=700))
-    adverts.publish(redis, worker)
+    worker = dataclasses.replace(
+        advert(["bertq", "gpu0"]), work=WorkerStats(chunks=3, sentences=700)
+    )
+    worker_info.publish(redis, worker)
     claims.take(redis, "bertq", "f")
     redis.lpush("bertq", "1", "2")
     redis.lpush("gpu7", "1")

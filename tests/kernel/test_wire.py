@@ -14,9 +14,10 @@ from kombu import serialization
 from kombu.exceptions import ContentDisallowed
 from numpy.typing import NDArray
 
-from bertq import broker, wire
+from bertq.config import celery_config
 from bertq.errors import VersionMismatch, WireError
-from bertq.wire import WIRE_VERSION, ChunkResult, check_version
+from bertq.protocol import wire
+from bertq.protocol.wire import WIRE_VERSION, ChunkResult, check_version
 
 ARRAYS = hnp.arrays(
     dtype=st.sampled_from(["<f4", "<f2", "<f8", "<i4", "<i8", "|u1", ">f4"]),
@@ -144,7 +145,7 @@ def test_only_plain_values_and_numbers_are_sent(value: Any) -> None:
 
 
 def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
-    assert broker.configuration("redis://h/0")["result_serializer"] == "bertq"
+    assert celery_config.configuration("redis://h/0")["result_serializer"] == "bertq"
     content_type, encoding, payload = serialization.dumps({"a": 1}, serializer="bertq")
     assert (content_type, encoding) == ("application/x-bertq", "binary")
     accept = {"application/x-bertq", "application/json"}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts
+from bertq import BertClient
 from bertq.errors import (
     BadInputType,
     BadInputValue,
@@ -23,6 +23,7 @@ from bertq.errors import (
     Timeout,
     TruncationWarning,
 )
+from bertq.state import worker_info
 from tests.migration.rows import row
 from tests.migration.world import LONG, TEXTS, World
 
@@ -97,7 +98,7 @@ def the_name(world: World) -> None:
 @row("check_version=True")
 def another_version(world: World) -> None:
     with Redis.from_url(world.url) as redis:
-        (advert,) = (a for a in adverts.read(redis) if a.model_name == "tokens")
+        (advert,) = (a for a in worker_info.read(redis) if a.model_name == "tokens")
         document = json.loads(json.dumps(advert, default=vars))
         document |= {"node": "old@host", "model_name": None, "queues": ["bertq.tokens.small"]}
         document["versions"]["bertq"] = "0.0.1"

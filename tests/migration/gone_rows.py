@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import bertq as package
 from bertq.errors import BadInputType
 from bertq_bert import read_source
-from bertq_cli.serve import serve
+from bertq_cli.commands.serve import serve
 from tests.migration.rows import row, row_each
 from tests.migration.world import TEXTS, World, bertq, run
 

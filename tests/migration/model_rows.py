@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bertq.errors import RemoteError, TruncationWarning
 from bertq_bert import ModelError, read_source
-from bertq_cli.serve import serve
+from bertq_cli.commands.serve import serve
 from tests.bert.checkpoints import TINY, tiny_variables
 from tests.bert.reference import Reference
 from tests.migration.rows import row, row_each

@@ -17,10 +17,10 @@ from redis import Redis
 
 import bertq as package
 from bertq import BertClient
-from bertq.settings import Settings
+from bertq.config.settings import Settings
 from bertq_cli.bench.command import bench
-from bertq_cli.serve import _devices, serve
-from bertq_cli.server import free_port
+from bertq_cli.commands.serve import _devices, serve
+from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import Run
 from tests.migration.model_rows import close
 from tests.migration.rows import row, row_each

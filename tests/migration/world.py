@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from redis import Redis
 
-from bertq import BertClient, adverts
-from bertq_cli.server import free_port
+from bertq import BertClient
+from bertq.state import worker_info
+from bertq_cli.service.embedded_redis import free_port
 from tests.bert.checkpoints import (
     TINY,
     VOCABULARY,
@@ -87,10 +88,10 @@ class World:
         """A client that does not wait for ever."""
         return BertClient(**{"redis_url": self.url, "timeout": 60, **options})
 
-    def adverts(self) -> dict[str, adverts.Advert]:
+    def adverts(self) -> dict[str, worker_info.WorkerInfo]:
         """What the workers advertise, by device."""
         with Redis.from_url(self.url) as redis:
-            return {advert.node.split("@")[0]: advert for advert in adverts.read(redis)}
+            return {advert.node.split("@")[0]: advert for advert in worker_info.read(redis)}
 
     @cached_property
     def token_rows(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis, RedisError
 
 from bertq import BertClient
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from tests.security.roles import FILE
 from tests.security.tls import Authority
 from tests.waiting import eventually

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, status
+from bertq import BertClient
+from bertq.state import status
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually

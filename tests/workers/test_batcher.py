@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bertq_bert.batches import Budget
-from bertq_workers.batch import Ids
-from bertq_workers.batcher import Batcher
+from bertq_workers.batching.batch import Ids
+from bertq_workers.batching.batcher import Batcher
 
 WAIT = 10
 BAD = 666

@@ -3,11 +3,11 @@
 import signal
 import threading
 
-from bertq_workers.bell import Bell
+from bertq_workers.celery_compat.wakeup import WakeUp
 
 
 def test_it_is_rung_in_a_handler_while_it_is_rung() -> None:
-    bell, rung = Bell(), 0
+    bell, rung = WakeUp(), 0
 
     def handler(*_: object) -> None:
         nonlocal rung
@@ -27,7 +27,7 @@ def test_it_is_rung_in_a_handler_while_it_is_rung() -> None:
 
 
 def test_it_wakes_a_thread_and_many_rings_are_one() -> None:
-    bell, woken = Bell(), threading.Event()
+    bell, woken = WakeUp(), threading.Event()
     bell.ring()
     bell.ring()
     bell.wait(60)

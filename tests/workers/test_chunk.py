@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bertq import SparseRows
-from bertq.encoding import PLAIN, Encoding
 from bertq.errors import BadInputType, BadInputValue, SentenceTooLong
+from bertq.protocol.encoding import PLAIN, Encoding
 from bertq_bert.errors import UnsuitedRows
-from bertq_workers import chunk
-from bertq_workers.chunk import TokenizerError
+from bertq_workers.batching import chunk
+from bertq_workers.batching.chunk import TokenizerError
 
 
 @pytest.mark.parametrize(

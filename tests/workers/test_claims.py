@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, adverts, claims, keys
+from bertq import BertClient
 from bertq.errors import ModelMismatch, RedisUnavailable
-from bertq_workers import admission
+from bertq.protocol import keys
+from bertq.state import claims, worker_info
+from bertq_workers.startup import admission
 from tests.client.stub import advert
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
@@ -68,7 +70,7 @@ def test_the_claim_of_a_worker_that_died_ends(
     second.wait_for(lambda: "queue bertq is claimed for another model" in second.log, 60)
     first.kill()
     second.wait_ready()
-    (running,) = (worker for worker in adverts.read(redis) if worker.max_seq_len == 20)
+    (running,) = (worker for worker in worker_info.read(redis) if worker.max_seq_len == 20)
     assert claims.take(redis, "bertq", running.fingerprint) == running.fingerprint
     assert claims.take(redis, "bertq.small", "other") == running.fingerprint
 
@@ -81,7 +83,7 @@ def test_a_worker_whose_queue_is_taken_over_ends(
     assert worker.process.wait(30) == os.EX_UNAVAILABLE
     assert "this worker ends: queue bertq.small is now held by another model" in worker.log
     assert "Traceback" not in worker.log
-    assert adverts.read(redis) == []
+    assert worker_info.read(redis) == []
 
 
 def test_a_model_that_changes_in_the_middle_of_a_job(

@@ -7,8 +7,8 @@ import pytest
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection
 
-from bertq.broker import configuration
-from bertq_workers.consumer import Consumer
+from bertq.config.celery_config import configuration
+from bertq_workers.celery_compat.consumer import Consumer
 
 REPLACED = ["on_unknown_message", "on_unknown_task", "on_invalid_task", "on_decode_error"]
 
@@ -48,4 +48,7 @@ def test_a_message_is_acknowledged_at_once() -> None:
 
 
 def test_workers_use_it() -> None:
-    assert configuration("redis://h/0")["worker_consumer"] == "bertq_workers.consumer:Consumer"
+    assert (
+        configuration("redis://h/0")["worker_consumer"]
+        == "bertq_workers.celery_compat.consumer:Consumer"
+    )

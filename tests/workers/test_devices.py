@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bertq.errors import SettingsError
-from bertq.queues import Device
-from bertq_workers import cuda, devices
+from bertq.protocol.queues import Device
+from bertq_workers.startup import cuda, devices
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,9 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 SCRIPT = """
 import os, sys
 from bertq.errors import SettingsError
-from bertq.queues import Device
-from bertq_workers import devices, startup, tasks
+from bertq.protocol.queues import Device
+from bertq_workers import tasks
+from bertq_workers.startup import devices, steps as startup
 assert "tensorflow" not in sys.modules, "TensorFlow came before the pin"
 devices.pin(Device("cpu", 0), os.environ)
 hardware = devices.configure(threads=3)

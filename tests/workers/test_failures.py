@@ -10,7 +10,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore
 
-from bertq_workers import failures
+from bertq_workers.celery_compat import failures
 
 
 class Sentences(list[str]):

@@ -3,10 +3,10 @@
 import pytest
 
 from bertq_bert.batches import Budget
-from bertq_workers.flow import Flow, Room
+from bertq_workers.batching.capacity import Capacity, WorkerCapacity
 
 
-def take(room: Room, rows: int) -> int:
+def take(room: Capacity, rows: int) -> int:
     """Take chunks of a size until there is no room; return how many went in."""
     while room.open:
         room.enter(rows)
@@ -34,7 +34,7 @@ def take(room: Room, rows: int) -> int:
 def test_about_two_batches_are_taken(
     batch_rows: int, tokens: int, lanes: int, rows: int, chunks: int
 ) -> None:
-    flow = Flow()
+    flow = WorkerCapacity()
     flow.bound(Budget(batch_rows, tokens, 2**30), lanes)
     assert take(flow.large, rows) == chunks
     assert flow.small.open
@@ -42,7 +42,7 @@ def test_about_two_batches_are_taken(
 
 
 def test_what_leaves_makes_room() -> None:
-    flow = Flow()
+    flow = WorkerCapacity()
     flow.bound(Budget(256, 4096, 2**30), 1)
     take(flow.large, 256)
     flow.large.leave(256)
@@ -52,7 +52,7 @@ def test_what_leaves_makes_room() -> None:
 
 
 def test_so_many_small_ones_may_be_taken_at_once() -> None:
-    room = Room(most_rows=512, most_chunks=64)
+    room = Capacity(most_rows=512, most_chunks=64)
     assert room.free == 32
     for _ in range(60):
         room.enter(1)
@@ -62,7 +62,7 @@ def test_so_many_small_ones_may_be_taken_at_once() -> None:
 
 
 def test_each_queue_has_its_room() -> None:
-    flow = Flow()
+    flow = WorkerCapacity()
     assert flow.room("bertq.small") is flow.small
     assert flow.room("bertq.news.small") is flow.small
     assert flow.room("bertq") is flow.room("gpu0") is flow.large

@@ -12,8 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from bertq import BertClient, queues
-from bertq_client.message import Envelope
+from bertq import BertClient
+from bertq.protocol import queues
+from bertq_client.outbox.message import Envelope
 from tests import records
 from tests.waiting import eventually
 from tests.workers import clocks

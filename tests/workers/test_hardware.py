@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bertq.settings import Settings
-from bertq_workers import devices, hardware, loading
-from bertq_workers.hardware import Hardware
+from bertq.config.settings import Settings
+from bertq_workers.startup import devices, hardware, loading
+from bertq_workers.startup.hardware import Hardware
 
 
 @pytest.mark.parametrize(

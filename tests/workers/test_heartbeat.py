@@ -12,9 +12,9 @@ from kombu.transport import redis as stock
 from redis import Redis
 from redis.exceptions import ConnectionError as Lost
 
-from bertq_workers import heartbeat as module
-from bertq_workers.heartbeat import Heartbeat, beat
-from bertq_workers.transport import Transport
+from bertq_workers.background import heartbeat as module
+from bertq_workers.background.heartbeat import Heartbeat, beat
+from bertq_workers.celery_compat.transport import Transport
 from tests.waiting import eventually
 
 TIMEOUT = 1.0

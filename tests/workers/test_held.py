@@ -15,8 +15,8 @@ from kombu.asynchronous import Hub
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
-from bertq_workers import held
-from bertq_workers.transport import Transport
+from bertq_workers.celery_compat import unacked
+from bertq_workers.celery_compat.transport import Transport
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers.test_transport import bodies, take
@@ -49,7 +49,7 @@ def connection(
 ) -> Iterator[Any]:
     """A worker's connection; what it tries again is tried at once."""
     caplog.set_level(logging.INFO, "bertq.worker")
-    monkeypatch.setattr(held, "AGAIN", 0.05)
+    monkeypatch.setattr(unacked, "AGAIN", 0.05)
     port = redis.connection_pool.connection_kwargs["port"]
     made: Any = Connection(f"redis://127.0.0.1:{port}/0")
     made.get_transport_cls = lambda: Transport
@@ -61,7 +61,7 @@ def connection(
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A loop to try again on."""
     made: Any = Hub()
-    monkeypatch.setattr("bertq_workers.held.get_event_loop", lambda: made)
+    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", lambda: made)
     yield made
     made.close()
 
@@ -117,7 +117,7 @@ def test_a_full_redis_hands_out_what_cannot_be_noted(
 def test_it_takes_no_more_for_a_moment(
     connection: Any, suffer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "AGAIN", 60.0)
+    monkeypatch.setattr(unacked, "AGAIN", 60.0)
     send(connection, "a", "b")
     suffer(FULL)
     channel, _ = take(connection)

@@ -16,7 +16,9 @@ from kombu import Consumer
 from kombu.transport import redis as stock
 from redis import Redis
 
-from bertq import BertClient, adverts, queues
+from bertq import BertClient
+from bertq.protocol import queues
+from bertq.state import worker_info
 from tests.apps import create_app
 from tests.waiting import eventually
 from tests.workers import clocks
@@ -93,8 +95,8 @@ def test_requests_of_many_clients_share_batches(
         vectors = np.concatenate([future.result(60) for future in futures[::2]])
     np.testing.assert_array_equal(vectors, clocks.rows(texts))
     assert first.result(60).shape[0] == 100
-    eventually(lambda: adverts.read(redis)[0].work.sentences == 180)
-    assert adverts.read(redis)[0].work.batches <= 10
+    eventually(lambda: worker_info.read(redis)[0].work.sentences == 180)
+    assert worker_info.read(redis)[0].work.batches <= 10
 
 
 def test_a_lost_connection_is_made_anew(redis: Redis, client: BertClient, start: Start) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bertq.config.settings import Settings
 from bertq.errors import SettingsError
-from bertq.settings import Settings
 from bertq_bert import read_source
-from bertq_workers import devices, loading
-from bertq_workers.hardware import Hardware
+from bertq_workers.startup import devices, loading
+from bertq_workers.startup.hardware import Hardware
 from tests.bert.checkpoints import write_tiny_hf
 
 

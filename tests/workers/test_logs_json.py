@@ -16,10 +16,11 @@ import pytest
 from celery.apps import worker as celery_worker
 from redis import Redis
 
-from bertq import BertClient, jobs
-from bertq_client.message import Envelope
-from bertq_workers import relay
-from bertq_workers.jsonlines import Formatter
+from bertq import BertClient
+from bertq.state import jobs
+from bertq_client.outbox.message import Envelope
+from bertq_workers.observability import stderr_relay
+from bertq_workers.observability.json_logs import Formatter
 from tests import records
 from tests.conftest import StartWorker, WorkerProcess
 from tests.workers import test_refusals
@@ -172,7 +173,7 @@ def test_what_libraries_write_on_standard_error() -> None:
         "the last words \udcff",
     ]
     done = subprocess.run(
-        [sys.executable, "-S", "-E", relay.__file__, "n@h", "17"],
+        [sys.executable, "-S", "-E", stderr_relay.__file__, "n@h", "17"],
         input="\n".join(said).encode(errors="surrogateescape"),
         capture_output=True,
         check=True,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertq_workers.meter import Meter
+from bertq_workers.observability.meter import Meter
 
 
 class Clock:

@@ -17,10 +17,13 @@ import pytest
 from prometheus_client import REGISTRY
 from redis import Redis
 
-from bertq import BertClient, adverts, jobs, keys
-from bertq_cli.server import free_port
-from bertq_client.message import Envelope
-from bertq_workers import metrics, screening
+from bertq import BertClient
+from bertq.protocol import keys
+from bertq.state import jobs, worker_info
+from bertq_cli.service.embedded_redis import free_port
+from bertq_client.outbox.message import Envelope
+from bertq_workers.celery_compat import message_parsing
+from bertq_workers.observability import metrics
 from tests.chaos.poison import HANG
 from tests.conftest import StartServer, StartWorker
 from tests.docs.tables import DOCS
@@ -112,8 +115,8 @@ def test_what_was_encoded_is_what_is_counted(
     assert SECRET not in found.text
     assert "process_resident_memory_bytes" in found.names
     # The advert is made of the same numbers.
-    eventually(lambda: adverts.read(redis)[0].work.sentences == 252, 20)
-    (advert,) = adverts.read(redis)
+    eventually(lambda: worker_info.read(redis)[0].work.sentences == 252, 20)
+    (advert,) = worker_info.read(redis)
     assert (advert.work.batches, advert.work.redelivered) == (5, 0)
 
 
@@ -144,9 +147,9 @@ def test_chunks_that_wait_come_again_or_fail(start: Start, redis: Redis, port: i
 
 @pytest.mark.parametrize("sent", [True, 10**400, math.inf, math.nan, 0, -1.5, "1", [1], None])
 def test_what_is_no_time(sent: Any) -> None:
-    assert not screening._is_time(sent)
-    assert screening._is_time(time.time())
-    assert screening._is_time(int(time.time()))
+    assert not message_parsing._is_time(sent)
+    assert message_parsing._is_time(time.time())
+    assert message_parsing._is_time(int(time.time()))
 
 
 def test_jobs_that_are_kept_do_not_tell_when_they_were_written(
@@ -174,7 +177,7 @@ def test_a_batch_that_hangs_is_to_be_seen(
     assert (found["held_chunks"], found["batches_total"]) == (1, 0)
     assert found["batch_seconds_running"] < 20
     # The advert is renewed all the same, and tells it too.
-    eventually(lambda: adverts.read(redis)[0].work.batch_seconds > 1, 10)
+    eventually(lambda: worker_info.read(redis)[0].work.batch_seconds > 1, 10)
     assert worker.process.wait(30) == os.EX_SOFTWARE
     assert not future.done()
     assert SECRET not in worker.log

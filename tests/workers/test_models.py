@@ -8,8 +8,10 @@ import pytest
 from celery.utils.nodenames import gethostname
 from redis import Redis
 
-from bertq import BertClient, adverts, keys
+from bertq import BertClient
 from bertq.errors import NoWorker, RemoteError
+from bertq.protocol import keys
+from bertq.state import worker_info
 from tests.bert.checkpoints import write_tiny_hf
 from tests.conftest import StartWorker
 
@@ -31,7 +33,7 @@ def test_each_client_gets_the_rows_of_its_model(
     ]
     for worker in workers:
         worker.wait_ready()
-    found = adverts.read(redis)
+    found = worker_info.read(redis)
     assert [advert.node for advert in found] == [f"cpu0-{name}@{gethostname()}" for name in "ab"]
     for advert, name in zip(found, "ab", strict=True):
         assert advert.model_name == name

@@ -15,9 +15,9 @@ from celery.exceptions import WorkerLostError
 from celery.worker import state
 from kombu.asynchronous import Hub
 
-from bertq.broker import configuration
+from bertq.config.celery_config import configuration
 from bertq_bert.batches import Budget
-from bertq_workers.pool import ChunkPool
+from bertq_workers.celery_compat.pool import ChunkPool
 from tests.waiting import eventually
 
 
@@ -252,7 +252,9 @@ def test_the_loop_may_be_made_anew(pool: ChunkPool, calls: Calls) -> None:
 
 
 def test_it_is_the_pool_of_plain_workers() -> None:
-    assert configuration("redis://h/0")["worker_pool"] == "bertq_workers.pool:ChunkPool"
+    assert (
+        configuration("redis://h/0")["worker_pool"] == "bertq_workers.celery_compat.pool:ChunkPool"
+    )
     assert issubclass(ChunkPool, BasePool)
 
 

@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 
-from bertq import cores
-from bertq_workers import process
+from bertq.system import cores
+from bertq_workers.startup import process
 
 SCRIPT = """
 import resource, sys
-from bertq_workers import process
+from bertq_workers.startup import process
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -34,7 +34,7 @@ def test_freed_memory_is_used_again() -> None:
 
 
 TRIM = """
-from bertq_workers import process
+from bertq_workers.startup import process
 
 process.tune()
 blocks = [bytearray(b"a") * 300_000 for _ in range(1000)]
@@ -63,7 +63,7 @@ def test_memory_is_what_the_process_holds() -> None:
 HEAPS = """
 import ctypes, re, threading
 from pathlib import Path
-from bertq_workers import process
+from bertq_workers.startup import process
 
 process.tune()
 malloc = ctypes.CDLL(None).malloc

@@ -13,8 +13,8 @@ from celery.utils.nodenames import default_nodename, gethostname
 from celery.worker import WorkController
 
 from bertq.errors import SettingsError
-from bertq.queues import Device, of_model
-from bertq_workers import selection
+from bertq.protocol.queues import Device, of_model
+from bertq_workers.startup import selection
 from tests.apps import create_app
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from celery import Celery
 
-from bertq.broker import configuration
-from bertq.queues import ENCODE_TASK
-from bertq_workers.request import ChunkRequest
+from bertq.config.celery_config import configuration
+from bertq.protocol.queues import ENCODE_TASK
+from bertq_workers.celery_compat.request import ChunkRequest
 
 
 def test_a_request_shows_no_sentence() -> None:

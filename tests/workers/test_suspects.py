@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bertq_bert.errors import OutOfMemory
-from bertq_workers.batch import Ids
-from bertq_workers.batcher import Batcher
+from bertq_workers.batching.batch import Ids
+from bertq_workers.batching.batcher import Batcher
 from tests.workers.test_batcher import BAD, WAIT, Device, answer, chunk
 
 

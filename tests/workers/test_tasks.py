@@ -12,7 +12,7 @@ from celery.exceptions import Ignore
 from celery.worker import strategy, worker
 from celery.worker.consumer import consumer
 
-from bertq import jobs
+from bertq.state import jobs
 from bertq_workers import tasks
 
 
@@ -22,8 +22,8 @@ class Looked:
     def __init__(self, *wanted: bool) -> None:
         self.wanted = list(wanted)
 
-    def __call__(self, *_: Any) -> jobs.Record:
-        return jobs.Record(wanted=self.wanted.pop(0), chunks=1, fingerprint=None)
+    def __call__(self, *_: Any) -> jobs.JobRecord:
+        return jobs.JobRecord(wanted=self.wanted.pop(0), chunks=1, fingerprint=None)
 
 
 def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(

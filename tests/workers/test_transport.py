@@ -13,7 +13,7 @@ from kombu.asynchronous import Hub, get_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
-from bertq_workers.transport import Channel, Transport
+from bertq_workers.celery_compat.transport import Channel, Transport
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
         def call_soon(self, callback: Callable[[], None]) -> None:
             self.soon.append(callback)
 
-    monkeypatch.setattr("bertq_workers.held.get_event_loop", Loop)
+    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", Loop)
     send(1, 2, 3)
     channel, messages = take(connect(), 3)
     for message in messages:
@@ -137,7 +137,7 @@ def test_what_is_acknowledged_in_a_callback_is_sent_before_the_loop_waits(
     connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub: Any = Hub()
-    monkeypatch.setattr("bertq_workers.held.get_event_loop", lambda: hub)
+    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", lambda: hub)
     send(1, 2)
     channel, messages = take(connect(), 2)
     reader, writer = socket.socketpair()

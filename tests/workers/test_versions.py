@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from bertq import BertClient, keys, wire
+from bertq import BertClient
 from bertq.errors import VersionMismatch, WireError
-from bertq.wire import WIRE_VERSION
-from bertq_client.message import Envelope
-from bertq_client.result import decode
+from bertq.protocol import keys, wire
+from bertq.protocol.wire import WIRE_VERSION
+from bertq_client.inbox.results import decode
+from bertq_client.outbox.message import Envelope
 from tests import records
 from tests.apps import create_app
 from tests.waiting import eventually
@@ -33,7 +34,7 @@ def test_a_client_of_another_version_is_told_so(
     texts = clocks.sentences(40)
     with BertClient(redis_url=redis_url, timeout=20) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("bertq_client.message.WIRE_VERSION", WIRE_VERSION + 1)
+            patch.setattr("bertq_client.outbox.message.WIRE_VERSION", WIRE_VERSION + 1)
             with pytest.raises(WireError) as caught:
                 client.encode([SECRET, *texts])
         np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))

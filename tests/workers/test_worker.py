@@ -16,8 +16,10 @@ from kombu import Connection
 from kombu.serialization import disable_insecure_serializers, enable_insecure_serializers
 from redis import Redis
 
-from bertq import BertClient, adverts, jobs, keys
+from bertq import BertClient
 from bertq.errors import NoWorker, RemoteError
+from bertq.protocol import keys
+from bertq.state import jobs, worker_info
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
 
@@ -231,12 +233,12 @@ def test_sigterm_is_a_clean_end(
 ) -> None:
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1", "-n", "mine@%h").wait_ready()
     with Redis.from_url(redis_url) as redis, BertClient(redis_url=redis_url, timeout=60) as client:
-        (advert,) = adverts.read(redis)
+        (advert,) = worker_info.read(redis)
         assert advert.node.startswith("mine@")
         future = client.encode_async(sentences(2000))
         worker.wait_for(lambda: " rows, " in worker.log)
         assert worker.stop() == 0
-        assert adverts.read(redis) == []
+        assert worker_info.read(redis) == []
         assert redis.hlen("unacked") == 0
         assert not future.done() or future.exception() is None
         # What it had not begun is done by the next one.
@@ -250,7 +252,7 @@ def test_a_worker_that_was_killed_is_no_worker(
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
     worker.kill()
     with Redis.from_url(redis_url) as redis:
-        eventually(lambda: not adverts.read(redis), keys.WORKER_TTL + 5)
+        eventually(lambda: not worker_info.read(redis), keys.WORKER_TTL + 5)
     with (
         BertClient(redis_url=redis_url, timeout=1) as client,
         pytest.raises(NoWorker, match="no worker takes from queue"),

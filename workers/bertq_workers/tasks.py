@@ -10,19 +10,22 @@ from celery import Task
 from celery.exceptions import Ignore
 from redis import Redis, RedisError
 
-from bertq import jobs, kept, keys
-from bertq.backend import summarize, type_name
 from bertq.celery import app
-from bertq.encoding import Encoding
 from bertq.errors import BadInputValue, ModelMismatch
-from bertq.queues import ENCODE_TASK
-from bertq.wire import ChunkResult, check_version
-from bertq_workers import chunk, logs, startup
-from bertq_workers.meter import Meter
+from bertq.protocol import keys
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.queues import ENCODE_TASK
+from bertq.protocol.wire import ChunkResult, check_version
+from bertq.state import durable_jobs, jobs
+from bertq_workers.batching import chunk
+from bertq_workers.celery_compat.backend import summarize, type_name
+from bertq_workers.observability import logs
+from bertq_workers.observability.meter import Meter
+from bertq_workers.startup import steps
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder
-    from bertq_workers.batcher import Batcher
+    from bertq_workers.batching.batcher import Batcher
 
 log = logging.getLogger("bertq.worker")
 
@@ -50,7 +53,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     """
 
     #: read by Celery: sentences are not shown by ``celery inspect``
-    Request = "bertq_workers.request:ChunkRequest"
+    Request = "bertq_workers.celery_compat.request:ChunkRequest"
 
     encoder: "ClassVar[Encoder | None]" = None
     batcher: "ClassVar[Batcher | None]" = None
@@ -76,7 +79,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     Args:
         self: the task, by Celery.
         texts: list of str, or of pairs (lists of two); of lists of str where they are tokenized.
-        options: of ``bertq.encoding.Encoding``, those that are not the defaults.
+        options: of ``bertq.protocol.encoding.Encoding``, those that are not the defaults.
 
     Returns:
         Rows ``[len(texts), *row_shape]``; of a sparse model compressed.
@@ -113,7 +116,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     if (
         record is not None
         and record.fingerprint is None
-        and (record.chunks > 1 or kept.is_kept(task_id, self.request.reply_to))
+        and (record.chunks > 1 or durable_jobs.is_kept(task_id, self.request.reply_to))
     ):
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
     lengths = list(map(len, ids))
@@ -127,7 +130,9 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     return ChunkResult(finished, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)
 
 
-def _admit(task: EncodeTask, encoder: "Encoder", task_id: str) -> tuple[jobs.Record | None, bool]:
+def _admit(
+    task: EncodeTask, encoder: "Encoder", task_id: str
+) -> tuple[jobs.JobRecord | None, bool]:
     """Return the record of the chunk's job, and whether the chunk may have ended a worker.
 
     Raises:
@@ -171,7 +176,7 @@ def _waited(task: EncodeTask, began: float | None) -> float | None:
     return None if sent is None or began is None else began - sent
 
 
-def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:
+def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | None:
     """Return the record of the chunk's job, or None where Redis cannot be asked.
 
     The attempt is counted with the look where it is most likely the only one. One too many does no
@@ -179,7 +184,7 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
-        return jobs.Record(wanted=False, chunks=0, fingerprint=None)
+        return jobs.JobRecord(wanted=False, chunks=0, fingerprint=None)
     try:
         return jobs.look(_redis(task), *parts, delivery)
     except RedisError:
@@ -187,13 +192,13 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.Record | None:
         return None
 
 
-def _check_number(task_id: str, record: jobs.Record) -> None:
+def _check_number(task_id: str, record: jobs.JobRecord) -> None:
     parts = keys.split_task_id(task_id)
     if parts is not None and parts[1] >= record.chunks:
         raise BadInputValue(f"there is no chunk {parts[1]}: the job has {record.chunks}")
 
 
-def _check_attempts(record: jobs.Record) -> None:
+def _check_attempts(record: jobs.JobRecord) -> None:
     if record.attempts >= MAX_ATTEMPTS:
         raise PoisonedChunk(
             f"it was begun {record.attempts} times, and each time its worker died or hung"
@@ -237,4 +242,4 @@ def _check_model(encoder: "Encoder", pinned: str) -> None:
 
 
 logs.quiet_celery()
-startup.register(app, EncodeTask.meter)
+steps.register(app, EncodeTask.meter)

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bertq import adverts
-from bertq.connection import connect
+from bertq.redis.connection import connect
+from bertq.state import worker_info
 from bertq_cli.bench import corpus
-from bertq_cli.bench.crowd import Crowd, Rates
 from bertq_cli.bench.plan import Point, Setup
+from bertq_cli.bench.senders import ConcurrentClients, Rates
 from bertq_cli.bench.stage import Stage, in_thread, workers
 from bertq_cli.bench.timing import Spread
-from bertq_cli.service import Say
+from bertq_cli.service.supervisor import Say
 
 #: Sentences of a first call, for each worker: enough to see how fast it is.
 _TRIAL = 64
@@ -89,7 +89,7 @@ class Campaign:
     watcher: Watcher
     say: Say
     figures: list[Figure] = field(default_factory=list, init=False)
-    advert: adverts.Advert | None = field(default=None, init=False)
+    advert: worker_info.WorkerInfo | None = field(default=None, init=False)
 
     @property
     def steps(self) -> int:
@@ -112,7 +112,7 @@ class Campaign:
     async def _measure(self, url: str, points: Sequence[Point]) -> None:
         self.watcher.step()
         with connect(url) as redis:
-            self.advert = adverts.read(redis)[0]
+            self.advert = worker_info.read(redis)[0]
         with ExitStack() as stack:
             sessions = []
             for point in points:
@@ -143,7 +143,7 @@ class Session:
 
     def __init__(self, point: Point, url: str, texts: Sequence[str], seconds: float) -> None:
         self.point = point
-        self.crowd = Crowd(url, point.num_client)
+        self.crowd = ConcurrentClients(url, point.num_client)
         self.batch = point.client_batch_size
         self.calls = 1
         self._texts = texts

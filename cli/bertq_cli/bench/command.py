@@ -11,10 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bertq import cores, extras
 from bertq.errors import SettingsError
+from bertq.system import cores, extras
 from bertq_bert import DTYPES, ModelError
-from bertq_cli import model
+from bertq_cli import demo_download
 from bertq_cli.bench import corpus, machine, report
 from bertq_cli.bench.campaign import Campaign
 from bertq_cli.bench.plan import TABLES, WORKERS, feasible, points
@@ -53,7 +53,7 @@ def _values(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     type=click.Path(path_type=Path),
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
-    help=f"A model of your own instead of {model.NAME}. [BERTQ_MODEL_DIR]",
+    help=f"A model of your own instead of {demo_download.NAME}. [BERTQ_MODEL_DIR]",
 )
 @click.option(
     "--table",
@@ -181,8 +181,8 @@ def _devices(cpu: bool) -> tuple[str, int]:
 
 
 def _fetched(console: Console) -> Path:
-    with console.status(f"looking for {model.NAME}, 80 MB if it is not there"):
-        return model.fetch()
+    with console.status(f"looking for {demo_download.NAME}, 80 MB if it is not there"):
+        return demo_download.fetch()
 
 
 def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:

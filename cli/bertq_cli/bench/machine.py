@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import bertq
-from bertq import cores
+from bertq.system import cores
 
 _PACKAGES = ("bertq", "tensorflow", "celery", "kombu", "redis", "numpy", "tokenizers")
 

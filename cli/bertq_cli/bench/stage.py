@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from bertq import cores
-from bertq_cli.server import Server, free_port
-from bertq_cli.service import Body, Say, Service, run_until_stopped
+from bertq.system import cores
+from bertq_cli.service.embedded_redis import Server, free_port
+from bertq_cli.service.supervisor import Body, Say, Service, run_until_stopped
 
 _T = TypeVar("_T")
 

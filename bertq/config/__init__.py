@@ -1,0 +1,1 @@
+"""Settings of workers, and the configuration of the Celery app."""

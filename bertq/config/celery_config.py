@@ -1,0 +1,90 @@
+"""The Celery app's configuration, for workers, the dashboard and Celery's other commands."""
+
+from typing import Any, cast
+
+from kombu import Queue
+from kombu.serialization import register
+
+from bertq.protocol import keys, queues, wire
+from bertq.redis.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+
+#: Seconds without a sign of life of a chunk's worker after which the chunk is given to another. The
+#: worker gives one for all it holds four times as often: what takes long is not computed twice.
+VISIBILITY_TIMEOUT = 15
+
+# kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
+register(
+    wire.SERIALIZER,
+    cast(Any, wire.dumps),
+    wire.loads,
+    content_type=wire.CONTENT_TYPE,
+    content_encoding="binary",
+)
+
+
+# Who only looks on listens to events and answers, and kombu would have it look after what workers
+# hold, too: give back what is overdue. It gets keys of its own, in which nothing ever is, so that
+# it needs no access to messages, which are sentences of users. (The transport of kombu 5.7 reads
+# these options; the version is pinned, and tests/security/test_roles.py looks at it.)
+_ONLOOKER = {
+    "unacked_key": f"{keys.ONLOOKER}unacked",
+    "unacked_index_key": f"{keys.ONLOOKER}unacked_index",
+    "unacked_mutex_key": f"{keys.ONLOOKER}unacked_mutex",
+}
+
+
+def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
+    """Return the settings of Celery for a broker and result backend at ``redis_url``.
+
+    Args:
+        redis_url: of both, checked.
+        takes: whether the process may take chunks from queues, or only looks on.
+    """
+    return {
+        "broker_url": redis_url,
+        "result_backend": f"bertq_workers.celery_compat.backend:ReplyBackend+{redis_url}",
+        # What travels: JSON tasks, msgpack results. Never pickle.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_serializer": wire.SERIALIZER,
+        "result_accept_content": [wire.SERIALIZER, "json"],
+        "result_expires": keys.RESULT_TTL,
+        # For the main thread. On the pool's threads the backend waits by itself, for as long as
+        # Redis is away or full.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 60,
+        "result_backend_base_sleep_between_retries_ms": 50,
+        "result_backend_max_sleep_between_retries_ms": 1000,
+        "redis_socket_timeout": SOCKET_TIMEOUT,
+        "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+        # Nothing is lost with a worker: a chunk is acknowledged once its rows are stored.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_default_priority": 0,
+        "task_queues": [Queue(queues.SHARED), Queue(queues.SMALL)],
+        "task_default_queue": queues.SHARED,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 10,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            # Where packets vanish nobody is told: kombu would wait for as long as TCP does, on the
+            # thread of a worker's event loop.
+            "socket_timeout": SOCKET_TIMEOUT,
+            "health_check_interval": SOCKET_TIMEOUT,
+            **({} if takes else _ONLOOKER),
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Threads around one model, in the worker's own process: TensorFlow does not survive a fork.
+        "worker_pool": "bertq_workers.celery_compat.pool:ChunkPool",
+        "worker_concurrency": 1,
+        # No bound on messages: the pool bounds the rows that they hold.
+        "worker_prefetch_multiplier": 0,
+        "worker_disable_rate_limits": True,
+        # The pool's threads share one backend, and its connections.
+        "result_backend_thread_safe": True,
+        "worker_consumer": "bertq_workers.celery_compat.consumer:Consumer",
+        "worker_send_task_events": True,
+    }

@@ -1,0 +1,83 @@
+"""Command-line options made from the table of settings."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
+from typing import Any
+
+import click
+
+from bertq.config.settings import Settings, variable
+from bertq.errors import SettingsError
+
+
+def settings_options(make: Callable[..., click.Option], **more: Any) -> list[click.Option]:
+    """Return an option for each setting, checked where the user typed it.
+
+    Args:
+        make: the class of the options.
+        more: further arguments of it.
+    """
+    return [
+        make(
+            help=f"{spec.metadata['help']} [{variable(spec.name)}{_default(spec.default)}]",
+            callback=_check,
+            **_declaration(spec),
+            **more,
+        )
+        for spec in fields(Settings)
+    ]
+
+
+#: Options of bert-as-service beside those that are settings here: their names with one dash.
+_OLD = {
+    "cased_tokenization", "cors", "cpu", "device_map", "fixed_embed_length", "fp16",
+    "graph_tmp_dir", "http_max_connect", "http_port", "num_worker", "port", "port_out",
+    "prefetch_size", "verbose", "xla",
+}  # fmt: skip
+
+
+def refuse_old_spelling(arguments: Iterable[str]) -> None:
+    """Refuse options that are spelt as bert-as-service has them.
+
+    The ``celery`` command would take ``-fp16`` for ``-f p16``, a log file, and run in float32.
+
+    Raises:
+        SettingsError: there is such an option.
+    """
+    names = _OLD | {spec.name for spec in fields(Settings)}
+    for argument in arguments:
+        name = argument.removeprefix("-").partition("=")[0]
+        if argument.startswith("-") and name in names:
+            raise SettingsError(
+                f"-{name} is spelt as bert-as-service has it: options have two dashes here, and - "
+                f"for _: --{name.replace('_', '-')}"
+            )
+
+
+def _declaration(spec: "Field[Any]") -> dict[str, Any]:
+    if names := spec.metadata.get("names"):
+        # None says that nobody typed it: the variable decides.
+        return {"param_decls": [spec.name, *names], "is_flag": True, "default": None}
+    return {"param_decls": [spec.metadata["option"]], "metavar": spec.metadata["metavar"]}
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    if value is True:
+        value = "on"
+    elif isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    return f"; default {value}"
+
+
+def _check(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a wrong value; the worker parses the text again."""
+    if value is not None:
+        try:
+            Settings.read({}, {str(parameter.name): value})
+        except SettingsError as error:
+            raise click.BadParameter(str(error)) from None
+    return value

@@ -1,0 +1,256 @@
+"""The worker's settings: one table, read from ``BERTQ_*`` variables and worker options.
+
+Nothing is read from the environment at import: ``Settings.read`` takes the mapping that holds the
+variables and the options that were given on the command line, which win.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bertq.config import parsers
+from bertq.errors import SettingsError
+from bertq.protocol import queues
+
+
+def setting(
+    parse: Callable[[str], object], default: object, option: str, text: str, metavar: str = "N"
+) -> Any:
+    """Declare a field: how its text is parsed, its default, its option, the option's help."""
+    return field(
+        default=default,
+        metadata={"parse": parse, "option": option, "help": text, "metavar": metavar},
+    )
+
+
+def flag(default: bool | None, option: str, text: str, *names: str) -> Any:
+    """Declare a field that is on or off; its option takes no value.
+
+    Args:
+        default: what it is if nobody says anything.
+        option: turns it on.
+        text: its help.
+        names: how click is to declare it, if there is more than ``option``.
+    """
+    given = {"option": option, "help": text, "metavar": None, "names": names or (option,)}
+    return field(default=default, metadata={"parse": parsers.flag, **given})
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"BERTQ_{name.upper()}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker encodes with. Each field is ``BERTQ_<NAME>`` and a worker option."""
+
+    model_dir: str | None = setting(
+        parsers.directory, None, "--model-dir", "Directory of the model to load.", "DIR"
+    )
+    tuned_model_dir: str | None = setting(
+        parsers.directory,
+        None,
+        "--tuned-model-dir",
+        "Directory of a fine-tuned checkpoint; config and vocabulary are those of --model-dir.",
+        "DIR",
+    )
+    ckpt_name: str | None = setting(
+        parsers.file_name,
+        None,
+        "--ckpt-name",
+        "Name of the checkpoint, where it is not the usual one: model.ckpt-1234.",
+        "FILE",
+    )
+    config_name: str | None = setting(
+        parsers.file_name,
+        None,
+        "--config-name",
+        "Name of the model's config, where it is not the usual one.",
+        "FILE",
+    )
+    model_name: str | None = setting(
+        parsers.model_name,
+        None,
+        "--model-name",
+        "Serve the model under this name, on queues of its own, so that one Redis can have "
+        "several: BertClient(model=NAME).",
+        "NAME",
+    )
+    compat: str | None = setting(
+        parsers.compat,
+        None,
+        "--compat",
+        "bert-as-service: the defaults and the tokenizer of bert-as-service for any directory, "
+        "whatever its modules.json says.",
+        "NAME",
+    )
+    cased: bool | None = flag(
+        None,
+        "--cased",
+        "Whether the tokenizer keeps capitals and accents; by default the model's files decide.",
+        "--cased/--uncased",
+        "--cased-tokenization",
+    )
+    max_seq_len: int | str | None = setting(
+        parsers.sequence_length,
+        None,
+        "--max-seq-len",
+        "Tokens that are read of a text, special tokens included; the rest is cut off. 'none': the "
+        "model's own limit. By default the model's directory decides, or it is 25.",
+    )
+    max_batch_size: int = setting(
+        parsers.positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
+    )
+    priority_batch_size: int = setting(
+        parsers.positive_int,
+        queues.PRIORITY_BATCH_SIZE,
+        "--priority-batch-size",
+        "Chunks of at most so many sentences take turns with larger ones, batch by batch.",
+    )
+    pooling_strategy: str | None = setting(
+        parsers.pooling,
+        None,
+        "--pooling-strategy",
+        "How the token vectors of a text become one: REDUCE_MEAN, REDUCE_MAX, REDUCE_MEAN_MAX, "
+        "CLS_TOKEN, SEP_TOKEN, CLS_POOLED, CLASSIFICATION, REGRESSION, NONE; cls, mean, max, "
+        "mean_sqrt_len_tokens, weightedmean, lasttoken; SPLADE_MAX, SPLADE_SUM. By default the "
+        "model's directory decides, or it is REDUCE_MEAN.",
+        "NAME",
+    )
+    pooling_layer: tuple[int, ...] | None = setting(
+        parsers.layers,
+        None,
+        "--pooling-layer",
+        "Encoder layer that is pooled, -1 the last; several, as -1,-2, are concatenated. By "
+        "default the model's directory decides, or it is -2.",
+        "LAYERS",
+    )
+    num_labels: int | None = setting(
+        parsers.positive_int,
+        None,
+        "--num-labels",
+        "Numbers that a fine-tuned head gives (CLASSIFICATION, REGRESSION); by default as many as "
+        "its checkpoint has.",
+    )
+    mask_cls_sep: bool = flag(
+        False, "--mask-cls-sep", "Leave the vectors of [CLS] and [SEP] out of the pooling."
+    )
+    no_special_token: bool = flag(
+        False, "--no-special-token", "Add no [CLS] and [SEP] to what clients send as tokens."
+    )
+    no_position_embeddings: bool = flag(
+        False,
+        "--no-position-embeddings",
+        "Add no positions to the tokens; --max-seq-len has no limit then.",
+    )
+    dtype: str = setting(
+        parsers.lower,
+        "float32",
+        "--dtype",
+        "Type that the graph computes in: float32, bfloat16 or float16. Rows are float32.",
+        "NAME",
+    )
+    int8_ranges: str | None = setting(
+        parsers.path,
+        None,
+        "--int8-ranges",
+        "Ranges of the model's vectors, written by bertq int8-ranges: clients can then ask for "
+        "precision int8 or uint8.",
+        "FILE",
+    )
+    threads: int | None = setting(
+        parsers.positive_int,
+        None,
+        "--threads",
+        "CPU threads of the graph; by default one for each core.",
+    )
+    gpu_memory_fraction: float | None = setting(
+        parsers.fraction,
+        None,
+        "--gpu-memory-fraction",
+        "Share of its GPU's memory that a worker may take, above 0 and at most 1; by default as "
+        "much as it needs.",
+        "SHARE",
+    )
+    batch_timeout: float = setting(
+        parsers.seconds,
+        300.0,
+        "--batch-timeout",
+        "The worker ends when the graph takes longer for one batch: it hangs.",
+        "SECONDS",
+    )
+    show_tokens_to_client: bool = flag(
+        True,
+        "--show-tokens-to-client",
+        "Whether clients may ask for the wordpieces of their sentences.",
+        "--show-tokens-to-client/--no-show-tokens-to-client",
+    )
+    remote_control: bool = flag(
+        True,
+        "--remote-control",
+        "Whether the worker obeys Celery's remote control, as of the Flower dashboard: those who "
+        "may publish on this Redis can end it.",
+        "--remote-control/--no-remote-control",
+    )
+    metrics_port: int | None = setting(
+        parsers.port,
+        None,
+        "--metrics-port",
+        "Port at which the worker serves /metrics for Prometheus; by default it serves none. "
+        "bertq serve gives each further worker the next port.",
+        "PORT",
+    )
+    metrics_host: str = setting(
+        parsers.host,
+        "127.0.0.1",
+        "--metrics-host",
+        "Address at which it does so: there is no login, keep it on a private network.",
+        "ADDRESS",
+    )
+    log_format: str = setting(
+        parsers.log_format,
+        "text",
+        "--log-format",
+        "Lines of the log: text, or json for one JSON object a line.",
+        "FORMAT",
+    )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], options: Mapping[str, object]) -> "Settings":
+        """Build settings from ``BERTQ_*`` variables, overridden by options that are not None.
+
+        Args:
+            environ: the environment variables.
+            options: option values by field name, as text, those of flags also as bool; other names
+                are ignored.
+
+        Raises:
+            SettingsError: a value cannot be used; names the variable or the option and the value.
+        """
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            given, source = options.get(spec.name), spec.metadata["option"]
+            if given is None:
+                source = variable(spec.name)
+                given = environ.get(source)
+            if given is None or given == "":
+                continue
+            try:
+                values[spec.name] = spec.metadata["parse"](str(given))
+            except ValueError as error:
+                raise SettingsError(f"{source} is {str(given)!r}: it {error}") from None
+        return cls(**values)
+
+
+def variables(options: Mapping[str, object]) -> dict[str, str]:
+    """Return the ``BERTQ_*`` variables that hand options on to another process.
+
+    Args:
+        options: as for ``Settings.read``; those that are None are left out.
+    """
+    return {
+        variable(spec.name): str(value).lower() if isinstance(value, bool) else str(value)
+        for spec in fields(Settings)
+        if (value := options.get(spec.name)) is not None
+    }

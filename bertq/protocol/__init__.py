@@ -1,0 +1,1 @@
+"""What clients and workers agree on: messages, results, keys and queues."""

@@ -1,0 +1,101 @@
+"""Plain connections to Redis, beside those that Celery makes, and what can go wrong with them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from bertq.errors import BertqError, RedisFull, RedisUnavailable
+from bertq.redis import redis_url, tls
+from bertq.redis.outage import code, refuses_writes, said
+
+#: Seconds that one command may take, and a connection to be made. Longer than any blocking read.
+SOCKET_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 5.0
+
+#: Seconds for which a full Redis is tried again before somebody is told; and one that is away, by a
+#: worker that starts. A client has twice the patience with it (``bertq_client.retry``).
+PATIENCE = 30.0
+
+
+def connect(url: str, timeout: float | None = None) -> Redis:
+    """Return a client for ``url`` that is safe to share between threads.
+
+    It connects at the first command and never repeats one by itself: callers know what may be
+    repeated, and until when.
+
+    Args:
+        url: of the server.
+        timeout: seconds that a command, and connecting, may take at most, where the usual ones are
+            too many.
+    """
+    return Redis.from_url(
+        url,
+        socket_timeout=min(SOCKET_TIMEOUT, timeout or SOCKET_TIMEOUT),
+        socket_connect_timeout=min(CONNECT_TIMEOUT, timeout or CONNECT_TIMEOUT),
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def run_script(redis: Any, script: str, names: list[str], *arguments: str | int) -> Any:
+    """Run a Lua script on the server, in one step; return its answer.
+
+    Args:
+        redis: a client, or a pipeline, which answers later.
+        script: the source.
+        names: the keys that it touches, its ``KEYS``.
+        arguments: its ``ARGV``.
+    """
+    return redis.eval(script, len(names), *names, *arguments)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with Redis.
+
+    Attributes:
+        error: for the caller.
+        final: whether it is of no use to try again.
+    """
+
+    error: BertqError
+    final: bool
+
+
+def explain(error: BaseException, url: str) -> Trouble:
+    """Say what an error of redis-py, kombu or a socket means for the one who asked."""
+    # In a worker kombu hands redis-py's errors on as the cause of its own.
+    if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
+        error = error.__cause__
+    where = f"Redis at {redis_url.redact(url)}"
+    if isinstance(error, OutOfMemoryError):
+        full = f"{where} has reached its memory limit (maxmemory)"
+        return Trouble(RedisFull(full), final=False)
+    if isinstance(error, ResponseError) and code(error) == "MISCONF":
+        full = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
+        return Trouble(RedisFull(full), final=False)
+    if isinstance(error, AuthenticationError):
+        refused = f"{where} refuses the login: check user and password in the URL"
+        return Trouble(RedisUnavailable(refused), final=True)
+    if isinstance(error, NoPermissionError):
+        lacking = f"{where} refuses: {said(error)} (docs/users.acl has what each role needs)"
+        return Trouble(RedisUnavailable(lacking), final=True)
+    if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
+        return Trouble(
+            RedisUnavailable(f"{where} refuses: {said(error)}"), final=not refuses_writes(error)
+        )
+    if distrust := tls.distrust(error):
+        return Trouble(RedisUnavailable(f"{where} {distrust}"), final=True)
+    away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
+    if tls.unanswered(error):
+        away += "; does it speak TLS at this port?"
+    return Trouble(RedisUnavailable(away), final=False)

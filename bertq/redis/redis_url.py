@@ -1,0 +1,98 @@
+"""Where Redis is: checking, completing and showing its URL."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from bertq.errors import SettingsError
+from bertq.redis import tls
+
+HOST, PORT = "localhost", 6379
+DEFAULT = f"redis://{HOST}:{PORT}/0"
+
+
+def from_environ(environ: Mapping[str, str]) -> str:
+    """Return the URL that ``BERTQ_REDIS_URL`` names, or the default, checked.
+
+    Raises:
+        SettingsError: the variable does not hold a Redis URL.
+    """
+    return check(environ.get("BERTQ_REDIS_URL") or DEFAULT, "BERTQ_REDIS_URL")
+
+
+def from_address(host: str, port: int) -> str:
+    """Return the URL of database 0 of a server.
+
+    Raises:
+        SettingsError: the host is empty or no host name, or the port is not one.
+    """
+    if not isinstance(host, str) or not host or any(c in host for c in "/@?# "):
+        raise SettingsError(f"ip is {host!r}: it must be a host name or an address")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise SettingsError(f"port is {port!r}: it must be a number from 1 to 65535")
+    name = f"[{host}]" if ":" in host else quote(host)
+    return f"redis://{name}:{port}/0"
+
+
+def check(url: str, source: str = "redis_url") -> str:
+    """Return the URL in full: with its database and, for TLS, with certificates required.
+
+    Files of certificates that it names are opened, to see whether they are such.
+
+    Args:
+        url: ``redis://`` or ``rediss://`` with optional user, password, port and database number.
+        source: the name of the setting, for the error.
+
+    Raises:
+        SettingsError: it is not such a URL; the password is not repeated.
+    """
+    shape = "redis://[[user]:password@]host[:port][/database] or rediss:// for TLS"
+    if not isinstance(url, str):
+        raise SettingsError(f"{source} is a {type(url).__name__}: it must be {shape}")
+    authority, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
+    login = authority.rpartition("@")[0]
+    if "@" in "".join(rest) or "[" in login or "]" in login or not url.isprintable():
+        # Nothing of the password is shown.
+        raise SettingsError(
+            f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
+            "[ as %5B, ] as %5D, and what is not printable as its bytes"
+        )
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        raise SettingsError(f"{source} has a port that is not one: it must be {shape}") from None
+    database = parts.path.strip("/") or "0"
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not port_ok:
+        raise SettingsError(f"{source} is {redact(url)!r}: it must be {shape}")
+    if not (database.isascii() and database.isdigit()):
+        raise SettingsError(f"{source} names the database {database!r}: it must be a number")
+    query = dict(parse_qsl(parts.query))
+    unknown = sorted(set(query) - set(tls.PARAMETERS if parts.scheme == "rediss" else ()))
+    if unknown:
+        raise SettingsError(
+            f"{source} has the parameter {unknown[0]!r}: only {', '.join(tls.PARAMETERS)} go, with "
+            "rediss://"
+        )
+    if parts.scheme == "rediss":
+        query = tls.complete(query, source)
+    return urlunsplit(
+        (
+            parts.scheme,
+            parts.netloc,
+            f"/{database}",
+            urlencode(query, quote_via=quote, safe="/"),
+            "",
+        )
+    )
+
+
+def redact(url: str) -> str:
+    """Return the URL with its password hidden and without parameters, for logs and messages."""
+    head, at, host = url.rpartition("@")
+    host = host.partition("?")[0]
+    if not at:
+        return host
+    scheme, separator, login = head.partition("://")
+    user = login.partition(":")[0] if ":" in login else login
+    return f"{scheme}{separator}{user}:**@{host}"

@@ -1,0 +1,56 @@
+"""The claim on a shared queue: all workers that take from it have one and the same model.
+
+A claim is a key with a time to live that holds a fingerprint. Every worker of that fingerprint
+renews it; some seconds after the last one is gone it ends, and the queue is free for another model.
+"""
+
+from typing import Any
+
+from redis import Redis
+
+from bertq.protocol import keys
+from bertq.redis.connection import run_script
+
+# In one step on the server: between a look and a write another worker could come in. A claim is
+# renewed by EXPIRE, which a Redis that is full does not refuse.
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return holder
+end
+if holder then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+end
+return ARGV[1]
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+"""
+
+
+def take(redis: Redis, queue: str, fingerprint: str) -> str:
+    """Take, or renew, the claim on a queue.
+
+    Returns:
+        The fingerprint that holds the queue: another one if the claim was refused.
+    """
+    holder: bytes = run_script(redis, _TAKE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL)
+    return holder.decode()
+
+
+def release(redis: Redis, queue: str, fingerprint: str) -> None:
+    """Give a worker's part in the claim up.
+
+    It ends a moment later than any other worker of the same fingerprint would renew it.
+    """
+    run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL // 3 + 1)
+
+
+def time_left(redis: Redis, queue: str) -> float:
+    """Return the seconds until a claim ends; less than zero if there is none, or it never ends."""
+    milliseconds: Any = redis.pttl(keys.claim(queue))
+    return int(milliseconds) / 1000

@@ -1,0 +1,141 @@
+"""Counters over all requests of all clients, kept in Redis: what bert-as-service calls statistic.
+
+Totals run since the first request; averages, minima and maxima are those of the latest
+``LATEST`` requests. Times are those of the Redis server, so that no client's clock matters.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from bertq.protocol import keys
+from bertq.redis.connection import run_script
+
+#: Requests that averages are taken over.
+LATEST = 1000
+
+#: Seconds that ``requests_per_second`` and ``sequences_per_second`` look back.
+MINUTE = 60.0
+
+#: Seconds for which a client counts as active after a request, as in bert-as-service 1.10.
+ACTIVE_FOR = 180
+
+#: Clients that are remembered one by one.
+_CLIENTS = 10_000
+
+# One command for all of it: a request of one sentence should not pay for a dozen.
+_COUNT = """
+local now = redis.call('TIME')
+local seconds = tonumber(now[1])
+local rows = 0
+for index = 6, #ARGV do
+  rows = rows + tonumber(ARGV[index])
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'client', ARGV[1], 'rows', ARGV[index])
+end
+redis.call('HINCRBY', KEYS[1], 'requests', #ARGV - 5)
+redis.call('HINCRBY', KEYS[1], 'sequences', rows)
+if redis.call('ZADD', KEYS[2], seconds, ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], 'clients', 1)
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[4] - 1)
+end
+redis.call('ZADD', KEYS[3], seconds, ARGV[2])
+for _, key in ipairs(KEYS) do
+  redis.call('EXPIRE', key, ARGV[5])
+end
+"""
+
+
+def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
+    """Count requests of a client, with the other commands of ``pipe``.
+
+    Args:
+        pipe: a pipeline.
+        client: its id.
+        queue: where they go.
+        sizes: the sentences that each of them asked for.
+    """
+    names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
+    limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL)
+    run_script(pipe, _COUNT, names, client, queue, *limits, *sizes)
+
+
+def count_look(redis: Redis) -> None:
+    """Count a question about the service itself, ``num_sys_request``.
+
+    A Redis that is full or read-only can still be asked: then the question goes uncounted.
+    """
+    with redis.pipeline() as pipe, suppress(ResponseError):
+        pipe.hincrby(keys.TOTALS, "looks", 1)
+        pipe.expire(keys.TOTALS, keys.STATISTICS_TTL)
+        pipe.execute()
+
+
+def read(redis: Redis) -> dict[str, Any]:
+    """Return the counters under the names of bert-as-service 1.10.
+
+    ``num_data_request``, ``num_sys_request``, ``num_total_request``, ``num_total_seq``,
+    ``num_total_client`` and ``num_active_client`` are totals; for ``request_per_client``,
+    ``size_per_request`` (sentences), ``last_two_interval`` (seconds) and ``request_per_second``
+    there are ``avg_``, ``min_``, ``max_``, and with ``num_min_`` and ``num_max_`` how often those
+    occurred. Without any request the latter are left out, as they are there. Two names are new:
+    ``requests_per_second`` and ``sequences_per_second`` over the last minute.
+    """
+    seconds: Any = redis.time()
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.TOTALS)
+        pipe.zcount(keys.CLIENTS, seconds[0] - ACTIVE_FOR, "+inf")
+        pipe.xrevrange(keys.REQUESTS, count=LATEST)
+        totals, active, entries = pipe.execute()
+    data, looks = int(totals.get(b"requests", 0)), int(totals.get(b"looks", 0))
+    times = [_seconds(entry) for entry, _ in entries]  # the latest first
+    sizes = [int(fields[b"rows"]) for _, fields in entries]
+    intervals = [later - earlier for later, earlier in pairwise(times)]
+    return {
+        "num_data_request": data,
+        "num_total_seq": int(totals.get(b"sequences", 0)),
+        "num_sys_request": looks,
+        "num_total_request": data + looks,
+        "num_total_client": int(totals.get(b"clients", 0)),
+        "num_active_client": active,
+        **_spread("request_per_client", Counter(f[b"client"] for _, f in entries).values()),
+        **_spread("size_per_request", sizes),
+        **_spread("last_two_interval", intervals),
+        **_spread("request_per_second", [1 / interval for interval in intervals if interval > 0]),
+        **_rates(times, sizes, seconds[0] + seconds[1] / 1e6),
+    }
+
+
+def _rates(times: list[float], sizes: list[int], now: float) -> dict[str, float]:
+    recent = [size for time, size in zip(times, sizes, strict=True) if time > now - MINUTE]
+    span = MINUTE
+    if len(recent) >= LATEST:
+        # The minute had more requests than are remembered: take the time that those span.
+        span = max(now - times[-1], 1e-3)
+    return {
+        "requests_per_second": len(recent) / span,
+        "sequences_per_second": sum(recent) / span,
+    }
+
+
+def _seconds(entry: bytes) -> float:
+    # The id of a stream's entry is its time in milliseconds and a number within that.
+    return int(entry.split(b"-")[0]) / 1000
+
+
+def _spread(name: str, values: Any) -> dict[str, float]:
+    values = list(values)
+    if not values:
+        return {}
+    least, most = min(values), max(values)
+    return {
+        f"avg_{name}": sum(values) / len(values),
+        f"min_{name}": least,
+        f"max_{name}": most,
+        f"num_min_{name}": values.count(least),
+        f"num_max_{name}": values.count(most),
+    }

@@ -1,0 +1,100 @@
+"""Whether workers are fit, as Redis knows them: for orchestrators, which start anew what is not.
+
+A worker renews its advert from a thread of its own, even when its graph hangs; so the advert tells
+how long the oldest batch has been computed, and that decides.
+"""
+
+import socket
+from dataclasses import dataclass
+
+from redis import Redis
+
+from bertq.protocol import queues
+from bertq.state import worker_info
+from bertq.state.worker_info import WorkerInfo
+
+#: Seconds after which a batch that is not done counts as one that hangs.
+MAX_BATCH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found.
+
+    Attributes:
+        healthy: whether all is well.
+        reason: why, or why not, in a line.
+        workers: those that were asked about and are alive.
+    """
+
+    healthy: bool
+    reason: str
+    workers: list[WorkerInfo]
+
+
+def of_model(
+    redis: Redis, model: str | None, max_batch_seconds: float = MAX_BATCH_SECONDS
+) -> Health:
+    """Look whether at least one worker of a model is alive and does not hang.
+
+    Args:
+        redis: a connection.
+        model: its name; None for the one without a name.
+        max_batch_seconds: a worker hangs that has computed one batch for longer.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    found = [worker for worker in worker_info.read(redis) if worker.model_name == model]
+    whose = queues.of_model(model)
+    if not found:
+        return Health(False, f"no worker of {whose} is alive", found)
+    hung = _hung(found, max_batch_seconds)
+    fit = len(found) - len(hung)
+    noun, verb = "worker" if len(found) == 1 else "workers", "is" if fit == 1 else "are"
+    said = f"{fit} of {len(found)} {noun} of {whose} {verb} fit"
+    return Health(fit > 0, "; ".join([said, *hung]), found)
+
+
+def of_node(redis: Redis, node: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
+    """Look whether the worker of a name, as ``gpu0@host``, is alive and does not hang.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    found = [worker for worker in worker_info.read(redis) if worker.node == node]
+    return _all(found, f"worker {node}", max_batch_seconds)
+
+
+def of_queue(redis: Redis, queue: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
+    """Look whether the workers of this host that take from a queue are alive and do not hang.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    host = socket.gethostname()
+    found = [
+        worker
+        for worker in worker_info.read(redis)
+        if queue in worker.queues and worker.node.partition("@")[2] == host
+    ]
+    return _all(found, f"worker of {host} on queue {queue}", max_batch_seconds)
+
+
+def _all(found: list[WorkerInfo], what: str, max_batch_seconds: float) -> Health:
+    if not found:
+        return Health(False, f"no {what} is alive: it has ended, or is not ready yet", found)
+    if hung := _hung(found, max_batch_seconds):
+        return Health(False, "; ".join(hung), found)
+    names = ", ".join(worker.node for worker in found)
+    return Health(True, f"{names}: alive, and no batch takes long", found)
+
+
+def _hung(workers: list[WorkerInfo], max_batch_seconds: float) -> list[str]:
+    """Return a line for each worker that hangs."""
+    return [
+        f"{worker.node} hangs: it has computed one batch for {worker.work.batch_seconds:.0f} s, "
+        f"more than {max_batch_seconds:g} s"
+        for worker in workers
+        if worker.work.batch_seconds > max_batch_seconds
+    ]

@@ -1,0 +1,94 @@
+"""The state of the whole service, as Redis knows it; no worker is asked."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from redis import Redis
+
+from bertq.protocol import keys, queues
+from bertq.state import counters, worker_info
+from bertq.state.worker_info import WorkerInfo
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """One queue.
+
+    Attributes:
+        name: of the queue.
+        chunks: that wait in it.
+        workers: node names of those that take from it.
+        fingerprint: of the model that has claimed it; None for a device's queue, or an idle one.
+    """
+
+    name: str
+    chunks: int
+    workers: list[str]
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``read`` found.
+
+    Attributes:
+        workers: the live ones, by node name.
+        queues: the shared ones, those of live workers, and those that requests were sent to.
+        unacked: chunks that workers have taken and not yet answered.
+        statistic: the counters of ``bertq.state.counters``.
+        time: Unix time, by the clock of Redis.
+    """
+
+    workers: list[WorkerInfo]
+    queues: list[QueueStatus]
+    unacked: int
+    statistic: dict[str, Any]
+    time: float
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values, with the names that bert-as-service has for some of them."""
+        return {
+            "num_worker": len(self.workers),
+            "device_map": [worker.device for worker in self.workers],
+            "server_current_time": str(datetime.fromtimestamp(self.time)),
+            "statistic": self.statistic,
+            "workers": {worker.node: asdict(worker) for worker in self.workers},
+            "queues": {queue.name: asdict(queue) for queue in self.queues},
+            "unacked": self.unacked,
+        }
+
+
+def read(redis: Redis) -> Status:
+    """Look at the whole service, with a handful of commands.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    workers = worker_info.read(redis)
+    asked: Any = redis.zrange(keys.QUEUES, 0, -1)
+    names = {queues.SHARED, queues.SMALL, *(name.decode() for name in asked)}
+    names.update(name for worker in workers for name in worker.queues)
+    ordered = sorted(names)
+    with redis.pipeline(transaction=False) as pipe:
+        for name in ordered:
+            pipe.llen(name)
+            pipe.get(keys.claim(name))
+        pipe.hlen(keys.UNACKED)
+        pipe.time()
+        *answers, unacked, (seconds, microseconds) = pipe.execute()
+    return Status(
+        workers=workers,
+        queues=[
+            QueueStatus(
+                name=name,
+                chunks=answers[2 * number],
+                workers=[worker.node for worker in workers if name in worker.queues],
+                fingerprint=claim.decode() if (claim := answers[2 * number + 1]) else None,
+            )
+            for number, name in enumerate(ordered)
+        ],
+        unacked=unacked,
+        statistic=counters.read(redis),
+        time=seconds + microseconds / 1e6,
+    )

@@ -1,0 +1,73 @@
+"""Clients that send at the same time, as many as are wanted."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bertq_client import BertClient
+
+#: Seconds after which a call has failed.
+_TIMEOUT = 900.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Sentences per second of one round.
+
+    Attributes:
+        total: of all clients together, from the common start to the last one's end.
+        each: of a client by itself, from its first call to its last answer, their mean.
+    """
+
+    total: float
+    each: float
+
+
+class ConcurrentClients:
+    """So many clients of a service, each with connections and a thread of its own."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._clients = [
+            BertClient(redis_url=url, timeout=_TIMEOUT, check_length=False) for _ in range(count)
+        ]
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="bench-client")
+
+    def round(self, texts: Sequence[str], batch: int, calls: int) -> Rates:
+        """Have each client make ``calls`` calls of ``batch`` sentences; return their rates.
+
+        Each begins at another place of ``texts`` and goes on from its start at the end.
+        """
+        barrier = threading.Barrier(len(self._clients) + 1)
+
+        def work(number: int) -> float:
+            at = number * batch * calls
+            chunks = [_cut(texts, at + call * batch, batch) for call in range(calls)]
+            barrier.wait()
+            start = time.perf_counter()
+            for chunk in chunks:
+                self._clients[number].encode(chunk)
+            return time.perf_counter() - start
+
+        futures = [self._threads.submit(work, number) for number in range(len(self._clients))]
+        barrier.wait()
+        start = time.perf_counter()
+        taken = [future.result() for future in futures]
+        elapsed = time.perf_counter() - start
+        sent = batch * calls
+        each = sum(sent / seconds for seconds in taken) / len(taken)
+        return Rates(sent * len(taken) / elapsed, each)
+
+    def close(self) -> None:
+        """End the clients; a round that is under way fails."""
+        for client in self._clients:
+            client.close()
+        self._threads.shutdown(wait=False)
+
+
+def _cut(texts: Sequence[str], start: int, count: int) -> list[str]:
+    if count > len(texts):
+        raise ValueError(f"a call of {count} sentences, and there are {len(texts)}")
+    start %= len(texts)
+    return [*texts[start : start + count], *texts[: max(0, start + count - len(texts))]]

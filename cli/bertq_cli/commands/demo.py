@@ -1,0 +1,164 @@
+"""``bertq demo``: the whole way of a sentence, from nothing, on one machine."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from bertq.errors import SettingsError
+from bertq.protocol.sparse import SparseRows
+from bertq.redis import redis_url
+from bertq.redis.connection import connect
+from bertq.system import cores
+from bertq_cli import demo_download
+from bertq_cli.service import embedded_redis
+from bertq_cli.service.embedded_redis import Server
+from bertq_cli.service.supervisor import Service, run_until_stopped
+from bertq_cli.terminable import terminable
+from bertq_client import BertClient, inputs
+
+SENTENCES = (
+    "The cat sleeps on the sofa.",
+    "A kitten naps in the sun.",
+    "Stocks fell sharply on Monday.",
+    "Shares lost a tenth this week.",
+    "She plays the violin.",
+    "He is learning the cello.",
+)
+
+_ENCODE_WITHIN = 120.0
+
+
+@click.command()
+@click.argument("sentences", nargs=-1)
+@click.option(
+    "--model-dir",
+    envvar="BERTQ_MODEL_DIR",
+    metavar="DIR",
+    help=f"A model of your own instead of {demo_download.NAME}. [BERTQ_MODEL_DIR]",
+)
+def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
+    """Encode SENTENCES, or a few of its own, on this machine.
+
+    Gets a small model (once, 80 MB), starts a Redis server (unless BERTQ_REDIS_URL names one) and a
+    worker, encodes, shows which sentences are closest, and stops what it started.
+    """
+    texts = list(sentences or SENTENCES)
+    inputs.check_list(texts)
+    console = Console(highlight=False)
+    started = time.perf_counter()
+    with terminable(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
+        directory = model_dir or _model(console)
+        service = _service(directory, Path(scratch))
+        stopped_by = asyncio.run(_run(console, service, texts))
+    if stopped_by:
+        console.print("stopped     everything that was started is stopped")
+        sys.exit(128 + stopped_by)
+    console.print(f"all in all  {time.perf_counter() - started:.1f} s, everything is stopped")
+
+
+def _model(console: Console) -> str:
+    here = demo_download.is_cached()
+    with console.status(
+        "checking the model" if here else f"downloading {demo_download.NAME}, 80 MB"
+    ):
+        # What is cached has just been checked: reading 90 MB once is enough.
+        directory = demo_download.cached() if here else demo_download.fetch()
+    console.print(f"model       {demo_download.NAME}, {'from the cache' if here else 'downloaded'}")
+    return str(directory)
+
+
+def _service(directory: str, scratch: Path) -> Service:
+    variables = {"BERTQ_MODEL_DIR": directory}
+    threads = [cores.available()]
+    if os.environ.get("BERTQ_REDIS_URL"):
+        # Somebody else's server: leave the work of their queues to their workers.
+        url = redis_url.from_environ(os.environ)
+        apart = ("-X", "bertq,bertq.small")
+        return Service(url, [_free_queue(url)], threads, variables, options=apart)
+    embedded = Server("127.0.0.1", embedded_redis.free_port(), scratch)
+    # The first GPU, or the CPU where there is none.
+    return Service(embedded.url, ["gpu0"], threads, variables, server=embedded)
+
+
+def _free_queue(url: str) -> str:
+    # Nobody else's: its messages would be answered with the demo's model.
+    with BertClient(redis_url=url) as client, connect(url) as redis:
+        taken = {name for config in client.server_config.values() for name in config["queues"]}
+        return next(
+            name
+            for name in (f"cpu{number}" for number in range(9999, -1, -1))
+            if name not in taken and not redis.exists(name)
+        )
+
+
+async def _run(console: Console, service: Service, texts: list[str]) -> int:
+    status = console.status("starting Redis and a worker")
+
+    async def encode() -> None:
+        status.stop()
+        client = BertClient(redis_url=service.url, queue=service.queues[0], timeout=_ENCODE_WITHIN)
+        async with client:
+            await asyncio.to_thread(_check_task, client, service.queues[0])
+            began = time.perf_counter()
+            vectors = await client.encode_async(texts)
+            elapsed = time.perf_counter() - began
+        console.print(
+            f"encoded     {len(texts)} sentences in {1000 * elapsed:.0f} ms: "
+            f"shape {vectors.shape}, {vectors.dtype}"
+        )
+        console.print(closest(texts, vectors))
+
+    with status:
+        return await run_until_stopped(service, lambda *line: _say(console, *line), encode)
+
+
+def _check_task(client: BertClient, queue: str) -> None:
+    """Refuse a cross-encoder or a classifier, which has nothing to compare.
+
+    Raises:
+        SettingsError: the model of this queue gives scores.
+    """
+    for config in client.server_config.values():
+        if queue in config["queues"] and config["task"] == "score":
+            raise SettingsError(
+                f"{config['model']} gives scores of texts or pairs of them, and the demo compares "
+                "vectors: give it another model, or use this one with bertq serve"
+            )
+
+
+def _say(console: Console, what: str, text: str) -> None:
+    with suppress(OSError):  # a service goes on without a reader
+        console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+
+
+def closest(texts: list[str], vectors: NDArray[np.float32] | SparseRows) -> Table:
+    """Return a table of each sentence and the one whose vector is closest to its own.
+
+    Args:
+        texts: n sentences.
+        vectors: float32 ``[n, dim]``, or sparse; token vectors ``[n, length, dim]`` are compared
+            whole.
+    """
+    dense = vectors.toarray() if isinstance(vectors, SparseRows) else vectors
+    flat = dense.reshape(len(dense), -1)
+    unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -np.inf)
+    table = Table("sentence", "closest", "cosine")
+    for index, text in enumerate(texts):
+        other = int(cosine[index].argmax())
+        if len(texts) == 1:
+            table.add_row(text, "-", "-")
+        else:
+            table.add_row(text, texts[other], f"{cosine[index, other]:.3f}")
+    return table

@@ -1,0 +1,133 @@
+"""``bertq encode``: a file of sentences into a file of vectors."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bertq.errors import BertqError
+from bertq.protocol import encoding
+from bertq_cli.redis_option import redis_option
+from bertq_client import BertClient
+from bertq_client.files.line import KINDS
+from bertq_client.files.run_options import BLANK
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, .npy or .jsonl.",
+)
+@redis_option("The Redis of the workers.")
+@click.option("--model", metavar="NAME", help="Workers of this --model-name.")
+@click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For each batch, its wait for those before it included; else as long as it takes.",
+)
+@click.option("--input-format", type=click.Choice(KINDS), help="What INPUT is, whatever its name.")
+@click.option(
+    "--field",
+    default="text",
+    show_default=True,
+    help="Of .jsonl, the field of the sentence, or of a pair: a list of two.",
+)
+@click.option(
+    "--blank",
+    type=click.Choice(BLANK),
+    default="error",
+    show_default=True,
+    help="A blank line is an error, a row of zeros, or no row.",
+)
+@click.option("--tokenized", is_flag=True, help="Sentences are tokens, looked up as they are.")
+@click.option(
+    "--prompt-name", metavar="NAME", help="The model's prompt that goes before each sentence."
+)
+@click.option("--prompt", metavar="TEXT", help="A prompt of your own; '' for none.")
+@click.option("--input-type", metavar="TYPE", help="query, document, or the name of a prompt.")
+@click.option(
+    "--normalize/--no-normalize",
+    default=None,
+    help="Vectors of length 1, or not; else as the model's directory says.",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the first N numbers of each vector.",
+)
+@click.option(
+    "--pairs/--no-pairs",
+    default=None,
+    help='Whether "first ||| second" is a pair of sentences; else as the model says.',
+)
+@click.option(
+    "--truncate",
+    type=click.Choice(encoding.TRUNCATE),
+    default="right",
+    show_default=True,
+    help="The end that is cut off a long sentence; or refuse it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(tuple(encoding.PRECISIONS)),
+    default="float32",
+    show_default=True,
+    help="Type of the numbers.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Sentences of a request; else 1024, fewer of large rows.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--resume", is_flag=True, help="Keep what a run that was stopped has encoded.")
+@click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
+def encode(
+    source: str,
+    output: Path,
+    url: str,
+    model: str | None,
+    queue: str | None,
+    timeout: float | None,
+    tokenized: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Encode the sentences of INPUT: a text file, a sentence a line, or .jsonl.
+
+    INPUT of either kind may be compressed (.gz); - is standard input.
+    """
+    try:
+        with BertClient(
+            redis_url=url,
+            model=model,
+            queue=queue,
+            timeout=timeout,
+            check_length=False,
+        ) as client:
+            made = client.encode_file(
+                source, output, is_tokenized=tokenized, progress=not quiet, **options
+            )
+    except BertqError as error:
+        _explain(f"Error: {error}", error)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt as error:
+        _explain("interrupted", error)
+        raise SystemExit(128 + signal.SIGINT) from None
+    if made.cut:
+        click.echo(f"cut, since the model reads fewer tokens: {made.cut} sentences", err=True)
+    click.echo(f"{made.path}: {made.rows} rows, kept {made.kept}, encoded {made.encoded}")
+
+
+def _explain(line: str, error: BaseException) -> None:
+    click.echo(line, err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(note, err=True)

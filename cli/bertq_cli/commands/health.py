@@ -1,0 +1,131 @@
+"""``bertq health``: exit status 0 or 1, for orchestrators."""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import click
+from redis import RedisError
+
+from bertq.errors import BertqError, SettingsError
+from bertq.protocol import queues
+from bertq.redis import redis_url
+from bertq.redis.connection import connect, explain
+from bertq.state import health
+from bertq.state.health import Health
+from bertq_cli.redis_option import redis_option
+
+_SENTENCE = "Is anybody there?"
+
+
+@click.command(name="health")
+@redis_option("The Redis to ask.")
+@click.option(
+    "--model-name",
+    "model",
+    envvar="BERTQ_MODEL_NAME",
+    metavar="NAME",
+    help="Ask about the workers of this model; by default those without a name. [BERTQ_MODEL_NAME]",
+)
+@click.option("--node", metavar="NODE", help="Ask about one worker, by its name: gpu0@host.")
+@click.option(
+    "--queue",
+    metavar="QUEUE",
+    help="Ask about the worker of this host that takes from this queue: gpu0.",
+)
+@click.option(
+    "--max-batch-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=health.MAX_BATCH_SECONDS,
+    show_default=True,
+    help="A worker hangs that has computed one batch for longer.",
+)
+@click.option("--probe", is_flag=True, help="Send a sentence, and look that its vector comes.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds that Redis, and the vector, have to come.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+def check(as_json: bool, **asked: Any) -> None:
+    """Say whether a service, or one worker of it, is fit: exit status 0, or else 1.
+
+    Redis answers, and at least one worker of the model is alive and does not hang. With --node or
+    --queue: that worker is.
+    """
+    url: str = asked["url"]
+    found, seconds = _look(url, asked)
+    if as_json:
+        document = {
+            "healthy": found.healthy,
+            "reason": found.reason,
+            "redis_url": redis_url.redact(url),
+            "workers": {worker.node: worker.work.batch_seconds for worker in found.workers},
+            "probe_seconds": seconds,
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(f"{'healthy' if found.healthy else 'unhealthy'}: {found.reason}")
+    sys.exit(0 if found.healthy else 1)
+
+
+def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
+    """Return what was found, and the seconds that a sentence took that was sent.
+
+    Raises:
+        SettingsError: the options contradict each other, or name what cannot be.
+    """
+    if asked["node"] and asked["queue"]:
+        raise SettingsError("--node and --queue both name a worker: leave out one of the two")
+    names = queues.of_model(asked["model"] or None)
+    limit = asked["max_batch_seconds"]
+    with connect(url, asked["timeout"]) as redis:
+        try:
+            if asked["node"]:
+                found = health.of_node(redis, asked["node"], limit)
+            elif asked["queue"]:
+                found = health.of_queue(redis, names.own(asked["queue"]), limit)
+            else:
+                found = health.of_model(redis, names.model, limit)
+        except RedisError as error:
+            return Health(False, str(explain(error, url).error), []), None
+    if not (found.healthy and asked["probe"]):
+        return found, None
+    queue = names.own(asked["queue"]) if asked["queue"] else None
+    if asked["node"]:
+        (worker,) = found.workers
+        names = queues.of_model(worker.model_name)
+        queue = next((name for name in worker.queues if not queues.is_shared(name)), None)
+        if queue is None:
+            raise SettingsError(f"{worker.node} has no queue of its own that --probe could send to")
+    return _probe(found, url, names.model, queue, asked["timeout"])
+
+
+def _probe(
+    found: Health, url: str, model: str | None, queue: str | None, timeout: float
+) -> tuple[Health, float | None]:
+    """Send a sentence; return what is to be said then, and the seconds that it took."""
+    # Not before: NumPy and the client take a moment.
+    import numpy as np
+
+    from bertq_client import BertClient, SparseRows
+
+    began = time.perf_counter()
+    try:
+        with BertClient(
+            redis_url=url, queue=queue, model=model, timeout=timeout,
+            check_version=False, check_length=False,
+        ) as client:  # fmt: skip
+            rows = client.encode([_SENTENCE])
+    except (BertqError, TimeoutError) as error:
+        return replace(found, healthy=False, reason=f"a sentence got no vector: {error}"), None
+    seconds = time.perf_counter() - began
+    numbers = rows.values if isinstance(rows, SparseRows) else rows
+    if rows.shape[0] != 1 or not np.isfinite(numbers).all():
+        return replace(found, healthy=False, reason="a vector is not one of numbers"), seconds
+    reason = f"{found.reason}; a sentence took {1000 * seconds:.0f} ms"
+    return replace(found, reason=reason), seconds

@@ -1,0 +1,156 @@
+"""``bertq http``: the gateway, in the foreground."""
+
+import os
+from pathlib import Path
+
+import click
+
+from bertq.errors import SettingsError
+from bertq.redis import redis_url
+from bertq.system import extras
+from bertq_cli.redis_option import redis_option
+from bertq_gateway import config
+from bertq_gateway.config import Config
+
+_KEYS = "BERTQ_HTTP_API_KEYS"
+
+
+@click.command()
+@redis_option("The Redis of the workers.")
+@click.option(
+    "--host",
+    envvar="BERTQ_HTTP_HOST",
+    default=config.HOST,
+    show_default=True,
+    help="The address to listen on; others than this machine's own need an API key. "
+    "[BERTQ_HTTP_HOST]",
+)
+@click.option(
+    "--port",
+    envvar="BERTQ_HTTP_PORT",
+    type=click.IntRange(1, 65535),
+    default=config.PORT,
+    show_default=True,
+    help="[BERTQ_HTTP_PORT]",
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="BERTQ_HTTP_API_KEY_FILE",
+    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS holds them, "
+    "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
+)
+@click.option(
+    "--certfile",
+    metavar="FILE",
+    envvar="BERTQ_HTTP_CERTFILE",
+    help="Speak HTTPS, with the certificate (PEM) of this file. [BERTQ_HTTP_CERTFILE]",
+)
+@click.option(
+    "--keyfile",
+    metavar="FILE",
+    envvar="BERTQ_HTTP_KEYFILE",
+    help="The key of the certificate, if it is not in the same file. [BERTQ_HTTP_KEYFILE]",
+)
+@click.option(
+    "--cors",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let pages of this origin ask, as https://example.org; '*' for all. Several may be given.",
+)
+@click.option(
+    "--alias",
+    multiple=True,
+    metavar="NAME=MODEL",
+    help="Have a model under another name too. Several may be given.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Config.timeout,
+    show_default=True,
+    help="Seconds that a request has.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=Config.max_body,
+    show_default=True,
+    help="Bytes of a request's body.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1),
+    default=Config.max_batch,
+    show_default=True,
+    help="Inputs of a request.",
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    default=Config.max_requests,
+    show_default=True,
+    help="Requests that are answered at once; further ones get a 429.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=Config.max_connections,
+    show_default=True,
+    help="Connections that are open at once; further ones get a 503.",
+)
+@click.option(
+    "--drain",
+    type=click.IntRange(min=0),
+    default=Config.drain,
+    show_default=True,
+    help="Seconds that requests under way have after SIGTERM.",
+)
+def http(
+    url: str,
+    api_key_file: Path | None,
+    alias: tuple[str, ...],
+    cors: tuple[str, ...],
+    **options: object,
+) -> None:
+    """Serve HTTP: OpenAI's /v1/embeddings, and /encode of bert-as-service.
+
+    The manual is at /docs.
+    """
+    extras.need("the gateway", "http", "fastapi", "uvicorn", "orjson")
+    settings = Config(
+        redis_url=url,
+        api_keys=_keys(api_key_file),
+        aliases=config.parse_aliases(alias),
+        cors=cors,
+        **options,  # type: ignore[arg-type]  # click has checked them
+    )
+    # Here: importing FastAPI takes half a second, in which nobody could be told of a wrong option.
+    from bertq_gateway import server
+
+    with server.listen(settings) as sock:
+        at = f"http{'s' if settings.certfile else ''}://{settings.host}:{settings.port}"
+        count = len(settings.api_keys)
+        keys = f"{count or 'no'} API {'keys' if count > 1 else 'key'}"
+        line = f"http        {at}, {keys}, redis {redis_url.redact(settings.redis_url)}"
+        server.run(settings, sock, begun=lambda: click.echo(line))
+
+
+def _keys(path: Path | None) -> frozenset[str]:
+    """Return the API keys of a file and of the variable.
+
+    Raises:
+        SettingsError: they cannot be read or used, or the file has none.
+    """
+    keys = config.parse_keys(os.environ.get(_KEYS, ""), _KEYS)
+    if path is None:
+        return keys
+    try:
+        found = config.parse_keys(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, ValueError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(f"--api-key-file {path} cannot be read: {error}") from None
+    if not found:
+        raise SettingsError(f"--api-key-file {path} has no key")
+    return keys | found

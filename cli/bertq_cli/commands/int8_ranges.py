@@ -1,0 +1,222 @@
+"""``bertq int8-ranges``: the smallest and largest numbers of a model's vectors, from a corpus."""
+
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from bertq.errors import BadInputValue, ModelMismatch, OutputError
+from bertq.protocol.encoding import Options
+from bertq_cli.redis_option import redis_option
+from bertq_cli.terminable import terminable
+from bertq_client import BertClient
+from bertq_client.files.line import KINDS, LineFormat
+from bertq_client.files.source import Source, kind_of
+from bertq_client.streaming.stream import Batch
+
+#: Fewer vectors give ranges that others will often exceed.
+_FEW = 1000
+
+
+class Ranges:
+    """The smallest and largest number of each column, of all rows so far.
+
+    Attributes:
+        fingerprint: of the model that the rows come from.
+        rows: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.fingerprint = ""
+        self.rows = 0
+        self._low = self._high = np.zeros(0, np.float32)
+
+    def add(self, vectors: NDArray[np.float32], fingerprint: str) -> None:
+        """Take in rows of a model.
+
+        Raises:
+            BadInputValue: they are not vectors of the same length, of finite numbers.
+            ModelMismatch: they come from another model than those before.
+        """
+        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
+            raise BadInputValue("the model does not give one vector for each text: no ranges")
+        if not np.isfinite(vectors).all():
+            raise BadInputValue("a vector has a number that is not finite: no ranges")
+        if not self.rows:
+            self.fingerprint = fingerprint
+            self._low, self._high = vectors[0].copy(), vectors[0].copy()
+        if fingerprint != self.fingerprint:
+            raise ModelMismatch(
+                "the workers changed to another model: the ranges would mix the two"
+            )
+        if vectors.shape[1] != len(self._low):
+            raise BadInputValue(
+                f"vectors of {vectors.shape[1]} numbers came after those of {len(self._low)}"
+            )
+        self._low = np.minimum(self._low, vectors.min(axis=0))
+        self._high = np.maximum(self._high, vectors.max(axis=0))
+        self.rows += len(vectors)
+
+    def document(self) -> dict[str, Any]:
+        """Return them for the file."""
+        # The shortest text that is the same float32.
+        ranges = [[float(str(number)) for number in row] for row in (self._low, self._high)]
+        return {"model": self.fingerprint, "rows": self.rows, "ranges": ranges}
+
+
+@click.command(name="int8-ranges")
+@click.argument("corpus", metavar="CORPUS")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, for --int8-ranges of the workers.",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="For vectors that are cut to N dimensions.",
+)
+@click.option("--input-type", metavar="TYPE", help="query, document, or the name of a prompt.")
+@click.option(
+    "--prompt", metavar="TEXT", help="Text before each text, where the model has no such prompt."
+)
+@redis_option("The Redis of the workers.")
+@click.option("--model", metavar="NAME", help="Workers of this --model-name.")
+@click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For each batch; else as long as it takes.",
+)
+@click.option(
+    "--input-format", type=click.Choice(KINDS), help="Format of CORPUS, if its name does not tell."
+)
+@click.option(
+    "--field", default="text", show_default=True, help="Of .jsonl, the field of the text."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
+def int8_ranges(
+    corpus: str,
+    output: Path,
+    dimensions: int | None,
+    input_type: str | None,
+    prompt: str | None,
+    url: str,
+    model: str | None,
+    queue: str | None,
+    timeout: float | None,
+    input_format: str | None,
+    field: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Encode the texts of CORPUS and write the range of each dimension of their vectors.
+
+    CORPUS is a text file, a text a line, or .jsonl; it may be compressed (.gz), and - is standard
+    input. Blank lines are left out. Workers that are started with --int8-ranges FILE answer
+    requests with the precision int8 and uint8 by these ranges. A few thousand texts like those that
+    will be encoded are enough.
+    """
+    _check_output(output, overwrite=overwrite)
+    line_format = LineFormat(kind_of(corpus, input_format), field, False)
+    source = Source(corpus, line_format, allow_blank=True)
+    options: Options = {"dimensions": dimensions, "input_type": input_type, "prompt": prompt}
+    ranges = Ranges()
+    try:
+        with (
+            terminable(),
+            BertClient(
+                redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
+            ) as client,
+        ):
+            _check_task(client, model)
+            with (
+                closing(source.read()) as lines,
+                closing(
+                    client.encode_stream(_sentences(lines), progress=not quiet, **options)
+                ) as batches,
+            ):
+                _add_all(ranges, batches)
+            if not ranges.rows:
+                raise source.empty()
+        _write(output, ranges.document())
+    except KeyboardInterrupt:
+        click.echo("interrupted: nothing was written", err=True)
+        raise SystemExit(128 + signal.SIGINT) from None
+    if ranges.rows < _FEW:
+        click.echo(f"only {ranges.rows} texts: ranges of {_FEW:,} or more are better", err=True)
+    width = len(ranges.document()["ranges"][0])
+    click.echo(f"{output}: ranges of {width} dimensions, from {ranges.rows} vectors")
+
+
+def _add_all(ranges: Ranges, batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        ranges.add(batch.vectors, batch.fingerprint)
+
+
+def _sentences(lines: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+    return (sentence for _, sentence in lines if sentence is not None)
+
+
+def _check_task(client: BertClient, model: str | None) -> None:
+    """Refuse a model that gives no vectors.
+
+    Raises:
+        BadInputValue: its workers give scores, sparse rows or a vector for each token.
+    """
+    what = {"score": "scores", "sparse": "sparse rows"}
+    for config in client.server_config.values():
+        if config["model_name"] != model:
+            continue
+        name, task = config["model"], config["task"]
+        if task in what:
+            raise BadInputValue(f"{name} gives {what[task]}: int8 and uint8 are for vectors")
+        if len(config["row_shape"]) != 1:
+            raise BadInputValue(f"{name} gives a vector for each token, not one for each text")
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Look whether the file can be written, before anything is encoded.
+
+    Raises:
+        OutputError: it cannot, or it is there.
+    """
+    try:
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output} is there already: --overwrite replaces it")
+        if output.is_dir():
+            raise OutputError(f"{output} is a directory")
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _write(output: Path, document: dict[str, Any]) -> None:
+    """Write the file: a reader sees all of it or nothing."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(document, file)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(output)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""``bertq redis``: the embedded server alone, and its options, which ``bertq serve`` has too."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bertq_cli.service import embedded_redis
+from bertq_cli.service.embedded_redis import Server
+
+_OPTIONS = (
+    click.option(
+        "--host", default="127.0.0.1", show_default=True, help="Address of the embedded Redis."
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        envvar="BERTQ_REDIS_PORT",
+        default=6379,
+        show_default=True,
+        metavar="PORT",
+        help="Port of the embedded Redis. [BERTQ_REDIS_PORT]",
+    ),
+    click.option(
+        "--password",
+        envvar="BERTQ_REDIS_PASSWORD",
+        default="",
+        metavar="PASSWORD",
+        help="Password of the embedded Redis, needed if --host is open to other machines; better "
+        "given as BERTQ_REDIS_PASSWORD, where other users do not see it.",
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        envvar="BERTQ_DATA_DIR",
+        metavar="DIR",
+        help="Where the embedded Redis keeps its queue; by default a directory of the user's, one "
+        "for each port. [BERTQ_DATA_DIR]",
+    ),
+)
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the embedded server to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen(host: str, port: int, password: str, data_dir: Path | None) -> Server:
+    """Return the server that the options ask for, checked.
+
+    Raises:
+        SettingsError, ProcessFailed: as ``Server.check``.
+    """
+    directory = (data_dir or embedded_redis.default_data_dir(port)).absolute()
+    embedded = Server(host, port, directory, password)
+    embedded.check()
+    return embedded
+
+
+@click.command()
+@options
+def redis(**given: Any) -> None:
+    """Run the embedded Redis alone: a Valkey server that keeps its queue on disk."""
+    embedded = chosen(**given)
+    binary = str(embedded_redis.find_binary())
+    with embedded_redis.locked(embedded.data_dir) as lock:
+        # This program becomes the server, which keeps the lock as long as it lives.
+        os.set_inheritable(lock, True)
+        reading, writing = os.pipe()
+        os.write(writing, embedded.configuration().encode())
+        os.close(writing)
+        os.dup2(reading, 0)
+        os.execv(binary, [binary, "-"])

@@ -1,0 +1,217 @@
+"""``bertq serve``: a whole service on one machine, in the foreground."""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from bertq.config.options import refuse_old_spelling, settings_options
+from bertq.config.settings import Settings, variables
+from bertq.errors import SettingsError
+from bertq.protocol import queues
+from bertq.redis import redis_url
+from bertq.system import cores, extras
+from bertq_cli.commands import redis_server
+from bertq_cli.service import embedded_redis
+from bertq_cli.service.output import Output
+from bertq_cli.service.supervisor import Service, run_until_stopped
+
+
+def _gpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    """Parse numbers of GPUs, separated by commas."""
+    if value is None:
+        return None
+    devices = [queues.parse_device(f"gpu{part.strip()}") for part in value.split(",")]
+    if None in devices:
+        raise click.BadParameter(f"{value!r}: give numbers of GPUs, separated by commas, as 0,1")
+    return [device.index for device in devices if device is not None]
+
+
+class _Serve(click.Command):
+    """Knows options that are spelt as bert-as-service has them, and says how they are here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            refuse_old_spelling(args)
+        except SettingsError as error:
+            raise click.UsageError(str(error), ctx) from None
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Serve)
+@click.option(
+    "--num-workers",
+    type=click.IntRange(1, 1000),
+    help="Worker processes, each on a device of its own: gpu0, gpu1, ... By default one, or one "
+    "for each device of --device-map.",
+)
+@click.option(
+    "--device-map",
+    callback=_gpus,
+    metavar="N,N",
+    help="The GPUs of the workers, in turn: with 0,2 and three workers gpu0, gpu2 and gpu0. A GPU "
+    "may be named twice.",
+)
+@click.option("--cpu", is_flag=True, help="Run on the CPU: cpu0, cpu1, ... share the cores.")
+@redis_server.options
+@click.option(
+    "--redis-url",
+    envvar="BERTQ_REDIS_URL",
+    metavar="URL",
+    help="A Redis that runs already, instead of the embedded one. So a second bertq serve, with "
+    "another --model-name, serves a second model on the Redis of the first. [BERTQ_REDIS_URL]",
+)
+@click.option(
+    "--flower",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Run the Flower dashboard on this port of 127.0.0.1.",
+)
+@click.option(
+    "--http-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Run the HTTP gateway on this port of 127.0.0.1 (bertq http has more options).",
+)
+@click.option(
+    "-l",
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False),
+    default="WARNING",
+    show_default=True,
+    help="Lines of the workers' logs that are shown.",
+)
+def serve(**options: Any) -> None:
+    """Run a Redis server, workers and, if asked, a dashboard and a gateway, until Ctrl-C.
+
+    What dies is started again. Clients on this machine need no argument: BertClient().
+    """
+    as_json = Settings.read(os.environ, options).log_format == "json"
+    with closing(Output(as_json=as_json)) as voice, ExitStack() as stack:
+        service = plan(options, stack)
+
+        async def wait() -> None:
+            count = len(service.queues)
+            at = service.server.public_url if service.server else redis_url.redact(service.url)
+            name = f", model {service.model_name}" if service.model_name else ""
+            voice.say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}{name}")
+            await asyncio.Event().wait()
+
+        asyncio.run(run_until_stopped(service, voice.say, wait))
+        voice.say("stopped", "nothing is left running")
+
+
+def plan(options: dict[str, Any], stack: ExitStack) -> Service:
+    """Check the options and return the service that they ask for; locks its data directory.
+
+    Raises:
+        SettingsError: an option cannot be used.
+        ProcessFailed: a port is taken, or the data directory cannot be used.
+    """
+    settings = Settings.read(os.environ, options)
+    if settings.model_dir is None:
+        raise SettingsError("no model: give --model-dir DIR or BERTQ_MODEL_DIR")
+    devices = _devices(options["num_workers"], options["device_map"], options["cpu"])
+    own = {name: options[name] for name in ("host", "port", "password", "data_dir")}
+    redis = None
+    if options["redis_url"]:
+        url = redis_url.check(options["redis_url"], "--redis-url")
+        _refuse_beside_url(own)
+    else:
+        redis = redis_server.chosen(**own)
+        stack.enter_context(embedded_redis.locked(redis.data_dir))
+        url = redis.url
+    taken = {} if redis is None else {redis.port: "--port"}
+    _check_part(options["flower"], "--flower", "flower", "dashboard", taken)
+    _check_part(options["http_port"], "--http-port", "fastapi", "http", taken)
+    _check_metrics(settings.metrics_port, len(devices), taken)
+    return Service(
+        url=url,
+        queues=devices,
+        threads=_threads(settings.threads, len(devices)),
+        # The workers see the variables of this process; what was typed goes before them.
+        variables=variables(options),
+        model_name=settings.model_name,
+        server=redis,
+        flower_port=options["flower"],
+        http_port=options["http_port"],
+        metrics_port=settings.metrics_port,
+        log_level=options["log_level"].upper(),
+    )
+
+
+def _devices(count: int | None, gpus: list[int] | None, cpu: bool) -> list[str]:
+    """Return the device of each worker.
+
+    Raises:
+        SettingsError: the options contradict each other.
+    """
+    if gpus is None:
+        return [f"{'cpu' if cpu else 'gpu'}{number}" for number in range(count or 1)]
+    if cpu:
+        raise SettingsError(
+            "--device-map names GPUs, and --cpu uses none: leave out one of the two"
+        )
+    return [f"gpu{gpus[number % len(gpus)]}" for number in range(count or len(gpus))]
+
+
+def _check_part(
+    port: int | None, option: str, package: str, extra: str, taken: dict[int, str]
+) -> None:
+    """Check the port of a part of the service, if there is to be one; add it to those taken.
+
+    Raises:
+        SettingsError: the part is not installed, or another one has the port.
+        ProcessFailed: another program has it.
+    """
+    if port is None:
+        return
+    extras.need(option, extra, package)
+    if port in taken:
+        raise SettingsError(f"{option} and {taken[port]} are both {port}: choose another")
+    embedded_redis.check_port("127.0.0.1", port, option)
+    taken[port] = option
+
+
+def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> None:
+    """Check the ports of the workers' metrics, if there are to be such; a worker looks at its own.
+
+    Raises:
+        SettingsError: what serves them is not installed, or there are not so many free ones.
+    """
+    if first is None:
+        return
+    extras.need("--metrics-port", "metrics", "prometheus_client")
+    ports = range(first, first + workers)
+    if ports[-1] > 65535:
+        raise SettingsError(f"--metrics-port {first}: there is no port {ports[-1]} for the last")
+    for port in ports:
+        if port in taken:
+            raise SettingsError(
+                f"--metrics-port {first}: port {port}, of worker {port - first + 1}, is that of "
+                f"{taken[port]} too: choose another"
+            )
+
+
+def _threads(asked: int | None, workers: int) -> list[int]:
+    return [asked] * workers if asked else cores.share(workers)
+
+
+def _refuse_beside_url(names: Iterable[str]) -> None:
+    """Refuse options of the embedded Redis on the command line where there is none."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(
+                f"{option} is for the embedded Redis, and --redis-url or BERTQ_REDIS_URL names "
+                "another: leave out one of the two"
+            )
+
+
+# The settings of the workers come first in the help, each with its variable.
+serve.params[:0] = settings_options(click.Option)

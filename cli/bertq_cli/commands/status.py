@@ -1,0 +1,106 @@
+"""``bertq status``: who works, what waits."""
+
+import json
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+
+import click
+from redis import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from bertq.redis import redis_url
+from bertq.redis.connection import connect, explain
+from bertq.state import status
+from bertq.state.status import QueueStatus, Status
+from bertq.state.worker_info import WorkerInfo
+from bertq_cli.redis_option import redis_option
+
+
+@click.command(name="status")
+@redis_option("The Redis to ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+def show(url: str, as_json: bool) -> None:
+    """Show workers, queues and counters, as Redis knows them; no worker is asked."""
+    with connect(url) as redis:
+        try:
+            found = status.read(redis)
+        except RedisError as error:
+            raise explain(error, url).error from None
+    if as_json:
+        click.echo(json.dumps({"redis_url": redis_url.redact(url), **found.document()}, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(f"redis       {redis_url.redact(url)}", markup=False, soft_wrap=True)
+    console.print(workers(found.workers) if found.workers else "workers     none is alive")
+    for line in sorted({model(advert) for advert in found.workers}):
+        console.print(f"model       {line}", markup=False, soft_wrap=True)
+    console.print(queues(found.queues))
+    console.print(f"unacked     {found.unacked} {_plural(found.unacked, 'chunk')} with workers")
+    console.print(f"requests    {requests(found)}", soft_wrap=True)
+
+
+def workers(adverts: Iterable[WorkerInfo]) -> Table:
+    """Return a table of the workers."""
+    table = Table("worker", "device", "model", "up", "sentences", "per s", "busy", "failed")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for advert in adverts:
+        work = advert.work
+        table.add_row(
+            advert.node,
+            advert.device_name,
+            _short(advert),
+            duration(time.time() - advert.started),
+            f"{work.sentences:,}",
+            f"{work.sentences_per_second:,.1f}",
+            f"{100 * work.busy:.0f} %",
+            f"{work.failures:,}",
+        )
+    return table
+
+
+def model(advert: WorkerInfo) -> str:
+    """Return what a model's rows mean, after its name and the start of its fingerprint."""
+    return f"{_short(advert)}  {advert.model}, {advert.meaning}"
+
+
+def _short(advert: WorkerInfo) -> str:
+    return " ".join(filter(None, (advert.model_name, advert.fingerprint[:8])))
+
+
+def queues(found: Iterable[QueueStatus]) -> Table:
+    """Return a table of the queues."""
+    table = Table("queue", "chunks waiting", "workers", "claimed for")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for queue in found:
+        claim = queue.fingerprint[:8] if queue.fingerprint else "-"
+        table.add_row(queue.name, f"{queue.chunks:,}", str(len(queue.workers)), claim)
+    return table
+
+
+def requests(found: Status) -> str:
+    """Return the line about the requests of all clients."""
+    counted = found.statistic
+    return (
+        f"{counted['num_data_request']:,} with {counted['num_total_seq']:,} sentences, "
+        f"{counted['requests_per_second']:.2f} per second in the last minute; "
+        f"{counted['num_total_client']:,} {_plural(counted['num_total_client'], 'client')}, "
+        f"{counted['num_active_client']:,} active"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in two units: ``3 h 5 min``."""
+    whole = max(0, int(seconds))
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    for (large, size), (small, part) in pairwise(units):
+        if whole >= size:
+            return f"{whole // size} {large} {whole % size // part} {small}"
+    return f"{whole} s"
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"

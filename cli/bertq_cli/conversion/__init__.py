@@ -1,0 +1,1 @@
+"""Converts pickled weights into safetensors."""

@@ -1,0 +1,243 @@
+"""A whole service on one machine: a Redis, workers, a dashboard, kept running."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPException
+from urllib.request import urlopen
+
+from redis import RedisError
+
+from bertq.redis import redis_url
+from bertq.redis.connection import connect
+from bertq.state import worker_info
+from bertq_cli.service import worker_lines
+from bertq_cli.service.embedded_redis import Server, check_port
+from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
+
+Say = Callable[[str, str], None]
+Body = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Service:
+    """What is to run.
+
+    Attributes:
+        url: of the Redis that everything uses.
+        queues: the device of each worker: ``cpu0``, ``cpu1``; several may share one.
+        threads: CPU threads of each worker.
+        variables: settings of the workers, ``BERTQ_*``, before those of this process.
+        model_name: what clients must ask for the model by; None for a model without a name.
+        server: the Redis that is part of the service, if it is.
+        flower_port, http_port: ports of the dashboard and of the HTTP gateway on the loopback
+            interface, if there are to be such.
+        metrics_port: of the first worker's metrics, the next one of the second worker's, if there
+            are to be such.
+        log_level: of the lines of workers that are shown.
+        options: more options of ``celery -A bertq worker``.
+    """
+
+    url: str = field(repr=False)
+    queues: list[str]
+    threads: list[int]
+    variables: Mapping[str, str]
+    model_name: str | None = None
+    server: Server | None = None
+    flower_port: int | None = None
+    http_port: int | None = None
+    metrics_port: int | None = None
+    log_level: str = "WARNING"
+    options: tuple[str, ...] = ()
+    _parts: list[ManagedProcess] = field(default_factory=list, init=False)
+
+    async def run(self, say: Say, body: Body) -> None:
+        """Start everything, run ``body`` once all of it is ready, and end everything.
+
+        What dies meanwhile is started again.
+
+        Raises:
+            ProcessFailed: a process cannot be started, or not again.
+        """
+        try:
+            if self.server is None:
+                say("redis", f"{redis_url.redact(self.url)}, as given")
+                await self._keep(self._recipes(), say, body)
+            else:
+                # One within the other: workers end before the server to which they say goodbye.
+                rest = partial(self._keep, self._recipes(), say, body)
+                await self._keep([self.server.recipe()], say, rest)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for part in self._parts:
+            part.kill()
+
+    async def _keep(self, recipes: list[ProcessSpec], say: Say, body: Body) -> None:
+        """Keep processes running while ``body`` does, which begins once all are ready."""
+        parts = [ManagedProcess(recipe, say) for recipe in recipes]
+        self._parts += parts
+        async with asyncio.TaskGroup() as group:
+            keepers = [group.create_task(part.keep()) for part in parts]
+            for part in parts:
+                await part.ready.wait()
+            await body()
+            for keeper in keepers:
+                keeper.cancel()
+
+    def _recipes(self) -> list[ProcessSpec]:
+        found = [
+            self._worker(number, queue, threads)
+            for number, (queue, threads) in enumerate(zip(self.queues, self.threads, strict=True))
+        ]
+        if self.flower_port is not None:
+            found.append(self._flower(self.flower_port))
+        if self.http_port is not None:
+            found.append(self._http(self.http_port))
+        return found
+
+    def _environ(self) -> dict[str, str]:
+        # The program around may have set Celery up for itself.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_")}
+        return {**inherited, "BERTQ_REDIS_URL": self.url}
+
+    def _worker(self, number: int, queue: str, threads: int) -> ProcessSpec:
+        """Return the recipe of a worker, the first of which has number 0."""
+        command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "worker"]
+        command += ["-l", self.log_level, "--concurrency", "1", "-Q", queue, *self.options]
+        name = queue
+        ordinal = self.queues[:number].count(queue) + 1  # among those of its device
+        metrics = str(self.metrics_port + number) if self.metrics_port else ""
+        if ordinal > 1:
+            # The first is named by the worker itself. A dot: no model's name has one.
+            name = f"{queue}.{ordinal}"
+            command += ["-n", f"{name}-{self.model_name}@%h" if self.model_name else f"{name}@%h"]
+        found: list[worker_info.WorkerInfo] = []
+
+        def advertises(pid: int) -> bool:
+            # The process id says that it is this one; the node may be named by the user.
+            try:
+                with connect(self.url) as redis:
+                    found[:] = [
+                        advert
+                        for advert in worker_info.read(redis)
+                        if advert.pid == pid and advert.node.endswith(f"@{socket.gethostname()}")
+                    ]
+            except (RedisError, OSError):
+                return False
+            return bool(found)
+
+        def describe(seconds: float) -> str:
+            (advert,) = found
+            return (
+                f"{name}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
+                f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
+                + (metrics and f", metrics at port {metrics}")
+                + f"; {advert.meaning}"
+            )
+
+        return ProcessSpec(
+            kind="worker",
+            name=name,
+            command=command,
+            environ={
+                **self._environ(),
+                **self.variables,
+                "BERTQ_THREADS": str(threads),
+                # Not from the variables of this process: who starts the service knows its clients.
+                "BERTQ_MODEL_NAME": self.model_name or "",
+                "BERTQ_METRICS_PORT": metrics,
+                # Celery warns at length those who run it as root, as containers do.
+                "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
+            },
+            is_ready=lambda pid: asyncio.to_thread(advertises, pid),
+            describe=describe,
+            is_news=lambda line: worker_lines.is_news(line, self.log_level),
+            reason=worker_lines.refusal,
+        )
+
+    def _flower(self, port: int) -> ProcessSpec:
+        command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
+        return ProcessSpec(
+            kind="flower",
+            name="flower",
+            command=[*command, "--address=127.0.0.1", f"--port={port}"],
+            environ=self._environ(),
+            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthcheck", b"OK"),
+            prepare=lambda: check_port("127.0.0.1", port, "--flower"),
+            describe=lambda _: f"http://127.0.0.1:{port}",
+            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
+            start_within=60.0,
+            stop_within=5.0,
+        )
+
+    def _http(self, port: int) -> ProcessSpec:
+        command = [sys.executable, "-m", "bertq_cli", "http", "--host", "127.0.0.1"]
+        return ProcessSpec(
+            kind="http",
+            name="http",
+            command=[*command, "--port", str(port)],
+            environ=self._environ(),
+            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthz", b"ok"),
+            prepare=lambda: check_port("127.0.0.1", port, "--http-port"),
+            describe=lambda _: f"http://127.0.0.1:{port}, its manual at /docs",
+            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
+            reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
+            start_within=60.0,
+        )
+
+
+async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
+    """Run a service until it is done, or somebody asks the program to stop.
+
+    The first SIGINT, SIGTERM or SIGHUP ends everything in order, another one ends it at once.
+
+    Returns:
+        The number of the signal; 0 if ``body`` has ended by itself.
+    """
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(service.run(say, body))
+    caught: list[int] = []
+
+    def stop(number: int) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            service.kill()
+            return
+        running.cancel()
+        say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # nohup has the last one ignored. A shell that starts a program in the background has the
+        # first ignored, which is no reason not to stop when asked.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, number)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+    return caught[0] if caught else 0
+
+
+def _answers(port: int, path: str, text: bytes) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
+            return bool(page.read(10) == text)
+    except (OSError, HTTPException):
+        return False
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    """Return the first error of a group of groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

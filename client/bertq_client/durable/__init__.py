@@ -1,0 +1,1 @@
+"""Durable jobs: jobs that outlive the client that submitted them."""

@@ -1,0 +1,216 @@
+"""DurableJob: a job that outlives its client, for any process that has its id."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertq.errors import NoWorker, RemoteError, SentenceTooLong, Timeout, TruncationWarning
+from bertq.protocol import keys
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.sparse import AnyRows
+from bertq.protocol.wire import ChunkResult
+from bertq.state import durable_jobs
+from bertq.state.durable_jobs import JobInfo
+from bertq_client import inputs
+from bertq_client.durable.reader import Reader
+from bertq_client.futures import Progress
+from bertq_client.inbox import results
+from bertq_client.inbox.assembly import Assembly, Chunk
+from bertq_client.request import listed
+
+
+class Rows(NamedTuple):
+    """Some rows of a job.
+
+    Attributes:
+        numbers: which of the job's sentences they are of.
+        vectors: ``[len(numbers), *row_shape]``, of a sparse model ``SparseRows``.
+        tokens: the tokens of each sentence, with ``show_tokens``; else None.
+    """
+
+    numbers: list[int]
+    vectors: AnyRows
+    tokens: list[list[str]] | None
+
+
+class Partial(NamedTuple):
+    """The rows of a job that are there.
+
+    Attributes:
+        vectors: ``[rows, *row_shape]``, zeros where no vector is there yet; None before the first.
+        there: ``[rows]``, whether the vector of each sentence is there.
+    """
+
+    vectors: AnyRows | None
+    there: NDArray[np.bool_]
+
+
+class DurableJob:
+    """A job that ``BertClient.submit`` has left in Redis, or ``BertClient.job`` has found there.
+
+    Any number of processes may hold one for the same job, and read at the same time: reading takes
+    nothing away. Every method looks into Redis; all but ``cancel``, ``renew`` and ``discard`` raise
+    ``UnknownJob`` once the job is gone, and ``RedisUnavailable`` when Redis cannot be asked.
+
+    Attributes:
+        id: of the job.
+    """
+
+    def __init__(
+        self, job_id: str, reader: Callable[[str], Reader], *, as_list: bool, check_length: bool
+    ) -> None:
+        self.id = job_id
+        self._of_client = reader
+        self._as_list = as_list
+        self._check_length = check_length
+
+    def __repr__(self) -> str:
+        return f"<DurableJob {self.id}>"
+
+    @property
+    def info(self) -> JobInfo:
+        """All that is known of it."""
+        return self._reader().info()
+
+    @property
+    def status(self) -> str:
+        """``"waiting"``, ``"running"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+        return self.info.status
+
+    @property
+    def progress(self) -> Progress:
+        """How many of its sentences have their vectors; rows come by chunks of up to 256."""
+        info = self.info
+        return Progress(info.done, info.rows)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for all vectors and return them, as ``BertClient.encode`` does.
+
+        Args:
+            timeout: seconds to wait here; the job goes on.
+
+        Raises:
+            Timeout, NoWorker: they are not all there yet, or no worker takes from the queue.
+            RemoteError, SentenceTooLong: a chunk has failed; ``partial`` has the others.
+            concurrent.futures.CancelledError: the job was cancelled.
+            LostResult, ModelMismatch, WireError: the rows are not to be trusted.
+        """
+        reader, info = self._begin(timeout)
+        assembly = Assembly(reader.plan(info))
+        for number, answer in self._answers(reader, info, assembly.plan, timeout):
+            assembly.add(number, answer)
+        self._warn(assembly, info)
+        rows, tokens = assembly.rows(), assembly.tokens
+        value = listed(rows) if self._as_list else rows
+        return (value, tokens or []) if _encoding(info).show_tokens else value
+
+    def partial(self) -> Partial:
+        """Return the rows that are there, waiting for none; those of failed chunks are not."""
+        reader, info = self._begin()
+        assembly = Assembly(reader.plan(info))
+        there = np.zeros(info.rows, np.bool_)
+        for number, payload in reader.results(info.chunks, lambda: 0.0):
+            task_id = keys.task_id(self.id, number)
+            try:
+                assembly.add(number, results.decode(payload, task_id))
+            except (RemoteError, SentenceTooLong):
+                continue
+            there[assembly.plan[number].places] = True
+        return Partial(assembly.so_far, there)
+
+    def batches(self, timeout: float | None = None) -> Iterator[Rows]:
+        """Return the rows chunk by chunk, as they come, in bounded memory.
+
+        Args:
+            timeout: seconds to wait here for the last of them.
+
+        Raises:
+            Exception: as ``result``.
+        """
+        reader, info = self._begin(timeout)
+        plan = reader.plan(info)
+        for number, answer in self._answers(reader, info, plan, timeout):
+            yield _rows(plan[number], answer)
+
+    def cancel(self) -> bool:
+        """Give it up: workers drop what they have not begun, and texts and rows are removed.
+
+        Returns:
+            False if it was finished, or gone, before: ``discard`` removes what is finished.
+        """
+        reader = self._reader()
+        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
+        return bool(found) and reader.ask(lambda: durable_jobs.cancel(reader.redis, found[0]))
+
+    def renew(self, ttl: float = keys.KEPT_TTL) -> bool:
+        """Have it kept for ``ttl`` seconds from now on, be that longer or shorter than before.
+
+        Returns:
+            False if it is gone.
+        """
+        seconds = inputs.check_ttl(ttl)
+        reader = self._reader()
+        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
+        return bool(found) and reader.ask(
+            lambda: durable_jobs.renew(reader.redis, found[0], seconds)
+        )
+
+    def discard(self) -> bool:
+        """Remove all of it from Redis, whatever its state; return False if it was gone."""
+        reader = self._reader()
+        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
+        for info in found:
+            reader.ask(lambda: durable_jobs.discard(reader.redis, info))  # noqa: B023 - called at once
+        return bool(found)
+
+    def _reader(self) -> Reader:
+        return self._of_client(self.id)
+
+    def _begin(self, timeout: float | None = None) -> tuple[Reader, JobInfo]:
+        reader = self._reader()
+        reader.bound(timeout)
+        return reader, reader.info()
+
+    def _answers(
+        self, reader: Reader, info: JobInfo, plan: list[Chunk], timeout: float | None
+    ) -> Iterator[tuple[int, ChunkResult]]:
+        """Return the rows of each chunk as they come; raises as ``result``."""
+        come = 0
+        for number, payload in reader.results(info.chunks, lambda: reader.left):
+            try:
+                yield number, results.decode(payload, keys.task_id(self.id, number))
+            except (RemoteError, SentenceTooLong) as error:
+                raise results.of_request(error, plan[number]) from None
+            come += 1
+        if come < info.chunks:
+            raise self._late(reader, timeout)
+
+    def _late(self, reader: Reader, timeout: float | None) -> Timeout:
+        info = reader.info()
+        missing = f"{info.rows - info.done} of {info.rows} rows of job {self.id} are not there"
+        if not reader.serving(info.queue):
+            return NoWorker(
+                f"{missing} after {timeout:g} s, and no worker takes from queue {info.queue}: "
+                "start one (celery -A bertq worker); the job waits for it"
+            )
+        return Timeout(f"{missing} after {timeout:g} s: the job goes on, ask again later")
+
+    def _warn(self, assembly: Assembly, info: JobInfo) -> None:
+        if assembly.cut and self._check_length:
+            message = results.of_cut(len(assembly.cut), info.rows, assembly.max_seq_len)
+            warnings.warn(message, TruncationWarning, stacklevel=3)
+
+
+def _encoding(info: JobInfo) -> Encoding:
+    return Encoding.from_wire(json.loads(info.options))
+
+
+def _rows(chunk: Chunk, answer: ChunkResult) -> Rows:
+    """Return the rows that a chunk fills, each sentence once for each of its places."""
+    assembly = Assembly([Chunk(chunk.sentences, np.arange(len(chunk.places)), chunk.sources)])
+    assembly.add(0, answer)
+    return Rows(chunk.places.tolist(), assembly.rows(), assembly.tokens)

@@ -1,0 +1,142 @@
+"""Writing a job that outlives its client: messages, plan, record."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from redis import Redis, RedisError
+
+from bertq.errors import LostResult
+from bertq.protocol import keys
+from bertq.protocol.encoding import Encoding
+from bertq.state import counters, durable_jobs
+from bertq_client import inputs
+from bertq_client.durable import plan
+from bertq_client.inbox.assembly import Chunk, Deduplicator
+from bertq_client.inputs import Text
+from bertq_client.outbox.message import Envelope
+from bertq_client.retry import Retry
+from bertq_client.worker_directory import WorkerDirectory, chunk_rows
+
+_T = TypeVar("_T")
+
+#: Bytes of messages that are written at once.
+_AT_ONCE = 4 * 1024 * 1024
+
+#: Times that a job is written, each time into a Redis that loses it before it is whole.
+_TIMES = 3
+
+
+class Submission:
+    """One job on its way into Redis, on the thread of who submits it.
+
+    Args:
+        redis: a connection.
+        client_id: whose job it is, for the statistics.
+        fleet: the workers, as the client knows them.
+        patience: for a Redis that is away or full.
+        check: raises if the client is closed.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        client_id: str,
+        fleet: WorkerDirectory,
+        patience: Retry,
+        check: Callable[[], object],
+    ) -> None:
+        self._redis = redis
+        self._client_id = client_id
+        self._fleet = fleet
+        self._patience = patience
+        self._check = check
+        self._began = time.monotonic()
+        self._id = uuid.uuid4().hex
+
+    def write(self, texts: Sequence[Text], queue: str, encoding: Encoding, ttl: int) -> str:
+        """Write the job and return its id: from then on nobody need be alive but a worker.
+
+        Raises:
+            BadInputType, BadInputValue: the sentences cannot be sent.
+            RedisUnavailable, RedisFull: nor can anything else.
+            LostResult: Redis has lost its data again and again meanwhile.
+        """
+        distinct = Deduplicator()
+        for part in inputs.parts(texts, is_tokenized=encoding.is_tokenized):
+            distinct.add(part)
+        workers = self._persist(lambda: self._fleet.serving(queue))
+        chunks = distinct.deal(chunk_rows(workers))
+        try:
+            for _ in range(_TIMES):
+                if self._commit(texts, chunks, queue, encoding, ttl):
+                    return self._id
+            raise LostResult(f"Redis lost its data {_TIMES} times while the job was written")
+        except BaseException:
+            # Nobody learns its id. It may be committed all the same: the answer was lost, or
+            # Ctrl-C came after it. Where Redis is away, what is there expires.
+            with suppress(RedisError):
+                durable_jobs.forget(self._redis, self._id)
+            raise
+
+    def _commit(
+        self,
+        texts: Sequence[Text],
+        chunks: list[Chunk],
+        queue: str,
+        encoding: Encoding,
+        ttl: int,
+    ) -> bool:
+        size = 0
+        for messages in self._messages(texts, chunks, queue, encoding):
+            first, size = not size, size + sum(map(len, messages.values()))
+            self._persist(
+                partial(durable_jobs.prepare, self._redis, self._id, messages, first=first)
+            )
+        packed = plan.pack(chunks)
+        committed = self._persist(
+            lambda: durable_jobs.commit(
+                self._redis,
+                self._id,
+                client=self._client_id,
+                queue=queue,
+                rows=len(texts),
+                places=[len(chunk.places) for chunk in chunks],
+                plan=packed,
+                size=size,
+                options=json.dumps(encoding.public()),
+                ttl=ttl,
+            )
+        )
+        if committed:
+            with self._redis.pipeline() as pipe, suppress(RedisError):
+                counters.count(pipe, client=self._client_id, queue=queue, sizes=[len(texts)])
+                pipe.execute()
+        return committed
+
+    def _messages(
+        self, texts: Sequence[Text], chunks: list[Chunk], queue: str, encoding: Encoding
+    ) -> Iterator[dict[int, str]]:
+        """Return the messages of all chunks, some at a time."""
+        # The answers are for the job itself: so the worker knows that it is one that is kept.
+        # A worker sends the messages, later: when they are written says nothing about the queue.
+        envelope, options = Envelope(self._id, dated=False), encoding.to_wire()
+        some: dict[int, str] = {}
+        size = 0
+        for number, chunk in enumerate(chunks):
+            own = [texts[index] for index in chunk.sentences]
+            message = envelope.seal(keys.task_id(self._id, number), own, queue, options)
+            some[number] = message
+            size += len(message)
+            if size >= _AT_ONCE:
+                yield some
+                some, size = {}, 0
+        if some:
+            yield some
+
+    def _persist(self, act: Callable[[], _T]) -> _T:
+        return self._patience.persist(act, self._began, self._check)

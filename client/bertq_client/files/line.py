@@ -1,0 +1,89 @@
+"""The sentence that a line of the input holds."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bertq.errors import BadInputValue
+from bertq.protocol.limits import SENTENCE_CHARACTERS
+from bertq_client import inputs
+
+#: What an input may be: a sentence a line, or a JSON object a line.
+KINDS = ("text", "jsonl")
+
+#: A sentence, the two sentences of a pair, or tokens.
+Sentence: TypeAlias = str | list[str]
+
+
+@dataclass(frozen=True)
+class LineFormat:
+    """How a line is read.
+
+    Attributes:
+        kind: ``"text"`` or ``"jsonl"``.
+        field: which field of the JSON object has the sentence, or a pair: a list of two str.
+        is_tokenized: the sentence is tokens: words between blanks, in JSON a list of str.
+    """
+
+    kind: str
+    field: str
+    is_tokenized: bool
+
+    def sentence(self, raw: bytes) -> Sentence | None:
+        """Return the sentence of a line; None for a blank one.
+
+        Raises:
+            BadInputValue: there is none; the message begins in the middle, after the place.
+        """
+        try:
+            text = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise BadInputValue("it is not UTF-8") from None
+        if not text or text.isspace():
+            return None
+        if self.kind == "jsonl":
+            return self._checked(self._value(text))
+        return self._checked(text.split() if self.is_tokenized else text)
+
+    def _value(self, text: str) -> Any:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise BadInputValue("it is not JSON") from None
+        if not isinstance(document, dict):
+            raise BadInputValue("it is not a JSON object")
+        if self.field not in document:
+            raise BadInputValue(f"there is no field {self.field!r}")
+        return document[self.field]
+
+    def _checked(self, value: Any) -> Sentence | None:
+        if self.is_tokenized:
+            if not isinstance(value, list) or not all(isinstance(token, str) for token in value):
+                raise BadInputValue(f"field {self.field!r} is not a list of str")
+            if not value:
+                return None
+            if not all(token and not token.isspace() for token in value):
+                raise BadInputValue(f"field {self.field!r} has a token that is blank")
+        elif isinstance(value, list):
+            if len(value) != 2 or not all(isinstance(text, str) for text in value):
+                raise BadInputValue(f"field {self.field!r} is no pair, a list of two str")
+            if not all(text and not text.isspace() for text in value):
+                raise BadInputValue(f"field {self.field!r} is a pair of which one side is blank")
+        elif not isinstance(value, str):
+            raise BadInputValue(f"field {self.field!r} is not a str")
+        elif not value or value.isspace():
+            return None
+        sentence: Sentence = value
+        if inputs.characters(sentence) > SENTENCE_CHARACTERS:
+            raise BadInputValue(f"a sentence has at most {SENTENCE_CHARACTERS} characters")
+        if self.kind == "jsonl":
+            _check_unicode(sentence)
+        return sentence
+
+
+def _check_unicode(sentence: Sentence) -> None:
+    # JSON can spell half of a character, "\ud800", which no message can hold.
+    try:
+        "".join(sentence).encode()
+    except UnicodeEncodeError:
+        raise BadInputValue("it has half of a surrogate pair") from None

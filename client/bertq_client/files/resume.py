@@ -1,0 +1,42 @@
+"""What a former run has left: whether this one may go on after it, and where."""
+
+from bertq.errors import OutputError
+from bertq.state.worker_info import WorkerInfo
+from bertq_client.files import line_errors
+from bertq_client.files.digest import LineDigest
+from bertq_client.files.manifest import Manifest, Position
+from bertq_client.files.run_options import RunOptions
+from bertq_client.files.source import Lines, Source
+
+
+def check(kept: Manifest, order: RunOptions, source: Source, workers: list[WorkerInfo]) -> None:
+    """Check that what is kept was made by the same order, of the same input and model.
+
+    Raises:
+        OutputError: the options or the input have changed.
+        ModelMismatch: the workers have another model.
+    """
+    kept.check(order.output, order.meaning(), source.identity)
+    if workers and all(advert.fingerprint != kept.fingerprint for advert in workers):
+        raise line_errors.other_model(order.output, kept.fingerprint, workers[0].fingerprint)
+
+
+def walk(at: Position, order: RunOptions, source: Source, lines: Lines) -> tuple[LineDigest, int]:
+    """Take the lines whose rows are kept: of standard input nothing else is known.
+
+    Returns:
+        The trace of their sentences, and the number of the last line.
+
+    Raises:
+        OutputError: the input has other sentences than the rows were made from.
+    """
+    trace, reached = LineDigest(), 0
+    while reached < at.line and (line := next(lines, None)):
+        reached, sentence = line
+        if sentence is not None:
+            trace.add([(reached, sentence)])
+    if trace.digest() != at.digest or reached < at.line:
+        raise OutputError(
+            f"{order.output} was made from other sentences than {source.name} has now: overwrite it"
+        )
+    return trace, reached

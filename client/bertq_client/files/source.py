@@ -1,0 +1,176 @@
+"""Where the sentences come from: a file, a compressed one, or standard input."""
+
+import gzip
+import hashlib
+import io
+import sys
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bertq.errors import BadInputValue
+from bertq_client.files.line import LineFormat, Sentence
+
+#: The name of standard input.
+STDIN = "-"
+
+#: Bytes of a line: more can only be a mistake, and would have to be held in memory.
+_LINE_BYTES = 64 * 1024 * 1024
+
+#: Lines between two calls of ``tell``.
+_TELL = 4096
+
+#: The number of each line, from 1, and its sentence; None for a blank one.
+Lines = Generator[tuple[int, Sentence | None], None, None]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an input is known by.
+
+    Attributes:
+        bytes: its size; of a compressed file what is in it.
+        digest: BLAKE2b of the same, in hexadecimal.
+        lines: all of them.
+        sentences: lines that are not blank.
+    """
+
+    bytes: int
+    digest: str
+    lines: int
+    sentences: int
+
+
+class Source:
+    """The lines of an input.
+
+    Args:
+        path: of the file, or ``-`` for standard input.
+        line_format: how a line is read.
+        allow_blank: whether lines may be blank.
+
+    Attributes:
+        name: for messages.
+        regular: whether it can be read more than once.
+        identity: what the survey found; then what is read must be the same.
+    """
+
+    def __init__(self, path: str, line_format: LineFormat, *, allow_blank: bool) -> None:
+        self._path = None if path == STDIN else Path(path)
+        self._format = line_format
+        self._allow_blank = allow_blank
+        self.name = "standard input" if self._path is None else str(self._path)
+        with self._explained():
+            self.regular = self._path is not None and self._path.is_file()
+        self.identity: Identity | None = None
+        self._bytes = 0
+        self._hash = hashlib.blake2b(digest_size=32)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that will be read, where that is known before."""
+        if self._path is None or not self.regular or self._compressed:
+            return None
+        with suppress(OSError):  # reading it will say why
+            return self._path.stat().st_size
+        return None
+
+    def survey(self, tell: Callable[[int], object]) -> None:
+        """Read all of it, once, and check each line; does nothing where it could not be read again.
+
+        Args:
+            tell: is told now and then how many bytes were read.
+
+        Raises:
+            BadInputValue: it cannot be read, a line cannot be used, or there is no sentence.
+        """
+        if not self.regular:
+            return
+        lines = sentences = 0
+        for lines, sentence in self._walk():
+            sentences += sentence is not None
+            if lines % _TELL == 0:
+                tell(self._bytes)
+        if not sentences:
+            raise self.empty()
+        self.identity = Identity(self._bytes, self._hash.hexdigest(), lines, sentences)
+
+    def read(self) -> Lines:
+        """Return the number of each line, from 1, and its sentence; None for a blank one.
+
+        Raises:
+            BadInputValue: as ``survey``; or it is not what the survey found any more.
+        """
+        yield from self._walk()
+        known = self.identity
+        if known and (known.bytes, known.digest) != (self._bytes, self._hash.hexdigest()):
+            raise BadInputValue(
+                f"{self.name} was changed while it was read: overwrite what was made of it"
+            )
+
+    def empty(self) -> BadInputValue:
+        """Return the error that there is no sentence."""
+        return BadInputValue(f"{self.name} has no line that is not blank: nothing to encode")
+
+    def error(self, number: int, what: object) -> BadInputValue:
+        """Return the error of a line."""
+        return BadInputValue(f"{self.name}, line {number}: {what}")
+
+    def _walk(self) -> Iterator[tuple[int, Sentence | None]]:
+        self._bytes, self._hash = 0, hashlib.blake2b(digest_size=32)
+        for number, raw in enumerate(self._raw(), 1):
+            if len(raw) > _LINE_BYTES:
+                raise self.error(number, f"it has more than {_LINE_BYTES} bytes")
+            self._bytes += len(raw)
+            self._hash.update(raw)
+            try:
+                sentence = self._format.sentence(raw.removeprefix(_BOM) if number == 1 else raw)
+            except BadInputValue as error:
+                raise self.error(number, error) from None
+            if sentence is None and not self._allow_blank:
+                raise self.error(
+                    number, "it is blank (blank zero makes it a row of zeros, skip leaves it out)"
+                )
+            yield number, sentence
+
+    def _raw(self) -> Iterator[bytes]:
+        with self._explained(), self._open() as file:
+            while raw := file.readline(_LINE_BYTES + 1):
+                yield raw
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise BadInputValue(f"{self.name} cannot be read: {reason or error}") from None
+
+    @property
+    def _compressed(self) -> bool:
+        return self._path is not None and self._path.suffix == ".gz"
+
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO | io.BufferedReader]:
+        if self._path is None:
+            yield sys.stdin.buffer
+            return
+        with self._path.open("rb") as file:
+            if self._compressed:
+                with gzip.open(file) as inner, io.BufferedReader(inner, 1 << 20) as reader:
+                    yield reader
+            else:
+                yield file
+
+
+def kind_of(path: str, given: str | None) -> str:
+    """Return what an input is, by its name unless that is given."""
+    if given is not None:
+        return given
+    name = Path(path.removesuffix(".gz"))
+    return "jsonl" if name.suffix in (".jsonl", ".ndjson") else "text"

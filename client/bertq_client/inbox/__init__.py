@@ -1,0 +1,1 @@
+"""Receives results and puts rows in order; finds lost chunks."""

@@ -1,0 +1,246 @@
+"""Splitting sentences into chunks, and putting the rows of the chunks back in order."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertq.errors import ModelMismatch, WireError
+from bertq.protocol.limits import CHUNK_CHARACTERS, CHUNK_ROWS
+from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq.protocol.wire import ChunkResult
+from bertq_client import inputs
+from bertq_client.inbox.sparse_assembly import Compressed
+from bertq_client.inputs import Text
+
+#: Positions in a list of sentences, or in the rows of its answer.
+Indices = NDArray[np.intp]
+
+_FIRST = np.zeros(1, np.intp)
+
+#: Rows of sentences that are alike which are copied at once: the copy is made twice.
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some of a job's sentences, which are alike to none of the other chunks.
+
+    Attributes:
+        sentences: which they are, each text once.
+        places: the rows of the answer that the chunk fills.
+        sources: for each of the places, which of the chunk's rows goes there; None where they are
+            the same, one for one.
+    """
+
+    sentences: Indices
+    places: Indices
+    sources: Indices | None = None
+
+
+class Deduplicator:
+    """Finds the sentences that are the same as one before, and need not be encoded again."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Text, int] = {}
+        self._number_of = array("q")  # for each sentence
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """Take in more sentences."""
+        numbers = self._numbers
+        self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
+
+    def deal(self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS) -> list[Chunk]:
+        """Deal the sentences into chunks.
+
+        Args:
+            rows: the most sentences of a chunk.
+            characters: the most characters of a chunk, unless one sentence alone has more.
+
+        Returns:
+            The chunks: each text is in one of them, once, and each row of the answer is a place of
+            one.
+        """
+        if len(self._number_of) == 1:
+            return [Chunk(_FIRST, _FIRST)]
+        measure = len if set(map(type, self._numbers)) == {str} else inputs.characters
+        parts = split(list(map(measure, self._numbers)), rows, characters)
+        if len(self._numbers) == len(self._number_of):
+            return [Chunk(part, part) for part in parts]
+        number_of = np.frombuffer(self._number_of, np.int64)
+        # The rows of the answer, those of the same text together, and where each text's begin.
+        order = np.argsort(number_of, kind="stable")
+        counts = np.bincount(number_of)
+        starts = np.cumsum(counts) - counts
+        return [self._chunk(part, order, starts, counts) for part in parts]
+
+    @staticmethod
+    def _chunk(part: Indices, order: Indices, starts: Indices, counts: Indices) -> Chunk:
+        repeats = counts[part]
+        sources = np.repeat(np.arange(len(part)), repeats)
+        within = np.arange(len(sources)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        return Chunk(order[starts[part]], order[starts[part][sources] + within], sources)
+
+
+def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
+    """Deal sentences into chunks, those of like length together.
+
+    Args:
+        lengths: characters of each sentence, at least one sentence.
+        rows: the most sentences of a chunk.
+        characters: the most characters of a chunk, unless one sentence alone has more.
+
+    Returns:
+        The chunks: every index from 0 to ``len(lengths) - 1`` once, in ascending order of length.
+    """
+    sizes = np.asarray(lengths)
+    order = np.argsort(sizes, kind="stable")
+    # Chunks of like size: 257 sentences make 129 and 128, not 256 and 1.
+    even = np.array_split(order, -(-len(order) // rows))
+    return [part for chunk in even for part in _cut(chunk, sizes, characters)]
+
+
+def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
+    """Halve a chunk until each part is small enough, or a single sentence."""
+    if len(chunk) == 1 or int(sizes[chunk].sum()) <= characters:
+        return [chunk]
+    middle = len(chunk) // 2
+    return _cut(chunk[:middle], sizes, characters) + _cut(chunk[middle:], sizes, characters)
+
+
+def places_of(chunk: Chunk, rows: Sequence[int]) -> list[int]:
+    """Return where rows of a chunk go in the answer, in ascending order."""
+    if chunk.sources is None:
+        return sorted(chunk.places[list(rows)].tolist())
+    return sorted(chunk.places[np.isin(chunk.sources, rows)].tolist())
+
+
+class Assembly:
+    """The growing answer to one job.
+
+    Attributes:
+        plan: the chunks, as they were dealt.
+        missing: numbers of the chunks that are not in yet.
+        done: rows that are in.
+        tokens: the tokens of each sentence, where the workers send them.
+        cut: numbers of the sentences that had more tokens than are read.
+        max_seq_len: how many are read, where sentences were cut.
+        lengths: how many were read of each sentence, where the workers send it.
+        fingerprint: of the model that the rows come from; empty before the first.
+    """
+
+    def __init__(self, plan: list[Chunk]) -> None:
+        self.plan = plan
+        self.missing = set(range(len(plan)))
+        self.done = 0
+        self.tokens: list[list[str]] | None = None
+        self.cut: list[int] = []
+        self.max_seq_len = 0
+        self.lengths: NDArray[np.int64] | None = None
+        self._size = sum(len(chunk.places) for chunk in plan)
+        self.fingerprint = ""
+        self._rows: NDArray[Any] | None = None
+        self._sparse = Compressed(self._size)
+
+    def add(self, number: int, result: ChunkResult) -> bool:
+        """Copy a chunk's rows to their places.
+
+        Returns:
+            False if the chunk was in already: a chunk may be delivered twice.
+
+        Raises:
+            WireError: there is no such chunk, or the rows have the wrong number or shape.
+            ModelMismatch: they come from another model than those before.
+        """
+        if not 0 <= number < len(self.plan):
+            raise WireError(f"there is no chunk {number}: the job has {len(self.plan)}")
+        if number not in self.missing:
+            return False
+        chunk = self.plan[number]
+        if len(result.rows) != len(chunk.sentences):
+            raise WireError(
+                f"chunk {number} has {len(result.rows)} rows for {len(chunk.sentences)} sentences"
+            )
+        self._place(chunk, result)
+        if result.tokens is not None:
+            self._place_tokens(chunk, result.tokens)
+        if result.lengths is not None:
+            self._place_lengths(chunk, result.lengths)
+        if result.cut:
+            self.cut += places_of(chunk, result.cut)
+            self.max_seq_len = result.max_seq_len
+        self.missing.discard(number)
+        self.done += len(chunk.places)
+        return True
+
+    def _place_tokens(self, chunk: Chunk, tokens: list[list[str]]) -> None:
+        if self.tokens is None:
+            self.tokens = [[] for _ in range(self._size)]
+        sources = range(len(chunk.places)) if chunk.sources is None else chunk.sources.tolist()
+        for place, source in zip(chunk.places.tolist(), sources, strict=True):
+            self.tokens[place] = tokens[source].copy()
+
+    def _place_lengths(self, chunk: Chunk, lengths: Sequence[int]) -> None:
+        if self.lengths is None:
+            self.lengths = np.zeros(self._size, np.int64)
+        counted = np.array(lengths)
+        self.lengths[chunk.places] = counted if chunk.sources is None else counted[chunk.sources]
+
+    def _place(self, chunk: Chunk, result: ChunkResult) -> None:
+        self.fingerprint = self.fingerprint or result.fingerprint
+        if result.fingerprint != self.fingerprint:
+            raise ModelMismatch(
+                f"rows of model {result.fingerprint[:12]} came after rows of model "
+                f"{self.fingerprint[:12]}: workers with different models or settings share a queue"
+            )
+        rows, sparse = result.rows, isinstance(result.rows, SparseRows)
+        if (self._rows is not None) if sparse else bool(self._sparse.parts):
+            raise WireError("sparse rows and others came for one request")
+        if isinstance(rows, SparseRows):
+            self._sparse.place(chunk.places, chunk.sources, rows)
+        else:
+            self._place_dense(chunk, rows)
+
+    def _place_dense(self, chunk: Chunk, rows: NDArray[Any]) -> None:
+        if self._rows is None:
+            # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
+            self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
+        if rows.ndim == 3 and rows.shape[1] > self._rows.shape[1]:
+            # Token vectors, as many as the longest sentence of each chunk has.
+            longer = np.zeros((self._size, *rows.shape[1:]), self._rows.dtype)
+            longer[:, : self._rows.shape[1]] = self._rows
+            self._rows = longer
+        if rows.ndim != self._rows.ndim or rows.shape[-1] != self._rows.shape[-1]:
+            raise WireError(f"rows of shape {rows.shape[1:]} came after {self._rows.shape[1:]}")
+        # What is shorter than the others leaves zeros behind.
+        target = self._rows[:, : rows.shape[1]] if rows.ndim == 3 else self._rows
+        if chunk.sources is None:
+            target[chunk.places] = rows
+            return
+        for first in range(0, len(chunk.places), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            target[chunk.places[some]] = rows[chunk.sources[some]]
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether a row holds vectors of tokens (NONE), as many as the longest sentence has."""
+        return self._rows is not None and self._rows.ndim == 3
+
+    @property
+    def so_far(self) -> AnyRows | None:
+        """The answer, with zeros for what is missing; None before the first chunk."""
+        return self._sparse.rows() if self._sparse.parts else self._rows
+
+    def rows(self) -> AnyRows:
+        """Return the answer, ``[n, *row_shape]``, in the order of the sentences.
+
+        Raises:
+            LookupError: chunks are missing.
+        """
+        found = self.so_far
+        if found is None or self.missing:
+            raise LookupError(f"{len(self.missing)} chunks are missing")
+        return found

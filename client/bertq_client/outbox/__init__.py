@@ -1,0 +1,1 @@
+"""Sends requests: chunks, messages, and bounds on what is in flight."""

@@ -1,0 +1,1 @@
+"""Streams of any number of sentences, in bounded memory."""

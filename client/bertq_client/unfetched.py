@@ -1,0 +1,88 @@
+"""Requests that nobody waits for yet: ``encode(blocking=False)``, then ``fetch``."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from bertq.protocol.sparse import SparseRows
+from bertq_client.futures import EncodeFuture
+
+
+class UnfetchedRequests:
+    """Answers in the order in which they come; several threads may send and fetch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._expected = 0
+        self._come: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def expect(self, future: EncodeFuture) -> None:
+        """Have the answer to a request put in."""
+        with self._lock:
+            self._expected += 1
+        # On the thread that completes it, not on that of the callbacks: theirs may wait for us.
+        Future.add_done_callback(future, self._come.put)
+
+    def take(self) -> Iterator[tuple[int, Any]]:
+        """Take out what was sent, with the request's number, until none is left."""
+        while (future := self._next()) is not None:
+            yield future.number, future.result()
+
+    def take_all(self, *, sort: bool, concat: bool) -> Any:
+        """Take out everything: the answers, by their requests' numbers or as they come.
+
+        Where one of them is an error, the others go back: who asks again gets them.
+        """
+        results: list[tuple[int, Any]] = []
+        taken: list[EncodeFuture] = []
+        try:
+            while (future := self._next()) is not None:
+                results.append((future.number, future.result()))
+                taken.append(future)
+        except BaseException:
+            with self._lock:
+                self._expected += len(taken)
+            for future in taken:
+                self._come.put(future)
+            raise
+        if sort:
+            results.sort(key=lambda result: result[0])
+        values = [value for _, value in results]
+        return joined(values) if concat and values else values
+
+    def _next(self) -> EncodeFuture | None:
+        """Wait for the next answer, whatever it is; None if none is expected."""
+        with self._lock:
+            if not self._expected:
+                return None
+            self._expected -= 1
+        try:
+            future: EncodeFuture = self._come.get()
+        except BaseException:  # Ctrl-C: it will still come
+            with self._lock:
+                self._expected += 1
+            raise
+        return future
+
+
+def joined(values: Sequence[Any]) -> Any:
+    """Return the vectors of several requests, at least one, as if of one.
+
+    Token vectors (NONE) of several lengths are filled up with zeros.
+    """
+    if isinstance(values[0], tuple):  # with their tokens
+        rows, tokens = zip(*values, strict=True)
+        return joined(rows), [row for some in tokens for row in some]
+    if isinstance(values[0], list):
+        return [row for rows in values for row in rows]
+    if isinstance(values[0], SparseRows):
+        return SparseRows.concatenate(values)
+    if values[0].ndim == 3:
+        longest = max(rows.shape[1] for rows in values)
+        gaps = [(0, 0), (0, longest), (0, 0)]
+        values = [np.pad(rows, gaps)[:, :longest] for rows in values]
+    return np.concatenate(values)

@@ -1,0 +1,101 @@
+"""What the client knows of the workers, from their adverts, and of the Redis between them."""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from redis import Redis, RedisError
+
+import bertq
+from bertq.protocol.limits import CHUNK_BYTES, CHUNK_ROWS
+from bertq.redis import redis_url
+from bertq.state import epoch, worker_info
+from bertq.state.worker_info import WorkerInfo
+
+log = logging.getLogger("bertq.client")
+
+#: Seconds that a look at the adverts holds.
+_FRESH = 2.0
+
+
+class WorkerDirectory:
+    """The workers, as one client last saw them. Its threads share it.
+
+    Attributes:
+        trouble: why Redis could not be asked the last time, or None if it could.
+        epoch: tells whether this is the Redis of before, with its data; None if that is not known.
+    """
+
+    def __init__(self, url: str, redis: Redis, *, check_version: bool = True) -> None:
+        self.trouble: str | None = "has not answered yet"
+        self._unchecked = check_version
+        self.epoch: str | None = None
+        self._where = redis_url.redact(url)
+        self._away = False
+        self._redis = redis
+        self._adverts: list[WorkerInfo] = []
+        self._read_at = -_FRESH
+
+    def serving(self, queue: str) -> list[WorkerInfo]:
+        """Return the workers that take from ``queue``.
+
+        Raises:
+            redis.RedisError: Redis cannot be asked.
+        """
+        self.refresh()
+        return self.known(queue)
+
+    def refresh(self, *, ahead: bool = False) -> None:
+        """Look at the adverts, unless somebody just has.
+
+        Args:
+            ahead: look somewhat before it is time, so that a request that comes then need not.
+
+        Raises:
+            redis.RedisError: Redis cannot be asked.
+        """
+        if time.monotonic() - self._read_at < (_FRESH / 2 if ahead else _FRESH):
+            return
+        try:
+            self._adverts = worker_info.read(self._redis)
+            self.epoch = epoch.read(self._redis)
+        except RedisError as error:
+            self.missed(error)
+            raise
+        if self._unchecked:
+            self._check_versions()
+        self.trouble = None
+        self._away = False
+        self._read_at = time.monotonic()
+
+    def _check_versions(self) -> None:
+        """Say once which workers are of another version than the client."""
+        for advert in self._adverts:
+            version = advert.versions.get("bertq", bertq.__version__)
+            if version != bertq.__version__:
+                self._unchecked = False
+                log.warning(
+                    "worker %s at %s has bertq %s, this client %s: install the same version on "
+                    "both (BertClient(check_version=False) says nothing)",
+                    advert.node, self._where, version, bertq.__version__,
+                )  # fmt: skip
+
+    def missed(self, error: Exception) -> None:
+        """Note that Redis is away, and say so once; the next look is a real one."""
+        self.trouble = f"cannot be reached: {str(error) or type(error).__name__}"
+        self._read_at = -_FRESH
+        if not self._away:
+            log.warning("Redis at %s is away (%s): trying again", self._where, type(error).__name__)
+        self._away = True
+
+    def known(self, queue: str) -> list[WorkerInfo]:
+        """Return the workers that took from ``queue`` at the last look; asks nobody."""
+        return [advert for advert in self._adverts if queue in advert.queues]
+
+
+def chunk_rows(workers: Iterable[WorkerInfo]) -> int:
+    """Return how many sentences go into a chunk for these workers; works for none as well."""
+    rows = CHUNK_ROWS
+    for worker in workers:
+        rows = min(rows, worker.max_batch_size, CHUNK_BYTES // max(1, worker.row_bytes))
+    return max(1, rows)

@@ -1,0 +1,1 @@
+"""Threads that run beside the work: heartbeat, watchdog, durable-job monitor."""

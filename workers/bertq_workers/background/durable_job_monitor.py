@@ -1,0 +1,196 @@
+"""Looking after the jobs that outlive their clients: nobody else may be there to do it.
+
+One of all workers does it at a time. A job's chunks are sent by the workers that answer earlier
+ones. A dying worker may take such a message along (``bertq_client.inbox.recovery`` tells how): this
+finds it by the same rule.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from redis import Redis, RedisError
+
+from bertq.protocol import keys
+from bertq.redis.connection import connect, run_script
+from bertq.redis.outage import code
+from bertq.state import durable_jobs, jobs
+from bertq_workers.celery_compat.wakeup import WakeUp
+
+log = logging.getLogger("bertq.worker")
+
+#: Seconds between two looks; three fit into the time for which a worker has the task.
+EVERY = keys.WORKER_TTL / 3
+
+#: Seconds for which a chunk must be neither waiting nor held nor answered.
+LOST_AFTER = 8.0
+
+# Whoever has it keeps it for as long as it lives.
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+_LEAVE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('UNLINK', KEYS[1])
+end
+"""
+
+
+@dataclass
+class Watched:
+    """What is remembered of a job from one look to the next.
+
+    Attributes:
+        missed: chunk -> when it was first found missing, on the monotonic clock.
+        sent_again: chunk -> how many chunks of the job had been sent when it was sent again.
+    """
+
+    missed: dict[int, float] = field(default_factory=dict)
+    sent_again: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job whose chunks are wanted.
+
+    Attributes:
+        id: of the job.
+        queue: where its chunks go.
+        sent: how many of them were sent: those of the numbers below.
+        missing: the numbers of those that were sent and are not answered.
+    """
+
+    id: str
+    queue: str
+    sent: int
+    missing: list[int]
+
+    @property
+    def passed(self) -> int:
+        """The highest number that is answered, or -1: what was sent before is taken."""
+        open_ = set(self.missing)
+        return next((n for n in range(self.sent - 1, -1, -1) if n not in open_), -1)
+
+
+class DurableJobMonitor:
+    """Sends lost chunks again, and further ones of jobs that have come to a halt.
+
+    Args:
+        url: of Redis; asked for when the thread starts.
+    """
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._name = uuid.uuid4().hex
+        self._ended = False
+        self._bell = WakeUp()
+        self._watched: dict[str, Watched] = {}
+        self._thread = threading.Thread(target=self._run, name="bertq-tender", daemon=True)
+
+    def start(self) -> None:
+        """Begin, on a thread; the first call does it."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the task to another worker; does not wait, for signal handlers."""
+        self._ended = True
+        self._bell.ring()
+
+    def _run(self) -> None:
+        silent = False
+        with connect(self._url()) as redis:
+            while not self._ended:
+                try:
+                    self.look(redis)
+                    silent = False
+                except Exception as error:  # the thread goes on, whatever it has met
+                    if not silent:
+                        log.warning("kept jobs cannot be looked after: %s", code(error))
+                    silent = True
+                self._bell.wait(EVERY)
+            try:
+                run_script(redis, _LEAVE, [keys.TENDER], self._name)
+            except RedisError:
+                log.debug("the task of looking after jobs is left to expire")
+
+    def look(self, redis: Redis) -> None:
+        """Do it once, if no other worker does.
+
+        Raises:
+            redis.RedisError: Redis cannot be asked.
+        """
+        if not run_script(redis, _TAKE, [keys.TENDER], self._name, keys.WORKER_TTL):
+            self._watched.clear()  # what it knows will be out of date
+            return
+        found = running(redis, durable_jobs.ids(redis))
+        self._watched = {job.id: self._watched.get(job.id, Watched()) for job in found}
+        idle = _idle(redis, {job.queue for job in found})
+        for job in found:
+            for chunk in self._lost(redis, job, idle=job.queue in idle):
+                if durable_jobs.send_again(redis, job.id, job.queue, chunk):
+                    log.warning("chunk %s: lost, sent again", keys.task_id(job.id, chunk))
+            durable_jobs.feed(redis, job.id, job.queue)
+
+    def _lost(self, redis: Redis, job: Running, *, idle: bool) -> list[int]:
+        """Return which chunks of a job are lost, by the rule of the module."""
+        watched, passed, now = self._watched[job.id], job.passed, time.monotonic()
+        suspects = [
+            chunk
+            for chunk in job.missing
+            # One that was sent again waits behind those that had been sent then.
+            if idle or max(chunk, watched.sent_again.get(chunk, 0)) < passed
+        ]
+        held = _held(redis, job.id, suspects)
+        missed = {chunk: watched.missed.get(chunk, now) for chunk in suspects if chunk not in held}
+        lost = [chunk for chunk, since in missed.items() if now - since > LOST_AFTER]
+        for chunk in lost:
+            del missed[chunk]
+            watched.sent_again[chunk] = job.sent
+        watched.missed = missed
+        return lost
+
+
+def running(redis: Redis, job_ids: Iterable[str]) -> list[Running]:
+    """Return those of some jobs that are wanted and not answered."""
+    names = list(job_ids)
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(keys.job(name), "state", "queue", "next")
+        records = pipe.execute()
+    active = [(name, *record[1:]) for name, record in zip(names, records, strict=True)
+              if record[0] == jobs.ACTIVE and None not in record]  # fmt: skip
+    with redis.pipeline(transaction=False) as pipe:
+        for name, _, _ in active:
+            pipe.hkeys(keys.messages(name))
+        answers = pipe.execute()
+    return [
+        Running(name, queue.decode(), int(sent), [n for n in map(int, numbers) if n < int(sent)])
+        for (name, queue, sent), numbers in zip(active, answers, strict=True)
+    ]
+
+
+def _idle(redis: Redis, queues: set[str]) -> set[str]:
+    """Return the queues on which nothing waits."""
+    names = sorted(queues)
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.llen(name)
+        return {name for name, length in zip(names, pipe.execute(), strict=True) if not length}
+
+
+def _held(redis: Redis, job_id: str, chunks: list[int]) -> set[int]:
+    """Return which chunks a worker holds; a message's tag is the id of its task."""
+    with redis.pipeline(transaction=False) as pipe:
+        for chunk in chunks:
+            pipe.hexists(keys.UNACKED, keys.task_id(job_id, chunk))
+        return {chunk for chunk, held in zip(chunks, pipe.execute(), strict=True) if held}

@@ -1,0 +1,1 @@
+"""Merges chunks into batches for one model."""

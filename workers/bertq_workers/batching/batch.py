@@ -1,0 +1,165 @@
+"""What a batch is made of: rows of chunks, as many as its budget allows."""
+
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from bertq_bert.batches import Budget, Indices
+from bertq_bert.checkpoint import Array
+from bertq_bert.encoder import place
+
+Ids = Sequence[Sequence[int]]
+
+
+class Device(Protocol):
+    """What computes: an ``Encoder``, or a stand-in of tests and benchmarks."""
+
+    @property
+    def budget(self) -> Budget:
+        """What one batch may have."""
+
+    def run(self, ids: Ids) -> Array:
+        """Return the rows of one batch within the budget, in its order."""
+
+    def blank(self, lengths: Sequence[int]) -> Array:
+        """Return zeros for the rows of sequences of these lengths."""
+
+
+class RowsFuture(Future[Array]):
+    """The rows of a chunk, once they are computed.
+
+    Attributes:
+        began: the Unix time at which the first of them were taken into a batch.
+    """
+
+    began: float | None = None
+
+
+class Chunk:
+    """RowsFuture of one future, computed in one batch or several, on one lane or several."""
+
+    def __init__(self, ids: Ids, device: Device, on_begin: Callable[[], None] | None) -> None:
+        lengths = np.fromiter(map(len, ids), np.intp, len(ids))
+        self.ids = ids
+        self.on_begin = on_begin
+        self.rows = device.blank(lengths.tolist())
+        self.future = RowsFuture()
+        #: row numbers, the shortest first, and the lengths of those
+        self.order: Indices = np.argsort(lengths, kind="stable")
+        self.lengths = lengths[self.order]
+        #: tokens of the rows before each, in that order
+        self.tokens = [0, *accumulate(self.lengths.tolist())]
+        #: how many of them are in a batch
+        self.taken = 0
+        self._missing = len(ids)
+        self._lock = threading.Lock()
+
+    def begin(self) -> bool:
+        """Return whether its rows are worth computing; it cannot be cancelled any more then."""
+        if self.taken:
+            return not self.future.done()
+        self.future.began = time.time()
+        return self.future.set_running_or_notify_cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Give up, with the rows that are not computed yet."""
+        with self._lock:
+            if not self.future.done():
+                self.future.set_exception(error)
+
+    def deliver(self, indices: Indices, block: Array) -> None:
+        """Put rows where they belong; the last ones complete the future."""
+        if block.ndim == 3:
+            # Padded to the longest of the batch, which may be another chunk's.
+            block = block[:, : self.rows.shape[1]]
+        try:
+            place(self.rows, indices, block)
+        except ValueError as error:  # rows of a shape that the device has not announced
+            self.fail(error)
+        with self._lock:
+            self._missing -= len(indices)
+            if not self._missing and not self.future.done():
+                self.future.set_result(self.rows)
+
+
+class Piece:
+    """RowsFuture of a chunk that are in one batch."""
+
+    def __init__(self, chunk: Chunk, start: int, end: int) -> None:
+        self.chunk = chunk
+        self.start, self.end = start, end
+        self.rows = chunk.order[start:end]
+        self.lengths = chunk.lengths[start:end]
+
+    def deliver(self, block: Array) -> None:
+        """Put the rows of these where they belong."""
+        self.chunk.deliver(self.rows, block)
+
+    def halves(self) -> "tuple[Piece, Piece]":
+        """Return the shorter sentences of it, and the longer ones."""
+        middle = (self.start + self.end) // 2
+        return Piece(self.chunk, self.start, middle), Piece(self.chunk, middle, self.end)
+
+
+def halves(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Cut what is in a batch in two: between chunks, or a single chunk's part of it."""
+    if len(pieces) == 1:
+        for piece in pieces[0].halves():
+            yield [piece]
+    else:
+        middle = len(pieces) // 2
+        yield pieces[:middle]
+        yield pieces[middle:]
+
+
+class Batch:
+    """A batch that is being filled."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.pieces: list[Piece] = []
+        self._budget = budget
+        self._rows = self._tokens = self._longest = 0
+
+    def fill(self, chunks: deque[Chunk]) -> None:
+        """Take from the front of a queue until it is empty, or nothing fits any more."""
+        while chunks:
+            chunk = chunks[0]
+            count = self._fitting(chunk)
+            if not count:
+                return
+            if chunk.begin():
+                self._add(chunk, count)
+                if chunk.taken < len(chunk.ids):
+                    return
+            chunks.popleft()
+
+    def _fitting(self, chunk: Chunk) -> int:
+        """Return how many more rows of a chunk fit, the shortest first."""
+        start = chunk.taken
+
+        def over(count: int) -> bool:
+            rows, tokens, longest = self._with(chunk, start + count)
+            return not self._budget.fits(rows, tokens, longest)
+
+        # The more rows, the more of everything: False, ..., False, True, ..., True.
+        return bisect_right(range(1, len(chunk.ids) - start + 1), False, key=over)
+
+    def _with(self, chunk: Chunk, end: int) -> tuple[int, int, int]:
+        return (
+            self._rows + end - chunk.taken,
+            self._tokens + chunk.tokens[end] - chunk.tokens[chunk.taken],
+            max(self._longest, int(chunk.lengths[end - 1])),
+        )
+
+    def _add(self, chunk: Chunk, count: int) -> None:
+        end = chunk.taken + count
+        self._rows, self._tokens, self._longest = self._with(chunk, end)
+        self.pieces.append(Piece(chunk, chunk.taken, end))
+        chunk.taken = end

@@ -1,0 +1,193 @@
+"""Merging what waits, across requests and clients, into batches for one model."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import accumulate
+
+import numpy as np
+
+from bertq_bert.checkpoint import Array
+from bertq_bert.errors import OutOfMemory
+from bertq_workers.batching.batch import Batch, Chunk, Device, Ids, Piece, RowsFuture, halves
+
+log = logging.getLogger("bertq.worker")
+
+
+class Batcher:
+    """A queue of chunks, and one thread for each lane that computes them on one device.
+
+    A lane that is free takes what waits, at once: it never waits for more. While it computes,
+    others gather. Chunks of at most ``small`` rows go first; where both wait, a batch of small
+    ones and one that begins with the oldest large one take turns. A large chunk fills what is left
+    of the budget and goes on in the next batch. Rows of a batch are sorted by length; they are
+    those that ``Encoder.compute`` returns, to 1e-6.
+
+    A suspicious chunk, which may end the process, has the device to itself: what would be computed
+    beside it would fall under the same suspicion.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        lanes: int = 1,
+        small: int = 16,
+        computed: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
+    ) -> None:
+        """``computed`` is told of each batch its rows, its share of the budget, its seconds."""
+        self._device = device
+        self._small_rows = small
+        self._computed = computed
+        self._changed = threading.Condition()
+        self._small: deque[Chunk] = deque()
+        self._large: deque[Chunk] = deque()
+        self._large_passed_over = False
+        self._suspicious: deque[Chunk] = deque()
+        self._busy = 0  # lanes that compute
+        self._exclusive = False  # one of them a suspicious chunk
+        self._began: dict[int, float] = {}  # by lane: when its batch began
+        for number in range(lanes):
+            name = f"bertq-lane-{number}"
+            threading.Thread(target=self._run_lane, name=name, daemon=True).start()
+
+    def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> RowsFuture:
+        """Have the rows of checked sequences of token ids computed; safe to call from any thread.
+
+        Args:
+            ids: the sequences.
+            begin: given for a suspicious chunk, and called just before it is computed.
+
+        Returns:
+            A future of the rows, in the order of the sequences. Cancelled before the first of them
+            is computed, it costs nothing any more.
+        """
+        chunk = Chunk(ids, self._device, begin)
+        if not ids:
+            chunk.future.set_result(chunk.rows)
+            return chunk.future
+        with self._changed:
+            self._line(chunk).append(chunk)
+            self._changed.notify()
+        return chunk.future
+
+    def longest(self) -> float:
+        """Return the seconds for which the oldest batch has been computed; 0 if there is none."""
+        began = list(self._began.values())
+        return time.monotonic() - min(began) if began else 0.0
+
+    def _line(self, chunk: Chunk) -> deque[Chunk]:
+        if chunk.on_begin is not None:
+            return self._suspicious
+        return self._small if len(chunk.ids) <= self._small_rows else self._large
+
+    def _run_lane(self) -> None:
+        while True:
+            batches = self._next()
+            self._begin(batches[0][0].chunk)
+            for pieces in batches:
+                self._compute(pieces)
+            del batches, pieces  # or their rows would stay until the next batch
+            with self._changed:
+                self._busy -= 1
+                if self._exclusive or self._suspicious:
+                    self._exclusive = False
+                    self._changed.notify_all()
+
+    def _next(self) -> list[list[Piece]]:
+        """Wait for work."""
+        with self._changed:
+            while not (batches := self._choose()):
+                self._changed.wait()
+            self._busy += 1
+            return batches
+
+    def _choose(self) -> list[list[Piece]]:
+        """Return the batches that a free lane shall compute now, if there are any."""
+        while self._suspicious:
+            if self._busy:
+                return []  # what is being computed ends first, and nothing new begins
+            if batches := self._take_suspicious():
+                self._exclusive = True
+                return batches
+        if self._exclusive:
+            return []
+        pieces = self._take()
+        return [pieces] if pieces else []
+
+    def _take_suspicious(self) -> list[list[Piece]]:
+        """Return all batches of the oldest suspicious chunk, or none if it was cancelled."""
+        waiting = deque([self._suspicious.popleft()])
+        batches = []
+        while waiting:
+            batch = Batch(self._device.budget)
+            batch.fill(waiting)
+            if batch.pieces:
+                batches.append(batch.pieces)
+        return batches
+
+    def _take(self) -> list[Piece]:
+        batch = Batch(self._device.budget)
+        if self._large_passed_over or not self._small:
+            batch.fill(self._large)
+            batch.fill(self._small)
+            self._large_passed_over = False
+        else:
+            # Nothing large comes along: it would keep the small ones waiting for their rows.
+            batch.fill(self._small)
+            self._large_passed_over = bool(self._large)
+        if self._small or self._large:
+            self._changed.notify()  # another lane may be free
+        return batch.pieces
+
+    def _begin(self, chunk: Chunk) -> None:
+        if chunk.on_begin is not None:
+            try:
+                chunk.on_begin()
+            except BaseException as error:
+                chunk.fail(error)
+
+    def _compute(self, pieces: list[Piece]) -> None:
+        """Compute a batch; where it fails, its halves, so that the guilty chunk fails alone.
+
+        Where memory is short, also halves of what one chunk has in it.
+        """
+        if all(piece.chunk.future.done() for piece in pieces):
+            return  # they have failed with another part
+        try:
+            blocks = self._execute(pieces)
+        except BaseException as error:
+            short = isinstance(error, OutOfMemory | MemoryError)
+            rows = sum(len(piece.rows) for piece in pieces)
+            if short:
+                log.warning("no memory for a batch of %d rows: trying parts of it", rows)
+            if len(pieces) == 1 and (not short or rows == 1):
+                pieces[0].chunk.fail(OutOfMemory(str(error)) if short else error)
+                return
+            for half in halves(pieces):
+                self._compute(half)
+            return
+        for piece, block in zip(pieces, blocks, strict=True):
+            piece.deliver(block)
+
+    def _execute(self, pieces: list[Piece]) -> list[Array]:
+        """Return the rows of each piece."""
+        lengths = np.concatenate([piece.lengths for piece in pieces])
+        order = np.argsort(lengths, kind="stable")
+        ids = [piece.chunk.ids[row] for piece in pieces for row in piece.rows.tolist()]
+        lane = threading.get_ident()
+        self._began[lane] = began = time.monotonic()
+        try:
+            block = self._device.run([ids[row] for row in order.tolist()])
+        finally:
+            del self._began[lane]
+        seconds = time.monotonic() - began
+        share = self._device.budget.share(len(ids), int(lengths.sum()), int(lengths.max()))
+        self._computed(len(ids), share, seconds)
+        # Where each row of the batch, as the chunks dealt it, came out.
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        ends = list(accumulate(len(piece.rows) for piece in pieces))
+        return [block[part] for part in np.split(places, ends[:-1])]

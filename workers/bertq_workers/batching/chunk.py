@@ -1,0 +1,115 @@
+"""A chunk's sentences on their way to the model, and its rows on their way back."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bertq.errors import BadInputType, BadInputValue, SentenceTooLong
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.limits import CHUNK_CHARACTERS, SENTENCE_CHARACTERS, WORKER_CHUNK_ROWS
+from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq_bert.errors import ModelError
+from bertq_bert.quantization import check_request, finish_rows
+
+if TYPE_CHECKING:
+    from bertq_bert import Encoder
+    from bertq_bert.checkpoint import Array
+
+#: Characters of a chunk that a worker accepts: a full one, or a single long sentence.
+MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
+
+
+class TokenizerError(Exception):
+    """A chunk cannot be cut into tokens."""
+
+
+def tokenize(
+    encoder: "Encoder", texts: Any, encoding: Encoding
+) -> tuple[Sequence[Sequence[int]], list[int]]:
+    """Return the token ids of a chunk's sentences, and which of them were cut.
+
+    Raises:
+        BadInputType, BadInputValue: it is no chunk.
+        ModelError: this model cannot read it (it has no such prompt, or reads no pairs), or does
+            not give such rows.
+        SentenceTooLong: sentences would have to be cut, and must not.
+        TokenizerError: the text cannot be cut into tokens.
+    """
+    check(texts, is_tokenized=encoding.is_tokenized)
+    check_request(
+        encoder,
+        normalize=encoding.normalize,
+        dimensions=encoding.dimensions,
+        precision=encoding.precision,
+    )
+    try:
+        ids, cut = encoder.tokenize(
+            texts,
+            is_tokenized=encoding.is_tokenized,
+            truncate="left" if encoding.truncate == "left" else "right",
+            pairs=encoding.pairs,
+            prompt=_prompt(encoder, encoding),
+        )
+    except ModelError:
+        raise
+    except Exception as error:
+        # The message of a tokenizer's error may quote the sentence.
+        raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
+    if cut and encoding.truncate == "error":
+        raise SentenceTooLong(cut, encoder.max_seq_len)
+    encoder.check(ids)
+    return ids, cut
+
+
+def _prompt(encoder: "Encoder", encoding: Encoding) -> str | None:
+    """Return the text that goes before each sentence, as ``Encoder.tokenize`` takes it."""
+    if encoding.is_tokenized:
+        return ""  # tokens are looked up as they are
+    return encoder.prompt_text(
+        prompt_name=encoding.prompt_name, prompt=encoding.prompt, input_type=encoding.input_type
+    )
+
+
+def check(texts: Any, *, is_tokenized: bool = False) -> None:
+    """Refuse what no client of bertq sends.
+
+    Raises:
+        BadInputType: not a list of str and of pairs of them, or of lists of str.
+        BadInputValue: no sentence, or too many, or too long.
+    """
+    if not isinstance(texts, list):
+        raise BadInputType("a chunk must be a list")
+    if is_tokenized and not all(isinstance(tokens, list) and tokens for tokens in texts):
+        raise BadInputType("a tokenized chunk must be a list of lists of str")
+    if not is_tokenized and not all(len(pair) == 2 for pair in texts if isinstance(pair, list)):
+        raise BadInputType("a chunk must be a list of str, or of pairs of them")
+    strings = [text for some in texts for text in (some if isinstance(some, list) else [some])]
+    if not all(isinstance(text, str) for text in strings):
+        raise BadInputType("a chunk must be a list of str, or of lists of str where tokenized")
+    if not 0 < len(texts) <= WORKER_CHUNK_ROWS:
+        raise BadInputValue(f"a chunk of {len(texts)} sentences: from 1 to {WORKER_CHUNK_ROWS} go")
+    within_lists = sum(len(some) for some in texts if isinstance(some, list))
+    characters = sum(map(len, strings)) + within_lists
+    if characters > MAX_CHARACTERS:
+        raise BadInputValue(f"a chunk of {characters} characters: at most {MAX_CHARACTERS} go")
+
+
+def finish(encoder: "Encoder", rows: "Array", encoding: Encoding) -> AnyRows:
+    """Return rows as they were asked for; of a sparse model without their zeros.
+
+    Args:
+        encoder: which has made them.
+        rows: float32 ``[n, *row_shape]``; may be changed.
+        encoding: how they are asked for.
+
+    Raises:
+        OverflowError: a number is too large for the precision.
+    """
+    normalize = encoder.normalized if encoding.normalize is None else encoding.normalize
+    finished = finish_rows(
+        rows,
+        normalize=normalize,
+        dimensions=encoding.dimensions,
+        precision=encoding.precision,
+        int8_ranges=encoder.int8_ranges,
+    )
+    return SparseRows.from_dense(finished) if encoder.task == "sparse" else finished

@@ -1,0 +1,1 @@
+"""Everything that relies on private parts of celery and kombu."""

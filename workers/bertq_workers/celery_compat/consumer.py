@@ -1,0 +1,197 @@
+"""Celery's consumer, without its habit of logging whole message bodies, and without gossip.
+
+Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py looks
+at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
+``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users. And
+``on_send_event_buffered`` is called when an event of a task waits to be sent,
+``connection_for_read`` for the connection that chunks come over, ``call_soon_ack`` to acknowledge,
+and ``on_connection_error_before_connected`` and ``_after_connected`` for each of
+``connection_errors``, before the consumer starts again.
+"""
+
+import logging
+import os
+import re
+import time
+from typing import Any
+
+from celery import signals
+from celery.app.task import Context
+from celery.states import FAILURE
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+from kombu.exceptions import ContentDisallowed
+from redis import RedisError, ResponseError
+from redis.exceptions import NoPermissionError
+
+from bertq.protocol import keys
+from bertq.redis.connection import connect, explain
+from bertq.redis.outage import OutageLog, refuses_writes
+from bertq_workers.celery_compat import message_parsing
+from bertq_workers.celery_compat.message_parsing import Unfit, UnknownTask
+from bertq_workers.celery_compat.transport import Transport
+from bertq_workers.startup import process
+
+log = logging.getLogger("bertq.worker")
+
+
+#: Seconds that the events of tasks are gathered before they are sent together. The stock consumer
+#: sends them in each round of its loop, which costs as much as taking in the chunk.
+_GATHER = 0.1
+
+#: Seconds between two looks whether Redis takes writes again.
+_LOOK = 1.0
+
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,30}/[A-Za-z0-9.+-]{1,40}")
+
+
+class RefusedMessage(Exception):
+    """A message is not a chunk that this worker can read."""
+
+
+class Consumer(CeleryConsumer):
+    """Refuses messages that are no chunks in one line that tells their kind and size."""
+
+    connection_errors: tuple[type[BaseException], ...]  # set by the stock class
+    event_dispatcher: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Workers of bertq have nothing to tell each other: as with --without-gossip and
+        # --without-mingle they start a second sooner, do not read all events of all others, and
+        # are spared an error of gossip's when Redis restarts.
+        super().__init__(*args, **{**options, "without_gossip": True, "without_mingle": True})
+        # What a full Redis refuses does not end a worker: the steps that need it are done again.
+        self.connection_errors = (*self.connection_errors, ResponseError)
+        self._refused = OutageLog(log, "this worker waits until it can connect anew")
+        self._flush: Any = None
+
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """Connect to the broker, by the transport that takes several messages at once."""
+        connection: Any = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.get_transport_cls = lambda: Transport
+        return self.ensure_connected(connection)
+
+    def on_connection_error_before_connected(self, exc: Any) -> None:
+        """Say that Redis cannot be reached; where it refuses something, wait until it does not.
+
+        What its user may not do ends the worker: waiting would not help.
+        """
+        if isinstance(exc, ResponseError):
+            self._wait(exc)
+        else:
+            super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Any) -> None:
+        """Close what is left of the connection, and do as above."""
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):
+            self._wait(exc)
+
+    def _wait(self, error: ResponseError) -> None:
+        url = str(self.app.conf.broker_url)
+        if isinstance(error, NoPermissionError):
+            process.leave(str(explain(error, url).error), os.EX_CONFIG)
+            return
+        self._refused.refused(error)
+        with connect(url) as redis:
+            while True:
+                time.sleep(_LOOK)
+                maybe_shutdown()
+                try:
+                    redis.set(keys.PROBE, "", ex=1)
+                except RedisError as probe:
+                    if refuses_writes(probe):
+                        continue
+                    return  # connecting will tell
+                self._refused.works()
+                return
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge, or reject, a message now: the pool calls on the loop's thread."""
+        # The transport gathers what is acknowledged, and sends it before the loop waits again. The
+        # stock way, by the loop's next round, would have that wait a second in an idle worker.
+        p(*args, **kwargs)
+        return p
+
+    def on_send_event_buffered(self) -> Any:
+        """Send the events of tasks in a moment, with those that come until then."""
+        # A lost connection cancels timers.
+        if self._flush is None or self._flush.canceled:
+            self._flush = self.timer.call_after(_GATHER, self._send_events)
+
+    def shutdown(self) -> None:
+        """Send the last events, and close the connections."""
+        self._send_events()
+        super().shutdown()
+
+    def _send_events(self) -> None:
+        self._flush = None
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Return what takes a message in; the stock one sees those of chunks alone."""
+        take_in: Any = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                message_parsing.check(message)
+            except UnknownTask as error:
+                self.on_unknown_task(None, message, error)
+            except Unfit as error:
+                self._refuse(message, str(error), error)
+            except ContentDisallowed as error:
+                self.on_invalid_task(None, message, error)
+            except Exception as error:
+                # Decoding the body alone calls what is not ours.
+                self.on_decode_error(message, error)
+            else:
+                take_in(message)
+
+        return on_message
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Reject a message that is no task."""
+        self._refuse(message, "it is not a Celery task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject a task of a name that is not ours."""
+        self._refuse(message, "no task of that name is registered", exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject a task whose message is malformed or of a refused content type."""
+        self._refuse(message, f"it is malformed ({type(exc).__name__})", exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Reject a message whose body cannot be decoded."""
+        self._refuse(message, f"it cannot be decoded ({type(exc).__name__})", exc)
+
+    def _refuse(self, message: Any, reason: str, exc: Exception | None = None) -> None:
+        # Named where it is one: it may be anything, and a text too.
+        content_type = str(message.content_type)
+        if not _CONTENT_TYPE.fullmatch(content_type):
+            content_type = "?"
+        log.error(
+            "refused a message of %d bytes, content type %r: %s",
+            len(message.body or b""), content_type, reason,
+        )  # fmt: skip
+        message.reject_log_error(log, self.connection_errors)
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+        self._answer(message, reason)
+
+    def _answer(self, message: Any, reason: str) -> None:
+        # Whoever sent it and waits for an answer gets one at once.
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        reply_to = message.properties.get("reply_to")
+        task_id = headers.get("id")
+        if message_parsing.is_name(task_id) and message_parsing.is_name(reply_to):
+            request = Context(
+                id=task_id, reply_to=reply_to, delivery_info=message.delivery_info or {}
+            )
+            backend: Any = self.app.backend
+            refused = backend.prepare_exception(RefusedMessage(reason))
+            try:
+                # Tried once: the loop's thread does not wait for Redis to have room.
+                backend._store_result(task_id, refused, FAILURE, request=request)
+            except Exception as error:  # what a message names itself must not end the worker
+                log.debug("a refusal could not be answered: %s", type(error).__name__)

@@ -1,0 +1,173 @@
+"""What a worker takes for the message of a chunk. All else is refused before it can do harm.
+
+Celery and kombu trust whoever can write to a queue: a field of another type than theirs ends the
+worker's loop or has it connect anew, at which the message comes back; a header sets any attribute
+of the request; ``celery.map`` and the like are tasks too; an ETA keeps a message in the worker for
+years; a compressed body may be of any size. So kombu gets to see envelopes of the form that it
+writes itself, and Celery the headers that a chunk needs and no others.
+
+An error names what is wrong and never quotes it.
+"""
+
+import json
+import re
+import sys
+from typing import Any
+
+from kombu.transport import virtual
+
+from bertq.protocol.queues import ENCODE_TASK
+
+#: Ids of tasks and of clients, and tags of messages: they become keys in Redis and go into the log.
+_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,200}", re.ASCII)
+
+#: A Unix time, in seconds, that no clock shows.
+_FAR_FUTURE = 2**40
+
+#: Headers that ask for what no chunk is for.
+_ASKS = ("eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers")
+
+# kombu has no types, and the stubs of it not the inside.
+_StockMessage: Any = virtual.Message
+
+
+class Unfit(Exception):
+    """A message is not that of a chunk; the error's text says what is wrong with it."""
+
+
+class UnknownTask(Unfit):
+    """A message asks for a task that is not ours."""
+
+
+class Message(_StockMessage):  # type: ignore[misc]
+    """A message whose body may be no base64: the stock one ends the loop that takes it in."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        try:
+            super().__init__(payload, channel=channel, **options)
+        except ValueError:
+            super().__init__({**payload, "body": ""}, channel=channel, **options)
+            self._raw = payload
+            # kombu's consumer hands over what has errors as a message that cannot be decoded.
+            self.errors.append(sys.exc_info())
+
+
+def is_name(value: Any) -> bool:
+    """Return whether a value can be the id of a task or of a client."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
+    """Return the message that kombu can take, and what it would note of it in ``unacked``.
+
+    Args:
+        raw: what was on the queue.
+        queue: to which it would go back, whatever the message says.
+
+    Raises:
+        Unfit: kombu has not written it.
+    """
+    try:
+        # Not by ``loads``, which takes UTF-16 too: the text goes into ``unacked`` as it is.
+        text = raw.decode()
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unfit(f"it is no JSON ({type(error).__name__})") from None
+    check_envelope(message)
+    properties = message["properties"]
+    properties["delivery_info"] = {
+        "exchange": "",
+        "routing_key": queue,
+        "redelivered": bool(properties["delivery_info"].get("redelivered")),
+    }
+    return message, f'[{text}, "", {json.dumps(queue)}]'
+
+
+def check_envelope(message: Any) -> None:
+    """Check what was decoded from JSON before kombu takes it for a message.
+
+    Raises:
+        Unfit: kombu has not written it.
+    """
+    _expect(message, dict, "it")
+    for part in ("headers", "properties"):
+        _expect(message.get(part), dict, f"what it has for {part}")
+    for part in ("body", "content-type", "content-encoding"):
+        _expect(message.get(part), str, f"its {part}")
+    properties = message["properties"]
+    _expect(properties.get("delivery_info"), dict, "its delivery_info")
+    if not is_name(properties.get("delivery_tag")):
+        raise Unfit("its delivery tag is no name")
+    if properties.get("body_encoding") != "base64":
+        raise Unfit("its body is not in base64")
+    if type(properties.get("priority", 0)) is not int:
+        raise Unfit("its priority is no number")
+    if message["headers"].get("compression"):
+        raise Unfit("its body is compressed")
+
+
+def check(message: Any) -> None:
+    """Look at a message that kombu has taken, and leave the headers that a chunk needs.
+
+    Args:
+        message: kombu's, of an envelope that was opened here; its headers are replaced.
+
+    Raises:
+        UnknownTask: it asks for another task.
+        Unfit: it does not ask for a chunk.
+        kombu.exceptions.KombuError: its body cannot be decoded, or is of a refused content type.
+    """
+    headers = message.headers
+    task = headers.get("task")
+    if not isinstance(task, str):
+        raise Unfit("it is not a Celery task")
+    if task != ENCODE_TASK:
+        raise UnknownTask("no task of that name is registered")
+    if not is_name(headers.get("id")):
+        raise Unfit("it is malformed (its id is no name)")
+    reply_to = message.properties.get("reply_to")
+    if reply_to is not None and not is_name(reply_to):
+        raise Unfit("it is malformed (the name of its client is none)")
+    for name in _ASKS:
+        if headers.get(name):
+            raise Unfit(f"it is malformed ({name} is more than a chunk can ask for)")
+    if headers.get("timelimit") not in (None, [], [None, None]):
+        raise Unfit("it is malformed (timelimit is more than a chunk can ask for)")
+    # The encoding may be the name of any of Python's codecs, which decompress too.
+    if message.content_encoding.lower() != "utf-8":
+        raise Unfit("it is malformed (its encoding is not UTF-8)")
+    count = _check_arguments(message.payload)
+    message.headers = {
+        "lang": "py",
+        "task": task,
+        "id": headers["id"],
+        "root_id": headers["id"],
+        "wire": headers.get("wire"),
+        "sent": sent if _is_time(sent := headers.get("sent")) else None,
+        # For events and the dashboard: what the message says may quote the sentences.
+        "argsrepr": f"(<{count} sentences>,)",
+        "kwargsrepr": "{}",
+    }
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value can be a Unix time: JSON as Python reads it has NaN and Infinity."""
+    return type(value) in (int, float) and 0 < value < _FAR_FUTURE
+
+
+def _check_arguments(payload: Any) -> int:
+    """Check what the task is called with; return how many sentences that seem to be."""
+    if not isinstance(payload, list) or [type(part) for part in payload] != [list, dict, dict]:
+        raise Unfit("it is malformed (its arguments are not Celery's)")
+    arguments, named, rest = payload
+    if named:
+        raise Unfit("it is malformed (its arguments have names)")
+    # They would set attributes of the request, as its id.
+    if any(rest.values()) or not rest.keys() <= {"callbacks", "errbacks", "chain", "chord"}:
+        raise Unfit("it is malformed (more comes with its arguments than a chunk can ask for)")
+    return len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0
+
+
+def _expect(value: Any, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        raise Unfit(f"{what} is a {type(value).__name__}, not a {kind.__name__}")

@@ -1,0 +1,230 @@
+"""The Celery pool: chunks run in threads around one model, Celery's callbacks on the hub's thread.
+
+Celery acknowledges, counts and reports a task in callbacks, and nothing of what those touch
+(kombu's channels, the worker's state, the buffer of events) is safe to use from several threads. So
+a thread that is done leaves the callback in a deque and wakes the hub, the worker's event loop,
+through a pair of sockets. The stock pool of threads calls them from its threads, and loses events.
+
+Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_pool.py looks at
+each): what ``apply_async`` is given, ``register_with_event_loop`` at each reconnect, and the order
+of the calls at a shutdown. Warm: ``on_stop``, once nothing more is taken. Cold: ``state.
+should_terminate`` is set and ``on_stop`` called in the signal's handler, ``on_terminate`` later.
+"""
+
+import logging
+import os
+import queue
+import select
+import socket
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from celery.concurrency.base import BasePool
+from celery.worker import state
+
+from bertq_workers.batching.capacity import Capacity, WorkerCapacity
+from bertq_workers.celery_compat import failures
+
+log = logging.getLogger("bertq.worker")
+
+Callback = Callable[..., Any]
+
+
+class PoolJob:
+    """A chunk in the pool, to which Celery's request keeps a weak reference."""
+
+    def __init__(self, run: Callable[[], Any], done: Callback, failed: Callback) -> None:
+        self.run = run
+        self.done = done
+        self.failed = failed
+        self.rows = 0
+        self.room: Capacity | None = None
+        self.dropped = False
+
+    def terminate(self, signal: Any = None) -> None:
+        """Have nothing more done for it: it was revoked, or is given back to the queue.
+
+        A thread cannot be ended; what it has begun is finished and forgotten.
+        """
+        self.dropped = True
+
+
+class ChunkPool(BasePool):
+    """A thread for each chunk, from start to end; the batcher has a lane for each batch at once.
+
+    The threads do what is not computing: look at the job's record, tokenise, wait for the batcher,
+    store the rows. There are as many as there were ever chunks in the worker, which ``flow``
+    bounds. They are daemons: a busy one does not keep the process from ending.
+
+    Attributes:
+        flow: what is in the worker. Used on the hub's thread.
+    """
+
+    #: The body of a message may be a view of the buffer that it was received in.
+    body_can_be_buffer = True
+    #: Stopping waits: not in a signal's handler.
+    signal_safe = False
+    task_join_will_block = False
+
+    limit: int
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.flow = WorkerCapacity()
+        self._queue: queue.SimpleQueue[PoolJob | None] = queue.SimpleQueue()
+        self._jobs: set[PoolJob] = set()
+        self._threads: list[threading.Thread] = []
+        self._open = True
+        self._finished: deque[tuple[PoolJob, Callback, Any]] = deque()
+        self._woken = False
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Have the hub listen to the threads: at the start, and after each reconnect."""
+        # A reader, not hub.call_soon: that keeps callbacks in a set, which has no order.
+        loop.add_reader(self._reader.fileno(), self._on_wakeup)
+
+    def on_apply(  # type: ignore[override]  # the stubs have no Job
+        self,
+        target: Callback,
+        args: Any = (),
+        kwargs: Any = None,
+        callback: Callback = lambda _: None,
+        accept_callback: Callback | None = None,
+        error_callback: Callback = lambda _: None,
+        **_: Any,
+    ) -> PoolJob:
+        """Run a task on a thread."""
+        job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
+        if not self._open:
+            job.dropped = True  # not acknowledged: closing the channel gives it back
+            return job
+        job.rows, job.room = _size(args), self.flow.room(_queue_of(args))
+        job.room.enter(job.rows)
+        if len(self._jobs) == len(self._threads):
+            self._start_thread()
+        self._jobs.add(job)
+        self._queue.put(job)
+        # It is heard of no sooner than this: its end is told on the same thread.
+        if accept_callback is not None:
+            accept_callback(os.getpid(), time.monotonic())
+        return job
+
+    def on_stop(self) -> None:
+        """Wait for what is in the pool: a warm shutdown; leave it in a cold one."""
+        if state.should_terminate:
+            # In the handler of a signal, which may have interrupted the wait of a warm shutdown.
+            self._wake()
+            return
+        while self._jobs and not state.should_terminate:
+            select.select([self._reader], [], [])
+            self._on_wakeup()
+        self._end()
+
+    def on_terminate(self) -> None:
+        """Acknowledge what is done and leave the rest, which goes back to the queue."""
+        self._drain()
+        self._end()
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Do nothing: the worker is one process, and a thread cannot be ended."""
+
+    def _get_info(self) -> dict[str, Any]:
+        stock: dict[str, Any] = super()._get_info()  # type: ignore[misc]  # not in the stubs
+        return {
+            **stock,
+            "processes": [os.getpid()],
+            "threads": len(self._threads),
+            "chunks": self.flow.small.chunks + self.flow.large.chunks,
+            "rows": self.flow.small.rows + self.flow.large.rows,
+        }
+
+    def _end(self) -> None:
+        self._open = False
+        for _ in self._threads:
+            self._queue.put(None)
+        self._reader.close()
+        self._writer.close()
+
+    def _start_thread(self) -> None:
+        name = f"bertq-chunk-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if job.dropped:
+                self._post(job, job.done, None)
+                continue
+            try:
+                answer = job.run()
+            except BaseException:
+                self._post(job, job.failed, failures.outside())
+            else:
+                failures.untie(answer)
+                self._post(job, job.done, answer)
+                del answer
+            del job  # or the rows would stay until the thread's next chunk
+
+    def _post(self, job: PoolJob, callback: Callback, answer: Any) -> None:
+        self._finished.append((job, callback, answer))
+        self._wake()
+
+    def _wake(self) -> None:
+        # The hub takes the mark down before it looks into the deque: nothing is overlooked.
+        if not self._woken:
+            self._woken = True
+            with suppress(OSError):  # closed: nobody listens any more
+                self._writer.send(b"\0")
+
+    def _on_wakeup(self) -> None:
+        with suppress(BlockingIOError):
+            self._reader.recv(64)
+        self._woken = False
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._finished:
+            job, callback, answer = self._finished.popleft()
+            self._jobs.discard(job)
+            if job.room is not None:
+                job.room.leave(job.rows)
+            if not job.dropped:
+                _call(callback, answer)
+
+
+def _call(callback: Callback, answer: Any) -> None:
+    # An error here would end the worker, or have it connect to Redis anew. Its message stays
+    # out of the log: it may quote the task.
+    try:
+        callback(answer)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "the end of a chunk could not be reported: %s in %s, line %s",
+            type(error).__name__, where.filename, where.lineno,
+        )  # fmt: skip
+
+
+def _size(args: Any) -> int:
+    """Return the rows of a chunk, from what Celery hands over; 1 of what is none."""
+    try:
+        texts = args[2]["args"][0]
+    except (LookupError, TypeError):
+        return 1
+    return max(len(texts), 1) if isinstance(texts, list) else 1
+
+
+def _queue_of(args: Any) -> str:
+    try:
+        return str(args[2]["delivery_info"]["routing_key"])
+    except (LookupError, TypeError):
+        return ""

@@ -1,0 +1,182 @@
+"""kombu's Redis transport for a worker: the same keys and messages, in fewer steps.
+
+What the stock one costs for each message bounds how many small requests a worker can take in, and
+the time is taken from the threads of the chunks. So here
+
+- several small messages are taken in one command;
+- a channel has one client, where kombu makes a new one for each command;
+- what is held is noted as ``held`` says.
+
+And where Redis refuses to hand out messages (it cannot write to its disk, or has become a replica)
+it is asked again in a moment: the stock channel raises an error that ends the worker.
+
+Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py looks
+at each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
+``_deliver_fanout_message`` and ``maybe_refresh_binding_expiry`` of a channel; that the poller asks
+``can_consume`` before each BRPOP; the form of an entry of ``unacked``.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis as stock
+from redis import ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from bertq.protocol import keys
+from bertq.redis.outage import refuses_writes
+from bertq_workers.celery_compat import message_parsing
+from bertq_workers.celery_compat.unacked import OutageLogs, QoS
+
+log = logging.getLogger("bertq.worker")
+
+# kombu has no types, and the stubs of it not the inside.
+_StockChannel: Any = stock.Channel
+
+
+class Channel(_StockChannel):  # type: ignore[misc]
+    """A channel that can take several messages at once.
+
+    Attributes:
+        at_once: says how many messages the next command may take.
+    """
+
+    QoS = QoS
+    Message = message_parsing.Message
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.at_once: Callable[[], int] = lambda: 1
+        self._shared: Any = None
+        self._command = "BRPOP"
+        self._can_take_many: bool | None = None
+        super().__init__(*args, **options)
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if self.connection is None or self.connection.client is None:
+            # kombu closes a channel once more after its lost connection was given up, and would
+            # end the worker. What the channel held is finished, and comes back after a while.
+            raise RedisConnectionError("the connection is closed")
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        # After the pool is gone there is another one, as for the last words of a closed channel.
+        if self._shared is None or self._shared.connection_pool is not self.pool:
+            self._shared = super()._create_client()
+        return self._shared
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        try:
+            self._ask(timeout)
+        except ResponseError as error:
+            # After a pause redis-py sends a PING first, which a Redis without its disk refuses.
+            self._in_poll = None
+            self.qos.refuse(error)
+
+    def _ask(self, timeout: float | None) -> None:
+        count = self.at_once()
+        self._command = "BRPOP"
+        if count < 2 or not self.active_queues or not self._knows_blmpop():
+            super()._brpop_start(timeout)
+            return
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        names = [
+            self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues
+        ]
+        self._command = "BLMPOP"
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        wait = (self.brpop_timeout if timeout is None else timeout) or 0
+        self.client.connection.send_command(
+            "BLMPOP", wait, len(names), *names, "RIGHT", "COUNT", count
+        )
+
+    def _brpop_read(self, **options: Any) -> Any:
+        connection = self.client.connection
+        try:
+            try:
+                answer = self.client.parse_response(connection, self._command, **options)
+            except self.connection_errors:
+                connection.disconnect()
+                raise
+            except ResponseError as error:
+                self.qos.refuse(error)
+                raise Empty() from None
+            self.qos.handed_out()
+            if not answer:
+                raise Empty()
+            queue = answer[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._deliver_all(queue, answer[1] if self._command == "BLMPOP" else [answer[1]])
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)
+        except ResponseError:
+            # The answer to a PING, as above; kombu connects anew if that goes on.
+            raise Empty() from None
+        except RecursionError:
+            log.error("refused a broadcast: it is no JSON (RecursionError)")
+            return False
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
+        try:
+            message_parsing.check_envelope(message)
+        except message_parsing.Unfit as error:
+            log.error("refused a broadcast: %s", error)
+            return False
+        return super()._deliver_fanout_message(message, exchange)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep the binding of the remote control's queue alive: kombu asks each second."""
+        told = self.connection.troubles.binding
+        try:
+            super().maybe_refresh_binding_expiry()
+        except ResponseError as error:
+            told.refused(error, self)  # kombu would log a traceback, each second
+        else:
+            told.works(self)
+
+    def _deliver_all(self, queue: str, texts: list[bytes]) -> None:
+        messages: list[Any] = []
+        entries: dict[str, str] = {}
+        for text in texts:
+            try:
+                message, entry = message_parsing.open_envelope(text, queue)
+            except message_parsing.Unfit as error:
+                log.error("refused a message of %d bytes: %s", len(text), error)
+            else:
+                entries[message["properties"]["delivery_tag"]] = entry
+                messages.append(message)
+        if entries:
+            self.qos.write(entries)
+        for message in messages:
+            self.connection._deliver(message, queue)
+
+    def _knows_blmpop(self) -> bool:
+        if self._can_take_many is None:
+            try:
+                # Redis 7, Valkey; and the user may call it.
+                self._create_client().execute_command("BLMPOP", 0.001, 1, keys.NOTHING, "RIGHT")
+            except ResponseError as error:
+                if refuses_writes(error):
+                    return False  # it may know it
+                self._can_take_many = False
+            else:
+                self._can_take_many = True
+        return self._can_take_many
+
+
+class Transport(stock.Transport):
+    """What a worker's consumer takes chunks from."""
+
+    Channel = Channel
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.troubles = OutageLogs()
+        super().__init__(*args, **options)

@@ -1,0 +1,236 @@
+"""The messages that a worker holds, as kombu notes them in ``unacked``; in fewer steps.
+
+- What is taken in one command is written to ``unacked`` in one, and what is acknowledged in one
+  round of the event loop is acknowledged in one.
+- Redis may refuse it (it is full, or cannot write to its disk) after it has handed a message out,
+  which BRPOP does in a full Redis too. The message cannot be put back then either: it is held in
+  memory alone, and written, acknowledged or given back once that is possible. The stock class
+  raises an error that ends the worker.
+
+Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py looks
+at each): ``append``, ``ack``, ``reject``, ``can_consume``, ``restore_by_tag``, ``restore_visible``
+and ``restore_unacked_once`` of the QoS, and what of it raises where Redis refuses.
+"""
+
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from kombu.asynchronous import get_event_loop
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+from redis import ResponseError
+
+from bertq.redis.outage import OutageLog, code
+
+log = logging.getLogger("bertq.worker")
+
+#: Seconds between two tries of what Redis has refused.
+AGAIN = 1.0
+
+#: Acknowledgements that are kept for another try: more than a worker holds. Where Redis never
+#: allows them the last ones are.
+_LATE = 1000
+
+
+class OutageLogs:
+    """What is told of what Redis refuses, for all channels of a connection."""
+
+    def __init__(self) -> None:
+        self.taking = OutageLog(log, "no chunks can be taken")
+        self.writing = OutageLog(log, "chunks that are taken are held in memory alone")
+        self.acking = OutageLog(log, "chunks that are done cannot be acknowledged")
+        self.giving = OutageLog(log, "chunks cannot be given back to their queue")
+        self.sweeping = OutageLog(log, "the chunks of dead workers cannot be taken up")
+        self.binding = OutageLog(log, "bindings of queues cannot be renewed")
+
+
+class QoS(stock.QoS):
+    """The messages of a channel that are not acknowledged.
+
+    All but ``held`` is for the thread of the event loop.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: tags of messages that are in ``unacked`` before they are delivered
+        self.written: set[str] = set()
+        self.channel: Any
+        self._acked: list[str] = []
+        # What Redis has refused: acknowledgements, entries of ``unacked`` by their tags, and tags
+        # of messages that are to go back to their queue.
+        self._late: deque[str] = deque(maxlen=_LATE)
+        self._unwritten: dict[str, str] = {}
+        self._returning: dict[str, None] = {}
+        self._timer: Any = None
+        self._paused_until = self._sweep_after = 0.0
+        self._told: OutageLogs = self.channel.connection.troubles
+
+    def can_consume(self) -> bool:
+        """Return whether another message may be taken."""
+        if self._returning or time.monotonic() < self._paused_until:
+            return False
+        return bool(super().can_consume())
+
+    def refuse(self, error: ResponseError) -> None:
+        """Note that Redis has refused to hand out messages: not so soon again."""
+        self._told.taking.refused(error, self)
+        self._pause()
+
+    def handed_out(self) -> None:
+        """Note that it has not refused it."""
+        self._told.taking.works(self)
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that is delivered."""
+        if delivery_tag not in self.written:
+            place = message.delivery_info
+            entry = dumps([message._raw, place["exchange"], place["routing_key"]])
+            self.write({delivery_tag: entry})
+        self.written.discard(delivery_tag)
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, with those that follow in the same round of the event loop."""
+        virtual.QoS.ack(self, delivery_tag)
+        self._unwritten.pop(delivery_tag, None)
+        self._acked.append(delivery_tag)
+        if len(self._acked) > 1:
+            return
+        loop = get_event_loop()
+        if loop is None:
+            self.flush()
+        else:
+            loop.call_soon(self.flush)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give a message back to its queue, or drop it."""
+        if not requeue:
+            self.ack(delivery_tag)
+            return
+        self._returning[delivery_tag] = None
+        try:
+            self._settle()
+        except self.channel.connection_errors:
+            del self._returning[delivery_tag]  # closing the channel gives it back
+            raise
+
+    def flush(self) -> None:
+        """Tell Redis what is acknowledged."""
+        tags, self._acked = self._acked, []
+        self._late.extend(tags)
+        if not self._late:
+            return
+        try:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *self._late)
+                pipe.hdel(self.unacked_key, *self._late)
+                pipe.execute()
+        except self.channel.connection_errors as error:
+            # They are delivered again, and dropped where their job is over.
+            log.warning("%d chunks could not be acknowledged: %s", len(tags), type(error).__name__)
+        except ResponseError as error:
+            self._told.acking.refused(error, self)
+            self._try_later()
+            return
+        else:
+            self._told.acking.works(self)
+        self._late.clear()
+
+    def write(self, entries: dict[str, str]) -> None:
+        """Write messages to ``unacked``, by their tags, before they are delivered.
+
+        Where Redis refuses it they are delivered all the same, and written later.
+        """
+        self._unwritten.update(entries)
+        try:
+            self._settle()
+        except self.channel.connection_errors:
+            # They are not delivered: their client will notice, and send them again.
+            for tag in entries:
+                self._unwritten.pop(tag, None)
+            raise
+        if self._unwritten:
+            self._pause()  # what is held in memory alone is lost with the worker: no more at once
+        self.written.update(entries)
+
+    def held(self) -> list[str]:
+        """Return the tags of what is in the worker; may be asked on any thread."""
+        # Copying each is one step for the interpreter, whatever the loop's thread does meanwhile.
+        return [*self.written, *(self._delivered or ())]
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Give back what other workers have held for too long without a sign of life."""
+        if time.monotonic() < self._sweep_after:
+            return
+        try:
+            super().restore_visible(*args, **options)
+        except ResponseError as error:
+            self._told.sweeping.refused(error, self)
+            # Nor could signs of life be written: the living ones first.
+            self._sweep_after = time.monotonic() + self.visibility_timeout / 2
+        else:
+            self._told.sweeping.works(self)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is not acknowledged: the channel is closed."""
+        self.flush()
+        try:
+            self._write_late()
+            super().restore_unacked_once(stderr)
+        except ResponseError as error:
+            held: Any = self._delivered
+            log.warning("%d chunks could not be given back: %s", len(held), code(error))
+            held.clear()
+        finally:
+            self._unwritten.clear()
+            self._returning.clear()
+
+    def _settle(self) -> None:
+        """Do what Redis has refused, or have it tried again in a moment."""
+        try:
+            self._write_late()
+        except ResponseError as error:
+            self._told.writing.refused(error, self)
+            self._try_later()
+            return  # only what is in ``unacked`` can be given back
+        try:
+            for tag in list(self._returning):
+                self.restore_by_tag(tag, leftmost=True)
+                virtual.QoS.ack(self, tag)
+                del self._returning[tag]
+                self._told.giving.works(self)
+        except ResponseError as error:
+            self._told.giving.refused(error, self)
+            self._try_later()
+
+    def _write_late(self) -> None:
+        if not self._unwritten:
+            return
+        now = time.time()
+        with self.pipe_or_acquire() as pipe:
+            pipe.zadd(self.unacked_index_key, dict.fromkeys(self._unwritten, now))
+            pipe.hset(self.unacked_key, mapping=self._unwritten)
+            pipe.execute()
+        self._unwritten.clear()
+        self._told.writing.works(self)
+
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + AGAIN
+
+    def _try_later(self) -> None:
+        loop = get_event_loop()
+        # Without a loop the next acknowledgement, or closing the channel, tries again. A lost
+        # connection cancels timers.
+        if loop is not None and (self._timer is None or self._timer.canceled):
+            self._timer = loop.call_later(AGAIN, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.flush()
+        try:
+            self._settle()
+        except self.channel.connection_errors:
+            self._try_later()  # who waits for messages notices, and connects anew

@@ -1,0 +1,159 @@
+"""What a worker has done: totals since it was ready, and rates over the last minute.
+
+Everything that a worker counts is counted here, once; adverts and metrics are made of it.
+"""
+
+import copy
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from bertq.state.worker_info import WorkerStats
+from bertq_workers.observability.histogram import ROWS, SECONDS, SHARES, Histogram
+
+#: Seconds that the rates look back.
+WINDOW = 60.0
+
+
+@dataclass
+class _Second:
+    """What was done in one second: so many of them are kept, however much is done."""
+
+    sentences: int = 0
+    batches: int = 0
+    rows: int = 0
+    busy: float = 0.0
+
+
+@dataclass
+class Spread:
+    """How what a worker does is spread, since it was ready.
+
+    Attributes:
+        waited: seconds from when a client has sent a chunk to when it is first computed.
+        rows: rows of a batch.
+        share: share of its budget that a batch has.
+        computed: seconds that a batch takes.
+        stored: seconds that the result of a chunk takes to be stored.
+    """
+
+    waited: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
+    share: Histogram = field(default_factory=lambda: Histogram(SHARES))
+    computed: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    stored: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+
+
+class Meter:
+    """Counts chunks and batches; safe to use from many threads.
+
+    Attributes:
+        lanes: batches that may run at the same time.
+        longest: returns the seconds of the oldest batch that is being computed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lanes = 1
+        self.longest: Callable[[], float] = lambda: 0.0
+        self._clock = clock
+        self._spread = Spread()
+        self._lock = threading.Lock()
+        self._started = clock()
+        self._work = WorkerStats()
+        self._seconds: dict[int, _Second] = {}  # by the clock's number
+
+    def start(self) -> None:
+        """Count from now: the worker is ready."""
+        with self._lock:
+            self._started = self._clock()
+
+    def add(self, sentences: int, tokens: int, waited: float | None = None) -> None:
+        """Count a chunk that was answered with rows.
+
+        Args:
+            sentences: its rows.
+            tokens: the wordpieces that were read for them.
+            waited: seconds from when it was sent to when it was first computed, where it is known.
+        """
+        with self._lock:
+            done = self._work
+            self._work = replace(
+                done,
+                chunks=done.chunks + 1,
+                sentences=done.sentences + sentences,
+                tokens=done.tokens + tokens,
+            )
+            self._second(self._clock()).sentences += sentences
+            if waited is not None:
+                # The clocks of two machines may differ.
+                self._spread.waited.add(max(0.0, waited))
+
+    def computed(self, rows: int, share: float, seconds: float) -> None:
+        """Count a batch that has run, with its share of the budget, 0 to 1."""
+        with self._lock:
+            done = self._work
+            self._work = replace(
+                done, batches=done.batches + 1, busy_seconds=done.busy_seconds + seconds
+            )
+            self._spread.rows.add(rows)
+            self._spread.share.add(share)
+            self._spread.computed.add(seconds)
+            end = self._clock()
+            last = self._second(end)
+            last.batches += 1
+            last.rows += rows
+            # It was busy in the seconds before, too, as far back as the rates look.
+            start = max(end - seconds, end - WINDOW)
+            while end > start:
+                since = max(start, math.ceil(end) - 1)
+                self._second(since).busy += end - since
+                end = since
+
+    def failed(self) -> None:
+        """Count a chunk that was answered with an error."""
+        with self._lock:
+            self._work = replace(self._work, failures=self._work.failures + 1)
+
+    def again(self) -> None:
+        """Count a chunk that is begun again."""
+        with self._lock:
+            self._work = replace(self._work, redelivered=self._work.redelivered + 1)
+
+    def stored(self, seconds: float) -> None:
+        """Count a result that is stored, with the seconds that it took."""
+        with self._lock:
+            self._spread.stored.add(seconds)
+
+    def spread(self) -> Spread:
+        """Return how it is spread, as it is now."""
+        with self._lock:
+            return copy.deepcopy(self._spread)
+
+    def read(self) -> WorkerStats:
+        """Return the totals, the rates, and how long the oldest batch takes."""
+        with self._lock:
+            now = self._clock()
+            span = max(min(WINDOW, now - self._started), 1e-3)
+            seconds = [done for time, done in self._seconds.items() if time >= now - WINDOW]
+            batches = sum(second.batches for second in seconds)
+            return replace(
+                self._work,
+                sentences_per_second=sum(second.sentences for second in seconds) / span,
+                busy=min(1.0, sum(second.busy for second in seconds) / span / self.lanes),
+                batch_rows=sum(second.rows for second in seconds) / max(batches, 1),
+                batch_seconds=self.longest(),
+            )
+
+    def _second(self, moment: float) -> _Second:
+        number = math.floor(moment)
+        if number not in self._seconds:
+            # Twice the window: a new second is always a late one, and few are looked at.
+            if len(self._seconds) >= 2 * WINDOW:
+                oldest = number - WINDOW
+                self._seconds = {
+                    time: done for time, done in self._seconds.items() if time >= oldest
+                }
+            self._seconds[number] = _Second()
+        return self._seconds[number]

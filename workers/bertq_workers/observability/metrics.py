@@ -1,0 +1,172 @@
+"""What a worker serves at ``/metrics``, for Prometheus.
+
+Nothing is counted here: at each scrape the totals are read from the worker's ``Meter``, and what
+has a state is asked. There is no login and no TLS.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from redis import RedisError
+
+from bertq.redis.connection import connect
+from bertq.state.worker_info import WorkerInfo, WorkerStats
+from bertq_workers.observability.histogram import Histogram
+from bertq_workers.observability.meter import Meter
+from bertq_workers.startup import devices, process
+
+log = logging.getLogger("bertq.worker")
+
+#: What each name begins with.
+_PREFIX = "bertq_worker"
+
+#: Seconds that Redis has to tell what waits, and that connecting to it may take.
+_REDIS_WITHIN = 1.0
+
+#: Totals of ``WorkerStats``: the name of the field, and the help.
+_TOTALS = {
+    "sentences": "Sentences that were answered with rows.",
+    "tokens": "Wordpieces that were read for them, [CLS] and [SEP] included.",
+    "chunks": "Chunks that were answered with rows.",
+    "failures": "Chunks that were answered with an error.",
+    "redelivered_chunks": "Chunks that were begun again, after a worker died or gave them back.",
+    "batches": "Times that the model ran.",
+}
+
+
+class Metrics(Collector):
+    """The metrics of one worker.
+
+    Attributes:
+        advert: what it is, once its model is loaded.
+        held: returns the chunks that it holds.
+    """
+
+    def __init__(self, meter: Meter, url: str) -> None:
+        """``url`` is that of the Redis whose queues the worker takes from."""
+        self.advert: WorkerInfo | None = None
+        self.held: Callable[[], int] = lambda: 0
+        self._meter = meter
+        self._redis: Any = connect(url, _REDIS_WITHIN)
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer from now on, on threads of its own, until the process ends.
+
+        Raises:
+            OSError: the port is taken, or the address cannot be listened on.
+        """
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(self)
+        start_http_server(port, host, registry)
+        log.info("metrics at port %d of %s", port, host)
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering must not ask Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics as they are now."""
+        work = self._meter.read()
+        yield from _totals(work)
+        yield from self._histograms()
+        yield _gauge("lanes", "Batches that may run at the same time.", self._meter.lanes)
+        yield _gauge("held_chunks", "Chunks that the worker has taken from queues.", self.held())
+        yield _gauge(
+            "batch_seconds_running",
+            "For how long the oldest batch has been computed that is not done; 0 without one.",
+            work.batch_seconds,
+        )
+        if self.advert is not None:
+            yield _info(self.advert)
+            yield from _memory()
+            yield from self._queues(self.advert.queues)
+
+    def _histograms(self) -> Iterator[Metric]:
+        spread = self._meter.spread()
+        yield _histogram("batch_rows", "Sentences of a batch.", spread.rows)
+        yield _histogram(
+            "batch_fill",
+            "Share of what a batch may have that it had, in rows, tokens or attention scores.",
+            spread.share,
+        )
+        yield _histogram(
+            "queue_wait_seconds",
+            "From when a client sent a chunk to when it was first computed, by their clocks.",
+            spread.waited,
+        )
+        yield _histogram("compute_seconds", "Time that a batch took.", spread.computed)
+        yield _histogram(
+            "store_seconds", "Time that storing the result of a chunk took.", spread.stored
+        )
+
+    def _queues(self, names: list[str]) -> Iterator[Metric]:
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.llen(name)
+                lengths = pipe.execute()
+        except RedisError:
+            return  # absent: 0 would say that nothing waits
+        metric = GaugeMetricFamily(
+            f"{_PREFIX}_queue_length",
+            "Chunks that wait on a queue that the worker takes from, whoever will take them.",
+            labels=["queue"],
+        )
+        for name, length in zip(names, lengths, strict=True):
+            metric.add_metric([name], length)
+        yield metric
+
+
+def _totals(work: WorkerStats) -> Iterator[Metric]:
+    for name, text in _TOTALS.items():
+        value = getattr(work, name.removesuffix("_chunks"))
+        yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _memory() -> Iterator[Metric]:
+    """Return the memory of the device: the GPU's, or what the process has of the main memory."""
+    used, most = devices.memory() or (process.memory(), process.peak())
+    most = max(used, most)  # the system counts the two apart, and in steps
+    yield _gauge(
+        "device_memory_bytes",
+        "Memory that TensorFlow uses of the GPU; on the CPU, what the process has.",
+        used,
+    )
+    yield _gauge("device_memory_peak_bytes", "The most of it that there was at once.", most)
+
+
+def _info(advert: WorkerInfo) -> Metric:
+    shown = {
+        "node": advert.node,
+        "model": advert.model,
+        "model_name": advert.model_name or "",
+        "fingerprint": advert.fingerprint,
+        "device": advert.device,
+        "device_name": advert.device_name,
+        "dtype": advert.dtype,
+        "pooling_strategy": advert.pooling_strategy,
+        "max_seq_len": str(advert.max_seq_len),
+        **{f"version_{name}": number for name, number in advert.versions.items()},
+    }
+    return InfoMetricFamily(_PREFIX, "What the worker is; always 1.", value=shown)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _histogram(name: str, text: str, values: Histogram) -> Metric:
+    return HistogramMetricFamily(
+        f"{_PREFIX}_{name}", text, buckets=values.buckets(), sum_value=values.total
+    )

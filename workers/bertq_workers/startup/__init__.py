@@ -1,0 +1,1 @@
+"""Starts a worker: device, model, claim on its queues."""

@@ -1,0 +1,118 @@
+"""Pinning a worker process to one device.
+
+``pin`` runs before TensorFlow is imported: CUDA reads ``CUDA_VISIBLE_DEVICES`` once, when it is
+loaded. ``configure`` runs right after the import, before TensorFlow touches a device.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from bertq.errors import SettingsError
+from bertq.protocol.queues import Device
+from bertq.system import cores
+from bertq_workers.startup import cuda
+from bertq_workers.startup.hardware import Hardware, instructions
+
+
+def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
+    """Let the process see its own device only.
+
+    Args:
+        device: from the worker's queues; None leaves the choice to TensorFlow.
+        environ: the environment of this process. If it names GPUs already, ``gpu<N>`` is the N-th
+            of those.
+
+    Raises:
+        SettingsError: the environment names fewer GPUs than that.
+    """
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if device is None:
+        return
+    if device.kind == "cpu":
+        environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        return
+    # Numbers as nvidia-smi shows them, not fastest first.
+    environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    given = environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
+        return
+    # CUDA ignores what follows the first invalid entry; -1 is the usual way to say "none".
+    visible = [name for name in (part.strip() for part in given.split(",")) if name]
+    if "-1" in visible:
+        visible = visible[: visible.index("-1")]
+    if not visible:
+        return
+    if device.index >= len(visible):
+        raise SettingsError(
+            f"queue {device.queue} asks for GPU number {device.index} of those that "
+            f"CUDA_VISIBLE_DEVICES={given} names, and it names {len(visible)}"
+        )
+    environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
+
+
+def configure(
+    threads: int | None, concurrency: int = 1, memory_fraction: float | None = None
+) -> Hardware:
+    """Import TensorFlow, grow GPU memory on demand, deal the CPU's threads out.
+
+    Args:
+        threads: CPU threads of the graph; None takes all cores that the process may use.
+        concurrency: batches that run at the same time on a GPU. On a CPU there is one for each
+            thread at least: a core that has a batch of its own waits for no other.
+        memory_fraction: share of a GPU's memory that the process may take; None: as much as it
+            needs.
+
+    Returns:
+        What the graph will run on.
+
+    Raises:
+        SettingsError: a share was asked for, and the driver does not tell of how much.
+    """
+    import tensorflow as tf
+
+    count = threads or cores.available()
+    gpus = tf.config.list_physical_devices("GPU")
+    lanes = concurrency if gpus else max(concurrency, count)
+    tf.config.threading.set_intra_op_parallelism_threads(count if gpus else 1)
+    tf.config.threading.set_inter_op_parallelism_threads(lanes)
+    for index, gpu in enumerate(gpus):
+        if memory_fraction is None:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        else:
+            _limit_memory(tf, gpu, index, memory_fraction)
+    if not gpus:
+        return Hardware("cpu", lanes, instructions=instructions())
+    details = tf.config.experimental.get_device_details(gpus[0])
+    name = str(details.get("device_name", "gpu"))
+    return Hardware(name, lanes, details.get("compute_capability"))
+
+
+def memory() -> tuple[int, int] | None:
+    """Return the bytes of the GPU's memory that TensorFlow uses now, and the most that it has used.
+
+    None where the graph runs on the CPU. Not before the graph is there: asking would set the
+    devices up.
+    """
+    tf: Any = sys.modules.get("tensorflow")
+    if tf is None or not tf.config.list_logical_devices("GPU"):
+        return None
+    info = tf.config.experimental.get_memory_info("GPU:0")
+    return info["current"], info["peak"]
+
+
+def _limit_memory(tf: Any, gpu: Any, index: int, share: float) -> None:
+    total = cuda.memory(index)
+    if total is None:
+        raise SettingsError(
+            f"gpu_memory_fraction is {share:g}, and NVIDIA's driver does not tell how much memory "
+            f"GPU {index} has: leave it out"
+        )
+    # Beside a limit TensorFlow refuses set_memory_growth, and would take all of the share at once.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    limit = max(1, int(total * share) >> 20)
+    tf.config.set_logical_device_configuration(
+        gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)]
+    )

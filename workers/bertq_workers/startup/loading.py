@@ -1,0 +1,101 @@
+"""Loading the model onto the worker's device: first what may be refused, then what takes long."""
+
+import importlib.util
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from bertq.config.settings import Settings
+from bertq.errors import SettingsError
+from bertq.protocol.queues import Device
+from bertq_workers.startup import devices, process
+
+if TYPE_CHECKING:
+    from bertq_bert import Encoder, Source
+
+log = logging.getLogger("bertq.worker")
+
+_INSTALL = "install the worker with pip install 'bertq[worker]'"
+
+
+def read(settings: Settings, device: Device | None) -> "Source":
+    """Pin the device and read the model into main memory.
+
+    Raises:
+        SettingsError: there is no model, or it cannot be used with these settings.
+    """
+    if settings.model_dir is None:
+        raise SettingsError(
+            "no model: give --model-dir DIR or BERTQ_MODEL_DIR, a directory in the layout of "
+            "sentence-transformers, of Hugging Face or of Google's BERT releases"
+        )
+    devices.pin(device, os.environ)
+    if device is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.info("queue %s: CUDA_VISIBLE_DEVICES=%s", device.queue, visible)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise SettingsError(f"TensorFlow is not installed: {_INSTALL}")
+    try:
+        from bertq_bert import ModelError, read_source
+    except ImportError as error:
+        raise SettingsError(f"{error}: {_INSTALL}") from None
+    try:
+        return read_source(
+            settings.model_dir,
+            tuned_model_dir=settings.tuned_model_dir,
+            ckpt_name=settings.ckpt_name,
+            config_name=settings.config_name,
+            compat=settings.compat,
+            max_seq_len=settings.max_seq_len,
+            max_batch_size=settings.max_batch_size,
+            pooling_strategy=settings.pooling_strategy,
+            pooling_layers=settings.pooling_layer,
+            num_labels=settings.num_labels,
+            dtype=settings.dtype,
+            int8_ranges=settings.int8_ranges,
+            cased=settings.cased,
+            mask_cls_sep=settings.mask_cls_sep,
+            no_special_token=settings.no_special_token,
+            no_position_embeddings=settings.no_position_embeddings,
+        )
+    except ModelError as error:
+        raise SettingsError(str(error)) from None
+
+
+def build(
+    source: "Source", settings: Settings, device: Device | None, concurrency: int = 1
+) -> "tuple[Encoder, str]":
+    """Build the graph on the device, to run ``concurrency`` batches at once, and warm it up.
+
+    Returns:
+        The encoder, and the name of what it runs on.
+
+    Raises:
+        SettingsError: TensorFlow cannot be imported, or not be kept to its share of the memory; or
+            it cannot compute with the weights in this dtype.
+        OutOfMemory: the device has no room for the model.
+    """
+    share = settings.gpu_memory_fraction
+    try:
+        hardware = devices.configure(settings.threads, concurrency, share)
+        from bertq_bert import Encoder
+        from bertq_bert.errors import BadOption
+    except ImportError as error:
+        raise SettingsError(f"{error}: {_INSTALL}") from None
+    if hardware.name == "cpu" and device is not None and device.kind == "gpu":
+        log.warning("queue %s: no GPU found, this worker runs on the CPU", device.queue)
+    if hardware.name == "cpu" and share is not None:
+        log.warning("gpu_memory_fraction %g has no effect: this worker runs on the CPU", share)
+    if not hardware.speeds_up(settings.dtype):
+        log.warning(
+            "%s does not compute faster in %s than in float32, perhaps slower: it saves memory, "
+            "and costs accuracy",
+            hardware.name, settings.dtype,
+        )  # fmt: skip
+    try:
+        encoder = Encoder.build(source, lanes=hardware.lanes)
+        encoder.warm_up()
+    except BadOption as error:
+        raise SettingsError(str(error)) from None
+    process.trim()
+    return encoder, hardware.name

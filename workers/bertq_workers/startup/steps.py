@@ -1,0 +1,229 @@
+"""What a worker does before its first chunk: pin the device, load the model, claim, advertise.
+
+Celery runs the parts in this order: ``celeryd_init`` names the node, the worker blueprint creates
+``ModelStep`` (queues are known, nothing is consumed yet), ``worker_ready`` publishes the advert,
+and ``worker_shutting_down`` / ``worker_shutdown`` take it back. What can be refused is refused
+before TensorFlow, which takes seconds, is imported.
+"""
+
+import logging
+import os
+import platform
+import sys
+import time
+import uuid
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import celery
+from celery import Celery, bootsteps, signals
+
+import bertq
+from bertq.config.options import refuse_old_spelling
+from bertq.config.settings import Settings
+from bertq.errors import BertqError, SettingsError
+from bertq.protocol import queues
+from bertq.protocol.queues import ENCODE_TASK
+from bertq.redis.connection import connect
+from bertq.state.worker_info import WorkerInfo
+from bertq_bert.errors import OutOfMemory
+from bertq_workers.background.durable_job_monitor import DurableJobMonitor
+from bertq_workers.background.registration import Registration
+from bertq_workers.background.watchdog import Watchdog
+from bertq_workers.celery_compat.intake import Intake
+from bertq_workers.celery_compat.pool import ChunkPool
+from bertq_workers.observability import exporter, logs
+from bertq_workers.observability.meter import Meter
+from bertq_workers.startup import admission, loading, process, selection
+
+if TYPE_CHECKING:
+    from bertq_bert import Model
+
+log = logging.getLogger("bertq.worker")
+
+
+def register(app: Celery, meter: Meter) -> None:
+    """Hook the start of this app's workers; ``meter`` counts what they do."""
+    app.steps["worker"].add(ModelStep)
+    app.steps["consumer"].add(Intake)
+
+    # Signals reach the workers of every app in the process: each handler looks whose it is, but for
+    # ``shutting_down``, which is told a name alone; there is one worker in a process.
+    def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
+        if instance is not None and instance.app is app:
+            selection.name_node(instance, options or {})
+            logs.begin(instance, options or {})
+
+    def ready(sender: Any = None, **_: Any) -> None:
+        if sender is not None and sender.app is app:
+            advertiser.announce()
+            tender.start()
+
+    def shutting_down(**_: Any) -> None:
+        advertiser.withdraw()
+        tender.stop()
+
+    def shutdown(sender: Any = None, **_: Any) -> None:
+        if sender is not None and sender.app is app:
+            advertiser.stop()
+
+    def url() -> str:
+        return str(app.conf.broker_url)
+
+    def leave(reason: str) -> None:
+        process.leave(reason, os.EX_UNAVAILABLE)
+
+    advertiser = _advertisers[app] = Registration(url, meter, leave)
+    tender = DurableJobMonitor(url)
+    signals.celeryd_init.connect(name_node, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.worker_shutdown.connect(shutdown, weak=False)
+
+
+_advertisers: dict[Celery, Registration] = {}
+
+
+class ModelStep(bootsteps.Step):
+    """Reads the model, claims the queues and builds the graph while the worker is being built.
+
+    Here and not in ``start``: the signal handlers of the warm shutdown are not yet in place, so
+    that SIGTERM and Ctrl-C end a worker that is still loading at once. The pool is made between
+    ``__init__`` and ``create``.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        started = time.perf_counter()
+        process.tune()
+        advertiser = _advertisers[worker.app]
+        try:
+            refuse_old_spelling(sys.argv[1:])
+            settings = Settings.read(os.environ, options)
+            logs.check(settings)
+            _check_pool(worker, options)
+            # celery 5.7 reads it when the consumer is made, after this step (the version is pinned,
+            # and tests/security/test_remote_control.py looks at it).
+            worker.app.conf.worker_enable_remote_control = settings.remote_control
+            names = queues.of_model(settings.model_name)
+            device = selection.take_queues(worker, names)
+            task: Any = worker.app.tasks[ENCODE_TASK]
+            meter = type(task).meter
+            metrics = exporter.start(settings, meter, worker.app.conf.broker_url)
+            source = loading.read(settings, device)
+            advert = _advert(worker, source.model, device, names)
+            _admit(worker.app.conf.broker_url, advert)
+            advertiser.hold(advert)
+            encoder, device_name = loading.build(source, settings, device, worker.concurrency)
+        except SettingsError as error:
+            refuse(str(error), os.EX_CONFIG)
+        except (exporter.PortTaken, OutOfMemory) as error:
+            refuse(str(error), os.EX_UNAVAILABLE)
+        advertiser.advert = replace(advert, device_name=device_name, started=time.time())
+        from bertq_workers.batching.batcher import (
+            Batcher,  # only now it is known that it can be imported
+        )
+
+        meter.lanes = encoder.lanes
+        type(task).show_tokens = settings.show_tokens_to_client
+        type(task).encoder = encoder
+        type(task).batcher = batcher = Batcher(
+            encoder,
+            lanes=encoder.lanes,
+            small=settings.priority_batch_size,
+            computed=meter.computed,
+        )
+        meter.longest = batcher.longest
+        worker.app.backend.stored = meter.stored
+        Watchdog(batcher.longest, settings.batch_timeout)
+        self._encoder = encoder
+        self._metrics = metrics
+        if metrics is not None:
+            metrics.advert = advertiser.advert
+        log.info(
+            "model %s on %s: %s, %s; ready after %.1f s, %d MiB",
+            encoder.name, device_name, encoder.description, encoder.dtype,
+            time.perf_counter() - started, process.memory() >> 20,
+        )  # fmt: skip
+        super().__init__(worker, **options)
+
+    def create(self, worker: Any) -> None:
+        """Tell the pool how much to take in."""
+        flow = worker.pool.flow
+        flow.bound(self._encoder.budget, self._encoder.lanes)
+        if self._metrics is not None:
+            self._metrics.held = lambda: flow.small.chunks + flow.large.chunks
+
+
+def _admit(url: str, advert: WorkerInfo) -> None:
+    try:
+        with connect(url) as redis:
+            admission.admit(redis, url, advert)
+    except BertqError as error:
+        refuse(str(error), os.EX_UNAVAILABLE)
+
+
+def refuse(reason: str, status: int) -> NoReturn:
+    """End the worker before it has started: one line, and an exit status of ``sysexits.h``.
+
+    ``EX_CONFIG`` (78) says that it will not start before somebody changes something,
+    ``EX_UNAVAILABLE`` (69) that it may do so later.
+    """
+    log.critical("this worker cannot start: %s", reason)
+    raise SystemExit(status)
+
+
+def _advert(
+    worker: Any, model: "Model", device: queues.Device | None, names: queues.ModelQueues
+) -> WorkerInfo:
+    return WorkerInfo(
+        node=worker.hostname,
+        instance=uuid.uuid4().hex,
+        queues=sorted(worker.app.amqp.queues.consume_from),
+        device=device.queue if device else "default",
+        device_name="",  # TensorFlow will tell
+        model=model.name,
+        fingerprint=model.fingerprint,
+        max_seq_len=model.max_seq_len,
+        max_batch_size=model.max_batch_size,
+        pooling_strategy=model.pooling_strategy,
+        pooling_layer=list(model.pooling_layers),
+        row_shape=list(model.row_shape),
+        dtype=model.dtype,
+        pid=os.getpid(),
+        started=time.time(),
+        versions=_versions(),
+        model_name=names.model,
+        description=model.description,
+        task=model.task,
+        normalized=model.normalized,
+        prompts=list(model.prompts),
+        default_prompt=model.default_prompt,
+        similarity=model.similarity,
+        labels=list(model.labels),
+    )
+
+
+def _check_pool(worker: Any, options: dict[str, Any]) -> None:
+    if not (isinstance(worker.pool_cls, type) and issubclass(worker.pool_cls, ChunkPool)):
+        raise SettingsError(
+            f"pool {worker.pool_cls.__module__} cannot run the graph: leave out -P/--pool, and "
+            "start one worker for each device"
+        )
+    if options.get("autoscale"):
+        raise SettingsError("--autoscale has nothing to scale: --concurrency N runs N batches")
+    if not worker.use_eventloop:
+        # Nothing wakes the loop that Celery runs then: each chunk would wait for the next
+        # message to be acknowledged.
+        raise SettingsError("a worker needs Celery's event loop: neither gevent nor eventlet goes")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "bertq": bertq.__version__,
+        "celery": celery.__version__,
+        "tensorflow": version("tensorflow"),
+        "python": platform.python_version(),
+    }
