@@ -35,13 +35,13 @@ def __getattr__(name: str) -> Any:
         import bertq_client
 
         return getattr(bertq_client, name)
-    if name == "DurableJob":
+    if name == "KeptJob":
         import warnings
 
         import bertq_client
 
         warnings.warn(
-            "bertq.DurableJob is deprecated: use bertq.DurableJob", DeprecationWarning, stacklevel=2
+            "bertq.KeptJob is deprecated: use bertq.DurableJob", DeprecationWarning, stacklevel=2
         )
         return bertq_client.DurableJob
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import bertq
 import bertq_client
 from bertq import errors
@@ -77,3 +79,9 @@ def test_a_remote_error_survives_pickling() -> None:
     assert str(error) == (
         "ValueError: no (one of the 20 sentences 0, 1, 2, 3, 4, 5, 6, 7, ... of the request)"
     )
+
+
+def test_an_old_name_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="DurableJob"):
+        old = bertq.KeptJob
+    assert old is bertq.DurableJob

@@ -1,0 +1,63 @@
+"""No module imports itself through others."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_architecture import ROOMS
+
+#: Most modules of one folder: more are hard to take in.
+MOST = 15
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the packages, by its dotted name."""
+    return {
+        ".".join([package, *path.relative_to(root).with_suffix("").parts]).removesuffix(
+            ".__init__"
+        ): path
+        for package, root in ROOMS.items()
+        for path in root.rglob("*.py")
+    }
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules that one imports when it is imported itself."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue  # imported when it is called
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            inside = names & known.keys()
+            found |= inside
+            if names - inside:
+                found.add(node.module)
+        waiting += ast.iter_child_nodes(node)
+    return found & known.keys()
+
+
+def test_there_are_no_circles() -> None:
+    known = modules()
+    assert len(known) > 150
+    graph = {name: imports(path, known) - {name} for name, path in known.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_folders_can_be_taken_in() -> None:
+    folders: dict[Path, int] = {}
+    for path in modules().values():
+        if path.name != "__init__.py":
+            folders[path.parent] = folders.get(path.parent, 0) + 1
+    assert {folder: count for folder, count in folders.items() if count > MOST} == {}
