@@ -1,4 +1,4 @@
-"""How many rows run at once: by what they cost, not by their number."""
+"""Bounds on batches: by the cost of their rows, not by their number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Budget:
-    """What one execution of the graph may have; a single row always fits.
+    """Bounds on one execution of the graph; a single row always fits.
 
-    Dense layers cost by the token, attention by ``rows * longest^2``, whatever the number of rows.
+    The cost of dense layers grows with the tokens, that of attention with ``rows * longest^2``.
     """
 
     #: most rows
@@ -31,7 +31,7 @@ class Budget:
         return rows <= self.rows and tokens <= self.tokens and rows * longest**2 <= self.scores
 
     def share(self, rows: int, tokens: int, longest: int) -> float:
-        """How much of it a batch takes, of what it takes most of: 0 to 1."""
+        """Return the largest share of a bound that a batch uses: 0 to 1."""
         shares = rows / self.rows, tokens / self.tokens, rows * longest**2 / self.scores
         return min(1.0, max(shares))  # a single row may be more than that
 

@@ -1,7 +1,7 @@
 """Reads the weights of a model into one dictionary, shapes checked against the config.
 
 The keys are our names (``families.family``): those of google-research/bert without ``bert/``, where
-it has one. Dense kernels are [in, out] as there. What no table names is left in the file.
+it has one. Dense kernels are [in, out] as there. Other tensors stay in the file.
 """
 
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Parts:
-    """Which parts of a network are read beside the embeddings of words and the layers."""
+    """Optional parts of a network: those besides word embeddings and layers."""
 
     pooler: bool = False
     #: a fine-tuned classifier, and how many numbers it gives; None takes as many as there are
@@ -169,7 +169,7 @@ class Checkpoint(ABC):
         """Read one tensor as it is stored."""
 
     def labels(self, family: Family) -> int:
-        """How many numbers the fine-tuned head gives; 1 if there is none."""
+        """Return the number of labels of the fine-tuned head; 1 without a head."""
         stored = next(line.stored for line in family.classifier if line.name == "output_weights")
         names = (stored,) if isinstance(stored, str) else stored
         found = self.find(Variable("output_weights", names, (), inside=False))
@@ -180,7 +180,7 @@ class Checkpoint(ABC):
         return next((name for name in self.names(variable) if name in self.shapes), None)
 
     def load(self, variable: Variable) -> Array:
-        """Read ``variable`` as a contiguous float32 array of its own shape."""
+        """Read ``variable`` as a contiguous float32 array of the shape that it names."""
         name = self.find(variable)
         if name is None:
             first = next(iter(self.names(variable)))
@@ -293,7 +293,7 @@ def _is_pointer(path: Path) -> bool:
 
 
 class _Shards(Safetensors):
-    """Several safetensors files, and ``model.safetensors.index.json`` that says what is where."""
+    """Several safetensors files and ``model.safetensors.index.json``, their list of tensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -37,7 +37,7 @@ class Rotary:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What fixes the shapes and the arithmetic of a network, whatever its family.
+    """The shapes and the arithmetic of a network of any family.
 
     The names are those of google-research/bert where it has one.
     """
@@ -59,8 +59,8 @@ class NetworkConfig:
     embedding_size: int | None = None
     #: rows of the position table before that of the first position
     position_offset: int = 0
-    #: id of the padding token where one in a text has a position of its own, the row before the
-    #: first one, and is not counted; None where it is a token as any other
+    #: id of the padding token, if a padding token in a text takes the row before the first
+    #: position and is not counted; None if it is a token like any other
     padding_id: int | None = None
     #: rows of the table of relative attention biases (MPNet); 0: no such table
     relative_buckets: int = 0
@@ -69,7 +69,7 @@ class NetworkConfig:
     #: of each layer: how far a token sees to either side, None for all the way; empty: all layers
     #: see all
     window: tuple[int | None, ...] = ()
-    #: of each layer: the stored layer whose weights it uses; empty: each its own
+    #: for each layer, the stored layer that has its weights; empty: no layers share weights
     shared_layers: tuple[int, ...] = ()
     #: LayerNorm before attention and feed-forward, and once at the end; otherwise after them
     pre_norm: bool = False
@@ -79,7 +79,7 @@ class NetworkConfig:
     feed_forward_bias: bool = True
     norm_bias: bool = True
     head_bias: bool = True
-    #: the classifier's activation, what it reads of a row (``cls`` or ``mean``), its LayerNorm
+    #: the classifier's activation, its pooling (``cls`` or ``mean``), whether it has a LayerNorm
     head_act: str = "tanh"
     head_pooling: str = "cls"
     head_norm: bool = False
@@ -98,7 +98,7 @@ class NetworkConfig:
         return self.embedding_size or self.hidden_size
 
     def stored_layer(self, index: int) -> int:
-        """The number of the layer in the checkpoint whose weights layer ``index`` uses."""
+        """Return the number of the stored layer that has the weights of layer ``index``."""
         return self.shared_layers[index] if self.shared_layers else index
 
 

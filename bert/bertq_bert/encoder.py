@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
 _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 
-#: Scores that a token of a full batch may cost: a full batch of rows of 512 tokens has as many. It
-#: bounds the memory of attention, and what a long row costs the short ones that it is batched with.
+#: Attention scores per token of a full batch: those of rows of 512 tokens. This bounds the memory
+#: of attention, and the padding of short rows that share a batch with a long one.
 _SCORES = 512
 
 #: Tokens of a row from which on its own attention needs a bound on memory: scores of all heads that
@@ -37,7 +37,7 @@ _LONG, _MAX_SCORES = 1024, 2**24
 class Encoder(Model):
     """A model on one device. Safe to use from many threads."""
 
-    #: what one execution of the graph may have
+    #: bounds on one execution of the graph
     budget: Budget
     #: how many batches ``compute`` runs at once
     lanes: int
@@ -77,7 +77,7 @@ class Encoder(Model):
         Args:
             texts: texts, and pairs of them.
             pairs: as for ``tokenize``.
-            prompt_name, prompt, input_type: what is put before each text, as for ``prompt_text``.
+            prompt_name, prompt, input_type: the prompt before each text, as for ``prompt_text``.
             normalize: whether rows get the length 1; None: as the model says.
             dimensions: how many numbers of a row are kept.
             precision: type of the numbers, one of ``quantization.PRECISIONS``.
@@ -144,13 +144,13 @@ class Encoder(Model):
         return np.zeros((len(lengths), *sizes), np.float32)
 
     def warm_up(self) -> None:
-        """Run a few shapes once, so that the first request does not pay for what is set up late."""
+        """Run a few shapes once, so that the first request does not pay for late initialization."""
         for rows, longest in ((1, 3), (1, 20), (1, self.max_seq_len), (32, 64)):
             length = min(longest, self.max_seq_len)
             self.compute([[0] * length] * rows)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
-        """Raise ``BadIds`` for what the graph cannot take."""
+        """Raise ``BadIds`` for sequences that the graph cannot run."""
         for number, row in enumerate(ids):
             if not 0 < len(row) <= self.max_seq_len:
                 raise BadIds(f"row {number} has {len(row)} ids: give 1 to {self.max_seq_len}")

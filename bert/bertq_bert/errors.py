@@ -1,4 +1,4 @@
-"""What a model can be refused for.
+"""Errors of models and of requests to them.
 
     ModelError
     ├── MissingFile         a directory or a file that is not there
@@ -20,7 +20,7 @@
     │   └── UnknownPrompt
     └── OutOfMemory         the device has no room for a batch
 
-Every message is one line that names the value and what to do. None shows a user's text.
+Each message is one line with the value and the remedy. No message shows a user's text.
 """
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class ModelError(Exception):
-    """The model cannot do what it was asked for; the base of every error of this package."""
+    """The base class of all errors of this package."""
 
 
 class MissingFile(ModelError):

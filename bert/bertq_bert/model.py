@@ -1,4 +1,4 @@
-"""A model as its users see it: what it is called, what its rows mean, how texts become ids."""
+"""A model as its users see it: its name, the meaning of its rows, and its tokenizer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Model:
     segments: int
     #: whether tokens that the caller made get no special tokens
     no_special_token: bool
-    #: what rows are: ``embed`` vectors, ``score`` a number for each label, ``sparse`` a number for
+    #: kind of rows: ``embed`` vectors, ``score`` a number for each label, ``sparse`` a number for
     #: each token of the vocabulary
     task: str = "embed"
     #: whether rows get the length 1 unless a request says otherwise
@@ -73,7 +73,7 @@ class Model:
     splits_pairs: bool = False
     #: least and greatest value of each column, for int8 rows: float32 [2, dim]
     int8_ranges: Array | None = field(default=None, repr=False)
-    #: what follows the pooling before the last normalization, in words
+    #: the modules between the pooling and the last normalization, in words
     modules: tuple[str, ...] = ()
     #: where its settings come from: ``modules.json``, ``config.json`` or ``bert-as-service``; with
     #: ``and options`` where options override it
@@ -175,7 +175,7 @@ class Model:
 
     @property
     def description(self) -> str:
-        """What a row means, in words: pooling, length, normalization, prompts, and who says so."""
+        """The meaning of a row in words: pooling, length, normalization, prompts, their source."""
         parts = [self._pooling(), *self.modules, f"{self.max_seq_len} tokens"]
         if self.normalized:
             parts.append("L2-normalized")

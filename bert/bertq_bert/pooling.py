@@ -1,4 +1,4 @@
-"""From token vectors to a row: what is read, how it is pooled, and the modules after that."""
+"""From token vectors to a row: layers, pooling modes, and the modules after the pooling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,11 +67,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Pooling:
-    """What becomes of a row's token vectors, checked against a model.
+    """A plan for the token vectors of a row, checked against a model.
 
     Two plans that give the same rows are equal: synonyms are resolved, the pooler and the heads
-    read the last layer whatever was asked for, and ``mask_cls_sep`` is off where it changes
-    nothing.
+    always read the last layer, and ``mask_cls_sep`` is off where it changes nothing.
     """
 
     #: some of ``MODES``, concatenated; or ``none``, ``pooler``, ``labels``, ``splade_max`` or
@@ -121,7 +120,7 @@ class Pooling:
 
     @property
     def task(self) -> str:
-        """What rows are: ``embed``, ``score`` or ``sparse``."""
+        """The kind of rows: ``embed``, ``score`` or ``sparse``."""
         return "score" if self.has_labels else "sparse" if self.sparse else "embed"
 
     def width(self, hidden_size: int, vocab_size: int = 0) -> int:

@@ -73,7 +73,7 @@ def finish_rows(
 def check_request(
     model: "Model", *, normalize: bool | None, dimensions: int | None, precision: str
 ) -> None:
-    """Refuse what this model's rows cannot be, before they are computed.
+    """Refuse a request that does not suit the rows of this model, before they are computed.
 
     Args:
         model: which rows it gives.

@@ -1,4 +1,4 @@
-"""Reads a model from its directory: network, tokenizer, weights, and what its rows mean."""
+"""Reads a model from its directory: network, tokenizer, weights, and the meaning of its rows."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ from bertq_bert.tokenizing.shipped import load_shipped
 
 log = logging.getLogger("bertq.model")
 
-#: What bert-as-service does unless it is told otherwise.
+#: The defaults of bert-as-service.
 STRATEGY, LAYERS, LENGTH = "REDUCE_MEAN", (-2,), 25
 
 #: Value of ``compat`` that selects bert-as-service's defaults and tokenizer.
@@ -49,13 +49,13 @@ BERT_AS_SERVICE = "bert-as-service"
 class Source:
     """All that an ``Encoder`` is built from, in main memory."""
 
-    #: what it will be
+    #: the model that the encoder will be
     model: Model
     #: hyper-parameters
     config: NetworkConfig
     #: variables by our names
     weights: Weights = field(repr=False)
-    #: what the graph has to return
+    #: the plan for the graph's rows
     pooling: Pooling
 
 
@@ -80,15 +80,15 @@ def read_source(
 ) -> Source:
     """Read a model from a directory: sentence-transformers', Hugging Face's or Google's.
 
-    A directory with ``modules.json`` decides by itself how a text becomes a row, and so does one
-    with a classifier; options override it, with one warning in the log. For others the defaults are
-    those of bert-as-service. Whatever can be wrong with the directory or with an option comes out
-    here. TensorFlow is imported for Google's checkpoints only, and no device is touched.
+    A directory with ``modules.json`` or with a classifier decides how a text becomes a row; options
+    override it, with one warning in the log. Other directories get the defaults of bert-as-service.
+    This function reports every error in the directory or in an option. It imports TensorFlow for
+    Google's checkpoints only, and uses no device.
 
     Args:
         model_dir: Google: ``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``. Others:
-            ``config.json``, ``model.safetensors``, ``tokenizer.json`` or ``vocab.txt``, and what
-            sentence-transformers adds.
+            ``config.json``, ``model.safetensors``, ``tokenizer.json`` or ``vocab.txt``, and the
+            files of sentence-transformers.
         tuned_model_dir: where the weights are, if not in ``model_dir``: fine-tuned ones.
         ckpt_name, config_name: names of the checkpoint and of the config, where they are not the
             usual ones.
@@ -104,13 +104,13 @@ def read_source(
         dtype: one of ``DTYPES``, for the dense layers.
         cased: whether upper case is kept; None: the files decide.
         mask_cls_sep: leave the special tokens that were added out of the pooling over tokens.
-        no_special_token: add none to what comes as tokens.
+        no_special_token: add no special tokens to lists of tokens.
         no_position_embeddings: add no position to the tokens; ``max_seq_len`` has no limit then.
         int8_ranges: a JSON file with the least and the greatest value of each column of the rows,
             ``{"ranges": [[...], [...]]}``: needed for int8 and uint8 rows.
 
     Raises:
-        ModelError: one of its subclasses, for whatever is wrong with the directory or an option.
+        ModelError: one of its subclasses, if the directory or an option cannot be used.
     """
     check_dtype(dtype)
     if compat not in (None, BERT_AS_SERVICE):
@@ -222,7 +222,7 @@ def read_ranges(path: str | os.PathLike[str], model: str, width: int | None, tas
         path: the file.
         model: fingerprint of the model without ranges.
         width: numbers in its rows, which may be shortened.
-        task: of the model.
+        task: the model's task.
 
     Raises:
         MissingFile, BrokenFile: the file is not there, or not of that form.
@@ -260,7 +260,7 @@ def _plan(
     num_labels: int | None,
     mask_cls_sep: bool,
 ) -> Pooling:
-    """What becomes of token vectors: as the directory says, with the options that were given."""
+    """Plan the pooling: the directory's settings, overridden by the options."""
     depth = config.num_hidden_layers
     if description is None or strategy is not None:
         own = (-1,) if description is not None else LAYERS
@@ -320,7 +320,7 @@ def _strategy(description: Description | None, pooling: Pooling) -> str:
 
 
 def _overrides(description: Description | None, **options: object) -> bool:
-    """Whether options override what the directory says; warn of it."""
+    """Return whether options override the directory; warn if they do."""
     given = [f"{name} {value!r}" for name, value in options.items() if value is not None]
     if not given:
         return False
@@ -384,7 +384,7 @@ def _load_tokenizer(
     if description is not None:
         return load_shipped(directory, lower=description.lower, cased=cased, embeddings=words)
     if config.family == "BERT":
-        # whatever is wrong with a WordPiece vocabulary is an error; another kind is used as it is
+        # a damaged WordPiece vocabulary is an error; any other kind is used as shipped
         if files.layout is Layout.GOOGLE or (directory / "vocab.txt").is_file():
             return load_tokenizer(directory, cased=cased, embeddings=words)
         if _is_wordpiece(directory / "tokenizer.json"):
@@ -396,7 +396,7 @@ def _is_wordpiece(path: Path) -> bool:
     try:
         model: Any = json.loads(path.read_text(encoding="utf-8"))["model"]["type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return True  # the loader says what is wrong
+        return True  # the loader reports the error
     return bool(model == "WordPiece")
 
 

@@ -1,1 +1,1 @@
-"""What the files of a model directory say."""
+"""Reads the files of a model directory."""

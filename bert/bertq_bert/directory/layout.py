@@ -106,7 +106,7 @@ def find_directory(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a directory that is there.
 
     Raises:
-        MissingFile: there is none.
+        MissingFile: the directory does not exist.
     """
     directory = Path(path).absolute()
     if directory.name in ("", ".."):
@@ -128,7 +128,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _list(directory: Path, *patterns: str) -> str:
-    """What a directory has of some kinds of files, for an error."""
+    """List the files of some kinds in a directory, for an error."""
     names = sorted(path.name for pattern in patterns for path in directory.glob(pattern))
     return ", ".join(names) or "none"
 

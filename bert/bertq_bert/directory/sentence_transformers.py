@@ -1,4 +1,4 @@
-"""What sentence-transformers writes beside a model: modules, pooling, length and prompts.
+"""Reads the files that sentence-transformers adds to a model: modules, pooling, length, prompts.
 
 Both forms are read: that of versions 2 to 5, in which nearly every model on the hub is, and that of
 versions since 5.4.
@@ -47,7 +47,7 @@ _KNOWN = "Transformer, MLMTransformer, Pooling, SpladePooling, Dense, LayerNorm,
 
 @dataclass(frozen=True)
 class Description:
-    """What a directory says of a model beside its network and tokenizer."""
+    """Settings of a model other than its network and tokenizer."""
 
     #: folder of the transformer's files
     transformer: Path
@@ -73,10 +73,10 @@ class Description:
 
 
 def read_description(directory: Path) -> Description | None:
-    """Read what sentence-transformers or transformers wrote beside a model.
+    """Read the files that sentence-transformers or transformers added to a model.
 
     Returns:
-        What it says; None for a directory that has neither ``modules.json`` nor a classifier.
+        The settings; None for a directory that has neither ``modules.json`` nor a classifier.
 
     Raises:
         UnsupportedModel: a module, a mode or an activation is unknown; it is named.
@@ -134,7 +134,7 @@ def _read_pooled(
     settings: dict[str, Any],
     about: dict[str, Any],
 ) -> Description:
-    """A model for vectors: pooling, and what follows."""
+    """Read a model for vectors: its pooling and the modules after it."""
     rest = [part for part in rest if part[0] != "Dropout"]  # does nothing but in training
     if not rest or rest[0][0] != "Pooling":
         after = rest[0][0] if rest else "nothing"

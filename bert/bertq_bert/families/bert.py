@@ -25,7 +25,7 @@ LABELS: Table = (
     Line("output_weights", "classifier.weight", "LH"),
     Line("output_bias", "classifier.bias", "L"),
 )
-#: The classifier of RoBERTa, MPNet and ELECTRA: a dense layer of its own instead of a pooler.
+#: The classifier of RoBERTa, MPNet and ELECTRA: a separate dense layer instead of a pooler.
 DENSE_CLASSIFIER: Table = (
     *linear("pooler/dense", "classifier.dense", "HH"),
     Line("output_weights", "classifier.out_proj.weight", "LH"),
@@ -48,7 +48,7 @@ def read_block(
     epsilon: float = 1e-12,
     activation: str = "gelu",
 ) -> dict[str, object]:
-    """Read what BERT and its relatives call alike.
+    """Read the settings that BERT and related families have in common.
 
     Args:
         fields: the config.

@@ -1,4 +1,4 @@
-"""What one family of networks is: how its config is read, and what its weights are called.
+"""Descriptions of families of networks: how to read a config, and the names of the weights.
 
 A table has a line for each tensor: our name, which is Google's where it has one; the name in the
 checkpoint; and the axes, a letter each, of the tensor as we hold it. Kernels are [in, out] here and
@@ -55,7 +55,7 @@ class Family:
     model_types: tuple[str, ...]
     #: reads the hyper-parameters
     read: Callable[[Fields], NetworkConfig]
-    #: what the names of its tensors may begin with, beside nothing
+    #: optional prefixes of the names of tensors
     prefixes: tuple[str, ...]
     embeddings: Table
     #: of one layer; ``{}`` in a name is the layer's number
@@ -64,7 +64,7 @@ class Family:
     final: Table = ()
     #: the dense layer over the first token that some models have, ``CLS_POOLED``
     pooler: Table = ()
-    #: sequence classification: what is between the network and the labels, and the labels
+    #: sequence classification: the layers between the network and the labels, and the labels
     classifier: Table = ()
     #: the masked-LM head
     masked_lm: Table = ()

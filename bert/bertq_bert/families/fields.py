@@ -43,7 +43,7 @@ class Fields:
         return value
 
     def epsilon(self, *keys: str, default: float = 1e-12) -> float:
-        """What LayerNorm adds to the variance."""
+        """Read the number that LayerNorm adds to the variance."""
         key, value = self._first(keys, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise BadConfig(f"{self.path}: {key} is {shown(value)}, not a number in 0..1")

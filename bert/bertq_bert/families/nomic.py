@@ -1,6 +1,6 @@
 """NomicBERT (Nussbaum et al. 2024): BERT with rotary positions and a gated feed-forward layer.
 
-Two configs describe it: transformers', and that of the code beside the weights on the hub
+Two kinds of config describe it: that of transformers, and that of the code on the hub
 (``n_embd``, ``n_head``, ...).
 """
 
@@ -19,7 +19,7 @@ _AT = "encoder.layers.{}"
 #: Gated feed-forward layers by the names of the hub's code, and their activations.
 _GATED = {"swiglu": "silu", "geglu": "gelu", "glu": "sigmoid"}
 
-#: What the hub's code does otherwise when its config does not say.
+#: Defaults of the hub's code that differ from those of transformers.
 _HUB_DEFAULTS = {
     "qkv_proj_bias": True,
     "mlp_fc1_bias": True,
@@ -42,7 +42,7 @@ _REQUIRED: dict[str, tuple[object, ...]] = {
     "rotary_emb_interleaved": (False,),
     "rotary_emb_scale_base": (),
     "rotary_head_dim": (False,),
-    # "gelu" alone is a feed-forward layer without a gate, of which there is no known model
+    # "gelu" alone means a feed-forward layer without a gate: no known model has one
     "activation_function": tuple(_GATED),
     "num_experts": (0,),
     "moe_every_n_layers": (0,),

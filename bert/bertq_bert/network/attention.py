@@ -71,7 +71,7 @@ class Attention:
         """
         size = self.size
         qkv = self.dense.matmul(x, kernel, bias)  # [N, 3H / P]
-        # one gather pads and transposes: a transpose of its own costs more than the products
+        # one gather pads and transposes: a separate transpose costs more than the products
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
         q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
         context = self.weigh_all(where.turn(q), where.turn(k), v, places, where)

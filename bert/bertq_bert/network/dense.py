@@ -19,7 +19,7 @@ Pieces: TypeAlias = list[tuple[Array, Array | None]]
 class Dense:
     """Products with the weights, written into the graph; shapes as in ``network``.
 
-    The matrices are constants of the graph, or tensors beside it, of which there is one copy.
+    The matrices are constants of the graph, or tensors outside of it that exist once.
     """
 
     def __init__(self, weights: Weights, dtype: str, constant: bool, parts: int) -> None:
@@ -44,7 +44,7 @@ class Dense:
         self._matrices.clear()
 
     def dealt(self, array: Array | None, axis: int) -> list[Array | None]:
-        """``array`` cut along an axis, one piece for each part; None for each if there is none."""
+        """Cut ``array`` along an axis, one piece for each part; None for each without an array."""
         return [None] * self.parts if array is None else list(np.split(array, self.parts, axis))
 
     def joined(self, inner: list[Tensor], name: str) -> Tensor:
@@ -92,7 +92,7 @@ class Dense:
         known = self._matrices.get(id(kernel))
         if known is None:
             with contextlib.nullcontext() if self.constant else tf.init_scope():
-                # with the array, whose address must not be given to another one
+                # with the array: while it exists, no other array can have its address
                 known = self._matrices[id(kernel)] = kernel, self.tensor(kernel)
         return known[1]
 

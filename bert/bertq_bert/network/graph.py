@@ -26,9 +26,9 @@ _FEW, _MANY = 8, 96
 #: function, its optimised forms, the tensor, the packed copy. A larger model is held once.
 _CONSTANT = 64 * 2**20
 
-#: Parts that a layer is dealt to on a CPU, so that two threads share a batch that is alone: a batch
-#: of 8 or 16 sentences takes 0.6 of the time (one of a thread's own: 1.06 for one sentence, 1.0 for
-#: a full batch). The same whatever the number of threads: each number rounds in its own way.
+#: Parts of a layer on a CPU: two threads can share a batch when it is the only one. A batch of 8 or 16
+#: sentences then takes 0.6 of the time; on one thread, one sentence takes 1.06 and a full batch 1.0.
+#: It does not depend on the number of threads: other parts would round differently.
 _PARTS = 2
 
 
@@ -46,7 +46,7 @@ class Graph:
         """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
 
         Args:
-            config, weights, pooling: the network, and what becomes of its token vectors.
+            config, weights, pooling: the network and its pooling.
             dtype: of the dense layers.
             max_scores: most scores of attention (rows x heads x queries x keys) that are in memory
                 at once; None for no bound.

@@ -1,4 +1,4 @@
-"""What comes after the encoder: pooler, labels, masked-LM head, modules of sentence-transformers.
+"""The layers after the encoder: pooler, labels, masked-LM head, sentence-transformers modules.
 
 Shapes as in ``network``, X numbers in a pooled row. Products have at least ``floor`` rows, lest
 their matrices be packed in two ways.
@@ -14,7 +14,7 @@ from bertq_bert.network.normalization import layer_norm
 from bertq_bert.network.places import Places, Tensor
 from bertq_bert.pooling import Pooling, Step
 
-#: What torch's LayerNorm adds to the variance.
+#: The epsilon of torch's LayerNorm.
 _MODULE_EPSILON = 1e-5
 
 

@@ -45,8 +45,8 @@ class Network:
     ) -> None:
         """Plan a graph for batches of at least ``floor`` tokens; ``words`` [V, E].
 
-        The matrices of dense layers are constants of the graph, or tensors beside it, of which
-        there is one copy. ``parts`` divides the number of heads and the intermediate size;
+        The matrices of dense layers are constants of the graph, or tensors outside of it that exist
+        once. ``parts`` divides the number of heads and the intermediate size;
         ``max_scores`` bounds the memory of attention.
         """
         self.config = config
@@ -64,7 +64,7 @@ class Network:
             turns=bool(config.rotary),
             max_scores=max_scores,
         )
-        #: positions in the batch that is being traced, by what layers have in common
+        #: positions in the traced batch, shared by layers with the same rotation and window
         self.known: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
         self.heads_after = Heads(config, weights, pooling, self.dense, floor)
 
@@ -78,7 +78,7 @@ class Network:
         for index in range(self.pooling.depth - 1):
             x = self.layer(x, places, index)  # [N, H]
             outputs.append(x)
-        # of the highest layer only what is read: all tokens, or one of each row
+        # the highest layer computes only the tokens that are read: all, or one of each row
         chosen = self.chosen(places, kept)  # [B], or None for all
         top = self.layer(x, places, self.pooling.depth - 1, chosen)
         if self.config.pre_norm and self.pooling.depth == self.config.num_hidden_layers:
@@ -97,7 +97,7 @@ class Network:
         return after.rows(row)
 
     def release(self) -> None:
-        """Forget what was only needed to trace the network."""
+        """Free the arrays and tensors that only tracing needs."""
         self.dense.release()
         self.known = {}
 
@@ -128,7 +128,7 @@ class Network:
     def embed(self, ids: Tensor, marks: Tensor, places: Places) -> Tensor:
         """Word + position + segment, normalised and projected: [N, H]."""
         x = tf.gather(self.words, ids)  # [N, E]
-        # one table [S * P, E]: a look-up of its own for the segment would cost as much again
+        # one table [S * P, E]: a second look-up for the segment would cost as much again
         positions = self.weights.get("embeddings/position_embeddings")  # [P, E], or none
         segments = self.weights.get("embeddings/token_type_embeddings")  # [S, E], or none
         if positions is not None or segments is not None:
@@ -158,7 +158,7 @@ class Network:
         return (count - tf.gather(before, places.row)) * real
 
     def positions(self, index: int, places: Places) -> list[Positions]:
-        """What the attention of layer ``index`` knows of positions, for each part."""
+        """Return the positions for the attention of layer ``index``, one object for each part."""
         config = self.config
         rotary = config.rotary[index] if config.rotary else None
         window = config.window[index] if config.window else None
@@ -194,7 +194,7 @@ class Network:
         return self.after_attention(tf.gather(x, filled), attended, at)[: tf.size(chosen)]
 
     def after_attention(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
-        """What follows attention in a layer, token by token: [M, H] -> [M, H]."""
+        """Run the rest of a layer after attention, token by token: [M, H] -> [M, H]."""
         x = x + attended  # [M, H]
         if self.config.pre_norm:
             return x + self.feed_forward(self.layer_norm(x, at + "output/LayerNorm"), at)

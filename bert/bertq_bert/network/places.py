@@ -29,7 +29,7 @@ class Places:
     columns: Tensor  # [T]     positions of the padded block
     real: Tensor  # [B, T]  whether a slot holds a token
     source: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
-    bias: Tensor  # [B, 1, 1, T]  what hides padding from attention
+    bias: Tensor  # [B, 1, 1, T]  hides padding from attention
     heads: int  # A, of one part
     back: Tensor  # [N, A]  where a token's head is among the vectors of [B, A, T]
 

@@ -1,4 +1,4 @@
-"""What attention knows of positions: turned queries and keys, biases by distance, windows.
+"""Positions in attention: rotated queries and keys, biases by distance, windows.
 
 Shapes as in ``network``; S queries of a row, which are all of its T slots or a few of them.
 """
@@ -46,7 +46,7 @@ class Positions:
         self.window = window
         self.turns: Tensor = None
         self.relative: Tensor = None
-        with tf.init_scope():  # held once, beside the graph
+        with tf.init_scope():  # one copy, outside of the graph
             if rotary is not None:
                 self.turns = tf.constant(rotation(rotary, size, longest))  # [longest, D / 2]
             if relative is not None:
@@ -55,7 +55,7 @@ class Positions:
 
     @functools.cached_property
     def bias(self) -> Tensor:
-        """What is added to the scores of all tokens: [B or 1, A / P or 1, T or 1, T]."""
+        """The numbers added to the scores of all tokens: [B or 1, A / P or 1, T or 1, T]."""
         return self.bias_of(self.places.columns)
 
     def bias_of(self, queries: Tensor) -> Tensor:

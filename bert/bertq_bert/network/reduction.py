@@ -1,7 +1,7 @@
 """From the vectors of a row's tokens to the row, in TensorFlow's graph.
 
 Shapes as in ``network``, X numbers in a token's vector. ``kept`` [N] says which tokens count, None
-that all do; a row of which none is kept is zeros. The modes are sentence-transformers'.
+that all do; a row without a kept token is zeros. The modes are those of sentence-transformers.
 """
 
 import functools

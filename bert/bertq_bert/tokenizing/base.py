@@ -1,4 +1,4 @@
-"""What every tokenizer does: cut texts, put special tokens around them, look tokens up."""
+"""The base class of tokenizers: cuts texts, adds special tokens, looks tokens up."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ class Tokenizer(ABC):
         truncate: str = "right",
         bare: bool = False,
     ) -> Tokenized:
-        """Ids of tokens as they are, as ``encode``; what is not in the vocabulary is unknown.
+        """Look up tokens as they are, with the result of ``encode``; other tokens are unknown.
 
         The first token ``|||`` stands between the sides of a pair. With ``bare`` no special tokens
         are added.
@@ -213,7 +213,7 @@ def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
 
 
 def check_pairs(texts: Sequence[object]) -> None:
-    """Raise ``BadIds`` for what is neither a text nor a pair of texts."""
+    """Raise ``BadIds`` for an element that is neither a text nor a pair of texts."""
     for row, text in enumerate(texts):
         if isinstance(text, str):
             continue

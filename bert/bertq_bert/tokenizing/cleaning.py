@@ -1,10 +1,10 @@
-"""What becomes of single characters before the ``tokenizers`` library sees a text."""
+"""Replaces characters before the ``tokenizers`` library sees a text."""
 
 import unicodedata
 
 
 class CleanText(dict[int, int | str | None]):
-    """A ``str.translate`` table, filled as characters turn up, for what the library gets wrong.
+    """A ``str.translate`` table, filled on demand, for characters that the library gets wrong.
 
     It keeps unassigned characters and lone surrogates (the latter make it raise), and its
     tables of controls, punctuation, accents and CJK blocks are older than Python's.

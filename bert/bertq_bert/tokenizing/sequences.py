@@ -21,7 +21,7 @@ class Ids(list[int]):
         self, ids: Iterable[int], *, second: int, added: Iterable[int] = (), prompt: int = 0
     ) -> None:
         super().__init__(ids)
-        #: where the second segment begins: the number of ids if there is none
+        #: where the second segment begins: the number of ids without a second segment
         self.second = second
         #: places of the tokens that were added
         self.added = tuple(added)

@@ -49,7 +49,7 @@ class ShippedTokenizer(Tokenizer):
         """Take over ``rust``.
 
         Args:
-            rust: the tokenizer, which nobody else uses.
+            rust: the tokenizer, which no other object uses.
             unknown: the token that stands for tokens that are looked up and not there.
             identity: the same for tokenizers that give the same ids.
             segments: whether the network is told which text of a pair a token is of.
@@ -96,7 +96,7 @@ def _splits_at_spaces(rust: RustTokenizer) -> bool:
 
 
 def _template(rust: RustTokenizer, *, segments: bool) -> Template:
-    """Find out what the post-processor puts around texts, by trying it."""
+    """Find the tokens that the post-processor puts around texts, by running it."""
     single, pair = rust.encode("a"), rust.encode("a", "a")
     if 0 not in single.sequence_ids:
         raise UnsupportedModel("the tokenizer makes no token of the letter a")

@@ -31,7 +31,7 @@ class _Tokenizer(Protocol):
 def pieces(
     tokenizer: _Tokenizer, texts: Sequence[str], tokens: int, truncate: str
 ) -> tuple[list[list[int]], list[int]]:
-    """Tokenize texts of which ``tokens`` ids at most are read.
+    """Tokenize texts when at most ``tokens`` ids of each are read.
 
     Args:
         tokenizer: gives all tokens of a text.
@@ -105,7 +105,7 @@ def _part(text: str, size: int, truncate: str) -> str:
 
 
 def _space(text: str, size: int, truncate: str) -> int | None:
-    """Where to cut a text at a space, the first one of several; None if there is none near."""
+    """Return where to cut a text: the first of several spaces; None if no space is near."""
     if truncate == "left":
         start = len(text) - size
         places = range(max(start, 1), min(start + _SEARCH, len(text) - 1))

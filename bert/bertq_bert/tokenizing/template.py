@@ -32,7 +32,7 @@ class Template:
         """A text in its special tokens.
 
         Args:
-            ids: of the text.
+            ids: ids of the text.
             prompt: how many of the resulting tokens are left out of the pooling.
         """
         row = [*self.before, *ids, *self.behind]

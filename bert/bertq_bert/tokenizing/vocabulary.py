@@ -11,7 +11,7 @@ from bertq_bert.errors import BrokenFile, UnsupportedModel
 
 
 def read_vocab(path: Path) -> dict[str, int]:
-    """Read ``vocab.txt``: a token a line, whose id is the number of the line.
+    """Read ``vocab.txt``: one token on each line; the line number is its id.
 
     Raises:
         BrokenFile: it is not UTF-8 text.
