@@ -26,9 +26,9 @@ _FEW, _MANY = 8, 96
 #: function, its optimised forms, the tensor, the packed copy. A larger model is held once.
 _CONSTANT = 64 * 2**20
 
-#: Parts of a layer on a CPU: two threads can share a batch when it is the only one. A batch of 8 or 16
-#: sentences then takes 0.6 of the time; on one thread, one sentence takes 1.06 and a full batch 1.0.
-#: It does not depend on the number of threads: other parts would round differently.
+#: Parts of a layer on a CPU: two threads can share a batch when it is the only one. A batch of 8 or
+#: 16 sentences then takes 0.6 of the time; on one thread, one sentence takes 1.06 and a full batch
+#: 1.0. It does not depend on the number of threads: other parts would round differently.
 _PARTS = 2
 
 
