@@ -18,6 +18,7 @@ _BERTQ = "from bertq_cli.main import main; main()"
 #: What each is run with, in full and in a moment.
 _FULL = {
     "peers": ["--rounds", "5", "--sentences", "2048", "--singles", "200"],
+    "families": ["--rounds", "3", "--sentences", "128", "--singles", "60"],
     "overhead": ["--rounds", "5", "--sentences", "2048"],
     "latency": ["--singles", "200", "--rounds", "3", "--seconds", "3", "--bulk", "20000"],
     "gateway": ["--rounds", "5", "--seconds", "60"],
@@ -26,6 +27,7 @@ _FULL = {
 }
 _QUICK = {
     "peers": ["--rounds", "3", "--sentences", "64", "--singles", "6"],
+    "families": ["--rounds", "3", "--sentences", "16", "--singles", "6", "--shape", "BERT-base"],
     "overhead": ["--rounds", "1", "--sentences", "128"],
     "latency": ["--singles", "10", "--rounds", "1", "--seconds", "0.3", "--bulk", "512"],
     "gateway": ["--rounds", "1", "--seconds", "1", "--callers", "8"],
@@ -52,7 +54,7 @@ def main(peers_python: str, only: tuple[str, ...], quick: bool, output: Path) ->
             sys.executable, "-m", f"benchmarks.{name}"]  # fmt: skip
         command = [*program, *(["bench"] if name == "bench" else []), *arguments]
         command += ["--output", str(output.absolute())]
-        if name == "peers":
+        if name in ("peers", "families"):
             command += ["--peers-python", peers_python]
         click.echo(f"== {name}: {' '.join(arguments)}", err=True)
         start = time.perf_counter()
