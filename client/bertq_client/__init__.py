@@ -1,4 +1,4 @@
-"""The client: sentences in, vectors out. Needs neither TensorFlow nor a GPU."""
+"""The client: encodes sentences into vectors. It needs neither TensorFlow nor a GPU."""
 
 from bertq.protocol.sparse import SparseRows
 from bertq_client.client import BertClient

@@ -1,4 +1,4 @@
-"""BertClient: what users hold in their hands."""
+"""The class that users create: ``BertClient``."""
 
 import json
 import os
@@ -26,34 +26,34 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
 class BertClient(StreamCalls, DurableCalls):
-    """Turns sentences into vectors, by workers that take them from a queue.
+    """A client that encodes sentences into vectors, using workers that take chunks from a queue.
 
-    One client may be used from many threads at once, and from coroutines. It connects at the
-    first request, and again by itself when the connection is lost. After a fork the child's copy
-    is a client of its own; futures from before the fork belong to the parent. ``with`` and
-    ``async with`` close it.
+    Threads and coroutines may share one client. It connects at the first request and reconnects
+    automatically when the connection is lost. After a fork, the child's copy is an independent
+    client; futures from before the fork belong to the parent. ``with`` and ``async with`` close
+    the client.
 
     Args:
         ip: host of the Redis server.
-        port: its port.
-        redis_url: the whole address, ``redis://[[user]:password@]host[:port][/database]``, or
-            ``rediss://`` for TLS. Without it, and without another ``ip`` or ``port``, the variable
-            ``BERTQ_REDIS_URL`` decides.
+        port: port of the Redis server.
+        redis_url: full address, ``redis://[[user]:password@]host[:port][/database]``, or
+            ``rediss://`` for TLS. The default is the variable ``BERTQ_REDIS_URL``, unless ``ip``
+            or ``port`` is given.
         output_fmt: ``"ndarray"``, or ``"list"`` for nested lists of float.
-        show_server_config: print what the workers advertise.
-        identity: a name of the client, for the counters and the names of keys; random without it.
-        check_version: say once, in the log, that a worker has another version of bertq.
-        check_length: warn (``TruncationWarning``) of sentences that were cut.
-        timeout: seconds for a whole request; None waits for as long as it takes.
-        queue: send to this queue, ``"gpu0"`` for one device, instead of the shared ones.
-        model: send to the workers of this name (``--model-name``); without it to those without.
-        on_full: ``"wait"`` while as many chunks wait on the queue as are allowed to, for as long as
-            ``timeout`` allows; or ``"raise"`` QueueFull. A request that is begun always waits.
-        max_pending_chunks: how many chunks may wait on the queue, those of other clients included.
-            Without it ``BERTQ_MAX_PENDING_CHUNKS`` decides, or it is 1024.
+        show_server_config: print the worker info of all workers.
+        identity: name of the client, for the counters and the names of keys; random by default.
+        check_version: log one warning if a worker has another version of bertq.
+        check_length: warn (``TruncationWarning``) about truncated sentences.
+        timeout: seconds for a whole request; None waits without a limit.
+        queue: queue to send to, such as ``"gpu0"`` for one device, instead of the shared queues.
+        model: name of the workers to send to (``--model-name``); by default, workers without one.
+        on_full: ``"wait"`` until the queue has fewer waiting chunks than allowed, at most for
+            ``timeout``; or ``"raise"`` QueueFull. A request that has started always waits.
+        max_pending_chunks: how many chunks of all clients may wait on the queue. The default is
+            ``BERTQ_MAX_PENDING_CHUNKS``, or 1024.
 
     Raises:
-        SettingsError: an argument cannot be used.
+        SettingsError: an argument is invalid.
     """
 
     def __init__(
@@ -112,34 +112,35 @@ class BertClient(StreamCalls, DurableCalls):
         Args:
             texts: a list of str, none of them blank; an element may also be a pair of sentences, a
                 tuple (or list) of two str.
-            blocking: False does not wait: ``fetch`` or ``fetch_all`` have the vectors later.
-            is_tokenized: ``texts`` is a list of lists of tokens instead, which are looked up in the
-                model's vocabulary as they are.
+            blocking: if False, return at once; ``fetch`` or ``fetch_all`` return the vectors later.
+            is_tokenized: ``texts`` is a list of lists of tokens, which are looked up unchanged in
+                the model's vocabulary.
             show_tokens: return the tokens too.
-            progress: show a progress bar (tqdm), in a notebook too.
+            progress: show a progress bar (tqdm), also in notebooks.
             options: ``normalize``, ``truncate``, ``precision``, ``prompt_name``, ``prompt``,
                 ``input_type``, ``dimensions``, ``pairs``: see ``bertq.protocol.encoding.Options``.
 
         Returns:
-            ndarray ``[len(texts), dim]`` of the type that ``precision`` names, row i for sentence
-            i; of a cross-encoder ``[len(texts), labels]``; for the pooling strategy NONE
-            ``[len(texts), max_seq_len, dim]``; of a sparse model ``SparseRows``. With
-            ``output_fmt="list"`` nested lists, of a sparse model dicts of token id and weight.
-            With ``show_tokens`` a pair: that, and for each sentence the list of its tokens, special
-            tokens included. With ``blocking=False`` the request's number.
+            An ndarray ``[len(texts), dim]`` with the dtype that ``precision`` names, row i for
+            sentence i. For a cross-encoder: ``[len(texts), labels]``. For the pooling strategy
+            NONE: ``[len(texts), max_seq_len, dim]``. For a sparse model: ``SparseRows``. With
+            ``output_fmt="list"``: nested lists, or for a sparse model dicts of token id and weight.
+            With ``show_tokens``: a pair of that and, for each sentence, the list of its tokens,
+            special tokens included. With ``blocking=False``: the number of the request.
 
         Raises:
-            BadInputType, BadInputValue: the sentences or an option cannot be used; nothing was
-                sent.
-            SentenceTooLong: sentences would have to be cut, and ``truncate="error"`` forbids it.
+            BadInputType, BadInputValue: the sentences or an option are invalid; nothing was sent.
+            SentenceTooLong: sentences are too long, and ``truncate="error"`` forbids truncating
+                them.
             NoWorker, Timeout: the client's timeout has passed, without or with workers.
-            RemoteError: a chunk failed in the worker; its model has no such prompt, cannot read
-                pairs, or gives no such rows.
-            QueueFull: too many chunks wait, and the client was made with ``on_full="raise"``.
-            RedisFull: Redis had no room for the request for 30 s.
-            RedisUnavailable: it could not be reached for a minute, or refuses the client.
-            LostResult, ModelMismatch, WireError: the answer is not to be trusted.
-            ClientClosed: the client is, or was meanwhile, closed.
+            RemoteError: a chunk failed in the worker, or its model lacks the prompt, cannot read
+                pairs, or cannot return the requested rows.
+            QueueFull: too many chunks are waiting, and the client was created with
+                ``on_full="raise"``.
+            RedisFull: Redis had no memory for the request for 30 s.
+            RedisUnavailable: Redis was unreachable for a minute, or refuses the client.
+            LostResult, ModelMismatch, WireError: the answer is lost or invalid.
+            ClientClosed: the client was closed, before or during the call.
         """
         if progress and not blocking:
             raise BadInputValue("progress=True needs blocking=True: there is nobody who waits")
@@ -161,8 +162,8 @@ class BertClient(StreamCalls, DurableCalls):
     ) -> Any:
         """Encode queries: ``encode`` with ``input_type="query"``.
 
-        The model's prompt for queries goes before each text, unless ``prompt`` or ``prompt_name``
-        is given. Arguments, results and errors are those of ``encode``.
+        The model's prompt for queries is prepended to each text, unless ``prompt`` or
+        ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
         """
         asked = _with_input_type("query", options)
         return self.encode(texts, blocking, is_tokenized, show_tokens, progress=progress, **asked)
@@ -177,10 +178,10 @@ class BertClient(StreamCalls, DurableCalls):
         progress: bool = False,
         **options: Unpack[Options],
     ) -> Any:
-        """Encode documents, which queries look for: ``encode`` with ``input_type="document"``.
+        """Encode documents that queries search: ``encode`` with ``input_type="document"``.
 
-        The model's prompt for documents goes before each text, unless ``prompt`` or ``prompt_name``
-        is given. Arguments, results and errors are those of ``encode``.
+        The model's prompt for documents is prepended to each text, unless ``prompt`` or
+        ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
         """
         asked = _with_input_type("document", options)
         return self.encode(texts, blocking, is_tokenized, show_tokens, progress=progress, **asked)
@@ -194,20 +195,21 @@ class BertClient(StreamCalls, DurableCalls):
         count_tokens: bool = False,
         **options: Unpack[Options],
     ) -> EncodeFuture:
-        """Encode sentences and return a future at once.
+        """Encode sentences and return a future immediately.
 
-        It takes well under a millisecond for thousands of sentences, and 20 to 30 ms for a million:
-        the list is copied, so that it may be changed after the call.
+        The call takes well under a millisecond for thousands of sentences, and 20 to 30 ms for a
+        million: it copies the list, so the caller may change it afterwards.
 
         Args:
-            texts: as for ``encode``. Of a list of more than 4096 the rest is checked behind the
-                scenes, and an error then comes out of the future.
+            texts: as for ``encode``. If the list has more than 4096 elements, a background thread
+                checks the rest, and the future reports an error in it.
             is_tokenized, show_tokens, options: as for ``encode``.
-            count_tokens: have the future's ``tokens_read`` tell how many tokens were read.
+            count_tokens: set ``tokens_read`` of the future to the number of tokens that were read.
 
         Returns:
-            A ``concurrent.futures.Future``, which can be awaited, of what ``encode`` returns;
-            its ``exception()`` is what ``encode`` raises, its ``progress`` how far it is.
+            An awaitable ``concurrent.futures.Future`` for the result of ``encode``. Its
+            ``exception()`` returns the errors that ``encode`` raises; its ``progress`` is the
+            number of encoded sentences.
 
         Raises:
             BadInputType, BadInputValue: as ``encode``.
@@ -232,14 +234,15 @@ class BertClient(StreamCalls, DurableCalls):
         return future
 
     def fetch(self, delay: float = 0.0) -> Iterator[tuple[int, Any]]:
-        """Return the vectors of requests that were sent with ``blocking=False``, as they come.
+        """Return the vectors of requests that were sent with ``blocking=False``, as they arrive.
 
         Args:
-            delay: seconds to wait before.
+            delay: seconds to wait first.
 
         Returns:
-            An iterator of (number of the request, what ``encode`` would have returned), until none
-            is left. The error of a request comes out of it; ``fetch`` again has the others.
+            An iterator of (number of the request, result of ``encode``), which ends with the last
+            request. It raises the error of a failed request; another call returns the remaining
+            ones.
         """
         time.sleep(delay)
         return self._mailbox.take()
@@ -248,8 +251,8 @@ class BertClient(StreamCalls, DurableCalls):
         """Return the vectors of all requests that were sent with ``blocking=False``.
 
         Args:
-            sort: in the order in which they were sent, or as they come.
-            concat: as one array (or list), instead of a list of them.
+            sort: return them in the order of sending, instead of the order of arrival.
+            concat: return one array (or list), instead of a list of them.
         """
         return self._mailbox.take_all(sort=sort, concat=concat)
 
@@ -259,7 +262,7 @@ class BertClient(StreamCalls, DurableCalls):
 
 
 def _with_input_type(input_type: str, options: Options) -> Options:
-    """Return the options of a call that says what the texts are, unless a prompt is given."""
+    """Return the options with ``input_type`` set, unless a prompt is given."""
     if options.get("input_type") is not None:
         raise BadInputValue("input_type is said by the call itself: use encode for another one")
     if options.get("prompt_name") is None and options.get("prompt") is None:

@@ -1,4 +1,4 @@
-"""What a client is beside its calls: a connection that opens, forks, tells of itself and closes."""
+"""The base class of the client: it opens, forks, describes and closes the connection."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ _T = TypeVar("_T")
 
 
 class ClientBase:
-    """The base of ``BertClient``: whoever holds it holds a session, of its own in each process.
+    """Base class of ``BertClient``, with a separate session in each process.
 
     Args:
-        url: of Redis, checked.
-        make: makes a session; called again in a forked child.
+        url: checked address of Redis.
+        make: creates a session; called again in a forked child.
         identity, timeout, output_fmt: as the user gave them.
     """
 
@@ -48,12 +48,12 @@ class ClientBase:
 
     @property
     def identity(self) -> str:
-        """The client's name; the counters and the names of its keys begin with it."""
+        """The client's name. The counters use it, and the names of its keys begin with it."""
         return self._identity or self._session.client_id
 
     @property
     def status(self) -> dict[str, Any]:
-        """The state of this client, by the names of bert-as-service; asks nobody."""
+        """The state of this client, under bert-as-service's names; does not ask Redis."""
         where, pending = urlsplit(self._url), self._session.pending
         return {
             "identity": self.identity,
@@ -69,25 +69,25 @@ class ClientBase:
 
     @property
     def server_config(self) -> dict[str, dict[str, Any]]:
-        """The workers by node name: the fields of ``bertq.state.worker_info.WorkerStatserInfo``.
+        """The workers by node name, with the fields of ``bertq.state.worker_info.WorkerInfo``.
 
         Raises:
-            RedisUnavailable: Redis cannot be asked.
+            RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
         return {advert.node: asdict(advert) for advert in self._ask(worker_info.read)}
 
     @property
     def server_status(self) -> dict[str, Any]:
-        """The state of the service: workers, queues, chunks on their way, counters.
+        """The state of the service: workers, queues, chunks in flight, counters.
 
-        The names of bert-as-service 1.10 are ``num_worker``, ``device_map``,
-        ``server_current_time`` and, in ``statistic``, the counters over the requests of all
-        clients (``bertq.state.counters.read``); ``workers``, ``queues`` and ``unacked`` are the
-        fields of ``bertq.state.status.Status``.
+        Some names are those of bert-as-service 1.10: ``num_worker``, ``device_map``,
+        ``server_current_time`` and ``statistic``, which has counters of the requests of all clients
+        (``bertq.state.counters.read``). ``workers``, ``queues`` and ``unacked`` are the fields of
+        ``bertq.state.status.Status``.
 
         Raises:
-            RedisUnavailable: Redis cannot be asked.
+            RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
         return self._ask(status.read).document()
@@ -103,28 +103,29 @@ class ClientBase:
 
     def _open(self) -> None:
         self._session = self._make()
-        # Also runs when the client is collected, and at the interpreter's exit.
+        # Also runs when the client is garbage-collected, and when the interpreter exits.
         self._closer = weakref.finalize(self, self._session.close)
 
     def _after_fork(self) -> None:
-        # The threads stayed in the parent, and so did the requests: start afresh.
+        # Threads and requests stay in the parent: the child starts with a new session.
         closed = self._closer.detach() is None
         self._session.abandon()
         self._open()
         if closed:
-            # Perhaps it was just being closed, and the old session's lock is held for ever.
+            # Another thread may have been closing the client, and holds the old session's lock
+            # forever.
             self.close()
 
     def close(self) -> None:
-        """End the client. Requests that are under way fail with ``ClientClosed``.
+        """Close the client. Unfinished requests fail with ``ClientClosed``.
 
-        It takes a few milliseconds; when Redis does not answer, about two seconds. The first call
-        does it, further ones do nothing.
+        Closing takes a few milliseconds, or about two seconds when Redis does not answer. Further
+        calls do nothing.
         """
         self._closer()
 
     async def aclose(self) -> None:
-        """End the client as ``close`` does; the event loop goes on meanwhile."""
+        """Close the client like ``close``, without blocking the event loop."""
         await asyncio.wrap_future(threads.run(self.close, "closer"))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The thread that keeps the deadlines of a client's requests."""
+"""The thread that enforces the timeouts of a client's requests."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from bertq_client.worker_directory import WorkerDirectory
 
 
 class Deadlines:
-    """Gives up requests that are overdue.
+    """The thread that fails overdue requests.
 
-    It asks nobody: whatever Redis does, or does not do, a timeout is a timeout. What it says about
-    the workers is what the other threads have seen last.
+    It does not ask Redis, so a timeout is punctual even when Redis does not answer. Its errors
+    describe the workers as other threads last saw them.
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class Deadlines:
         threads.start(self._run, "timekeeper")
 
     def _run(self) -> None:
-        # Ends with the registry, and at once: there is nothing to wait for.
+        # Ends as soon as the registry is closed: it waits for nothing else.
         while (request := self._registry.take_overdue()) is not None:
             request.fail(self._reason(request))
             self._cancel(request)
-            del request  # or it would keep its client alive until the next one
+            del request  # otherwise it keeps its client alive until the next one
 
     def _reason(self, request: Request) -> Timeout:
         try:
             return self._explain(request)
         except Exception as error:
-            # An advert of who knows what version; nothing may end this thread.
+            # Worker info may come from any version, and no error may end this thread.
             return Timeout(f"no answer within {request.timeout:g} s ({error!r})")
 
     def _explain(self, request: Request) -> Timeout:

@@ -1,4 +1,4 @@
-"""What ``encode`` takes: a list of sentences, none blank: text, pairs of texts, or tokens."""
+"""The input of ``encode``: a list of texts, pairs of texts or token lists, none of them blank."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from bertq.errors import BadInputType, BadInputValue
 from bertq.protocol.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
 
-#: What callers give: sentences, pairs of them, or lists of tokens.
+#: Input of a caller: sentences, pairs of them, or lists of tokens.
 Texts: TypeAlias = (
     list[str]
     | list[tuple[str, str]]
@@ -16,22 +16,22 @@ Texts: TypeAlias = (
     | list[Sequence[str]]
 )
 
-#: A sentence: its text, the two texts of a pair or, where the caller has tokenized it, its tokens.
+#: A sentence: its text, the two texts of a pair, or the tokens if the caller has tokenized it.
 Text: TypeAlias = str | tuple[str, ...]
 
-#: Sentences that are checked in the caller's thread, which takes well under a millisecond. The
-#: sender's thread checks the rest, before it sends anything.
+#: Number of sentences that are checked on the caller's thread, which takes well under a
+#: millisecond. The sender's thread checks the rest before it sends anything.
 AT_ONCE = 4096
 
-#: Seconds that a job can be kept.
+#: Longest time to live of a durable job, in seconds.
 MAX_TTL = 10 * 365 * 24 * 3600
 
 
 def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
-    """Refuse what is not a non-empty list of sentences; looks at the first ``AT_ONCE`` of them.
+    """Check that the input is a non-empty list, and check its first ``AT_ONCE`` sentences.
 
     Raises:
-        BadInputType: it is no list, or an element is no sentence.
+        BadInputType: it is not a list, or an element is not a sentence.
         BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
     if isinstance(texts, str):
@@ -50,12 +50,12 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
 
 
 def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = False) -> None:
-    """Check sentences, of which the first one is number ``first`` of the request."""
+    """Check sentences; the first one has number ``first`` in the request."""
     if is_tokenized:
         for index, tokens in enumerate(texts, first):
             _check_tokens(tokens, f"texts[{index}]")
         return
-    # A pass of C loops for the good case; the slow loop only looks for the one to name.
+    # Valid input takes only C loops; the slow loop below finds the element to name in the error.
     kinds = set(map(type, texts))
     if kinds == {str} and _are_good(texts, SENTENCE_CHARACTERS):
         return
@@ -98,10 +98,10 @@ def _check_pair(pair: Sequence[Any], name: str) -> None:
 
 
 def check_ttl(ttl: Any) -> int:
-    """Return the whole seconds that a job is kept.
+    """Return the time to live of a durable job in whole seconds.
 
     Raises:
-        BadInputValue: it is no number of seconds from 1 on.
+        BadInputValue: it is not a number of seconds from 1 to ``MAX_TTL``.
     """
     number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
     if not (number and 1 <= ttl <= MAX_TTL):
@@ -110,10 +110,12 @@ def check_ttl(ttl: Any) -> int:
 
 
 def parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Sequence[Text]]:
-    """Return a request's sentences part by part, checked; ``check_list`` has done the first part.
+    """Check the sentences of a request and return them in parts.
+
+    ``check_list`` has already checked the first part.
 
     Raises:
-        BadInputType, BadInputValue: a sentence cannot be used, or they are too long together.
+        BadInputType, BadInputValue: a sentence is invalid, or all together are too long.
     """
     total = 0
     for first in range(0, len(texts), AT_ONCE):
@@ -145,13 +147,13 @@ def _check_tokens(tokens: Any, name: str) -> None:
 
 
 def frozen(texts: list[Any]) -> tuple[Any, ...]:
-    """Return a copy of a checked list that nobody can change any more."""
+    """Return an immutable copy of a checked list."""
     if set(map(type, texts)) <= {str, tuple}:
         return tuple(texts)
-    # What is behind the first ``AT_ONCE`` is not checked yet, and may be anything.
+    # Elements after the first ``AT_ONCE`` are not checked yet, and may be of any type.
     return tuple([tuple(text) if isinstance(text, list) else text for text in texts])
 
 
 def characters(text: Text | Sequence[str]) -> int:
-    """Return the characters of a sentence; of tokens, and of a pair, with one more for each."""
+    """Return the characters of a sentence; for tokens and pairs, plus one for each element."""
     return len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)

@@ -1,4 +1,4 @@
-"""Doing something on a Redis that is away or full for a while."""
+"""Retries commands while Redis is unreachable or full."""
 
 import time
 from collections.abc import Callable
@@ -17,31 +17,32 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Retry:
-    """Tries again, for a bounded time.
+    """Retries commands for a bounded time.
 
     Args:
-        url: of Redis, for the errors.
-        fleet: is told when Redis is away.
-        wait: waits for some seconds, or until there is a reason not to.
+        url: address of Redis, for the errors.
+        fleet: is told when Redis is unreachable.
+        wait: waits for some seconds, or less if there is a reason to continue.
     """
 
     def __init__(self, url: str, fleet: WorkerDirectory, wait: Callable[[float], object]) -> None:
         self._url = url
         self._fleet = fleet
         self._wait = wait
-        self._reached = 0.0  # when Redis last did what it was asked, on the monotonic clock
+        self._reached = 0.0  # monotonic time of the last successful command
 
     def persist(self, act: Callable[[], _T], since: float, check: Callable[[], object]) -> _T:
-        """Do something on Redis, again and again while it is away or full.
+        """Call ``act`` repeatedly while Redis is unreachable or full.
 
         Args:
-            act: does it; may be called again after it was done, where the answer was lost.
-            since: when it was first asked for, on the monotonic clock.
-            check: called before each try; raises what makes it pointless.
+            act: runs the command; may be called again after it succeeded, if its answer was lost.
+            since: monotonic time of the first request for it.
+            check: called before each attempt; raises if the command is no longer needed.
 
         Raises:
-            RedisFull: there was no room for ``PATIENCE`` seconds.
-            RedisUnavailable: Redis was away for twice as long, or will never do it.
+            RedisFull: Redis was full for ``PATIENCE`` seconds.
+            RedisUnavailable: Redis was unreachable for twice as long, or will always refuse the
+                command.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -50,12 +51,13 @@ class Retry:
                 done = act()
             except (RedisError, OSError) as error:
                 check()
-                if not isinstance(error, ResponseError):  # then it is there, and full or so
+                if not isinstance(error, ResponseError):  # Redis did not answer
                     self._fleet.missed(error)
                 trouble = explain(error, self._url)
-                # Not from the first try: those who waited behind another have waited as long.
+                # Not since the first attempt: a command that waited behind another has waited as
+                # long.
                 waited = time.monotonic() - max(since, self._reached)
-                # One that is started again reads its data first.
+                # A restarted Redis loads its data first.
                 patience = PATIENCE if isinstance(trouble.error, RedisFull) else 2 * PATIENCE
                 if trouble.final or waited + pause > patience:
                     raise trouble.error from None

@@ -1,4 +1,4 @@
-"""Threads of a client: all are daemons, none keeps the interpreter from ending."""
+"""The threads of a client: daemons, so none of them delays the interpreter's exit."""
 
 import threading
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from concurrent.futures import Future
 
 
 def start(run: Callable[[], None], name: str) -> threading.Thread:
-    """Start a thread and return it; ``name`` is what debuggers show after ``bertq-``."""
+    """Start a thread and return it. Debuggers show ``name`` after ``bertq-``."""
     thread = threading.Thread(target=run, name=f"bertq-{name}", daemon=True)
     thread.start()
     return thread
 
 
 def run(call: Callable[[], None], name: str) -> Future[None]:
-    """Run ``call`` on a thread of its own; return its outcome, which cannot be cancelled."""
+    """Run ``call`` on a new thread; return its outcome, which cannot be cancelled."""
     outcome: Future[None] = Future()
     outcome.set_running_or_notify_cancel()
 

@@ -1,4 +1,4 @@
-"""Requests that nobody waits for yet: ``encode(blocking=False)``, then ``fetch``."""
+"""Requests of ``encode(blocking=False)`` whose results ``fetch`` has not returned yet."""
 
 import queue
 import threading
@@ -13,7 +13,7 @@ from bertq_client.futures import EncodeFuture
 
 
 class UnfetchedRequests:
-    """Answers in the order in which they come; several threads may send and fetch."""
+    """Answers in the order of arrival; several threads may send and fetch."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,21 +21,21 @@ class UnfetchedRequests:
         self._come: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def expect(self, future: EncodeFuture) -> None:
-        """Have the answer to a request put in."""
+        """Add the answer of a request when it arrives."""
         with self._lock:
             self._expected += 1
-        # On the thread that completes it, not on that of the callbacks: theirs may wait for us.
+        # On the thread that completes the future: the callback thread may be waiting for this one.
         Future.add_done_callback(future, self._come.put)
 
     def take(self) -> Iterator[tuple[int, Any]]:
-        """Take out what was sent, with the request's number, until none is left."""
+        """Return an iterator of the answers with their request numbers, until none is left."""
         while (future := self._next()) is not None:
             yield future.number, future.result()
 
     def take_all(self, *, sort: bool, concat: bool) -> Any:
-        """Take out everything: the answers, by their requests' numbers or as they come.
+        """Return all answers, in the order of request numbers or of arrival.
 
-        Where one of them is an error, the others go back: who asks again gets them.
+        If one of them is an error, the others are put back, and the next call returns them.
         """
         results: list[tuple[int, Any]] = []
         taken: list[EncodeFuture] = []
@@ -55,14 +55,14 @@ class UnfetchedRequests:
         return joined(values) if concat and values else values
 
     def _next(self) -> EncodeFuture | None:
-        """Wait for the next answer, whatever it is; None if none is expected."""
+        """Wait for the next answer, a result or an error; return None if none is expected."""
         with self._lock:
             if not self._expected:
                 return None
             self._expected -= 1
         try:
             future: EncodeFuture = self._come.get()
-        except BaseException:  # Ctrl-C: it will still come
+        except BaseException:  # Ctrl-C: the answer will still arrive
             with self._lock:
                 self._expected += 1
             raise
@@ -70,9 +70,9 @@ class UnfetchedRequests:
 
 
 def joined(values: Sequence[Any]) -> Any:
-    """Return the vectors of several requests, at least one, as if of one.
+    """Return the vectors of several requests, at least one, as if they were one request's.
 
-    Token vectors (NONE) of several lengths are filled up with zeros.
+    Token vectors (NONE) are padded with zeros to the greatest length.
     """
     if isinstance(values[0], tuple):  # with their tokens
         rows, tokens = zip(*values, strict=True)

@@ -1,4 +1,4 @@
-"""What the client knows of the workers, from their adverts, and of the Redis between them."""
+"""The client's view of the workers, from their worker info, and of Redis."""
 
 import logging
 import time
@@ -14,16 +14,17 @@ from bertq.state.worker_info import WorkerInfo
 
 log = logging.getLogger("bertq.client")
 
-#: Seconds that a look at the adverts holds.
+#: Seconds for which worker info is cached.
 _FRESH = 2.0
 
 
 class WorkerDirectory:
-    """The workers, as one client last saw them. Its threads share it.
+    """The workers as one client last saw them, shared by its threads.
 
     Attributes:
-        trouble: why Redis could not be asked the last time, or None if it could.
-        epoch: tells whether this is the Redis of before, with its data; None if that is not known.
+        trouble: why Redis could not be reached the last time, or None if it was.
+        epoch: last known epoch of Redis, which changes when Redis loses its data; None if it is
+            not known.
     """
 
     def __init__(self, url: str, redis: Redis, *, check_version: bool = True) -> None:
@@ -40,19 +41,19 @@ class WorkerDirectory:
         """Return the workers that take from ``queue``.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached.
         """
         self.refresh()
         return self.known(queue)
 
     def refresh(self, *, ahead: bool = False) -> None:
-        """Look at the adverts, unless somebody just has.
+        """Read the worker info, unless another thread has just done so.
 
         Args:
-            ahead: look somewhat before it is time, so that a request that comes then need not.
+            ahead: read it somewhat early, so that the next request need not wait for it.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached.
         """
         if time.monotonic() - self._read_at < (_FRESH / 2 if ahead else _FRESH):
             return
@@ -69,7 +70,7 @@ class WorkerDirectory:
         self._read_at = time.monotonic()
 
     def _check_versions(self) -> None:
-        """Say once which workers are of another version than the client."""
+        """Log one warning about workers that have another version than the client."""
         for advert in self._adverts:
             version = advert.versions.get("bertq", bertq.__version__)
             if version != bertq.__version__:
@@ -81,7 +82,7 @@ class WorkerDirectory:
                 )  # fmt: skip
 
     def missed(self, error: Exception) -> None:
-        """Note that Redis is away, and say so once; the next look is a real one."""
+        """Note that Redis is unreachable, and log this once; the next refresh asks Redis."""
         self.trouble = f"cannot be reached: {str(error) or type(error).__name__}"
         self._read_at = -_FRESH
         if not self._away:
@@ -89,12 +90,12 @@ class WorkerDirectory:
         self._away = True
 
     def known(self, queue: str) -> list[WorkerInfo]:
-        """Return the workers that took from ``queue`` at the last look; asks nobody."""
+        """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
         return [advert for advert in self._adverts if queue in advert.queues]
 
 
 def chunk_rows(workers: Iterable[WorkerInfo]) -> int:
-    """Return how many sentences go into a chunk for these workers; works for none as well."""
+    """Return the most sentences that a chunk for these workers, perhaps none, may have."""
     rows = CHUNK_ROWS
     for worker in workers:
         rows = min(rows, worker.max_batch_size, CHUNK_BYTES // max(1, worker.row_bytes))
