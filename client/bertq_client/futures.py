@@ -1,4 +1,4 @@
-"""The future of a request: a ``concurrent.futures.Future`` that can be awaited too."""
+"""The future of a request: a ``concurrent.futures.Future`` that can also be awaited."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from bertq_client import threads
 
 log = logging.getLogger("bertq.client")
 
-#: Modules whose lines are not the caller's.
+#: Modules that are not the caller's code, for the line of a warning.
 _OWN = ("bertq_client.", "concurrent.futures", "asyncio.")
 
 
 class Callbacks:
     """The thread that runs the callbacks of a client's futures, one after the other.
 
-    Not the gather thread: a callback may call ``encode()``, which waits for that one.
+    It is not the gatherer's thread: a callback may call ``encode()``, which waits for that thread.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Callbacks:
         self._closed = False
 
     def put(self, call: Callable[[], object]) -> None:
-        """Run ``call`` after those before it; an exception of it is logged."""
+        """Run ``call`` after the queued ones; its exceptions are logged."""
         with self._lock:
             self._queue.put(call)
             if self._closed:
@@ -44,13 +44,13 @@ class Callbacks:
         try:
             threads.start(self._run, "callbacks")
         except RuntimeError as error:
-            # From Python 3.12 on there are no new threads once the interpreter is ending.
+            # Python 3.12 and later start no threads while the interpreter exits.
             log.warning("callbacks of bertq futures have to wait: %s", error)
         else:
             self._running = True
 
     def close(self) -> None:
-        """End the thread once it has run what is queued; one that comes later has its own."""
+        """End the thread after its queued calls; a later call gets a new thread."""
         with self._lock:
             if self._running and not self._closed:
                 self._queue.put(None)
@@ -61,17 +61,17 @@ class Callbacks:
             try:
                 call()
             except BaseException:
-                # SystemExit too: it would end the callbacks of all futures, and nothing else.
+                # SystemExit too: it would only end the callbacks of all futures.
                 log.exception("a callback of a bertq future failed")
-            del call  # or its client could not be collected before the next one
+            del call  # otherwise its client cannot be collected before the next call
 
 
 class Progress(NamedTuple):
-    """How far a request is, in sentences.
+    """The progress of a request, in sentences.
 
     Attributes:
-        done: whose rows have come.
-        total: of the request.
+        done: sentences whose rows have arrived.
+        total: all sentences of the request.
     """
 
     done: int
@@ -79,19 +79,19 @@ class Progress(NamedTuple):
 
 
 class EncodeFuture(Future[Any]):
-    """The vectors of one request, once they are there.
+    """The future vectors of one request.
 
-    Everything of ``concurrent.futures.Future``, with three differences: it can be awaited;
-    ``cancel`` works until the vectors are there, and tells the workers; callbacks run on a thread
-    of the client's own, one at a time, in the order in which they become due.
+    It differs from ``concurrent.futures.Future`` in three ways: it can be awaited; ``cancel``
+    works until the vectors have arrived, and tells the workers; callbacks run on a separate thread
+    of the client, one at a time, in the order in which they become due.
 
     Attributes:
-        number: of the request: the client counts them.
-        tokens_read: with ``count_tokens``, once it is done: how many tokens were read of all
+        number: number of the request within its client.
+        tokens_read: with ``count_tokens``, once the future is done: number of tokens read of all
             sentences, special tokens included; else None.
-        fingerprint: once it is done, of the model that the vectors come from; else empty. What is
-            made of vectors of another fingerprint cannot be compared with them.
-        cut: once it is done, how many sentences had more tokens than are read.
+        fingerprint: fingerprint of the model that made the vectors, once the future is done; else
+            empty. Vectors with different fingerprints cannot be compared.
+        cut: number of truncated sentences, once the future is done.
     """
 
     def __init__(
@@ -112,36 +112,36 @@ class EncodeFuture(Future[Any]):
         self._kept: object = None
 
     def keep(self, client: object) -> None:
-        """Keep the client, and with it its threads, alive as long as somebody holds the future."""
+        """Keep the client and its threads alive while the future is referenced."""
         self._kept = client
 
     @property
     def progress(self) -> Progress:
-        """How far the request is; rows come by chunks of up to 256."""
+        """The progress of the request; rows arrive in chunks of up to 256."""
         finished = self.done() and not self.cancelled() and self.exception() is None
         return Progress(self._total if finished else self._done, self._total)
 
     def advance(self, done: int) -> None:
-        """Note how many rows have come."""
+        """Note how many rows have arrived."""
         self._done = done
 
     def note(self, message: str) -> None:
-        """Have whoever takes the vectors warned, once."""
+        """Set a warning that is shown once, when the caller takes the vectors."""
         self._note = message
 
     def mute(self) -> None:
-        """Warn nobody: whoever holds the future looks at ``cut``."""
+        """Suppress the warning: the holder of the future checks ``cut``."""
         self._muted = True
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return the vectors, waiting for them.
+        """Wait for the vectors and return them.
 
         Args:
-            timeout: seconds to wait here; the request goes on meanwhile.
+            timeout: seconds to wait here; the request continues afterwards.
 
         Raises:
-            TimeoutError: they are not there yet.
-            Exception: what ``BertClient.encode`` raises.
+            TimeoutError: the vectors have not arrived yet.
+            Exception: the errors of ``BertClient.encode``.
         """
         value = super().result(timeout)
         self._warn()
@@ -153,29 +153,29 @@ class EncodeFuture(Future[Any]):
             warn(note)
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """Have ``fn(self)`` called when the future is done, or soon if it is."""
+        """Call ``fn(self)`` when the future is done, or soon if it already is."""
         super().add_done_callback(lambda done: self._callbacks_thread.put(lambda: fn(done)))
 
     def cancel(self) -> bool:
-        """Give the request up; workers drop what they have not begun.
+        """Cancel the request; workers drop the chunks that they have not begun.
 
         Returns:
-            False if the vectors, or an error, were there before.
+            False if the future was already done.
         """
         with self._cancel_lock:
             if self.cancelled():
                 return True
             if not super().cancel():
                 return False
-            # An executor would do this when it takes up the task: only now do
-            # ``concurrent.futures.wait`` and ``as_completed`` hear of it.
+            # An executor does this when it starts the task. Without it, ``concurrent.futures.wait``
+            # and ``as_completed`` do not notice the cancellation.
             self.set_running_or_notify_cancel()
         self._on_cancel()
         return True
 
     def abandon(self, error: BaseException) -> None:
-        """Fail in a forked child; who completes the future is the parent, and who is called."""
-        # A thread that the child does not have may have held these.
+        """Fail the future in a forked child; callbacks run and waiters wake only in the parent."""
+        # A thread that exists only in the parent may have locked these.
         self._condition = threading.Condition()
         self._cancel_lock = threading.RLock()
         if not self.done():
@@ -199,7 +199,7 @@ class EncodeFuture(Future[Any]):
                 waiter.set_result(super(EncodeFuture, self).result())
 
         def wake(_: Future[Any]) -> None:
-            # On the thread that completes the future: it may only pass the news on.
+            # Runs on the thread that completes the future, so it only schedules the call.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish)
 
@@ -215,12 +215,12 @@ class EncodeFuture(Future[Any]):
 
 
 def warn(message: str) -> None:
-    """Warn the caller that sentences were cut."""
+    """Warn the caller about truncated sentences."""
     warnings.warn(message, TruncationWarning, stacklevel=_outside())
 
 
 def _outside() -> int:
-    """Return the ``stacklevel`` at which a warning names the line of the caller's own code."""
+    """Return the ``stacklevel`` at which a warning names the caller's own line."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OWN):
         level, frame = level + 1, frame.f_back

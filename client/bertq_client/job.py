@@ -1,4 +1,4 @@
-"""What is sent, recorded and answered as one: a request, or several small ones together."""
+"""A job: one request, or several small ones that are sent and answered together."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from bertq_client.request import Answer, Request
 
 @dataclass
 class Sent:
-    """A chunk that is sent and not answered.
+    """A chunk that was sent and is not answered.
 
     Attributes:
-        ordinal: its place among all chunks that the client has sent.
-        epoch: of the Redis that it was sent to.
-        times: how often it was sent.
-        missed: when it was first found neither waiting nor held nor answered, on the monotonic
-            clock; None while there is no such sign.
+        ordinal: its number among all chunks that the client has sent.
+        epoch: epoch of Redis when the chunk was sent.
+        times: how many times it was sent.
+        missed: monotonic time at which it was first found neither queued nor unacknowledged nor
+            answered; None while it is not missing.
     """
 
     ordinal: int
@@ -32,16 +32,16 @@ class Sent:
 
 
 class Job:
-    """The requests that share chunks, and their growing answer.
+    """Requests that share chunks, and their growing answer.
 
     Attributes:
-        id: of the job; its chunks are ``<id>-0``, ``<id>-1``, ...
-        requests: those that it was made of, in the order of their rows.
-        texts: their sentences, one after the other.
-        waiting: those that nobody has answered or given up yet; the registry keeps it.
+        id: id of the job; its chunks are ``<id>-0``, ``<id>-1``, ...
+        requests: the requests of the job, in the order of their rows.
+        texts: the sentences of all requests, concatenated.
+        waiting: the requests that are still open; the registry maintains it.
         assembly: the answer so far; set before the first chunk is sent.
         recorded: whether the job's record is in Redis.
-        pending: the chunks that are sent and not answered; the registry keeps it.
+        pending: the chunks that are sent and not answered; the registry maintains it.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -59,26 +59,26 @@ class Job:
 
     @property
     def shared(self) -> bool:
-        """Whether it is made of more than one request."""
+        """Whether the job has more than one request."""
         return len(self.requests) > 1
 
     @property
     def queue(self) -> str:
-        """Where its chunks go."""
+        """The queue of its chunks."""
         return self.requests[0].queue
 
     @property
     def encoding(self) -> Encoding:
-        """How its sentences are encoded."""
+        """The encoding options of its sentences."""
         return self.requests[0].encoding
 
     @property
     def submitted(self) -> float:
-        """When the first of its requests was made, on the monotonic clock."""
+        """Monotonic time at which its first request was made."""
         return self.requests[0].submitted
 
     def answers(self) -> Iterator[tuple[Request, Answer]]:
-        """Return the requests and, for each, an answer that is its own.
+        """Return each request with a separate answer.
 
         Raises:
             LookupError: chunks are missing.
@@ -99,5 +99,5 @@ class Job:
             cuts = sum(first <= n < end for n in cut)
             part = rows[first:end]
             if isinstance(part, np.ndarray):
-                part = part.copy()  # a view would keep the rows of all the others in memory
+                part = part.copy()  # a view would keep the rows of all requests in memory
             yield request, Answer(part, own, cuts, length, fingerprint, total)

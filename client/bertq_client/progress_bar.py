@@ -6,19 +6,19 @@ from typing import Any
 from bertq_client.futures import EncodeFuture
 from bertq_client.streaming.stream import Batch
 
-#: Seconds between two looks at a request.
+#: Seconds between two updates of a request's bar.
 _EVERY = 0.1
 
 
 def open_bar(total: int | None, *, initial: int = 0, shown: bool = True) -> Any:
-    """Return a bar of sentences; of an unknown number of them for None.
+    """Return a progress bar that counts sentences.
 
     Args:
-        total: how many there are.
-        initial: how many were done before.
-        shown: False for a bar that nobody sees.
+        total: number of sentences; None if it is unknown.
+        initial: number of sentences that were done before.
+        shown: False for an invisible bar.
     """
-    # Here: importing tqdm takes a tenth of a second, which few requests need.
+    # Imported here: importing tqdm takes a tenth of a second, and few requests need it.
     from tqdm.auto import tqdm
 
     return tqdm(
@@ -28,7 +28,7 @@ def open_bar(total: int | None, *, initial: int = 0, shown: bool = True) -> Any:
 
 
 def open_reading(size: int | None, *, shown: bool) -> Any:
-    """Return a bar of the bytes of a file; it only shows where reading takes a while."""
+    """Return a progress bar that counts bytes of a file; it appears only if reading is slow."""
     from tqdm.auto import tqdm
 
     return tqdm(
@@ -38,13 +38,13 @@ def open_reading(size: int | None, *, shown: bool) -> Any:
 
 
 def watch(future: EncodeFuture) -> Any:
-    """Wait for a request, and show how far it is; return its vectors."""
+    """Wait for a request while showing its progress; return its vectors."""
     with open_bar(future.progress.total) as shown:
         while True:
             try:
                 value = future.result(_EVERY)
             except TimeoutError:
-                if future.done():  # the request's own error, or it was answered just now
+                if future.done():  # the request timed out, or was answered just now
                     return future.result()
                 shown.update(future.progress.done - shown.n)
             else:
@@ -53,7 +53,7 @@ def watch(future: EncodeFuture) -> Any:
 
 
 def count(batches: Iterable[Batch], source: Iterable[Any]) -> Generator[Batch, None, None]:
-    """Pass batches on, and show how many sentences they had."""
+    """Pass batches on while showing the number of their sentences."""
     with open_bar(len(source) if isinstance(source, Sized) else None) as shown:
         for batch in batches:
             shown.update(len(batch.texts))

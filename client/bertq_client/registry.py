@@ -1,4 +1,4 @@
-"""What a client has not answered yet: the requests of its callers, and the jobs that carry them."""
+"""The unanswered requests of a client, and the jobs that carry them."""
 
 import copy
 import heapq
@@ -10,18 +10,21 @@ from collections import Counter
 from bertq_client.job import Job, Sent
 from bertq_client.request import Request
 
-#: Deadlines of answered requests that are kept at most, beside as many as there are requests.
+#: Deadlines of answered requests that may remain, in addition to one per open request.
 _SPARE = 64
 
 
 class Registry:
-    """Requests, and jobs by id. Who takes a request out completes its future: it happens once."""
+    """Requests by number, and jobs by id.
+
+    The thread that takes a request out completes its future, so this happens exactly once.
+    """
 
     def __init__(self) -> None:
         self._requests: dict[int, Request] = {}
         self._jobs: dict[str, Job] = {}
         self._deadlines: list[tuple[float, int]] = []  # a heap, with the requests' numbers
-        #: by queue: chunks that are sent and not answered, and the last one that was answered
+        #: by queue: chunks that are sent and not answered, and the ordinal of the last answered one
         self._pending: Counter[str] = Counter()
         self._passed: dict[str, int] = {}
         self._ordinals = itertools.count(1)
@@ -45,12 +48,12 @@ class Registry:
             return True
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the requests that nobody has taken out."""
+        """Return the numbers of the requests that have not been taken out."""
         with self._lock:
             return sorted(self._requests)
 
     def take(self, number: int) -> Request | None:
-        """Take a request out, or return None if somebody else was first."""
+        """Take a request out, or return None if another thread has done so."""
         with self._lock:
             request = self._requests.pop(number, None)
             if request is not None and (job := request.job) is not None:
@@ -58,13 +61,13 @@ class Registry:
                 if not job.waiting:
                     self._forget(job)
             if len(self._deadlines) > 2 * len(self._requests) + _SPARE:
-                # Most belong to requests that were answered long before they are due.
+                # Most entries belong to requests that were answered long before their deadline.
                 self._deadlines = [due for due in self._deadlines if due[1] in self._requests]
                 heapq.heapify(self._deadlines)
             return request
 
     def take_overdue(self) -> Request | None:
-        """Block until a request is overdue and take it out; None once the registry is closed."""
+        """Wait until a request is overdue and take it out; return None once closed."""
         with self._lock:
             while not self._closed.is_set():
                 if not self._deadlines:
@@ -76,14 +79,14 @@ class Registry:
             return None
 
     def still_wanted(self, requests: list[Request]) -> list[Request]:
-        """Return those of some requests that nobody has taken out."""
+        """Return those of ``requests`` that have not been taken out."""
         with self._lock:
             return [request for request in requests if request.number in self._requests]
 
     # -- jobs
 
     def enroll(self, job: Job) -> bool:
-        """Add a job, for its requests that nobody has taken out; False if there is none."""
+        """Add a job for those of its requests that are still open; return False if none is."""
         with self._lock:
             for request in job.requests:
                 if request.number in self._requests:
@@ -94,15 +97,15 @@ class Registry:
             return bool(job.waiting)
 
     def mark_recorded(self, job: Job) -> None:
-        """Note that a job is in Redis: from now on there may be an answer."""
+        """Note that the record of a job is in Redis: from now on its answer may arrive."""
         with self._lock:
             job.recorded = True
             self._sent.notify_all()
 
     def mark_sent(self, job: Job, number: int, epoch: str | None) -> None:
-        """Note that a chunk was sent, perhaps not for the first time."""
+        """Note that a chunk was sent, possibly again."""
         with self._lock:
-            # The answer may have been faster.
+            # The answer may have arrived already.
             if job.id not in self._jobs or (job.assembly and number not in job.assembly.missing):
                 return
             before = job.pending.get(number)
@@ -111,7 +114,7 @@ class Registry:
             self._pending[job.queue] += before is None
 
     def mark_answered(self, job: Job, number: int) -> None:
-        """Note that the rows of a chunk are in."""
+        """Note that the rows of a chunk have arrived."""
         with self._lock:
             sent = job.pending.pop(number, None)
             if sent is not None:
@@ -119,11 +122,11 @@ class Registry:
                 self._passed[job.queue] = max(sent.ordinal, self.passed(job.queue))
 
     def pending(self, queue: str) -> int:
-        """Return how many chunks are sent to a queue and not answered."""
+        """Return the number of chunks that were sent to a queue and not answered."""
         return self._pending[queue]
 
     def passed(self, queue: str) -> int:
-        """Return the ordinal of the last chunk for a queue that was answered."""
+        """Return the ordinal of the last answered chunk of a queue."""
         return self._passed.get(queue, 0)
 
     def _forget(self, job: Job) -> None:
@@ -132,12 +135,12 @@ class Registry:
             job.pending.clear()
 
     def get(self, job_id: str) -> Job | None:
-        """Return a job that somebody waits for."""
+        """Return a job that has open requests, or None."""
         with self._lock:
             return self._jobs.get(job_id)
 
     def disband(self, job: Job) -> list[Request]:
-        """Remove a job; return the requests of it that are still to be answered."""
+        """Remove a job; return its open requests."""
         with self._lock:
             self._forget(job)
             left = list(job.waiting.values())
@@ -147,10 +150,10 @@ class Registry:
             return left
 
     def fail(self, job: Job, error: Exception) -> None:
-        """Remove a job and fail what is left of its requests."""
+        """Remove a job and fail its open requests."""
         for request in self.disband(job):
             if self.take(request.number) is not None:
-                # Each its own: whoever raises an error writes into it.
+                # Each request needs its own copy: raising an error changes it.
                 request.fail(copy.copy(error) if job.shared else error)
 
     def jobs(self) -> list[Job]:
@@ -159,10 +162,10 @@ class Registry:
             return list(self._jobs.values())
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Block until a job is in Redis, or the registry closed, or for some time.
+        """Wait until a job is in Redis, the registry is closed, or the time is over.
 
         Returns:
-            Whether there is such a job.
+            Whether a job is in Redis.
         """
         with self._lock:
             self._sent.wait_for(lambda: self._closed.is_set() or self._under_way, seconds)
@@ -176,15 +179,15 @@ class Registry:
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more requests."""
+        """Whether the registry accepts no more requests."""
         return self._closed.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Block for some time, or until the registry is closed."""
+        """Wait for some time, or until the registry is closed."""
         self._closed.wait(seconds)
 
     def close(self) -> list[Request]:
-        """Take no more requests; return those that were under way."""
+        """Close the registry to new requests; return the open ones."""
         with self._lock:
             self._closed.set()
             requests = list(self._requests.values())

@@ -1,4 +1,4 @@
-"""What a caller asked for, and waits for."""
+"""One request of a caller."""
 
 import time
 from concurrent.futures import InvalidStateError
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came for a request.
+    """The answer to a request.
 
     Attributes:
-        rows: ``[n, *row_shape]``, in the order of its sentences.
-        tokens: the tokens of each sentence, where the request asks for them.
-        cut: how many sentences had more tokens than are read.
-        max_seq_len: how many are read, where sentences were cut.
-        fingerprint: of the model that the rows come from.
-        tokens_read: how many were read of all sentences, where the request asks for it.
+        rows: ``[n, *row_shape]``, in the order of the sentences.
+        tokens: the tokens of each sentence, if the request asks for them.
+        cut: number of truncated sentences.
+        max_seq_len: maximum number of tokens of a sentence, if any was truncated.
+        fingerprint: fingerprint of the model that encoded the rows.
+        tokens_read: number of tokens read of all sentences, if the request asks for it.
     """
 
     rows: AnyRows
@@ -43,18 +43,18 @@ class Request:
     """One call of ``encode`` or ``encode_async``.
 
     Attributes:
-        number: tells it from the client's other requests.
+        number: identifies it among the client's requests.
         texts: the sentences.
-        queue: where they go.
-        encoding: how they are encoded.
-        future: what the caller holds.
-        timeout: seconds that the caller allowed, or None.
+        queue: the queue of its chunks.
+        encoding: the encoding options of its sentences.
+        future: the future that the caller has.
+        timeout: seconds that the caller allows, or None.
         as_list: whether the caller wants nested lists.
-        check_length: whether the caller wants to hear of sentences that were cut.
-        job: what it is being sent with, from then on until it is answered.
-        alone: whether it may share a job with no other request.
-        counted: whether the statistics know of it.
-        submitted: when, on the monotonic clock.
+        check_length: whether to warn the caller about truncated sentences.
+        job: the job that carries it, from sending until it is answered.
+        alone: whether it must not share a job with other requests.
+        counted: whether the counters include it.
+        submitted: monotonic time at which it was made.
     """
 
     number: int
@@ -72,16 +72,16 @@ class Request:
 
     @property
     def deadline(self) -> float | None:
-        """The monotonic time at which it is given up."""
+        """The monotonic time at which it times out; None without a timeout."""
         return None if self.timeout is None else self.submitted + self.timeout
 
     @property
     def small(self) -> bool:
-        """Whether it is one of those that never wait for large ones."""
+        """Whether it is small enough that it never waits for large requests."""
         return len(self.texts) <= queues.PRIORITY_BATCH_SIZE
 
     def succeed(self, answer: Answer) -> None:
-        """Complete the future, unless it was cancelled meanwhile."""
+        """Complete the future, unless it has been cancelled."""
         if self.future.done():
             return
         if answer.cut and self.check_length:
@@ -94,19 +94,19 @@ class Request:
         self._complete(self.future.set_result, value)
 
     def fail(self, error: BaseException) -> None:
-        """Complete the future with an error, unless it was cancelled meanwhile."""
+        """Complete the future with an error, unless it has been cancelled."""
         if not self.future.done():
-            # The frames of this thread would keep the request for as long as there is the error.
+            # The traceback's frames would keep the request alive as long as the error.
             self._complete(self.future.set_exception, error.with_traceback(None))
 
     def _complete(self, setter: Any, value: Any) -> None:
-        with suppress(InvalidStateError):  # cancelled between the look and the leap
+        with suppress(InvalidStateError):  # cancelled after the check
             setter(value)
 
 
 def listed(rows: AnyRows) -> list[Any]:
-    """Return rows as nested lists; those of a sparse model as dicts of token id and weight."""
+    """Return rows as nested lists, or sparse rows as dicts of token id and weight."""
     if isinstance(rows, SparseRows):
         return list(rows)
-    # Row by row: one call for all of them would keep every other thread waiting.
+    # Row by row: one call for all rows would block every other thread.
     return [row.tolist() for row in rows]

@@ -1,7 +1,7 @@
-"""The moving parts behind a client: one registry of requests and the threads around it."""
+"""A session: the registry of a client's requests, and the threads that serve them."""
 
-# redis-py imports these when it first connects, on any thread. A fork meanwhile would leave a lock
-# of theirs held in the child for ever: better now.
+# redis-py imports these modules on the thread that first connects. A fork during that import would
+# leave their import locks locked in the child forever, so they are imported here.
 import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
 import itertools
@@ -22,26 +22,26 @@ from bertq_client.registry import Registry
 from bertq_client.request import Request
 from bertq_client.worker_directory import WorkerDirectory
 
-#: Seconds that closing waits for Redis.
+#: Seconds that ``close`` waits for Redis.
 _JOIN = 2.0
 
 _CLOSED = "the client is closed: make a new BertClient"
 
 
 class Session:
-    """Everything of a client that must not refer back to it, so that it can be collected.
+    """The state of a client without references to the client, so that the client can be collected.
 
     Attributes:
-        client_id: names its reply stream.
+        client_id: names the reply stream.
         redis: a connection.
-        fleet: the workers, as it knows them.
-        submitted: how many requests it has taken.
+        fleet: the workers, as the client knows them.
+        submitted: number of submitted requests.
     """
 
     def __init__(
         self, url: str, limits: Limits, *, identity: str | None = None, check_version: bool = True
     ) -> None:
-        # Two clients may have the same identity: each has a reply stream of its own.
+        # Clients may share an identity, but each needs its own reply stream.
         self.client_id = uuid.uuid4().hex if identity is None else f"{identity}-{uuid.uuid4().hex}"
         self.redis = connect(url)
         self._url = url
@@ -52,7 +52,7 @@ class Session:
         self._callbacks = Callbacks()
         self.fleet = WorkerDirectory(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
-        # Reentrant: a signal handler may close the client amid a call of its own thread.
+        # Reentrant: a signal handler may close the client during a call on the same thread.
         self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
@@ -69,7 +69,7 @@ class Session:
         as_list: bool,
         check_length: bool,
     ) -> EncodeFuture:
-        """Take a request; returns at once.
+        """Submit a request without waiting for it.
 
         Raises:
             ClientClosed: the session is closed.
@@ -80,7 +80,7 @@ class Session:
         request = Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
         with self._lock:
             self.check_open()
-            # Before the request is known: where no thread can be started there is none.
+            # Before the request is added: if no thread can be started, the request must not exist.
             if self._sender is None:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
@@ -90,7 +90,7 @@ class Session:
             self._futures.add(future)
             self._registry.add(request)
             self._sender.send(request)
-            if self._closed:  # by a signal handler, meanwhile
+            if self._closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed(_CLOSED))
                 self._sender.close([], lambda: None, 0.0)
         return future
@@ -101,7 +101,7 @@ class Session:
         return self._registry.numbers()
 
     def check_open(self) -> None:
-        """Refuse to go on with a closed client.
+        """Check that the session is open.
 
         Raises:
             ClientClosed: the session is closed.
@@ -114,15 +114,15 @@ class Session:
         sender = Sender(self._url, *around, self._limits)
         try:
             self._gatherer = Gatherer(*around, sender)
-        except BaseException:  # no thread can be started: this one would wait for ever
+        except BaseException:  # no second thread can be started; the first would wait forever
             sender.close([], lambda: None, 0.0)
             raise
         return sender
 
     def close(self) -> None:
-        """Fail what is under way, tell the workers, end the threads; twice is once.
+        """Fail open requests, tell the workers, and end the threads; further calls do nothing.
 
-        It takes a few milliseconds, and ``_JOIN`` seconds when Redis does not answer.
+        It takes a few milliseconds, or ``_JOIN`` seconds when Redis does not answer.
         """
         with self._lock:
             if self._closed:
@@ -132,17 +132,18 @@ class Session:
         for request in given_up:
             request.fail(ClientClosed("the client was closed before the vectors were there"))
         if self._sender is not None and self._gatherer is not None:
-            # A client may be collected on a thread of its own, which the other one will wait for.
+            # A client may be collected on one of its own threads, and the other one waits for that.
             here = threading.current_thread()
             own = here in (self._sender.thread, self._gatherer.thread)
             self._sender.close(given_up, self._gatherer.dismiss, 0.0 if own else _JOIN)
         self._callbacks.close()
-        # Wakes those who wait for an answer all the same.
+        # Wakes threads that are still waiting for an answer.
         self.redis.close()
 
     def abandon(self) -> None:
-        """In a forked child: let nobody wait for what only the parent's threads can do."""
-        # Or it would take the pool's lock when it is collected, which one of them may have held.
+        """Fail all futures in a forked child: only the parent's threads could complete them."""
+        # Otherwise the connection would take the pool's lock when it is collected, and a thread of
+        # the parent may have had that lock during the fork.
         self.redis.auto_close_connection_pool = False
         for future in list(self._futures):
             future.abandon(

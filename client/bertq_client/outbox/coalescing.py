@@ -1,4 +1,4 @@
-"""Small requests that wait at the same moment: who shares a chunk with whom."""
+"""Coalescing: small requests that wait at the same moment share a chunk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,22 +9,23 @@ from bertq_client import inputs
 from bertq_client.request import Request
 from bertq_client.worker_directory import chunk_rows
 
-#: Sentences that share a chunk, at most: for each of them the wait is that for all, and to a worker
-#: their chunk is still a small one.
+#: Most sentences of a shared chunk. Each request waits for all of them, and workers must still
+#: treat the chunk as a small one.
 SHARED_ROWS = queues.PRIORITY_BATCH_SIZE
 
 
 def share(requests: Sequence[Request], workers: Sequence[WorkerInfo]) -> Iterator[list[Request]]:
-    """Put requests for one queue together, in their order, so that each group is one chunk.
+    """Group requests for one queue, in their order, so that each group fits into one chunk.
 
     Args:
-        requests: small ones, at least one, which ask for the same encoding.
-        workers: those that are known to take from the queue.
+        requests: small requests, at least one, with the same encoding.
+        workers: known workers of the queue.
 
     Returns:
-        The groups, each of at least one request.
+        The groups, each with at least one request.
     """
-    # Token vectors (NONE) may be as long as the longest sentence of their chunk.
+    # Token vectors (NONE) are padded to the longest sentence of their chunk: such requests stay
+    # alone.
     divisible = all(len(worker.row_shape) == 1 for worker in workers)
     rows = min(SHARED_ROWS, chunk_rows(workers)) if divisible else 0
     group: list[Request] = []

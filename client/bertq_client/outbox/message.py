@@ -1,14 +1,14 @@
-"""The message that asks a worker for a chunk, as Celery and kombu would write it.
+"""The message that asks a worker for a chunk, in the format of Celery and kombu.
 
-Made by hand: Celery and kombu take 0.4 ms for a message and write it in a round trip of its own,
-and importing them holds up the first request for a third of a second. What the message is made of
-follows ``Celery.send_task``, ``AMQP.as_task_v2`` and ``AMQP.send_task_message`` of celery 5.7 and,
-down to the value that a worker pops, kombu 5.7 (both are pinned): ``Producer.publish``,
-``Channel.prepare_message``, ``Channel.basic_publish``, and ``_put`` of the Redis transport, which
-is an LPUSH to the list of the queue's name. tests/client/test_message.py compares the two.
+This module builds it directly: Celery and kombu need 0.4 ms and a round trip for each message, and
+importing them delays the first request by a third of a second. The message follows
+``Celery.send_task``, ``AMQP.as_task_v2`` and ``AMQP.send_task_message`` of celery 5.7. The value
+that a worker pops follows kombu 5.7: ``Producer.publish``, ``Channel.prepare_message``,
+``Channel.basic_publish``, and ``_put`` of the Redis transport, which is an LPUSH to the list with
+the queue's name. Both versions are pinned. tests/client/test_message.py compares the two.
 
-One header more says which wire format the client speaks: workers refuse others, and none. Another
-tells when the message was written, for the worker's metrics.
+Two headers are added. One has the client's wire format; workers refuse a message with another one
+or none. The other has the time of writing, for the worker's metrics.
 """
 
 import json
@@ -27,11 +27,11 @@ _to_json = json.JSONEncoder().encode
 
 
 class Envelope:
-    """What the messages of one client have in common.
+    """The common parts of a client's messages.
 
     Args:
-        reply_to: the client's id, for whose stream the answers are.
-        dated: whether they tell when they were written, because they are sent at once.
+        reply_to: id of the client, whose reply stream receives the answers.
+        dated: whether messages have the time of writing; they do if they are sent at once.
     """
 
     def __init__(self, reply_to: str, *, dated: bool = True) -> None:
@@ -45,12 +45,12 @@ class Envelope:
         """Return the message for a chunk, to be pushed to ``queue``.
 
         Args:
-            task_id: of the chunk.
+            task_id: id of the chunk.
             texts: its sentences.
-            queue: where it goes.
-            options: of ``bertq.protocol.encoding.Encoding``, those that are not the defaults.
+            queue: its queue.
+            options: options of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
         """
-        # Callbacks and the like come as the third part of the arguments.
+        # The third element has callbacks and similar options.
         body = _to_json(
             [
                 [texts, options or {}],
@@ -65,7 +65,7 @@ class Envelope:
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": 0,
             "body_encoding": "base64",
-            # Random in Celery. This one tells the client whether a worker holds the chunk.
+            # Random in Celery. Here it lets the client look up whether the chunk is unacknowledged.
             "delivery_tag": task_id,
         }
         return _to_json(
@@ -85,7 +85,8 @@ class Envelope:
             "id": task_id,
             "shadow": None,
             "eta": None,
-            # An absolute time: a skewed clock would kill chunks. The job's record decides.
+            # This would be an absolute time, and a skewed clock would drop chunks. Workers check
+            # the job's record instead.
             "expires": None,
             "group": None,
             "group_index": None,
@@ -93,7 +94,7 @@ class Envelope:
             "timelimit": [None, None],
             "root_id": task_id,
             "parent_id": None,
-            # What logs, events and the dashboard show of the arguments: none of the user's text.
+            # The arguments as shown in logs, events and the dashboard, without the user's text.
             "argsrepr": f"(<{sentences} sentences>,)",
             "kwargsrepr": "{}",
             "origin": self._origin,

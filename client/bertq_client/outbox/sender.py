@@ -25,23 +25,23 @@ log = logging.getLogger("bertq.client")
 
 _END = object()
 
-#: Seconds between two looks whether there is room for more.
+#: Seconds between two checks whether another chunk may be sent.
 _LOOK = 0.02
 
 
 @dataclass(eq=False)
 class Again:
-    """Chunks of a job that are lost."""
+    """Lost chunks of a job."""
 
     job: Job
     lost: dict[int, Sent]
 
 
 class Sender:
-    """Takes requests from the callers, so that submitting costs them nothing.
+    """The thread that takes requests from the callers, so that submitting does not block.
 
-    Small requests of a kind that wait at the same moment go out as one job: while one is written,
-    others come in. It never waits for more to come.
+    Small requests with the same queue and encoding that wait at the same moment become one job:
+    more arrive while one is being written. The sender never waits for further requests.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Sender:
         self._work = queue.SimpleQueue()
         self._closing = threading.Event()
         self._writer = Writer(url, redis, client_id, registry, fleet, limits, self._closing)
-        self._late = False  # nobody waits for the thread any more
-        self._left: list[Job] = []  # given up while closing
+        self._late = False  # ``close`` no longer waits for the thread
+        self._left: list[Job] = []  # abandoned while closing
         self._farewell: Callable[[], None] = lambda: None
         self.thread = threads.start(self._run, "sender")
 
     def send(self, request: Request) -> None:
-        """Send a request's chunks, after what was asked for before."""
+        """Send the chunks of a request, after all earlier work."""
         self._work.put(request)
 
     def send_again(self, job: Job, numbers: list[int]) -> None:
-        """Send chunks of a job that are lost once more."""
+        """Send lost chunks of a job again."""
         lost = {number: sent for number in numbers if (sent := job.pending.get(number))}
         if lost:
             self._work.put(Again(job, lost))
 
     def cancel(self, request: Request) -> None:
-        """Note that a request was given up; the workers are told if its job is of no more use."""
+        """Cancel a request; the workers are told once its job has no open requests."""
 
         def act() -> None:
             job, request.job = request.job, None
@@ -86,15 +86,15 @@ class Sender:
         self._work.put(act)
 
     def drop(self, job: Job) -> None:
-        """Tell the workers that a job's chunks are not wanted."""
+        """Cancel a job in Redis, so that workers drop its chunks."""
         self._work.put(lambda: self._drop(job))
 
     def close(self, given_up: list[Request], farewell: Callable[[], None], timeout: float) -> None:
-        """Tell the workers what is given up and end the thread, waiting for a bounded time.
+        """Cancel the given requests and end the thread, waiting for a bounded time.
 
         Args:
-            given_up: the requests that were under way.
-            farewell: the last thing that the thread does; it may talk to Redis.
+            given_up: the open requests.
+            farewell: last call of the thread; it may use Redis.
             timeout: seconds to wait; zero on the client's own threads.
         """
         self._left += [job for request in given_up if (job := request.job) is not None]
@@ -106,10 +106,10 @@ class Sender:
             self._late = self.thread.is_alive()
 
     def _run(self) -> None:
-        # Jobs are sent a chunk of each in turn: one of a million sentences keeps no small one
-        # waiting. What is finished is held by no name here, or its client could not be collected.
+        # Jobs take turns, one chunk each, so a job of a million sentences does not delay small
+        # ones. No variable here may refer to a finished job, or its client could not be collected.
         running: deque[Iterator[bool]] = deque()
-        waiting = 0  # of those, one after the other, that could not go on
+        waiting = 0  # consecutive jobs that could not continue
         last = False
         while running or not last:
             if waiting >= len(running) > 0:
@@ -126,12 +126,12 @@ class Sender:
         self._leave()
 
     def _take_up(self, running: deque[Iterator[bool]]) -> bool:
-        """Begin what waits, which is waited for if nothing is under way; return True at the end."""
+        """Start the queued work, waiting for some if no job is running; return True at the end."""
         small: dict[tuple[str, Encoding], list[Request]] = {}
         while not (running or small) or not self._work.empty():
             work = self._work.get()
             if work is None:
-                return True  # the requests that wait are given up
+                return True  # queued requests are abandoned
             if isinstance(work, Again):
                 running.append(
                     self._guarded(work.job, self._writer.write_again(work.job, work.lost))
@@ -164,7 +164,7 @@ class Sender:
             yield from self._guarded(job, self._writer.write(job))
 
     def _guarded(self, job: Job, steps: Iterator[bool]) -> Iterator[bool]:
-        """Take steps for a job; what goes wrong is the job's end, never that of the thread."""
+        """Run the steps of a job; an error ends the job, but not the thread."""
         try:
             yield from steps
         except GivenUp:
@@ -172,8 +172,8 @@ class Sender:
         except BertqError as error:
             self._fail(job, error)
         except Exception as error:
-            # The caller, and those after it, would wait for ever. The error's own message may
-            # quote a sentence.
+            # Otherwise this caller and all later ones would wait forever. The original message may
+            # quote a sentence, so it is left out.
             failure = BertqError(f"the request could not be sent ({type(error).__name__})")
             failure.__cause__ = error
             self._fail(job, failure)
@@ -184,7 +184,7 @@ class Sender:
 
     def _drop(self, job: Job) -> None:
         if self._closing.is_set():
-            self._left.append(job)  # they are told of all at once
+            self._left.append(job)  # cancelled together at the end
         else:
             self._writer.cancel(job)
 
@@ -203,7 +203,7 @@ class Sender:
 
 
 def _guard(act: Callable[[], object]) -> None:
-    # Nothing may end the sender's thread: the callers after this one would wait for ever.
+    # No error may end the sender's thread: all later callers would wait forever.
     try:
         act()
     except Exception:

@@ -1,4 +1,4 @@
-"""How much may be on its way at once: bounds on what a client puts into Redis."""
+"""Bounds on the chunks that a client may have in flight."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -13,30 +13,30 @@ from bertq.state.worker_info import WorkerInfo
 from bertq_client.registry import Registry
 from bertq_client.worker_directory import chunk_rows
 
-#: Bytes of results that may be in Redis for one client that does not come to fetch them.
+#: Bytes of unfetched results that one client may have in Redis.
 _BYTES = 512 * 1024 * 1024
 
-#: Chunks on their way that this allows at least, so that every worker has some, and at most.
+#: Smallest and greatest bound on chunks in flight. The smallest one leaves work for every worker.
 _LEAST, _MOST = 32, 1024
 
-#: Bytes of a row while no worker has told its size.
+#: Assumed bytes of a row while no worker is known.
 _ROW_BYTES = 4 * 768
 
-#: Seconds that a look at the length of a full queue holds.
+#: Seconds for which the length of a full queue is cached.
 _FRESH = 0.05
 
 
-#: Chunks that may wait on a queue, unless the user says otherwise.
+#: Default for the number of chunks that may wait on a queue.
 MAX_PENDING_CHUNKS = 1024
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a user allows.
+    """Limits that the user has set.
 
     Attributes:
-        max_pending_chunks: chunks that may wait on a queue, whoever sent them.
-        wait: whether a request waits when there are as many; else it fails.
+        max_pending_chunks: how many chunks of all clients may wait on a queue.
+        wait: whether a request waits at this limit; otherwise it fails.
     """
 
     max_pending_chunks: int = MAX_PENDING_CHUNKS
@@ -44,10 +44,10 @@ class Limits:
 
     @classmethod
     def of(cls, on_full: Any, max_pending_chunks: Any, environ: Mapping[str, str]) -> "Limits":
-        """Check a client's arguments; ``BERTQ_MAX_PENDING_CHUNKS`` stands for a None.
+        """Check a client's arguments; for None, read ``BERTQ_MAX_PENDING_CHUNKS``.
 
         Raises:
-            SettingsError: one of them cannot be used.
+            SettingsError: one of them is invalid.
         """
         if on_full not in ("wait", "raise"):
             raise SettingsError(f"on_full is {on_full!r}: it must be 'wait' or 'raise'")
@@ -66,11 +66,12 @@ class Limits:
 
 
 class Window:
-    """Says whether another chunk may be sent.
+    """Decides whether another chunk may be sent.
 
-    Two bounds: the chunks that wait on a queue, whoever sent them; and what this client has on its
-    way, because results stay in Redis until it fetches them. Each LPUSH answers with the queue's
-    length: while there is room, nobody asks.
+    There are two bounds. One limits the chunks that wait on a queue, from all clients. The other
+    limits this client's chunks in flight, because results stay in Redis until the client fetches
+    them. Each LPUSH returns the queue's length, so Redis is asked for it only when the queue is
+    full.
     """
 
     def __init__(self, redis: Redis, registry: Registry, max_pending_chunks: int) -> None:
@@ -80,14 +81,14 @@ class Window:
         self._lengths: dict[str, tuple[int, float]] = {}
 
     def note(self, queue: str, length: int) -> None:
-        """Note how many chunks wait on a queue."""
+        """Note the number of chunks that wait on a queue."""
         self._lengths[queue] = (length, time.monotonic())
 
     def room(self, queue: str) -> bool:
         """Return whether another chunk may wait on a queue.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached.
         """
         length, noted = self._lengths.get(queue, (0, 0.0))
         if length >= self._max and time.monotonic() - noted > _FRESH:
@@ -95,17 +96,17 @@ class Window:
         return length < self._max
 
     def look(self, queue: str) -> int:
-        """Ask how many chunks wait on a queue.
+        """Ask Redis how many chunks wait on a queue.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached.
         """
         length: Any = self._redis.llen(queue)
         self.note(queue, length)
         return int(length)
 
     def within(self, queue: str, workers: Iterable[WorkerInfo]) -> bool:
-        """Return whether this client may have another chunk for these workers on its way."""
+        """Return whether this client may have another chunk for these workers in flight."""
         workers = list(workers)
         row = max((worker.row_bytes for worker in workers), default=_ROW_BYTES)
         rows = chunk_rows(workers)

@@ -1,4 +1,4 @@
-"""Writing a job to Redis: its record, its chunks, and that nobody wants them any more."""
+"""Writes a job to Redis: its record and its chunks; also cancels it."""
 
 import logging
 import threading
@@ -23,20 +23,20 @@ from bertq_client.worker_directory import WorkerDirectory, chunk_rows
 
 log = logging.getLogger("bertq.client")
 
-#: What a step of writing answers: something was done, or it cannot go on before there is room.
+#: Result of a step: it has done something, or it must wait before it can continue.
 DONE, WAITING = True, False
 
 
 class GivenUp(Exception):
-    """The job is not wanted any more."""
+    """The job has no open requests any more."""
 
 
 class Writer:
-    """Writes jobs on the sender's thread.
+    """Writes jobs, on the sender's thread.
 
     Args:
-        limits: how many chunks may wait.
-        closing: set when the client is being closed, and nothing is wanted any more.
+        limits: limit on waiting chunks.
+        closing: set when the client is being closed, which abandons all jobs.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class Writer:
         self._warned = False
 
     def write(self, job: Job) -> Iterator[bool]:
-        """Write a job's record and send its chunks, in steps of a chunk each.
+        """Write a job's record and send its chunks, one chunk in each step.
 
         Raises:
-            GivenUp: nobody waits for the job any more.
-            QueueFull: too many chunks wait already, and the client is not to wait.
-            BadInputType, BadInputValue: its sentences cannot be sent.
-            RedisUnavailable, RedisFull: nor can anything else.
+            GivenUp: the job has no open requests any more.
+            QueueFull: too many chunks are waiting, and the client does not wait.
+            BadInputType, BadInputValue: its sentences are invalid.
+            RedisUnavailable, RedisFull: Redis is unreachable or full.
         """
         yield from self._plan(job)
         yield from self._send(job)
         self._warn_if_alone(job)
 
     def cancel(self, job: Job) -> None:
-        """Tell the workers that a job's chunks are not wanted."""
+        """Cancel a job in Redis, so that workers drop its chunks."""
         if not job.recorded:
             return
         try:
@@ -84,15 +84,15 @@ class Writer:
             log.debug("job %s could not be cancelled; its record expires", job.id)
 
     def write_again(self, job: Job, lost: dict[int, Sent]) -> Iterator[bool]:
-        """Write a job's record and send some of its chunks once more, under the same ids.
+        """Write a job's record and send some of its chunks again, under the same ids.
 
         Raises:
-            GivenUp: nobody waits for the job any more.
-            RedisUnavailable, RedisFull: they cannot be sent.
+            GivenUp: the job has no open requests any more.
+            RedisUnavailable, RedisFull: Redis is unreachable or full.
         """
         assert job.assembly is not None
         for number, sent in lost.items():
-            # Or the answer has come, or it was sent again, meanwhile.
+            # Otherwise the chunk has been answered or sent again in the meantime.
             if job.pending.get(number) is sent and number in job.assembly.missing:
                 self._record(job, number, [])
                 yield DONE
@@ -123,7 +123,7 @@ class Writer:
             self._note(job, number, length)
 
     def _wait_for_queue(self, job: Job) -> Iterator[bool]:
-        """Wait until a first chunk may be sent."""
+        """Wait until the queue accepts the first chunk of a job."""
         if not self._limits.wait:
             length = self._persist(job, lambda: self._window.look(job.queue))
             if length >= self._limits.max_pending_chunks:
@@ -136,7 +136,7 @@ class Writer:
             yield WAITING
 
     def _within(self, job: Job) -> bool:
-        """Return whether a further chunk of a job may be sent."""
+        """Return whether another chunk of a job may be sent."""
         return self._window.within(job.queue, self._fleet.known(job.queue)) and bool(
             self._persist(job, lambda: self._window.room(job.queue))
         )
@@ -148,7 +148,7 @@ class Writer:
         return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue, options)
 
     def _record(self, job: Job, number: int, news: list[int]) -> None:
-        """Write a job's record and send a chunk of it."""
+        """Write a job's record and send one of its chunks."""
         assert job.assembly is not None
         chunks = len(job.assembly.plan)
         message = self._message(job, number)
@@ -168,7 +168,7 @@ class Writer:
         self._note(job, number, length)
 
     def _note(self, job: Job, number: int, length: int) -> None:
-        # What was last seen of the epoch: if Redis has lost its data since, the chunk goes again.
+        # The last epoch seen: if Redis has lost its data since then, the chunk is sent again.
         self._registry.mark_sent(job, number, self._fleet.epoch)
         self._window.note(job.queue, length)
 
@@ -177,7 +177,7 @@ class Writer:
             raise GivenUp
 
     def _persist(self, job: Job, act: Callable[[], Any]) -> Any:
-        """Do something on Redis; raises as ``Patience.persist``, and GivenUp."""
+        """Call ``act`` with retries; raises as ``Retry.persist``, and GivenUp."""
         return self._patience.persist(act, job.submitted, lambda: self._check_wanted(job))
 
     def _warn_if_alone(self, job: Job) -> None:
@@ -187,7 +187,7 @@ class Writer:
             if self._fleet.serving(job.queue):
                 return
         except RedisError:
-            return  # the chunks are sent; the gatherer says that Redis is away
+            return  # the chunks are sent; the gatherer logs that Redis is unreachable
         self._warned = True
         log.warning(
             "no worker takes from queue %s of %s: waiting until one is started "
