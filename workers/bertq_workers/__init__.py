@@ -1,1 +1,1 @@
-"""The Celery side: the task, what a worker does at its start, devices, adverts."""
+"""Celery workers: the encode task, start-up, batching, background threads and metrics."""

@@ -1,4 +1,4 @@
-"""The one task: a chunk of sentences in, its rows out."""
+"""The Celery task of bertq: encode one chunk of sentences."""
 
 import logging
 import time
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds of waiting for rows after which a chunk's job is looked at again.
+#: Seconds to wait for rows before the job of a chunk is checked again.
 LOOK_AGAIN = 1.0
 
 
-#: Times that a chunk is begun, and that it may come back to its queue, whether it was begun or not.
-#: One that ends or hangs its worker each time would circle for ever.
+#: Maximum attempts, and maximum redeliveries (whether the chunk was begun or not), of a chunk. A
+#: chunk that ends or hangs its worker each time would otherwise be delivered forever.
 MAX_ATTEMPTS, MAX_RETURNS = 3, 20
 
 
@@ -43,16 +43,16 @@ class PoisonedChunk(Exception):
 
 
 class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
-    """A Celery task that holds the process's one model.
+    """A Celery task with the one model of the process.
 
     Attributes:
-        encoder: the loaded model; the worker's start puts it here before the first chunk.
-        batcher: runs it, for all chunks that are in the worker.
-        meter: counts what they do.
-        show_tokens: whether clients may have the tokens.
+        encoder: the loaded model; set at the start of the worker, before the first chunk.
+        batcher: runs the model for all chunks in the worker.
+        meter: counts chunks and batches.
+        show_tokens: whether clients may request the tokens.
     """
 
-    #: read by Celery: sentences are not shown by ``celery inspect``
+    #: Read by Celery. This class hides the sentences from ``celery inspect``.
     Request = "bertq_workers.celery_compat.request:ChunkRequest"
 
     encoder: "ClassVar[Encoder | None]" = None
@@ -63,7 +63,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
-        """Log a chunk that failed, whether in the task's body, before it or after it."""
+        """Log a failed chunk, whether it failed in the task's body, before it or after it."""
         self.meter.failed()
         log.error(
             "chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc),
@@ -71,30 +71,30 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         )  # fmt: skip
 
 
-# ``shared`` would put the task into every other Celery app of the process.
+# ``shared=True`` would add the task to every other Celery app of the process.
 @app.task(bind=True, base=EncodeTask, name=ENCODE_TASK, shared=False)
 def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
-    """Encode one chunk, on one of the pool's threads.
+    """Encode one chunk, on a thread of the pool.
 
     Args:
-        self: the task, by Celery.
-        texts: list of str, or of pairs (lists of two); of lists of str where they are tokenized.
-        options: of ``bertq.protocol.encoding.Encoding``, those that are not the defaults.
+        self: the task; passed by Celery.
+        texts: list of str, or of pairs (lists of two); of lists of str if they are tokenized.
+        options: fields of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
 
     Returns:
-        Rows ``[len(texts), *row_shape]``; of a sparse model compressed.
+        Rows ``[len(texts), *row_shape]``; compressed for a sparse model.
 
     Raises:
-        Ignore: nobody wants the chunk any more; Celery acknowledges and forgets it.
-        VersionMismatch: the client is of another version.
-        BadInput: the message does not hold a chunk of sentences.
-        SentenceTooLong: sentences would have to be cut, and must not.
-        ModelMismatch: another model has answered to the same job.
-        ModelError: the model cannot read the sentences (it has no such prompt, or reads no pairs),
-            does not give such rows, or its device has no room for them.
-        TokenizerError: the text cannot be cut into tokens.
-        OverflowError: a number of the rows is too large for the precision.
-        PoisonedChunk: it has ended too many workers.
+        Ignore: the job is not active any more; Celery acknowledges and forgets the chunk.
+        VersionMismatch: the client has another version.
+        BadInput: the message does not contain a chunk of sentences.
+        SentenceTooLong: sentences are too long, and the options do not allow truncating them.
+        ModelMismatch: another model has answered a chunk of the same job.
+        ModelError: the model cannot read the sentences (it has no such prompt, or does not accept
+            pairs) or cannot return such rows, or its device has too little memory for them.
+        TokenizerError: the text cannot be tokenized.
+        OverflowError: a number in the rows is too large for the precision.
+        PoisonedChunk: the chunk has ended too many workers.
     """
     task_id = str(self.request.id)
     encoder, batcher = self.encoder, self.batcher
@@ -112,7 +112,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     future = batcher.submit(ids, begin)
     rows = _wait(self, task_id, future)
     seconds = time.perf_counter() - started
-    # Of a single chunk there is nothing to mix; but who asks for a kept job wants to know.
+    # A job with one chunk cannot mix models, but the reader of a durable job needs the fingerprint.
     if (
         record is not None
         and record.fingerprint is None
@@ -123,7 +123,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     finished = chunk.finish(encoder, rows, encoding)
-    # Of one that came again the time with the other worker would count as well.
+    # The waiting time of a redelivered chunk includes its time in the other worker.
     self.meter.add(len(finished), tokens, None if suspicious else _waited(self, future.began))
     logs.computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
@@ -136,12 +136,12 @@ def _admit(
     """Return the record of the chunk's job, and whether the chunk may have ended a worker.
 
     Raises:
-        Ignore, VersionMismatch, BadInputValue, ModelMismatch, PoisonedChunk: as ``encode``.
+        Ignore, VersionMismatch, BadInputValue, ModelMismatch, PoisonedChunk: as in ``encode``.
     """
-    # A header of ours; of what Celery does not know it makes attributes of the request.
+    # A header of bertq. Celery makes attributes of the request from headers that it does not know.
     check_version(task.request.get("wire"), sender="client", receiver="worker")
-    # kombu 5.7 marks what goes back to its queue, and Celery hands the mark on (the versions are
-    # pinned; tests/workers/test_transport.py and test_metrics.py look at it).
+    # kombu 5.7 marks a message that it returns to its queue, and Celery passes the mark on (the
+    # versions are pinned; tests/workers/test_transport.py and test_metrics.py check it).
     redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
     record = _look(task, task_id, "again" if redelivered else "new")
     if record is None:
@@ -157,13 +157,13 @@ def _admit(
 
 
 def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
-    """Return a chunk's rows; look now and then whether they are still wanted."""
+    """Return a chunk's rows; check at intervals whether its job is still active."""
     while True:
         try:
             return future.result(LOOK_AGAIN)
         except TimeoutError:
             if future.done():
-                return future.result()  # it was the batch's own error, or the rows have just come
+                return future.result()  # the batch raised it, or the rows have just arrived
         record = _look(task, task_id, "")
         if record is not None and not record.wanted and future.cancel():
             logs.dropped(task_id)
@@ -171,16 +171,16 @@ def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
 
 
 def _waited(task: EncodeTask, began: float | None) -> float | None:
-    """Return the seconds from when a chunk was sent to when it was first computed, if known."""
-    sent = task.request.get("sent")  # a header of ours, a number
+    """Return the seconds from sending a chunk to computing it for the first time, if known."""
+    sent = task.request.get("sent")  # a header of bertq, a number
     return None if sent is None or began is None else began - sent
 
 
 def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | None:
-    """Return the record of the chunk's job, or None where Redis cannot be asked.
+    """Return the record of the chunk's job, or None if Redis cannot be reached.
 
-    The attempt is counted with the look where it is most likely the only one. One too many does no
-    harm: from the second on a chunk is computed alone, and counted when that begins.
+    This call also counts the attempt if it is most likely the only one. Counting one too many does
+    no harm: from the second attempt on, a chunk is computed alone, and counted when that begins.
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
@@ -188,7 +188,8 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | Non
     try:
         return jobs.look(_redis(task), *parts, delivery)
     except RedisError:
-        # Redis is away for a moment: compute; the backend goes on trying to store the rows.
+        # Redis cannot be reached for a moment. Compute the chunk; the backend retries storing the
+        # rows.
         return None
 
 
@@ -210,7 +211,7 @@ def _check_attempts(record: jobs.JobRecord) -> None:
 def _begin(task: EncodeTask, task_id: str) -> None:
     """Count another attempt of a chunk, just before it is computed."""
     parts = keys.split_task_id(task_id)
-    assert parts is not None  # or it was dropped
+    assert parts is not None  # otherwise the chunk was dropped
     try:
         jobs.begin(_redis(task), *parts)
     except RedisError as error:
@@ -218,13 +219,13 @@ def _begin(task: EncodeTask, task_id: str) -> None:
 
 
 def _pin(task: EncodeTask, task_id: str, fingerprint: str) -> str:
-    """Pin the chunk's job to this worker's model; return the one that it is pinned to."""
+    """Pin the chunk's job to this worker's model, and return the model that it is pinned to."""
     parts = keys.split_task_id(task_id)
-    assert parts is not None  # or there was no record
+    assert parts is not None  # otherwise there was no record
     try:
         return jobs.pin(_redis(task), parts[0], fingerprint)
     except RedisError:
-        return fingerprint  # the rows name their model: the client refuses to mix two
+        return fingerprint  # the rows name their model, and the client does not mix two
 
 
 def _redis(task: EncodeTask) -> Redis:

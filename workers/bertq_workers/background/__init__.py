@@ -1,1 +1,1 @@
-"""Threads that run beside the work: heartbeat, watchdog, durable-job monitor."""
+"""Background threads of a worker: heartbeat, registration, watchdog, durable-job monitor."""

@@ -1,8 +1,8 @@
-"""Looking after the jobs that outlive their clients: nobody else may be there to do it.
+"""Monitoring of durable jobs; their clients may have ended.
 
-One of all workers does it at a time. A job's chunks are sent by the workers that answer earlier
-ones. A dying worker may take such a message along (``bertq_client.inbox.recovery`` tells how): this
-finds it by the same rule.
+One worker at a time is the monitor. The workers that answer the first chunks of a durable job put
+the further ones on the queue. A dying worker may lose such a message (see
+``bertq_client.inbox.recovery``); the monitor finds lost chunks by the same rule.
 """
 
 import logging
@@ -22,13 +22,13 @@ from bertq_workers.celery_compat.wakeup import WakeUp
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds between two looks; three fit into the time for which a worker has the task.
+#: Seconds between two checks; three checks fit into the lease of the monitor.
 EVERY = keys.WORKER_TTL / 3
 
-#: Seconds for which a chunk must be neither waiting nor held nor answered.
+#: Seconds for which a chunk must be neither on a queue, nor unacknowledged, nor answered.
 LOST_AFTER = 8.0
 
-# Whoever has it keeps it for as long as it lives.
+# A worker that has the lease renews it for as long as it lives.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
@@ -47,7 +47,7 @@ end
 
 @dataclass
 class Watched:
-    """What is remembered of a job from one look to the next.
+    """The state of a job between two checks.
 
     Attributes:
         missed: chunk -> when it was first found missing, on the monotonic clock.
@@ -60,13 +60,13 @@ class Watched:
 
 @dataclass(frozen=True)
 class Running:
-    """A job whose chunks are wanted.
+    """An active durable job with chunks that are not answered.
 
     Attributes:
-        id: of the job.
-        queue: where its chunks go.
-        sent: how many of them were sent: those of the numbers below.
-        missing: the numbers of those that were sent and are not answered.
+        id: the job's id.
+        queue: the queue of its chunks.
+        sent: how many chunks were sent: those with lower numbers.
+        missing: the numbers of the chunks that were sent and are not answered.
     """
 
     id: str
@@ -76,16 +76,16 @@ class Running:
 
     @property
     def passed(self) -> int:
-        """The highest number that is answered, or -1: what was sent before is taken."""
+        """The highest number that is answered, or -1; earlier chunks have left the queue."""
         open_ = set(self.missing)
         return next((n for n in range(self.sent - 1, -1, -1) if n not in open_), -1)
 
 
 class DurableJobMonitor:
-    """Sends lost chunks again, and further ones of jobs that have come to a halt.
+    """Sends lost chunks again, and further chunks of jobs that have stopped.
 
     Args:
-        url: of Redis; asked for when the thread starts.
+        url: returns the address of Redis; called when the thread starts.
     """
 
     def __init__(self, url: Callable[[], str]) -> None:
@@ -97,12 +97,12 @@ class DurableJobMonitor:
         self._thread = threading.Thread(target=self._run, name="bertq-tender", daemon=True)
 
     def start(self) -> None:
-        """Begin, on a thread; the first call does it."""
+        """Start the thread; further calls have no effect."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:
-        """Leave the task to another worker; does not wait, for signal handlers."""
+        """Leave the monitoring to another worker; does not wait, so signal handlers may call it."""
         self._ended = True
         self._bell.ring()
 
@@ -113,7 +113,7 @@ class DurableJobMonitor:
                 try:
                     self.look(redis)
                     silent = False
-                except Exception as error:  # the thread goes on, whatever it has met
+                except Exception as error:  # the thread must not end
                     if not silent:
                         log.warning("kept jobs cannot be looked after: %s", code(error))
                     silent = True
@@ -124,13 +124,13 @@ class DurableJobMonitor:
                 log.debug("the task of looking after jobs is left to expire")
 
     def look(self, redis: Redis) -> None:
-        """Do it once, if no other worker does.
+        """Check all durable jobs once, unless another worker is the monitor.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached, or refuses a command.
         """
         if not run_script(redis, _TAKE, [keys.TENDER], self._name, keys.WORKER_TTL):
-            self._watched.clear()  # what it knows will be out of date
+            self._watched.clear()  # it would be out of date next time
             return
         found = running(redis, durable_jobs.ids(redis))
         self._watched = {job.id: self._watched.get(job.id, Watched()) for job in found}
@@ -142,12 +142,12 @@ class DurableJobMonitor:
             durable_jobs.feed(redis, job.id, job.queue)
 
     def _lost(self, redis: Redis, job: Running, *, idle: bool) -> list[int]:
-        """Return which chunks of a job are lost, by the rule of the module."""
+        """Return the lost chunks of a job, by the rule of the module."""
         watched, passed, now = self._watched[job.id], job.passed, time.monotonic()
         suspects = [
             chunk
             for chunk in job.missing
-            # One that was sent again waits behind those that had been sent then.
+            # A chunk that was sent again is behind those that had been sent before.
             if idle or max(chunk, watched.sent_again.get(chunk, 0)) < passed
         ]
         held = _held(redis, job.id, suspects)
@@ -161,7 +161,7 @@ class DurableJobMonitor:
 
 
 def running(redis: Redis, job_ids: Iterable[str]) -> list[Running]:
-    """Return those of some jobs that are wanted and not answered."""
+    """Return the jobs among ``job_ids`` that are active, with their unanswered chunks."""
     names = list(job_ids)
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
@@ -180,7 +180,7 @@ def running(redis: Redis, job_ids: Iterable[str]) -> list[Running]:
 
 
 def _idle(redis: Redis, queues: set[str]) -> set[str]:
-    """Return the queues on which nothing waits."""
+    """Return the queues that are empty."""
     names = sorted(queues)
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
@@ -189,7 +189,7 @@ def _idle(redis: Redis, queues: set[str]) -> set[str]:
 
 
 def _held(redis: Redis, job_id: str, chunks: list[int]) -> set[int]:
-    """Return which chunks a worker holds; a message's tag is the id of its task."""
+    """Return the chunks that are unacknowledged; the tag of a message is the id of its task."""
     with redis.pipeline(transaction=False) as pipe:
         for chunk in chunks:
             pipe.hexists(keys.UNACKED, keys.task_id(job_id, chunk))

@@ -1,11 +1,13 @@
-"""Signs of life for the chunks that a worker holds.
+"""Heartbeat for the unacknowledged chunks of a worker.
 
-kombu gives a message to another worker once its delivery is ``visibility_timeout`` seconds ago,
-whether its worker lives or not. So that this can be short, and a chunk of a dead worker soon be
-taken up, a living worker says again and again that what it holds was delivered now.
+kombu delivers a message to another worker once ``visibility_timeout`` seconds have passed since its
+delivery, whether its worker is alive or not. A living worker therefore renews the delivery time of
+its unacknowledged chunks again and again. This allows a short timeout, so the chunks of a dead
+worker are soon delivered again.
 
-Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_heartbeat.py looks
-at it): ``unacked_index_key`` of a channel's QoS is a sorted set of tags by the time of delivery.
+Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_heartbeat.py
+checks it): ``unacked_index_key`` of a channel's QoS is a sorted set of tags by the time of
+delivery.
 """
 
 import logging
@@ -23,10 +25,10 @@ log = logging.getLogger("bertq.worker")
 
 
 class Heartbeat:
-    """Renews them from a thread of its own.
+    """A thread that renews unacknowledged chunks.
 
-    Celery's event loop, where kombu would do it, stands still at the end, while what is in the
-    worker is finished.
+    kombu would do it in Celery's event loop, which is blocked during a shutdown while the worker
+    finishes its chunks.
     """
 
     def __init__(self, url: str, every: float) -> None:
@@ -38,14 +40,14 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def watch(self, channels: Sequence[QoS]) -> None:
-        """Renew what these hold, in place of those before: a connection was made anew."""
+        """Renew the chunks of these channels instead of the earlier ones, after a reconnect."""
         self._watched = channels
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="bertq-heartbeat", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Renew nothing any more."""
+        """Stop renewing."""
         self._end.set()
 
     def _run(self) -> None:
@@ -56,14 +58,14 @@ class Heartbeat:
                     for qos in self._watched:
                         beat(redis, qos)
                     silent = False
-                except Exception as error:  # the thread goes on, whatever it has met
+                except Exception as error:  # the thread must not end
                     if not silent:
                         log.warning("held chunks cannot be renewed: %s", code(error))
                     silent = True
 
 
 def beat(redis: Redis, qos: QoS) -> None:
-    """Say that what a channel holds was delivered now; what is acknowledged stays so."""
+    """Set the delivery time of a channel's chunks to now, unless they were acknowledged."""
     if tags := qos.held():
         now = time.time()
         redis.zadd(qos.unacked_index_key, dict.fromkeys(tags, now), xx=True)

@@ -1,4 +1,4 @@
-"""The thread that keeps a worker's advert, and its claims on queues, alive in Redis."""
+"""Thread that renews a worker's info, and its claims on queues, in Redis."""
 
 import logging
 import os
@@ -22,47 +22,50 @@ log = logging.getLogger("bertq.worker")
 
 
 class Registration:
-    """Renews them from a thread of its own.
+    """A thread that renews the worker info and the claims.
 
-    Celery's timers run on the thread of its event loop, which stands still while the broker's
-    connection is made anew, and at the end, while what is in the worker is finished; the worker
-    would look dead.
+    Celery's timers run on the thread of its event loop. That thread is blocked during a reconnect
+    to the broker, and during a shutdown while the worker finishes its chunks; the worker would look
+    dead.
 
     Attributes:
-        advert: what is published; set by ``hold``, and may be replaced until ``announce``.
+        advert: the published worker info; set by ``hold``, and may be replaced until ``announce``.
     """
 
     def __init__(self, url: Callable[[], str], meter: Meter, leave: Callable[[str], None]) -> None:
-        """``leave`` is called with a reason when a queue has gone to another model."""
+        """``leave`` is called with a reason if another model has claimed a queue."""
         self.advert: WorkerInfo | None = None
         self._url = url
         self._meter = meter
         self._leave = leave
-        # No Events: handlers of signals set them.
+        # Plain flags instead of Events, because signal handlers set them.
         self._ready = self._leaving = False
         self._bell = WakeUp()
         self._thread: threading.Thread | None = None
 
     def hold(self, advert: WorkerInfo) -> None:
-        """Renew the claims of an admitted worker from now on."""
+        """Start to renew the claims of an admitted worker."""
         self.advert = advert
         self._thread = threading.Thread(target=self._run, name="bertq-advert", daemon=True)
         self._thread.start()
 
     def announce(self) -> None:
-        """Publish the advert, and go on renewing it: the worker is ready."""
+        """Publish the worker info and start to renew it: the worker is ready."""
         if not self._ready:
             self._meter.start()
             self._ready = True
             self._bell.ring()
 
     def withdraw(self) -> None:
-        """Have the thread take everything back; does not wait, for signal handlers."""
+        """Have the thread withdraw info and claims.
+
+        This method does not wait, so signal handlers may call it.
+        """
         self._leaving = True
         self._bell.ring()
 
     def stop(self) -> None:
-        """Take everything back and wait for it, for a bounded time."""
+        """Withdraw info and claims, and wait for it for a bounded time."""
         self.withdraw()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
@@ -79,7 +82,7 @@ class Registration:
                             introduced = True
                         worker_info.publish(redis, self._published())
                     silent = False
-                except Exception as error:  # the thread goes on, whatever it has met
+                except Exception as error:  # the thread must not end
                     if not silent:
                         log.warning("the advert cannot be renewed: %s", code(error))
                     silent = True
@@ -92,7 +95,8 @@ class Registration:
         for queue in admission.claimed(advert):
             holder = claims.take(redis, queue, advert.fingerprint)
             if holder != advert.fingerprint:
-                # Redis was away, or restarted empty, for long enough for others to take over.
+                # Redis could not be reached, or restarted empty, for long enough that other workers
+                # could claim the queue.
                 whose = admission.describe(redis, queue, holder)
                 self._leave(f"queue {queue} is now held by {whose}")
                 self._leaving = True
@@ -108,7 +112,7 @@ class Registration:
             log.debug("the advert is left to expire")
 
     def _published(self) -> WorkerInfo:
-        assert self.advert is not None  # hold has set it
+        assert self.advert is not None  # set by hold
         work = replace(self._meter.read(), memory=process.memory())
         return replace(self.advert, work=work)
 
@@ -124,7 +128,7 @@ def _look_for_namesake(redis: Redis, advert: WorkerInfo) -> None:
 
 
 def _is_gone(other: WorkerInfo) -> bool:
-    """Return whether it ran on this machine, as a process that is no more."""
+    """Return whether it ran on this machine, as a process that does not exist any more."""
     if nodesplit(other.node)[1] != gethostname():
         return False
     if other.pid == os.getpid():

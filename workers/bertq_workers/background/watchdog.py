@@ -1,4 +1,4 @@
-"""Ending a worker whose graph hangs: a thread cannot be ended, a process can."""
+"""Watchdog that ends a worker with a hanging graph; a thread cannot be ended, a process can."""
 
 import logging
 import os
@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 log = logging.getLogger("bertq.worker")
 
-#: Looks within a timeout, and the most seconds between two.
+#: Checks within a timeout, and the maximum seconds between two checks.
 _LOOKS, _LONGEST = 4, 5.0
 
 
 class Watchdog:
-    """Looks at how long a batch takes.
+    """A thread that checks how long a batch has been running.
 
-    Nothing else would end a worker that hangs: its heartbeat goes on, so that no other is given
-    its chunks, and its event loop waits for the pool.
+    Nothing else would end a hanging worker: its heartbeat continues, so no other worker gets its
+    chunks, and its event loop waits for the pool.
     """
 
     def __init__(self, longest: Callable[[], float], timeout: float) -> None:
-        """``longest`` returns the seconds of the oldest batch that is being computed."""
+        """``longest`` returns the seconds for which the oldest batch has been running."""
         self._longest = longest
         self._timeout = timeout
         threading.Thread(target=self._run, name="bertq-watchdog", daemon=True).start()
@@ -34,5 +34,5 @@ class Watchdog:
             self._timeout,
         )
         logging.shutdown()
-        # Not sys.exit, which would end this thread, nor a signal, which waits for the pool.
+        # sys.exit would end only this thread, and a signal would wait for the pool.
         os._exit(os.EX_SOFTWARE)

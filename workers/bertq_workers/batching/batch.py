@@ -1,4 +1,4 @@
-"""What a batch is made of: rows of chunks, as many as its budget allows."""
+"""Batches: rows of one or several chunks, as many as the budget allows."""
 
 import threading
 import time
@@ -19,31 +19,31 @@ Ids = Sequence[Sequence[int]]
 
 
 class Device(Protocol):
-    """What computes: an ``Encoder``, or a stand-in of tests and benchmarks."""
+    """Something that computes rows: an ``Encoder``, or a stand-in for tests and benchmarks."""
 
     @property
     def budget(self) -> Budget:
-        """What one batch may have."""
+        """Maximum size of one batch."""
 
     def run(self, ids: Ids) -> Array:
-        """Return the rows of one batch within the budget, in its order."""
+        """Return the rows of one batch within the budget, in the order of ``ids``."""
 
     def blank(self, lengths: Sequence[int]) -> Array:
-        """Return zeros for the rows of sequences of these lengths."""
+        """Return zeros for the rows of sequences with these lengths."""
 
 
 class RowsFuture(Future[Array]):
-    """The rows of a chunk, once they are computed.
+    """A future of the rows of a chunk.
 
     Attributes:
-        began: the Unix time at which the first of them were taken into a batch.
+        began: the Unix time at which the first rows were taken into a batch.
     """
 
     began: float | None = None
 
 
 class Chunk:
-    """RowsFuture of one future, computed in one batch or several, on one lane or several."""
+    """A chunk, computed in one or several batches, on one or several lanes."""
 
     def __init__(self, ids: Ids, device: Device, on_begin: Callable[[], None] | None) -> None:
         lengths = np.fromiter(map(len, ids), np.intp, len(ids))
@@ -51,33 +51,36 @@ class Chunk:
         self.on_begin = on_begin
         self.rows = device.blank(lengths.tolist())
         self.future = RowsFuture()
-        #: row numbers, the shortest first, and the lengths of those
+        #: Row numbers, the shortest row first, and the lengths in that order.
         self.order: Indices = np.argsort(lengths, kind="stable")
         self.lengths = lengths[self.order]
-        #: tokens of the rows before each, in that order
+        #: Sums of tokens before each row, in that order.
         self.tokens = [0, *accumulate(self.lengths.tolist())]
-        #: how many of them are in a batch
+        #: Number of rows that are already in a batch.
         self.taken = 0
         self._missing = len(ids)
         self._lock = threading.Lock()
 
     def begin(self) -> bool:
-        """Return whether its rows are worth computing; it cannot be cancelled any more then."""
+        """Mark the chunk as begun, and return whether its rows are still needed.
+
+        After that, the future cannot be cancelled any more.
+        """
         if self.taken:
             return not self.future.done()
         self.future.began = time.time()
         return self.future.set_running_or_notify_cancel()
 
     def fail(self, error: BaseException) -> None:
-        """Give up, with the rows that are not computed yet."""
+        """Fail the chunk, including rows that are not computed yet."""
         with self._lock:
             if not self.future.done():
                 self.future.set_exception(error)
 
     def deliver(self, indices: Indices, block: Array) -> None:
-        """Put rows where they belong; the last ones complete the future."""
+        """Copy rows to their places; the last ones complete the future."""
         if block.ndim == 3:
-            # Padded to the longest of the batch, which may be another chunk's.
+            # Padded to the longest row of the batch, which may belong to another chunk.
             block = block[:, : self.rows.shape[1]]
         try:
             place(self.rows, indices, block)
@@ -90,7 +93,7 @@ class Chunk:
 
 
 class Piece:
-    """RowsFuture of a chunk that are in one batch."""
+    """The rows of one chunk that are in one batch."""
 
     def __init__(self, chunk: Chunk, start: int, end: int) -> None:
         self.chunk = chunk
@@ -99,17 +102,17 @@ class Piece:
         self.lengths = chunk.lengths[start:end]
 
     def deliver(self, block: Array) -> None:
-        """Put the rows of these where they belong."""
+        """Copy the computed rows of this piece to their places."""
         self.chunk.deliver(self.rows, block)
 
     def halves(self) -> "tuple[Piece, Piece]":
-        """Return the shorter sentences of it, and the longer ones."""
+        """Return the half with the shorter sentences, and the half with the longer ones."""
         middle = (self.start + self.end) // 2
         return Piece(self.chunk, self.start, middle), Piece(self.chunk, middle, self.end)
 
 
 def halves(pieces: list[Piece]) -> Iterator[list[Piece]]:
-    """Cut what is in a batch in two: between chunks, or a single chunk's part of it."""
+    """Split the pieces of a batch in two: between chunks, or within a single chunk."""
     if len(pieces) == 1:
         for piece in pieces[0].halves():
             yield [piece]
@@ -128,7 +131,7 @@ class Batch:
         self._rows = self._tokens = self._longest = 0
 
     def fill(self, chunks: deque[Chunk]) -> None:
-        """Take from the front of a queue until it is empty, or nothing fits any more."""
+        """Take rows from the front of a queue until it is empty or no row fits."""
         while chunks:
             chunk = chunks[0]
             count = self._fitting(chunk)
@@ -148,7 +151,7 @@ class Batch:
             rows, tokens, longest = self._with(chunk, start + count)
             return not self._budget.fits(rows, tokens, longest)
 
-        # The more rows, the more of everything: False, ..., False, True, ..., True.
+        # Rows, tokens and length all grow with the count: False, ..., False, True, ..., True.
         return bisect_right(range(1, len(chunk.ids) - start + 1), False, key=over)
 
     def _with(self, chunk: Chunk, end: int) -> tuple[int, int, int]:

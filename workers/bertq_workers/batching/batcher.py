@@ -1,4 +1,4 @@
-"""Merging what waits, across requests and clients, into batches for one model."""
+"""Merging of waiting chunks, across requests and clients, into batches for one model."""
 
 import logging
 import threading
@@ -17,16 +17,16 @@ log = logging.getLogger("bertq.worker")
 
 
 class Batcher:
-    """A queue of chunks, and one thread for each lane that computes them on one device.
+    """A queue of chunks, and one thread for each lane, which computes them on one device.
 
-    A lane that is free takes what waits, at once: it never waits for more. While it computes,
-    others gather. Chunks of at most ``small`` rows go first; where both wait, a batch of small
-    ones and one that begins with the oldest large one take turns. A large chunk fills what is left
-    of the budget and goes on in the next batch. Rows of a batch are sorted by length; they are
-    those that ``Encoder.compute`` returns, to 1e-6.
+    A free lane takes the waiting chunks at once; it never waits for more. New chunks gather while
+    it computes. Chunks of at most ``small`` rows go first. If both sizes are waiting, a batch of
+    small chunks alternates with a batch that begins with the oldest large chunk. A large chunk
+    fills the rest of the budget and continues in the next batch. The rows of a batch are sorted by
+    length; they equal those of ``Encoder.compute`` to 1e-6.
 
-    A suspicious chunk, which may end the process, has the device to itself: what would be computed
-    beside it would fall under the same suspicion.
+    A suspicious chunk, which may end the process, is computed alone on the device; otherwise the
+    chunks computed with it would become suspicious too.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Batcher:
         small: int = 16,
         computed: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
     ) -> None:
-        """``computed`` is told of each batch its rows, its share of the budget, its seconds."""
+        """``computed`` is called with the rows, budget share and seconds of each batch."""
         self._device = device
         self._small_rows = small
         self._computed = computed
@@ -46,23 +46,23 @@ class Batcher:
         self._large: deque[Chunk] = deque()
         self._large_passed_over = False
         self._suspicious: deque[Chunk] = deque()
-        self._busy = 0  # lanes that compute
-        self._exclusive = False  # one of them a suspicious chunk
-        self._began: dict[int, float] = {}  # by lane: when its batch began
+        self._busy = 0  # lanes that are computing
+        self._exclusive = False  # whether one of them computes a suspicious chunk
+        self._began: dict[int, float] = {}  # lane -> start of its batch
         for number in range(lanes):
             name = f"bertq-lane-{number}"
             threading.Thread(target=self._run_lane, name=name, daemon=True).start()
 
     def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> RowsFuture:
-        """Have the rows of checked sequences of token ids computed; safe to call from any thread.
+        """Queue sequences of checked token ids for computing; safe to call from any thread.
 
         Args:
             ids: the sequences.
             begin: given for a suspicious chunk, and called just before it is computed.
 
         Returns:
-            A future of the rows, in the order of the sequences. Cancelled before the first of them
-            is computed, it costs nothing any more.
+            A future of the rows, in the order of the sequences. If it is cancelled before the first
+            row is computed, the chunk is skipped.
         """
         chunk = Chunk(ids, self._device, begin)
         if not ids:
@@ -74,7 +74,7 @@ class Batcher:
         return chunk.future
 
     def longest(self) -> float:
-        """Return the seconds for which the oldest batch has been computed; 0 if there is none."""
+        """Return the seconds for which the oldest batch has been running; 0 without a batch."""
         began = list(self._began.values())
         return time.monotonic() - min(began) if began else 0.0
 
@@ -89,7 +89,7 @@ class Batcher:
             self._begin(batches[0][0].chunk)
             for pieces in batches:
                 self._compute(pieces)
-            del batches, pieces  # or their rows would stay until the next batch
+            del batches, pieces  # otherwise the rows would stay in memory until the next batch
             with self._changed:
                 self._busy -= 1
                 if self._exclusive or self._suspicious:
@@ -97,7 +97,7 @@ class Batcher:
                     self._changed.notify_all()
 
     def _next(self) -> list[list[Piece]]:
-        """Wait for work."""
+        """Wait for batches to compute, and return them."""
         with self._changed:
             while not (batches := self._choose()):
                 self._changed.wait()
@@ -108,7 +108,7 @@ class Batcher:
         """Return the batches that a free lane shall compute now, if there are any."""
         while self._suspicious:
             if self._busy:
-                return []  # what is being computed ends first, and nothing new begins
+                return []  # wait for the running batches, and begin no other
             if batches := self._take_suspicious():
                 self._exclusive = True
                 return batches
@@ -135,7 +135,7 @@ class Batcher:
             batch.fill(self._small)
             self._large_passed_over = False
         else:
-            # Nothing large comes along: it would keep the small ones waiting for their rows.
+            # Add no large chunk: it would delay the rows of the small ones.
             batch.fill(self._small)
             self._large_passed_over = bool(self._large)
         if self._small or self._large:
@@ -150,9 +150,9 @@ class Batcher:
                 chunk.fail(error)
 
     def _compute(self, pieces: list[Piece]) -> None:
-        """Compute a batch; where it fails, its halves, so that the guilty chunk fails alone.
+        """Compute a batch; if it fails, compute its halves, so that only the faulty chunk fails.
 
-        Where memory is short, also halves of what one chunk has in it.
+        If memory is short, also split the rows of a single chunk.
         """
         if all(piece.chunk.future.done() for piece in pieces):
             return  # they have failed with another part
@@ -186,7 +186,7 @@ class Batcher:
         seconds = time.monotonic() - began
         share = self._device.budget.share(len(ids), int(lengths.sum()), int(lengths.max()))
         self._computed(len(ids), share, seconds)
-        # Where each row of the batch, as the chunks dealt it, came out.
+        # For each row of the batch, in the order of the pieces, its place in the sorted block.
         places = np.empty_like(order)
         places[order] = np.arange(len(order))
         ends = list(accumulate(len(piece.rows) for piece in pieces))

@@ -1,8 +1,8 @@
-"""How much a worker takes in: by the rows it holds, not by the number of messages.
+"""Limits on the chunks that a worker takes: counted in rows, not in messages.
 
 Messages differ in size: eight chunks of 256 rows are seconds of work on a CPU, which another worker
-could have begun, while dozens of requests of one row must be in the worker at the same time to
-fill one batch.
+could have begun, while dozens of requests of one row must be in the worker at the same time to fill
+one batch.
 """
 
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from bertq.protocol import limits, queues
 if TYPE_CHECKING:
     from bertq_bert.batches import Budget
 
-#: What may be in the worker: a batch that is computed and one that waits, on each lane. At least a
-#: chunk that is computed and one that waits.
+#: Batches in the worker for each lane: one that is computed and one that waits. At least one chunk
+#: that is computed and one that waits.
 _AHEAD = 2
 
-#: Tokens of a short sentence: where a batch is bounded by tokens, so many rows may be in it.
+#: Tokens of a short sentence. If a batch is bounded by tokens, its rows are estimated with it.
 _SHORT = 16
 
-#: Chunks that a lane, and all of them, may have in the worker; each has a thread of its own.
+#: Maximum chunks in the worker, per lane and in total; each chunk has its own thread.
 _CHUNKS, _ALL_CHUNKS = 64, 256
 
-#: Requests of one row that there is always room for, however small a batch is.
+#: Minimum capacity for requests of one row, however small a batch is.
 _SMALL_CHUNKS = 32
 
 
 @dataclass
 class Capacity:
-    """What is in the worker of one kind, and whether there is room for more.
+    """The chunks of one kind in the worker, and the bounds on them.
 
     Attributes:
-        most_rows: no chunk is taken once so many rows are in; the last one may go over it.
-        most_chunks: chunks that may be in.
-        rows: rows that are in.
-        chunks: chunks that are in.
+        most_rows: no chunk is taken once the worker has so many rows; the last chunk may exceed it.
+        most_chunks: maximum chunks in the worker.
+        rows: current rows.
+        chunks: current chunks.
     """
 
     most_rows: int
@@ -50,25 +50,26 @@ class Capacity:
 
     @property
     def free(self) -> int:
-        """How many chunks of small requests may be taken at once."""
+        """Number of chunks of small requests that may be taken at once."""
         rows = self.most_rows - self.rows
         return max(1, min(self.most_chunks - self.chunks, rows // queues.PRIORITY_BATCH_SIZE))
 
     def enter(self, rows: int) -> None:
-        """Count a chunk that was taken."""
+        """Add a chunk that was taken."""
         self.rows += rows
         self.chunks += 1
 
     def leave(self, rows: int) -> None:
-        """Count a chunk off that was answered, or given back."""
+        """Subtract a chunk that was answered or returned to its queue."""
         self.rows -= rows
         self.chunks -= 1
 
 
 class WorkerCapacity:
-    """The rooms of a worker: chunks of small requests have one of their own.
+    """The capacities of a worker; chunks of small requests have their own.
 
-    So a small request is taken in, and can go first, while the worker is full of large ones.
+    A worker that is full of large chunks can therefore still take a small request, and compute it
+    first.
     """
 
     def __init__(self) -> None:
@@ -84,5 +85,5 @@ class WorkerCapacity:
             room.most_chunks = min(_CHUNKS * lanes, _ALL_CHUNKS)
 
     def room(self, queue: str) -> Capacity:
-        """Return the room of the chunks that come from a queue."""
+        """Return the capacity for chunks from a queue."""
         return self.small if queues.is_small(queue) else self.large

@@ -1,4 +1,4 @@
-"""A chunk's sentences on their way to the model, and its rows on their way back."""
+"""The sentences of a chunk, tokenized for the model, and the model's rows, as requested."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from bertq_bert import Encoder
     from bertq_bert.checkpoint import Array
 
-#: Characters of a chunk that a worker accepts: a full one, or a single long sentence.
+#: Maximum characters of a chunk that a worker accepts: a full chunk, or a single long sentence.
 MAX_CHARACTERS = max(CHUNK_CHARACTERS, SENTENCE_CHARACTERS)
 
 
 class TokenizerError(Exception):
-    """A chunk cannot be cut into tokens."""
+    """A chunk cannot be tokenized."""
 
 
 def tokenize(
     encoder: "Encoder", texts: Any, encoding: Encoding
 ) -> tuple[Sequence[Sequence[int]], list[int]]:
-    """Return the token ids of a chunk's sentences, and which of them were cut.
+    """Return the token ids of a chunk's sentences, and the indices of those that were truncated.
 
     Raises:
-        BadInputType, BadInputValue: it is no chunk.
-        ModelError: this model cannot read it (it has no such prompt, or reads no pairs), or does
-            not give such rows.
-        SentenceTooLong: sentences would have to be cut, and must not.
-        TokenizerError: the text cannot be cut into tokens.
+        BadInputType, BadInputValue: it is not a chunk.
+        ModelError: this model cannot read the sentences (it has no such prompt, or does not accept
+            pairs), or cannot return such rows.
+        SentenceTooLong: sentences are too long, and the options do not allow truncating them.
+        TokenizerError: the text cannot be tokenized.
     """
     check(texts, is_tokenized=encoding.is_tokenized)
     check_request(
@@ -61,20 +61,20 @@ def tokenize(
 
 
 def _prompt(encoder: "Encoder", encoding: Encoding) -> str | None:
-    """Return the text that goes before each sentence, as ``Encoder.tokenize`` takes it."""
+    """Return the text to put before each sentence, as ``Encoder.tokenize`` takes it."""
     if encoding.is_tokenized:
-        return ""  # tokens are looked up as they are
+        return ""  # tokens are looked up unchanged
     return encoder.prompt_text(
         prompt_name=encoding.prompt_name, prompt=encoding.prompt, input_type=encoding.input_type
     )
 
 
 def check(texts: Any, *, is_tokenized: bool = False) -> None:
-    """Refuse what no client of bertq sends.
+    """Refuse texts that no client of bertq sends.
 
     Raises:
         BadInputType: not a list of str and of pairs of them, or of lists of str.
-        BadInputValue: no sentence, or too many, or too long.
+        BadInputValue: there are no sentences or too many, or they are too long.
     """
     if not isinstance(texts, list):
         raise BadInputType("a chunk must be a list")
@@ -94,12 +94,12 @@ def check(texts: Any, *, is_tokenized: bool = False) -> None:
 
 
 def finish(encoder: "Encoder", rows: "Array", encoding: Encoding) -> AnyRows:
-    """Return rows as they were asked for; of a sparse model without their zeros.
+    """Return rows in the requested form; as sparse rows for a sparse model.
 
     Args:
-        encoder: which has made them.
-        rows: float32 ``[n, *row_shape]``; may be changed.
-        encoding: how they are asked for.
+        encoder: the model that computed them.
+        rows: float32 ``[n, *row_shape]``; may be modified.
+        encoding: the requested form.
 
     Raises:
         OverflowError: a number is too large for the precision.

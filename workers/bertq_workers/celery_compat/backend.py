@@ -1,11 +1,11 @@
-"""The result backend: each result stored once, and a notice of it on the client's reply stream.
+"""Result backend: stores each result once, with a notice on the client's reply stream.
 
 Celery's own Redis backend reads the old value, then writes and publishes the whole payload, and the
-client subscribes to one channel per task. Here the payload is written once, under Celery's usual
-key, and the client reads one stream of task ids, in which small results are too.
+client subscribes to one channel per task. This backend writes the payload once, under Celery's
+usual key; the client reads one stream of task ids, which also contains small results.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py looks
-at each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
+Relies on private parts of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py
+checks each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
 ``on_task_call``, ``exception_safe_to_retry`` and ``expires`` of the key-value backends.
 """
 
@@ -34,18 +34,19 @@ log = logging.getLogger("bertq.worker")
 
 _MAX_MESSAGE = 500
 
-#: Bytes of a result that is worth a second copy, to save the client a round trip.
+#: Maximum bytes of a result that is copied into the notice, to save the client a round trip.
 SMALL_RESULT = 64 * 1024
 
-#: Seconds between two tries to store a result that Redis refuses: the first and the longest pause.
+#: Seconds between two attempts to store a result that Redis refuses: the first and the longest
+#: pause.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
-#: Tries in a worker that is to stop; then the chunk goes back to its queue.
+#: Attempts of a stopping worker, after which the chunk is returned to its queue.
 _LAST_TRIES = 5
 
 
 class ReplyBackend(RedisBackend):
-    """Redis backend that answers to the stream that a task's ``reply_to`` names."""
+    """Redis backend that sends notices to the stream named by a task's ``reply_to``."""
 
     expires: int
     _get_result_meta: Callable[..., dict[str, Any]]
@@ -53,28 +54,28 @@ class ReplyBackend(RedisBackend):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._storing = OutageLog(log, "results cannot be stored")
-        #: told the seconds that each result took to be stored
+        #: Called with the seconds that storing a result took.
         self.stored: Callable[[float], object] = lambda seconds: None
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Do nothing: the stock backend subscribes to the task's channel here."""
+        """Do nothing; the stock backend subscribes to the task's channel here."""
 
     def prepare_value(self, result: Any) -> Any:
-        """Return a task's result as the serializer takes it."""
+        """Convert a task's result for the serializer."""
         if isinstance(result, ChunkResult):
             return result.to_wire()
         return super().prepare_value(result)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Say that a full or read-only Redis is worth another try, as a lost connection is."""
+        """Allow retries for a full or read-only Redis, as for a lost connection."""
         if isinstance(exc, OutOfMemoryError | ReadOnlyError):
             return True
         return bool(super().exception_safe_to_retry(exc))
 
     def prepare_exception(self, exc: Exception, serializer: str | None = None) -> Any:
-        """Return an error as type name and one line of message, never its arguments."""
+        """Convert an error to its type name and one line of message, without its arguments."""
         if serializer == "pickle":
-            # The tracer wants the exception itself, for a report of its own.
+            # The tracer needs the exception itself, for its own report.
             return super().prepare_exception(exc, serializer)
         told: dict[str, Any] = {
             "exc_type": type_name(exc),
@@ -95,7 +96,7 @@ class ReplyBackend(RedisBackend):
         **kwargs: Any,
     ) -> Any:
         began = time.perf_counter()
-        # The traceback stays in the worker: it means nothing to a client, and may quote values.
+        # The traceback stays in the worker: it is useless to a client, and may quote values.
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = task_id
         payload = self.encode(meta)
@@ -108,22 +109,23 @@ class ReplyBackend(RedisBackend):
             self._write_at_last(task_id, payload, state, request)
         except ResponseError as error:
             if state == SUCCESS or self.exception_safe_to_retry(error):
-                raise  # the tracer stores the failure instead, or this is tried again
-            # The failure cannot be stored either: the worker must go on all the same.
+                raise  # the tracer stores the failure instead, or retries
+            # The failure cannot be stored either, but the worker must continue.
             log.error("the result of chunk %s cannot be stored: %s", task_id, summarize(error))
             return result
         self.stored(time.perf_counter() - began)
         return result
 
     def _write_at_last(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
-        """Write a result; wait on a thread of the pool for a Redis that is away or takes no writes.
+        """Write a result; on a thread of the pool, wait while Redis is away or refuses writes.
 
-        For as long as that takes: the chunk stays in the worker, which takes the fewer others, and
-        could not go back to its queue either. Celery's own tries would log a traceback each.
+        There is no time limit: the chunk stays in the worker, which takes fewer others, and it
+        could not be returned to its queue either. Celery's own retries would log a traceback each
+        time.
 
         Raises:
-            Reject: the worker is to stop.
-            RedisError: it is refused for another reason, or this is the main thread.
+            Reject: the worker is stopping.
+            RedisError: Redis refuses the result for another reason, or this is the main thread.
         """
         pause, left = _FIRST_PAUSE, _LAST_TRIES
         while True:
@@ -158,23 +160,23 @@ class ReplyBackend(RedisBackend):
 
 
 def _may_wait() -> bool:
-    # A worker's main thread runs its event loop; elsewhere it is the one of whoever asks.
+    # The main thread of a worker runs its event loop; in other processes it is the caller's.
     return threading.current_thread() is not threading.main_thread()
 
 
 def _is_stopping() -> bool:
-    from celery.worker import state as worker  # whoever only looks on is spared the import
+    from celery.worker import state as worker  # imported late: other processes do not need it
 
-    # Celery 5.7 has numbers of exit statuses there, 0 included, or else None, or False (the version
-    # is pinned, and tests/kernel/test_backend.py looks at it).
+    # These flags are exit statuses in celery 5.7, 0 included, or None, or False (the version is
+    # pinned, and tests/kernel/test_backend.py checks it).
     flags = (worker.should_stop, worker.should_terminate)
     return any(flag is not None and flag is not False for flag in flags)
 
 
 def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
-    """Return the entry of a reply stream that says that a result is stored.
+    """Return the entry for the reply stream that announces a stored result.
 
-    A small result is in it as well: the client need not ask for it.
+    It includes a small result, so that the client need not fetch it.
     """
     entry: dict[Any, Any] = {"task": task_id}
     if len(payload) <= SMALL_RESULT:
@@ -183,14 +185,14 @@ def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
 
 
 def type_name(error: BaseException) -> str:
-    """Return the name of an error's class: the real one, where Celery has wrapped the error."""
+    """Return the name of an error's class; of the original class if Celery has wrapped it."""
     if isinstance(error, UnpickleableExceptionWrapper):
         return str(error.exc_cls_name)
     return type(error).__name__
 
 
 def summarize(error: BaseException) -> str:
-    """Return an error's message as one bounded line."""
+    """Return an error's message as one line of limited length."""
     whole = str(error)
     if isinstance(error, UnpickleableExceptionWrapper):
         whole = ", ".join(map(str, error.exc_args or ()))

@@ -1,12 +1,15 @@
-"""Celery's consumer, without its habit of logging whole message bodies, and without gossip.
+"""Celery's consumer, without message bodies in the log and without gossip.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py looks
-at it): the stock class logs the body of a message that it cannot use in ``on_unknown_message``,
-``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users. And
-``on_send_event_buffered`` is called when an event of a task waits to be sent,
-``connection_for_read`` for the connection that chunks come over, ``call_soon_ack`` to acknowledge,
-and ``on_connection_error_before_connected`` and ``_after_connected`` for each of
-``connection_errors``, before the consumer starts again.
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py
+checks them):
+
+- The stock class logs the body of a message that it cannot use in ``on_unknown_message``,
+  ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
+- ``on_send_event_buffered`` is called when an event of a task is waiting to be sent,
+  ``connection_for_read`` for the connection that receives chunks, and ``call_soon_ack`` to
+  acknowledge.
+- ``on_connection_error_before_connected`` and ``on_connection_error_after_connected`` are called
+  for each of ``connection_errors``, before the consumer starts again.
 """
 
 import logging
@@ -35,11 +38,11 @@ from bertq_workers.startup import process
 log = logging.getLogger("bertq.worker")
 
 
-#: Seconds that the events of tasks are gathered before they are sent together. The stock consumer
-#: sends them in each round of its loop, which costs as much as taking in the chunk.
+#: Seconds for which events of tasks are collected before they are sent together. The stock consumer
+#: sends them in each round of its loop, which costs as much as receiving the chunk.
 _GATHER = 0.1
 
-#: Seconds between two looks whether Redis takes writes again.
+#: Seconds between two checks whether Redis accepts writes again.
 _LOOK = 1.0
 
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,30}/[A-Za-z0-9.+-]{1,40}")
@@ -50,31 +53,32 @@ class RefusedMessage(Exception):
 
 
 class Consumer(CeleryConsumer):
-    """Refuses messages that are no chunks in one line that tells their kind and size."""
+    """Celery's consumer; logs the kind and size of a refused message on one line."""
 
     connection_errors: tuple[type[BaseException], ...]  # set by the stock class
     event_dispatcher: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Workers of bertq have nothing to tell each other: as with --without-gossip and
-        # --without-mingle they start a second sooner, do not read all events of all others, and
-        # are spared an error of gossip's when Redis restarts.
+        # Workers of bertq do not need each other's messages. As with --without-gossip and
+        # --without-mingle, they start a second sooner, do not read all events of all others, and
+        # avoid an error of gossip when Redis restarts.
         super().__init__(*args, **{**options, "without_gossip": True, "without_mingle": True})
-        # What a full Redis refuses does not end a worker: the steps that need it are done again.
+        # A refusal by a full Redis does not end the worker; the consumer runs the failed steps
+        # again.
         self.connection_errors = (*self.connection_errors, ResponseError)
         self._refused = OutageLog(log, "this worker waits until it can connect anew")
         self._flush: Any = None
 
     def connection_for_read(self, heartbeat: Any = None) -> Any:
-        """Connect to the broker, by the transport that takes several messages at once."""
+        """Connect to the broker with the transport that takes several messages at once."""
         connection: Any = self.app.connection_for_read(heartbeat=heartbeat)
         connection.get_transport_cls = lambda: Transport
         return self.ensure_connected(connection)
 
     def on_connection_error_before_connected(self, exc: Any) -> None:
-        """Say that Redis cannot be reached; where it refuses something, wait until it does not.
+        """Log that Redis cannot be reached; if it refuses a command, wait until it accepts writes.
 
-        What its user may not do ends the worker: waiting would not help.
+        A missing permission ends the worker, because waiting would not help.
         """
         if isinstance(exc, ResponseError):
             self._wait(exc)
@@ -82,7 +86,7 @@ class Consumer(CeleryConsumer):
             super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: Any) -> None:
-        """Close what is left of the connection, and do as above."""
+        """Close the connection, and proceed as in ``on_connection_error_before_connected``."""
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, ResponseError):
             self._wait(exc)
@@ -102,19 +106,19 @@ class Consumer(CeleryConsumer):
                 except RedisError as probe:
                     if refuses_writes(probe):
                         continue
-                    return  # connecting will tell
+                    return  # connecting will show it
                 self._refused.works()
                 return
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge, or reject, a message now: the pool calls on the loop's thread."""
-        # The transport gathers what is acknowledged, and sends it before the loop waits again. The
-        # stock way, by the loop's next round, would have that wait a second in an idle worker.
+        """Acknowledge or reject a message now; the pool calls this on the loop's thread."""
+        # The transport collects acknowledgements and sends them before the loop waits again. The
+        # stock method defers to the loop's next round; in an idle worker that takes a second.
         p(*args, **kwargs)
         return p
 
     def on_send_event_buffered(self) -> Any:
-        """Send the events of tasks in a moment, with those that come until then."""
+        """Send the events of tasks after a short delay, together with those that follow."""
         # A lost connection cancels timers.
         if self._flush is None or self._flush.canceled:
             self._flush = self.timer.call_after(_GATHER, self._send_events)
@@ -130,7 +134,7 @@ class Consumer(CeleryConsumer):
             self.event_dispatcher.flush()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """Return what takes a message in; the stock one sees those of chunks alone."""
+        """Return the handler of messages; only messages of chunks reach the stock handler."""
         take_in: Any = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:
@@ -143,7 +147,7 @@ class Consumer(CeleryConsumer):
             except ContentDisallowed as error:
                 self.on_invalid_task(None, message, error)
             except Exception as error:
-                # Decoding the body alone calls what is not ours.
+                # Decoding the body calls other libraries.
                 self.on_decode_error(message, error)
             else:
                 take_in(message)
@@ -151,23 +155,24 @@ class Consumer(CeleryConsumer):
         return on_message
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Reject a message that is no task."""
+        """Reject a message that is not a task."""
         self._refuse(message, "it is not a Celery task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject a task of a name that is not ours."""
+        """Reject a task with an unknown name."""
         self._refuse(message, "no task of that name is registered", exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject a task whose message is malformed or of a refused content type."""
+        """Reject a malformed task, or one with a refused content type."""
         self._refuse(message, f"it is malformed ({type(exc).__name__})", exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Reject a message whose body cannot be decoded."""
+        """Reject a message if its body cannot be decoded."""
         self._refuse(message, f"it cannot be decoded ({type(exc).__name__})", exc)
 
     def _refuse(self, message: Any, reason: str, exc: Exception | None = None) -> None:
-        # Named where it is one: it may be anything, and a text too.
+        # Log the content type only if it looks like one; it may be anything, including a user's
+        # text.
         content_type = str(message.content_type)
         if not _CONTENT_TYPE.fullmatch(content_type):
             content_type = "?"
@@ -180,7 +185,7 @@ class Consumer(CeleryConsumer):
         self._answer(message, reason)
 
     def _answer(self, message: Any, reason: str) -> None:
-        # Whoever sent it and waits for an answer gets one at once.
+        # Send an answer at once if the sender waits for one.
         headers = message.headers if isinstance(message.headers, dict) else {}
         reply_to = message.properties.get("reply_to")
         task_id = headers.get("id")
@@ -191,7 +196,7 @@ class Consumer(CeleryConsumer):
             backend: Any = self.app.backend
             refused = backend.prepare_exception(RefusedMessage(reason))
             try:
-                # Tried once: the loop's thread does not wait for Redis to have room.
+                # Only one attempt: the loop's thread does not wait until Redis has memory.
                 backend._store_result(task_id, refused, FAILURE, request=request)
-            except Exception as error:  # what a message names itself must not end the worker
+            except Exception as error:  # names in a message must not end the worker
                 log.debug("a refusal could not be answered: %s", type(error).__name__)

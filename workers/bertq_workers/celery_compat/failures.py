@@ -1,4 +1,4 @@
-"""Errors of chunks, as Celery passes them from the thread of a chunk to the hub's."""
+"""Errors of chunks, in the form in which the pool passes them to Celery's callbacks."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from celery.exceptions import WorkerLostError
 
 
 def outside() -> Any:
-    """Describe the error that is being handled; it came from outside of the task's body."""
+    """Describe the current exception, which was raised outside the task's body."""
     info: Any = ExceptionInfo()
     if issubclass(info.type, Exception) and not issubclass(info.type, MemoryError):
         return info
-    # As Celery does with a process that died: the chunk goes back to the queue.
+    # As Celery does after the death of a process: the chunk is returned to the queue.
     try:
         raise WorkerLostError(f"a thread of the pool ended with {info.type.__name__}")
     except WorkerLostError:
@@ -19,18 +19,18 @@ def outside() -> Any:
 
 
 def untie(answer: Any) -> None:
-    """Let go of what an error of a task's body holds, once the body has ended.
+    """Break the reference cycles of an error from a task's body, once the body has ended.
 
-    The error holds its frames, one of these the error: some 5,000 objects for each chunk that was
-    dropped or failed, which would stay until Python next looks for cycles, minutes later. What is
-    told of the error, its text and its traceback as text, stays.
+    The error refers to its frames, and one of these to the error: some 5,000 objects for each chunk
+    that was dropped or failed, which would stay in memory until Python's next garbage collection,
+    minutes later. The error's text, and its traceback as text, are retained.
 
-    Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_failures.py
-    looks at it): a task's trace returns ``(failed, ExceptionInfo, runtime)``, and clears the frames
-    of an error but not those that are still running.
+    Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_failures.py
+    checks it): a task's trace returns ``(failed, ExceptionInfo, runtime)``, and clears the frames
+    of an error except those that are still running.
 
     Args:
-        answer: what the trace returned.
+        answer: the result of the trace.
     """
     if not (isinstance(answer, tuple) and len(answer) > 1 and isinstance(answer[1], ExceptionInfo)):
         return

@@ -1,12 +1,12 @@
-"""What a worker takes for the message of a chunk. All else is refused before it can do harm.
+"""Validation of messages from a queue, before Celery and kombu process them.
 
-Celery and kombu trust whoever can write to a queue: a field of another type than theirs ends the
-worker's loop or has it connect anew, at which the message comes back; a header sets any attribute
-of the request; ``celery.map`` and the like are tasks too; an ETA keeps a message in the worker for
-years; a compressed body may be of any size. So kombu gets to see envelopes of the form that it
-writes itself, and Celery the headers that a chunk needs and no others.
+Celery and kombu trust everybody who can write to a queue. A field with an unexpected type ends the
+worker's loop, or makes it reconnect, after which the message comes back. A header sets any
+attribute of the request. ``celery.map`` and the like are tasks too. An ETA leaves a message in the
+worker for years. A compressed body may be of any size. Therefore kombu gets only envelopes in the
+form that it writes itself, and Celery only the headers that a chunk needs.
 
-An error names what is wrong and never quotes it.
+An error says which part is invalid and never quotes it.
 """
 
 import json
@@ -18,29 +18,29 @@ from kombu.transport import virtual
 
 from bertq.protocol.queues import ENCODE_TASK
 
-#: Ids of tasks and of clients, and tags of messages: they become keys in Redis and go into the log.
+#: Ids of tasks and of clients, and tags of messages: they become keys in Redis and are logged.
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,200}", re.ASCII)
 
-#: A Unix time, in seconds, that no clock shows.
+#: A Unix time in seconds, later than any clock shows.
 _FAR_FUTURE = 2**40
 
-#: Headers that ask for what no chunk is for.
+#: Headers that request features which chunks do not use.
 _ASKS = ("eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers")
 
-# kombu has no types, and the stubs of it not the inside.
+# kombu has no types, and its stubs omit private parts.
 _StockMessage: Any = virtual.Message
 
 
 class Unfit(Exception):
-    """A message is not that of a chunk; the error's text says what is wrong with it."""
+    """A message is not that of a chunk; the error's text gives the reason."""
 
 
 class UnknownTask(Unfit):
-    """A message asks for a task that is not ours."""
+    """A message requests a task that bertq does not have."""
 
 
 class Message(_StockMessage):  # type: ignore[misc]
-    """A message whose body may be no base64: the stock one ends the loop that takes it in."""
+    """A message that tolerates a body with invalid base64, which would end the stock loop."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         try:
@@ -48,7 +48,7 @@ class Message(_StockMessage):  # type: ignore[misc]
         except ValueError:
             super().__init__({**payload, "body": ""}, channel=channel, **options)
             self._raw = payload
-            # kombu's consumer hands over what has errors as a message that cannot be decoded.
+            # kombu's consumer passes a message with errors on as one that cannot be decoded.
             self.errors.append(sys.exc_info())
 
 
@@ -58,17 +58,17 @@ def is_name(value: Any) -> bool:
 
 
 def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
-    """Return the message that kombu can take, and what it would note of it in ``unacked``.
+    """Return a message for kombu, and its entry for ``unacked``.
 
     Args:
-        raw: what was on the queue.
-        queue: to which it would go back, whatever the message says.
+        raw: the message from the queue.
+        queue: the queue to which the message would be returned, whatever its own fields say.
 
     Raises:
         Unfit: kombu has not written it.
     """
     try:
-        # Not by ``loads``, which takes UTF-16 too: the text goes into ``unacked`` as it is.
+        # ``loads`` would accept UTF-16 too, but the text is copied into ``unacked`` unchanged.
         text = raw.decode()
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -84,7 +84,7 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
 
 
 def check_envelope(message: Any) -> None:
-    """Check what was decoded from JSON before kombu takes it for a message.
+    """Check a value decoded from JSON before kombu treats it as a message.
 
     Raises:
         Unfit: kombu has not written it.
@@ -107,15 +107,15 @@ def check_envelope(message: Any) -> None:
 
 
 def check(message: Any) -> None:
-    """Look at a message that kombu has taken, and leave the headers that a chunk needs.
+    """Check a message that kombu has received, and remove all headers that a chunk does not need.
 
     Args:
-        message: kombu's, of an envelope that was opened here; its headers are replaced.
+        message: kombu's message, from an envelope checked by this module; its headers are replaced.
 
     Raises:
-        UnknownTask: it asks for another task.
-        Unfit: it does not ask for a chunk.
-        kombu.exceptions.KombuError: its body cannot be decoded, or is of a refused content type.
+        UnknownTask: it requests another task.
+        Unfit: it does not request a chunk.
+        kombu.exceptions.KombuError: its body cannot be decoded, or has a refused content type.
     """
     headers = message.headers
     task = headers.get("task")
@@ -133,7 +133,7 @@ def check(message: Any) -> None:
             raise Unfit(f"it is malformed ({name} is more than a chunk can ask for)")
     if headers.get("timelimit") not in (None, [], [None, None]):
         raise Unfit("it is malformed (timelimit is more than a chunk can ask for)")
-    # The encoding may be the name of any of Python's codecs, which decompress too.
+    # The encoding may name any of Python's codecs, and some of them decompress.
     if message.content_encoding.lower() != "utf-8":
         raise Unfit("it is malformed (its encoding is not UTF-8)")
     count = _check_arguments(message.payload)
@@ -144,25 +144,25 @@ def check(message: Any) -> None:
         "root_id": headers["id"],
         "wire": headers.get("wire"),
         "sent": sent if _is_time(sent := headers.get("sent")) else None,
-        # For events and the dashboard: what the message says may quote the sentences.
+        # Shown in events and the dashboard; the original representation may quote the sentences.
         "argsrepr": f"(<{count} sentences>,)",
         "kwargsrepr": "{}",
     }
 
 
 def _is_time(value: Any) -> bool:
-    """Return whether a value can be a Unix time: JSON as Python reads it has NaN and Infinity."""
+    """Return whether a value can be a Unix time; Python's JSON allows NaN and Infinity."""
     return type(value) in (int, float) and 0 < value < _FAR_FUTURE
 
 
 def _check_arguments(payload: Any) -> int:
-    """Check what the task is called with; return how many sentences that seem to be."""
+    """Check the arguments of the task; return the apparent number of sentences."""
     if not isinstance(payload, list) or [type(part) for part in payload] != [list, dict, dict]:
         raise Unfit("it is malformed (its arguments are not Celery's)")
     arguments, named, rest = payload
     if named:
         raise Unfit("it is malformed (its arguments have names)")
-    # They would set attributes of the request, as its id.
+    # These would set attributes of the request, such as its id.
     if any(rest.values()) or not rest.keys() <= {"callbacks", "errbacks", "chain", "chord"}:
         raise Unfit("it is malformed (more comes with its arguments than a chunk can ask for)")
     return len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0

@@ -1,14 +1,15 @@
-"""The Celery pool: chunks run in threads around one model, Celery's callbacks on the hub's thread.
+"""Celery pool: runs chunks in threads around one model, and callbacks on the hub's thread.
 
-Celery acknowledges, counts and reports a task in callbacks, and nothing of what those touch
-(kombu's channels, the worker's state, the buffer of events) is safe to use from several threads. So
-a thread that is done leaves the callback in a deque and wakes the hub, the worker's event loop,
-through a pair of sockets. The stock pool of threads calls them from its threads, and loses events.
+Celery acknowledges, counts and reports a task in callbacks. The objects that these use (kombu's
+channels, the worker's state, the buffer of events) are not thread-safe. A thread that has finished
+a chunk therefore puts the callback into a deque and wakes the hub, the worker's event loop, through
+a pair of sockets. The stock pool of threads calls the callbacks from its threads, and loses events.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_pool.py looks at
-each): what ``apply_async`` is given, ``register_with_event_loop`` at each reconnect, and the order
-of the calls at a shutdown. Warm: ``on_stop``, once nothing more is taken. Cold: ``state.
-should_terminate`` is set and ``on_stop`` called in the signal's handler, ``on_terminate`` later.
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_pool.py checks
+each): the arguments of ``apply_async``, ``register_with_event_loop`` at each reconnect, and the
+order of the calls at a shutdown. In a warm shutdown, ``on_stop`` is called once no more messages
+are taken. In a cold one, the signal handler sets ``state.should_terminate`` and calls ``on_stop``;
+``on_terminate`` follows later.
 """
 
 import logging
@@ -36,7 +37,7 @@ Callback = Callable[..., Any]
 
 
 class PoolJob:
-    """A chunk in the pool, to which Celery's request keeps a weak reference."""
+    """A chunk in the pool; Celery's request has a weak reference to it."""
 
     def __init__(self, run: Callable[[], Any], done: Callback, failed: Callback) -> None:
         self.run = run
@@ -47,27 +48,28 @@ class PoolJob:
         self.dropped = False
 
     def terminate(self, signal: Any = None) -> None:
-        """Have nothing more done for it: it was revoked, or is given back to the queue.
+        """Mark the chunk as dropped: it was revoked, or is returned to the queue.
 
-        A thread cannot be ended; what it has begun is finished and forgotten.
+        A thread cannot be ended; if the chunk was begun, it is finished and its result ignored.
         """
         self.dropped = True
 
 
 class ChunkPool(BasePool):
-    """A thread for each chunk, from start to end; the batcher has a lane for each batch at once.
+    """A pool with one thread for each chunk, from start to end; the batcher's lanes run batches.
 
-    The threads do what is not computing: look at the job's record, tokenise, wait for the batcher,
-    store the rows. There are as many as there were ever chunks in the worker, which ``flow``
-    bounds. They are daemons: a busy one does not keep the process from ending.
+    The threads do all work except computing: they check the job's record, tokenize, wait for the
+    batcher, and store the rows. Their number is the highest number of chunks that were in the
+    worker at the same time, which ``flow`` limits. They are daemons, so a busy one does not prevent
+    the process from ending.
 
     Attributes:
-        flow: what is in the worker. Used on the hub's thread.
+        flow: the capacity of the worker. Used on the hub's thread.
     """
 
     #: The body of a message may be a view of the buffer that it was received in.
     body_can_be_buffer = True
-    #: Stopping waits: not in a signal's handler.
+    #: Stopping waits, which a signal handler must not do.
     signal_safe = False
     task_join_will_block = False
 
@@ -87,8 +89,9 @@ class ChunkPool(BasePool):
         self._writer.setblocking(False)
 
     def register_with_event_loop(self, loop: Any) -> None:
-        """Have the hub listen to the threads: at the start, and after each reconnect."""
-        # A reader, not hub.call_soon: that keeps callbacks in a set, which has no order.
+        """Have the hub listen to the threads; called at the start and after each reconnect."""
+        # A reader instead of hub.call_soon, which stores callbacks in a set and so loses their
+        # order.
         loop.add_reader(self._reader.fileno(), self._on_wakeup)
 
     def on_apply(  # type: ignore[override]  # the stubs have no Job
@@ -104,7 +107,7 @@ class ChunkPool(BasePool):
         """Run a task on a thread."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
         if not self._open:
-            job.dropped = True  # not acknowledged: closing the channel gives it back
+            job.dropped = True  # not acknowledged: closing the channel returns it
             return job
         job.rows, job.room = _size(args), self.flow.room(_queue_of(args))
         job.room.enter(job.rows)
@@ -112,15 +115,15 @@ class ChunkPool(BasePool):
             self._start_thread()
         self._jobs.add(job)
         self._queue.put(job)
-        # It is heard of no sooner than this: its end is told on the same thread.
+        # The end of the task is reported on the same thread, so this report cannot come after it.
         if accept_callback is not None:
             accept_callback(os.getpid(), time.monotonic())
         return job
 
     def on_stop(self) -> None:
-        """Wait for what is in the pool: a warm shutdown; leave it in a cold one."""
+        """Wait for all chunks of the pool in a warm shutdown; leave them in a cold one."""
         if state.should_terminate:
-            # In the handler of a signal, which may have interrupted the wait of a warm shutdown.
+            # This is a signal handler, and may have interrupted the wait of a warm shutdown.
             self._wake()
             return
         while self._jobs and not state.should_terminate:
@@ -129,7 +132,7 @@ class ChunkPool(BasePool):
         self._end()
 
     def on_terminate(self) -> None:
-        """Acknowledge what is done and leave the rest, which goes back to the queue."""
+        """Acknowledge finished chunks; the others are returned to the queue."""
         self._drain()
         self._end()
 
@@ -172,17 +175,17 @@ class ChunkPool(BasePool):
                 failures.untie(answer)
                 self._post(job, job.done, answer)
                 del answer
-            del job  # or the rows would stay until the thread's next chunk
+            del job  # otherwise the rows would stay in memory until the thread's next chunk
 
     def _post(self, job: PoolJob, callback: Callback, answer: Any) -> None:
         self._finished.append((job, callback, answer))
         self._wake()
 
     def _wake(self) -> None:
-        # The hub takes the mark down before it looks into the deque: nothing is overlooked.
+        # The hub clears the flag before it checks the deque, so it misses no entry.
         if not self._woken:
             self._woken = True
-            with suppress(OSError):  # closed: nobody listens any more
+            with suppress(OSError):  # closed: the hub does not read any more
                 self._writer.send(b"\0")
 
     def _on_wakeup(self) -> None:
@@ -202,8 +205,8 @@ class ChunkPool(BasePool):
 
 
 def _call(callback: Callback, answer: Any) -> None:
-    # An error here would end the worker, or have it connect to Redis anew. Its message stays
-    # out of the log: it may quote the task.
+    # An error here would end the worker or make it reconnect to Redis. Its message is not logged,
+    # because it may quote the task.
     try:
         callback(answer)
     except Exception as error:
@@ -215,7 +218,7 @@ def _call(callback: Callback, answer: Any) -> None:
 
 
 def _size(args: Any) -> int:
-    """Return the rows of a chunk, from what Celery hands over; 1 of what is none."""
+    """Return the rows of a chunk, from Celery's arguments; 1 if they are not a chunk."""
     try:
         texts = args[2]["args"][0]
     except (LookupError, TypeError):

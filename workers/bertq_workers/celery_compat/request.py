@@ -1,4 +1,4 @@
-"""Celery's request of a chunk, without its sentences where it is shown."""
+"""Celery's request of a chunk, shown without its sentences."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from celery.worker.request import Request
 
 
 class ChunkRequest(Request):
-    """What the worker holds of a chunk's message.
+    """A request that hides its arguments.
 
-    ``celery inspect active`` asks for ``info`` with the arguments themselves: they are sentences.
+    ``celery inspect active`` calls ``info`` for the arguments themselves, which are sentences.
     """
 
     def info(self, safe: bool = False) -> Any:
-        """Return what is shown of the request: its arguments by their number alone."""
+        """Return the description of the request, with only the number of its arguments."""
         return super().info(safe=True)

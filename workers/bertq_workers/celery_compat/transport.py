@@ -1,18 +1,18 @@
 """kombu's Redis transport for a worker: the same keys and messages, in fewer steps.
 
-What the stock one costs for each message bounds how many small requests a worker can take in, and
-the time is taken from the threads of the chunks. So here
+The cost of the stock transport for each message limits how many small requests a worker can take,
+and its time is lost to the threads of the chunks. The differences are:
 
 - several small messages are taken in one command;
-- a channel has one client, where kombu makes a new one for each command;
-- what is held is noted as ``held`` says.
+- a channel has one client, while kombu makes a new one for each command;
+- unacknowledged messages are noted in fewer steps (see ``unacked``).
 
-And where Redis refuses to hand out messages (it cannot write to its disk, or has become a replica)
-it is asked again in a moment: the stock channel raises an error that ends the worker.
+If Redis refuses to deliver messages (it cannot write to its disk, or has become a replica), this
+transport retries after a moment. The stock channel raises an error that ends the worker.
 
-Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py looks
-at each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
-``_deliver_fanout_message`` and ``maybe_refresh_binding_expiry`` of a channel; that the poller asks
+Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
+checks each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
+``_deliver_fanout_message`` and ``maybe_refresh_binding_expiry`` of a channel; that the poller calls
 ``can_consume`` before each BRPOP; the form of an entry of ``unacked``.
 """
 
@@ -33,7 +33,7 @@ from bertq_workers.celery_compat.unacked import OutageLogs, QoS
 
 log = logging.getLogger("bertq.worker")
 
-# kombu has no types, and the stubs of it not the inside.
+# kombu has no types, and its stubs omit private parts.
 _StockChannel: Any = stock.Channel
 
 
@@ -41,7 +41,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
     """A channel that can take several messages at once.
 
     Attributes:
-        at_once: says how many messages the next command may take.
+        at_once: returns how many messages the next command may take.
     """
 
     QoS = QoS
@@ -56,12 +56,13 @@ class Channel(_StockChannel):  # type: ignore[misc]
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
-            # kombu closes a channel once more after its lost connection was given up, and would
-            # end the worker. What the channel held is finished, and comes back after a while.
+            # kombu closes a channel once more after it has given up a lost connection; that would
+            # end the worker. The chunks of the channel are finished, and delivered again after a
+            # while.
             raise RedisConnectionError("the connection is closed")
         if asynchronous:
             return super()._create_client(asynchronous=True)
-        # After the pool is gone there is another one, as for the last words of a closed channel.
+        # When the pool is replaced, a new client is needed, for example to close a channel.
         if self._shared is None or self._shared.connection_pool is not self.pool:
             self._shared = super()._create_client()
         return self._shared
@@ -118,7 +119,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
         try:
             return super()._receive_one(c)
         except ResponseError:
-            # The answer to a PING, as above; kombu connects anew if that goes on.
+            # The answer to a PING, as in ``_brpop_start``; kombu reconnects if that continues.
             raise Empty() from None
         except RecursionError:
             log.error("refused a broadcast: it is no JSON (RecursionError)")
@@ -133,7 +134,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
         return super()._deliver_fanout_message(message, exchange)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Keep the binding of the remote control's queue alive: kombu asks each second."""
+        """Renew the binding of the remote control's queue; kombu calls this each second."""
         told = self.connection.troubles.binding
         try:
             super().maybe_refresh_binding_expiry()
@@ -161,11 +162,11 @@ class Channel(_StockChannel):  # type: ignore[misc]
     def _knows_blmpop(self) -> bool:
         if self._can_take_many is None:
             try:
-                # Redis 7, Valkey; and the user may call it.
+                # Redis 7 and Valkey have BLMPOP, and the user may lack the permission for it.
                 self._create_client().execute_command("BLMPOP", 0.001, 1, keys.NOTHING, "RIGHT")
             except ResponseError as error:
                 if refuses_writes(error):
-                    return False  # it may know it
+                    return False  # it may still have BLMPOP
                 self._can_take_many = False
             else:
                 self._can_take_many = True
@@ -173,7 +174,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
 
 
 class Transport(stock.Transport):
-    """What a worker's consumer takes chunks from."""
+    """The transport of a worker's consumer."""
 
     Channel = Channel
 

@@ -1,15 +1,16 @@
-"""The messages that a worker holds, as kombu notes them in ``unacked``; in fewer steps.
+"""The unacknowledged messages of a worker, noted in ``unacked`` as by kombu, in fewer steps.
 
-- What is taken in one command is written to ``unacked`` in one, and what is acknowledged in one
-  round of the event loop is acknowledged in one.
-- Redis may refuse it (it is full, or cannot write to its disk) after it has handed a message out,
-  which BRPOP does in a full Redis too. The message cannot be put back then either: it is held in
-  memory alone, and written, acknowledged or given back once that is possible. The stock class
-  raises an error that ends the worker.
+- Messages taken in one command are written to ``unacked`` in one command. Acknowledgements from one
+  round of the event loop are sent in one command.
+- Redis may refuse a write (it is full, or cannot write to its disk) after it has delivered a
+  message, because BRPOP also works in a full Redis. The message cannot be returned then either. It
+  is held in memory only, and written, acknowledged or returned once that is possible. The stock
+  class raises an error that ends the worker.
 
-Relies on the inside of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py looks
-at each): ``append``, ``ack``, ``reject``, ``can_consume``, ``restore_by_tag``, ``restore_visible``
-and ``restore_unacked_once`` of the QoS, and what of it raises where Redis refuses.
+Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
+checks each): ``append``, ``ack``, ``reject``, ``can_consume``, ``restore_by_tag``,
+``restore_visible`` and ``restore_unacked_once`` of the QoS, and which of them raise if Redis
+refuses.
 """
 
 import logging
@@ -27,16 +28,16 @@ from bertq.redis.outage import OutageLog, code
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds between two tries of what Redis has refused.
+#: Seconds between two attempts of a command that Redis has refused.
 AGAIN = 1.0
 
-#: Acknowledgements that are kept for another try: more than a worker holds. Where Redis never
-#: allows them the last ones are.
+#: Acknowledgements to retain for another attempt: more than the chunks of a worker. If Redis never
+#: accepts them, only the last ones are retained.
 _LATE = 1000
 
 
 class OutageLogs:
-    """What is told of what Redis refuses, for all channels of a connection."""
+    """The logs of refused commands, for all channels of a connection."""
 
     def __init__(self) -> None:
         self.taking = OutageLog(log, "no chunks can be taken")
@@ -48,19 +49,19 @@ class OutageLogs:
 
 
 class QoS(stock.QoS):
-    """The messages of a channel that are not acknowledged.
+    """The unacknowledged messages of a channel.
 
-    All but ``held`` is for the thread of the event loop.
+    All methods except ``held`` must be called on the thread of the event loop.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: tags of messages that are in ``unacked`` before they are delivered
+        #: Tags of messages that are in ``unacked`` before they are delivered.
         self.written: set[str] = set()
         self.channel: Any
         self._acked: list[str] = []
-        # What Redis has refused: acknowledgements, entries of ``unacked`` by their tags, and tags
-        # of messages that are to go back to their queue.
+        # Commands that Redis has refused: acknowledgements, entries of ``unacked`` by their tags,
+        # and tags of messages to return to their queue.
         self._late: deque[str] = deque(maxlen=_LATE)
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
@@ -75,12 +76,12 @@ class QoS(stock.QoS):
         return bool(super().can_consume())
 
     def refuse(self, error: ResponseError) -> None:
-        """Note that Redis has refused to hand out messages: not so soon again."""
+        """Record that Redis has refused to deliver messages, and pause."""
         self._told.taking.refused(error, self)
         self._pause()
 
     def handed_out(self) -> None:
-        """Note that it has not refused it."""
+        """Record that Redis has delivered messages, or has none."""
         self._told.taking.works(self)
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -93,7 +94,7 @@ class QoS(stock.QoS):
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message, with those that follow in the same round of the event loop."""
+        """Acknowledge a message, together with others from the same round of the event loop."""
         virtual.QoS.ack(self, delivery_tag)
         self._unwritten.pop(delivery_tag, None)
         self._acked.append(delivery_tag)
@@ -106,7 +107,7 @@ class QoS(stock.QoS):
             loop.call_soon(self.flush)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Give a message back to its queue, or drop it."""
+        """Return a message to its queue, or drop it."""
         if not requeue:
             self.ack(delivery_tag)
             return
@@ -114,11 +115,11 @@ class QoS(stock.QoS):
         try:
             self._settle()
         except self.channel.connection_errors:
-            del self._returning[delivery_tag]  # closing the channel gives it back
+            del self._returning[delivery_tag]  # closing the channel returns it
             raise
 
     def flush(self) -> None:
-        """Tell Redis what is acknowledged."""
+        """Send the acknowledgements to Redis."""
         tags, self._acked = self._acked, []
         self._late.extend(tags)
         if not self._late:
@@ -129,7 +130,7 @@ class QoS(stock.QoS):
                 pipe.hdel(self.unacked_key, *self._late)
                 pipe.execute()
         except self.channel.connection_errors as error:
-            # They are delivered again, and dropped where their job is over.
+            # The chunks are delivered again, and dropped if their job is over.
             log.warning("%d chunks could not be acknowledged: %s", len(tags), type(error).__name__)
         except ResponseError as error:
             self._told.acking.refused(error, self)
@@ -142,40 +143,40 @@ class QoS(stock.QoS):
     def write(self, entries: dict[str, str]) -> None:
         """Write messages to ``unacked``, by their tags, before they are delivered.
 
-        Where Redis refuses it they are delivered all the same, and written later.
+        If Redis refuses, they are delivered anyway and written later.
         """
         self._unwritten.update(entries)
         try:
             self._settle()
         except self.channel.connection_errors:
-            # They are not delivered: their client will notice, and send them again.
+            # The messages are not delivered; their client will notice and send them again.
             for tag in entries:
                 self._unwritten.pop(tag, None)
             raise
         if self._unwritten:
-            self._pause()  # what is held in memory alone is lost with the worker: no more at once
+            self._pause()  # messages in memory are lost with the worker: take no more
         self.written.update(entries)
 
     def held(self) -> list[str]:
-        """Return the tags of what is in the worker; may be asked on any thread."""
-        # Copying each is one step for the interpreter, whatever the loop's thread does meanwhile.
+        """Return the tags of the messages in the worker; safe to call on any thread."""
+        # Each copy is atomic in the interpreter, even while the loop's thread changes the original.
         return [*self.written, *(self._delivered or ())]
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """Give back what other workers have held for too long without a sign of life."""
+        """Return messages of other workers to their queues if they were not renewed in time."""
         if time.monotonic() < self._sweep_after:
             return
         try:
             super().restore_visible(*args, **options)
         except ResponseError as error:
             self._told.sweeping.refused(error, self)
-            # Nor could signs of life be written: the living ones first.
+            # Redis could not store heartbeats either; give the living workers time to renew first.
             self._sweep_after = time.monotonic() + self.visibility_timeout / 2
         else:
             self._told.sweeping.works(self)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back what is not acknowledged: the channel is closed."""
+        """Return all unacknowledged messages to their queues, because the channel is closed."""
         self.flush()
         try:
             self._write_late()
@@ -189,13 +190,13 @@ class QoS(stock.QoS):
             self._returning.clear()
 
     def _settle(self) -> None:
-        """Do what Redis has refused, or have it tried again in a moment."""
+        """Run the commands that Redis has refused, or schedule another attempt."""
         try:
             self._write_late()
         except ResponseError as error:
             self._told.writing.refused(error, self)
             self._try_later()
-            return  # only what is in ``unacked`` can be given back
+            return  # only messages in ``unacked`` can be returned
         try:
             for tag in list(self._returning):
                 self.restore_by_tag(tag, leftmost=True)
@@ -222,7 +223,7 @@ class QoS(stock.QoS):
 
     def _try_later(self) -> None:
         loop = get_event_loop()
-        # Without a loop the next acknowledgement, or closing the channel, tries again. A lost
+        # Without a loop, the next acknowledgement or the closing of the channel tries again. A lost
         # connection cancels timers.
         if loop is not None and (self._timer is None or self._timer.canceled):
             self._timer = loop.call_later(AGAIN, self._on_timer)
@@ -233,4 +234,4 @@ class QoS(stock.QoS):
         try:
             self._settle()
         except self.channel.connection_errors:
-            self._try_later()  # who waits for messages notices, and connects anew
+            self._try_later()  # the loop notices the lost connection and reconnects

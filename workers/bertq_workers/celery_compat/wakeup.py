@@ -1,4 +1,4 @@
-"""Waking a thread, from a signal handler too."""
+"""Waking of a thread, also from a signal handler."""
 
 import queue
 from contextlib import suppress
@@ -7,20 +7,20 @@ from contextlib import suppress
 class WakeUp:
     """Wakes the one thread that waits for it.
 
-    It may be rung in a signal handler, whatever that has interrupted: ``SimpleQueue.put`` is
-    reentrant. ``threading.Event.set`` is not: a second SIGTERM that comes while the handler of the
-    first is in it would wait for a lock that its own thread holds.
+    ``ring`` is safe in a signal handler at any point, because ``SimpleQueue.put`` is reentrant.
+    ``threading.Event.set`` is not: if a second SIGTERM arrives while the handler of the first is in
+    it, the handler would wait for a lock that its own thread has.
     """
 
     def __init__(self) -> None:
         self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def ring(self) -> None:
-        """Wake the thread, or have its next wait be none."""
+        """Wake the thread, or have its next wait return at once."""
         self._rings.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is rung, or for so long; however often it was rung, that is once."""
+        """Wait for a ring, at most so many seconds; several rings count as one."""
         with suppress(queue.Empty):
             self._rings.get(timeout=seconds)
             while True:

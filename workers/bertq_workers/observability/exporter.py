@@ -1,4 +1,4 @@
-"""Whether a worker serves metrics: only then is what serves them imported."""
+"""Start of the metrics server, which is imported only if the settings request it."""
 
 import errno
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class PortTaken(BertqError):
-    """The port belongs to another program; for a while perhaps, as to the worker before."""
+    """Another program listens on the port, perhaps for a while, such as the previous worker."""
 
 
 def start(settings: Settings, meter: Meter, url: str) -> "Metrics | None":
-    """Serve a worker's metrics from now on, if its settings say so.
+    """Serve a worker's metrics, if its settings request it.
 
     Raises:
-        SettingsError: a package is not installed, or the address cannot be listened on.
+        SettingsError: a package is not installed, or the address cannot be used.
         PortTaken: another program listens there.
     """
     port, host = settings.metrics_port, settings.metrics_host
@@ -41,6 +41,6 @@ def start(settings: Settings, meter: Meter, url: str) -> "Metrics | None":
             f"{where} cannot be used, {reason}: choose another with --metrics-port or "
             "--metrics-host"
         ) from None
-    except UnicodeError:  # what the name of a host cannot be
+    except UnicodeError:  # the host is not a valid name
         raise SettingsError(f"{where} cannot be used: {host!r} is no host's name") from None
     return metrics

@@ -1,4 +1,4 @@
-"""How values are spread: counts between bounds, as Prometheus has them."""
+"""Histograms: counts between bounds, as in Prometheus."""
 
 from bisect import bisect_left
 from itertools import accumulate
@@ -9,15 +9,15 @@ SECONDS = (
 )  # fmt: skip
 #: Rows of a batch.
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
-#: Shares of a whole.
+#: Shares of a whole, up to 1.
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 class Histogram:
-    """Counts values; whoever has it sees to it that one thread does so at a time.
+    """A histogram of values. Not thread-safe: the caller must hold a lock.
 
     Attributes:
-        total: all values together.
+        total: the sum of all values.
     """
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -31,6 +31,6 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return how many values were at most each bound, and at last how many there were."""
+        """Return how many values were at most each bound, and finally how many there were."""
         names = (*map(str, self._bounds), "+Inf")
         return list(zip(names, accumulate(self._counts), strict=True))

@@ -1,8 +1,8 @@
-"""A worker's log as one JSON object a line, for what gathers logs.
+"""A worker's log with one JSON object per line, for log collectors.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_logs_json.py looks
-at it): ``celery.apps.worker`` says what comes of a signal by ``safe_say``, past its log, and shows
-a banner unless the worker is ``quiet``.
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_logs_json.py
+checks it): ``celery.apps.worker`` reports signals with ``safe_say``, which bypasses the log, and
+shows a banner unless the worker is ``quiet``.
 """
 
 import atexit
@@ -20,16 +20,16 @@ from pythonjsonlogger.json import JsonFormatter
 
 from bertq_workers.observability import stderr_relay
 
-#: Seconds that the relay has at the end to tell the last of what it was told.
+#: Seconds that the relay has at the end to write its last lines.
 _FAREWELL = 2.0
 
-#: Attributes of a record that become fields of their own. No others: Celery gives its records all
-#: that a task was called with.
+#: Attributes of a record that become fields of the object. Others do not: Celery adds all arguments
+#: of a task to its records.
 _FIELDS = ("chunk", "rows", "tokens", "seconds")
 
 
 class Formatter(JsonFormatter):
-    """Writes a record as a JSON object."""
+    """Formats a record as a JSON object."""
 
     def __init__(self, node: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Formatter(JsonFormatter):
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
-        """Put what is shown of a record into ``log_data``."""
+        """Add the fields of a record to ``log_data``."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         log_data |= {
             "time": moment.replace("+00:00", "Z"),
@@ -50,7 +50,7 @@ class Formatter(JsonFormatter):
         }
         own = record.__dict__
         log_data |= {name: own[name] for name in _FIELDS if name in own}
-        # The two that the base class makes of a traceback; a message may be a dict, too.
+        # The base class makes these two from a traceback; a message may be a dict, too.
         log_data |= {
             name: text
             for name in ("exc_info", "stack_info")
@@ -59,12 +59,12 @@ class Formatter(JsonFormatter):
 
 
 def begin(worker: Any) -> None:
-    """Have all that this worker says from now on written so; called before Celery sets logs up."""
+    """Write all messages of this worker as JSON; must be called before Celery sets up logging."""
     formatter = Formatter(worker.hostname)
     worker.quiet = True  # no banner
     stderr = _relay(worker.hostname)
     stream = os.fdopen(stderr, "w", buffering=1, errors="backslashreplace")
-    # Until then: Celery puts its own handler in the place of this one.
+    # In use until Celery replaces it with its own handler.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.getLogger().addHandler(handler)
@@ -78,13 +78,13 @@ def begin(worker: Any) -> None:
                     handler.setStream(stream)
 
     def say(message: str, _: Any = None) -> None:
-        # In a signal's handler, where nothing may be locked: neither a log nor a buffer.
+        # Called in a signal handler, which must not take the lock of a log or a buffer.
         name, level = "celery.apps.worker", logging.WARNING
         record = logging.LogRecord(name, level, "", 0, str(message), None, None)
         try:
             os.write(stderr, f"{formatter.format(record)}\n".encode())
         except OSError:
-            return  # nobody can be told
+            return  # there is nowhere to report it
 
     signals.after_setup_logger.connect(after_setup, weak=False)
     signals.after_setup_task_logger.connect(after_setup, weak=False)
@@ -93,10 +93,10 @@ def begin(worker: Any) -> None:
 
 
 def _relay(node: str) -> int:
-    """Have what is written on standard error relayed; return the file that it was before.
+    """Relay everything written to standard error, and return a copy of the original file.
 
-    For the log, which goes past the relay: nothing of it is lost where all processes end with this
-    one, as in a container.
+    The log writes to that copy, past the relay, so no line of it is lost if all processes end with
+    this one, as in a container.
     """
     own = os.dup(2)
     reader, writer = os.pipe()
@@ -105,7 +105,7 @@ def _relay(node: str) -> int:
             [sys.executable, "-S", "-E", stderr_relay.__file__, node, str(os.getpid())],
             stdin=reader,
             stdout=own,
-            start_new_session=True,  # Ctrl-C is not for it: it ends when nobody can write any more
+            start_new_session=True,  # no Ctrl-C: it ends when all writers have ended
         )
     except OSError:
         os.close(writer)

@@ -1,7 +1,7 @@
-"""What a worker's log shows: one line a chunk, and never a user's text or a vector.
+"""The log of a worker: one line per chunk, never a user's text or a vector.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_tasks.py looks at
-each): the names of its loggers, and how its warning about reconnects begins.
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_tasks.py checks
+each): the names of its loggers, and the beginning of its warning about reconnects.
 """
 
 import logging
@@ -20,32 +20,32 @@ log = logging.getLogger("bertq.worker")
 
 
 def quiet_celery() -> None:
-    """Leave the lines about each chunk to ``bertq.worker``.
+    """Silence Celery's lines about each chunk; ``bertq.worker`` logs its own.
 
-    Celery would print a line at the receipt and one at the end, with the repr of the result, and
-    for a failure the whole traceback, whose last line may quote values.
+    Celery would log one line when it receives a chunk and one at the end, with the repr of the
+    result. For a failure it logs the whole traceback, and the last line may quote values.
     """
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    # CRITICAL stays: it is how the tracer reports errors of its own.
+    # CRITICAL stays enabled: the tracer reports its own errors at that level.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
     for name in ("celery.worker.consumer.consumer", "celery.worker"):
         logging.getLogger(name).addFilter(_without_traceback)
-    # At each reconnect it explains a default that will change, and that bertq sets. Celery sets
-    # the filters of warnings itself, so that this is the place left.
+    # At each reconnect, Celery explains a default that will change, and that bertq sets. Celery
+    # sets the filters of warnings itself, so the log is the only place for this filter.
     logging.getLogger("py.warnings").addFilter(
         lambda record: "In Celery 5.1 we introduced" not in record.getMessage()
     )
 
 
 def begin(worker: Any, options: Mapping[str, object]) -> None:
-    """Have a worker's lines written as its settings say; called before Celery sets logs up."""
+    """Set the format of a worker's log; must be called before Celery sets up logging."""
     name = "log_format"
     own = {key: os.environ.get(key, "") for key in (variable(name),)}
     try:
         settings = Settings.read(own, {name: options.get(name)})
         check(settings)
     except SettingsError:
-        return  # the worker will refuse to start, in a moment and with better words
+        return  # the worker will refuse to start, with a better message
     if settings.log_format == "json":
         from bertq_workers.observability import json_logs
 
@@ -53,7 +53,7 @@ def begin(worker: Any, options: Mapping[str, object]) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Refuse a format of lines that cannot be written.
+    """Refuse a log format that cannot be written.
 
     Raises:
         SettingsError: a package is not installed.
@@ -63,7 +63,7 @@ def check(settings: Settings) -> None:
 
 
 def computed(task_id: str, rows: int, tokens: int, seconds: float) -> None:
-    """Log a chunk that has its rows."""
+    """Log a computed chunk."""
     log.info(
         "chunk %s: %d rows, %d tokens, %.3f s", task_id, rows, tokens, seconds,
         extra={"chunk": task_id, "rows": rows, "tokens": tokens, "seconds": round(seconds, 6)},
@@ -71,12 +71,12 @@ def computed(task_id: str, rows: int, tokens: int, seconds: float) -> None:
 
 
 def dropped(task_id: str) -> None:
-    """Log a chunk that nobody wants."""
+    """Log a chunk that was dropped because its job is over."""
     log.info("chunk %s: dropped, its job is over", task_id, extra={"chunk": task_id})
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Say what Redis did in a line: where in Celery it was noticed helps nobody."""
+    """Replace the traceback of a Redis error, which is no help, with one line."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, RedisError | OSError):
         record.msg = f"{record.getMessage().rstrip()} ({type(error).__name__}: {summarize(error)})"

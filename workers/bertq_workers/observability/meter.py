@@ -1,6 +1,6 @@
-"""What a worker has done: totals since it was ready, and rates over the last minute.
+"""Counters of a worker: totals since it was ready, and rates over the last minute.
 
-Everything that a worker counts is counted here, once; adverts and metrics are made of it.
+The worker info and the metrics are both made from these counters.
 """
 
 import copy
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from bertq.state.worker_info import WorkerStats
 from bertq_workers.observability.histogram import ROWS, SECONDS, SHARES, Histogram
 
-#: Seconds that the rates look back.
+#: Seconds covered by the rates.
 WINDOW = 60.0
 
 
 @dataclass
 class _Second:
-    """What was done in one second: so many of them are kept, however much is done."""
+    """The work done in one second. The number of such records is bounded."""
 
     sentences: int = 0
     batches: int = 0
@@ -29,14 +29,14 @@ class _Second:
 
 @dataclass
 class Spread:
-    """How what a worker does is spread, since it was ready.
+    """The distributions of a worker's work, since it was ready.
 
     Attributes:
-        waited: seconds from when a client has sent a chunk to when it is first computed.
+        waited: seconds from sending a chunk to computing it for the first time.
         rows: rows of a batch.
-        share: share of its budget that a batch has.
-        computed: seconds that a batch takes.
-        stored: seconds that the result of a chunk takes to be stored.
+        share: share of its budget that a batch uses.
+        computed: seconds to compute a batch.
+        stored: seconds to store the result of a chunk.
     """
 
     waited: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -51,7 +51,7 @@ class Meter:
 
     Attributes:
         lanes: batches that may run at the same time.
-        longest: returns the seconds of the oldest batch that is being computed.
+        longest: returns the seconds for which the oldest batch has been running.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,10 +62,10 @@ class Meter:
         self._lock = threading.Lock()
         self._started = clock()
         self._work = WorkerStats()
-        self._seconds: dict[int, _Second] = {}  # by the clock's number
+        self._seconds: dict[int, _Second] = {}  # by whole seconds of the clock
 
     def start(self) -> None:
-        """Count from now: the worker is ready."""
+        """Start the clock of the rates: the worker is ready."""
         with self._lock:
             self._started = self._clock()
 
@@ -74,8 +74,8 @@ class Meter:
 
         Args:
             sentences: its rows.
-            tokens: the wordpieces that were read for them.
-            waited: seconds from when it was sent to when it was first computed, where it is known.
+            tokens: the wordpieces of its sentences.
+            waited: seconds from sending the chunk to computing it for the first time, if known.
         """
         with self._lock:
             done = self._work
@@ -104,7 +104,8 @@ class Meter:
             last = self._second(end)
             last.batches += 1
             last.rows += rows
-            # It was busy in the seconds before, too, as far back as the rates look.
+            # The lane was also busy in the seconds before; count those within the window of the
+            # rates.
             start = max(end - seconds, end - WINDOW)
             while end > start:
                 since = max(start, math.ceil(end) - 1)
@@ -122,17 +123,17 @@ class Meter:
             self._work = replace(self._work, redelivered=self._work.redelivered + 1)
 
     def stored(self, seconds: float) -> None:
-        """Count a result that is stored, with the seconds that it took."""
+        """Count a stored result, and the seconds that storing it took."""
         with self._lock:
             self._spread.stored.add(seconds)
 
     def spread(self) -> Spread:
-        """Return how it is spread, as it is now."""
+        """Return a copy of the distributions."""
         with self._lock:
             return copy.deepcopy(self._spread)
 
     def read(self) -> WorkerStats:
-        """Return the totals, the rates, and how long the oldest batch takes."""
+        """Return the totals, the rates, and the seconds of the oldest running batch."""
         with self._lock:
             now = self._clock()
             span = max(min(WINDOW, now - self._started), 1e-3)
@@ -149,7 +150,7 @@ class Meter:
     def _second(self, moment: float) -> _Second:
         number = math.floor(moment)
         if number not in self._seconds:
-            # Twice the window: a new second is always a late one, and few are looked at.
+            # Remove old seconds only at twice the window, so that few calls search the records.
             if len(self._seconds) >= 2 * WINDOW:
                 oldest = number - WINDOW
                 self._seconds = {

@@ -1,7 +1,7 @@
-"""What a worker serves at ``/metrics``, for Prometheus.
+"""The metrics of a worker at ``/metrics``, for Prometheus.
 
-Nothing is counted here: at each scrape the totals are read from the worker's ``Meter``, and what
-has a state is asked. There is no login and no TLS.
+This module counts nothing. At each scrape it reads the totals from the worker's ``Meter``, and
+queries current values. There is no login and no TLS.
 """
 
 import logging
@@ -27,10 +27,10 @@ from bertq_workers.startup import devices, process
 
 log = logging.getLogger("bertq.worker")
 
-#: What each name begins with.
+#: Prefix of each metric's name.
 _PREFIX = "bertq_worker"
 
-#: Seconds that Redis has to tell what waits, and that connecting to it may take.
+#: Seconds allowed to connect to Redis, and for its answer about the queues.
 _REDIS_WITHIN = 1.0
 
 #: Totals of ``WorkerStats``: the name of the field, and the help.
@@ -48,22 +48,22 @@ class Metrics(Collector):
     """The metrics of one worker.
 
     Attributes:
-        advert: what it is, once its model is loaded.
-        held: returns the chunks that it holds.
+        advert: the worker info, once the model is loaded.
+        held: returns how many chunks are in the worker.
     """
 
     def __init__(self, meter: Meter, url: str) -> None:
-        """``url`` is that of the Redis whose queues the worker takes from."""
+        """``url`` is the address of the Redis with the worker's queues."""
         self.advert: WorkerInfo | None = None
         self.held: Callable[[], int] = lambda: 0
         self._meter = meter
         self._redis: Any = connect(url, _REDIS_WITHIN)
 
     def serve(self, host: str, port: int) -> None:
-        """Answer from now on, on threads of its own, until the process ends.
+        """Serve the metrics, on separate threads, until the process ends.
 
         Raises:
-            OSError: the port is taken, or the address cannot be listened on.
+            OSError: the port is taken, or the address cannot be used.
         """
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -72,11 +72,11 @@ class Metrics(Collector):
         log.info("metrics at port %d of %s", port, host)
 
     def describe(self) -> list[Metric]:
-        """Return nothing: registering must not ask Redis."""
+        """Return nothing, because registering must not query Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return all metrics as they are now."""
+        """Return all current metrics."""
         work = self._meter.read()
         yield from _totals(work)
         yield from self._histograms()
@@ -117,7 +117,7 @@ class Metrics(Collector):
                     pipe.llen(name)
                 lengths = pipe.execute()
         except RedisError:
-            return  # absent: 0 would say that nothing waits
+            return  # no metric: 0 would mean that the queue is empty
         metric = GaugeMetricFamily(
             f"{_PREFIX}_queue_length",
             "Chunks that wait on a queue that the worker takes from, whoever will take them.",
@@ -135,9 +135,9 @@ def _totals(work: WorkerStats) -> Iterator[Metric]:
 
 
 def _memory() -> Iterator[Metric]:
-    """Return the memory of the device: the GPU's, or what the process has of the main memory."""
+    """Return the memory of the device: of the GPU, or of the process in main memory."""
     used, most = devices.memory() or (process.memory(), process.peak())
-    most = max(used, most)  # the system counts the two apart, and in steps
+    most = max(used, most)  # the system updates the two separately, and in steps
     yield _gauge(
         "device_memory_bytes",
         "Memory that TensorFlow uses of the GPU; on the CPU, what the process has.",

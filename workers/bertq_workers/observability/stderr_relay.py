@@ -1,8 +1,8 @@
-"""A small process that puts what libraries write on a worker's standard error into JSON objects.
+"""A small process that converts lines on a worker's standard error to JSON objects.
 
-TensorFlow's C++ parts know no log of Python's. A thread of the worker could do it too, but would
-lose the last words of one that crashes. Run by its path, with the standard library alone: arguments
-are the worker's node and process id.
+TensorFlow's C++ code does not use Python's logging. A thread of the worker could convert the lines
+too, but would lose the last lines of a crashing worker. The process is run by its path and uses
+only the standard library; its arguments are the worker's node and process id.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-# As absl, with which TensorFlow writes them, begins its lines.
+# The beginning of a line from absl, which TensorFlow uses to write them.
 _ABSL = re.compile(r"([IWEF])\d{4} \d\d:\d\d:")
 _LEVELS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL"}
 
@@ -21,7 +21,7 @@ _BLOCK = 8192
 
 
 def lines(file: int) -> Iterator[bytes]:
-    """Return what is written until all who may write are gone; of a line without end the start."""
+    """Yield lines until all writers have ended; of a line without an end, only the start."""
     pending = b""
     while block := os.read(file, _BLOCK):
         *whole, pending = (pending + block).split(b"\n")
@@ -31,9 +31,9 @@ def lines(file: int) -> Iterator[bytes]:
 
 
 def entry(text: str, node: str, pid: int) -> str:
-    """Return the JSON object of a line."""
+    """Return a line as a JSON object."""
     if _is_object(text):
-        return text  # a worker that has started itself anew writes here
+        return text  # written by a worker that has restarted itself
     known = _ABSL.match(text)
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     level = _LEVELS[known[1]] if known else "WARNING"
@@ -49,7 +49,7 @@ def _is_object(text: str) -> bool:
 
 
 def main() -> None:
-    """Relay standard input to standard output until its end, whatever is asked meanwhile."""
+    """Relay standard input to standard output until its end, ignoring signals."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     node, pid = sys.argv[1], int(sys.argv[2])

@@ -1,4 +1,4 @@
-"""Whether a worker may join the others: Redis is in reach, its queues are not another model's."""
+"""Admission of a worker: wait for Redis, and claim the worker's queues for its model."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 def claimed(advert: WorkerInfo) -> list[str]:
     """Return the queues that a worker claims: the shared ones.
 
-    A device's queue is not claimed; there the record of each job keeps the models apart.
+    Workers do not claim the queue of a device; its models are kept apart by the record of each job.
     """
     return [name for name in advert.queues if queues.is_shared(name)]
 
@@ -31,11 +31,12 @@ def claimed(advert: WorkerInfo) -> list[str]:
 def admit(redis: Redis, url: str, advert: WorkerInfo) -> None:
     """Claim the worker's queues, waiting for Redis for a bounded time.
 
-    A claim of workers that are gone is waited for: it ends within ``keys.WORKER_TTL`` seconds.
+    A claim of dead workers expires within ``keys.WORKER_TTL`` seconds; this function waits for it.
 
     Raises:
-        RedisUnavailable, RedisFull: Redis did not do it within ``PATIENCE`` seconds, or never will.
-        ModelMismatch: living workers with another model hold a queue.
+        RedisUnavailable, RedisFull: Redis did not respond within ``PATIENCE`` seconds, or refuses
+            for good.
+        ModelMismatch: living workers with another model have claimed a queue.
     """
     patience = _Patience(url)
     for queue in claimed(advert):
@@ -45,7 +46,7 @@ def admit(redis: Redis, url: str, advert: WorkerInfo) -> None:
 
 
 def describe(redis: Redis, queue: str, holder: str) -> str:
-    """Say, in words, whose queue it is."""
+    """Describe, for a message, which model and workers have claimed a queue."""
     others = [
         other
         for other in worker_info.read(redis)
@@ -58,13 +59,13 @@ def describe(redis: Redis, queue: str, holder: str) -> str:
 
 
 def meaning(advert: WorkerInfo) -> str:
-    """Return what tells one model from another, for messages."""
+    """Return the description of a model that distinguishes it from others, for messages."""
     return f"{advert.model} ({advert.meaning}, {advert.fingerprint[:12]})"
 
 
 def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") -> None:
     shortest = float("inf")
-    # Longer than any claim lives that nobody renews.
+    # Longer than the lifetime of a claim that is not renewed.
     until = time.monotonic() + keys.WORKER_TTL + 2
     while True:
         holder = patience.ask(lambda: claims.take(redis, queue, advert.fingerprint))
@@ -72,7 +73,7 @@ def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") 
             return
         left = patience.ask(lambda: claims.time_left(redis, queue))
         if left > shortest or time.monotonic() > until:
-            # It was renewed while we looked: its workers are alive.
+            # The claim was renewed in the meantime, so its workers are alive.
             whose = patience.ask(partial(describe, redis, queue, holder))
             raise ModelMismatch(
                 f"queue {queue} is held by {whose}, and this worker has {meaning(advert)}: "
@@ -85,7 +86,7 @@ def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") 
 
 
 class _Patience:
-    """Asks Redis, and asks again while it is away, until ``PATIENCE`` seconds are over."""
+    """Runs Redis commands, retrying until ``PATIENCE`` seconds have passed."""
 
     def __init__(self, url: str) -> None:
         self._url = url

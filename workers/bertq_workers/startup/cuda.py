@@ -1,4 +1,4 @@
-"""What NVIDIA's driver tells of a GPU, without TensorFlow, which does not pass it on."""
+"""Memory sizes of GPUs from NVIDIA's driver; TensorFlow does not report them."""
 
 import ctypes
 
@@ -6,15 +6,15 @@ _DRIVER = "libcuda.so.1"
 
 
 def memory(index: int) -> int | None:
-    """Return the bytes of memory of a GPU, used or not; None where there is no driver to tell.
+    """Return the total memory of a GPU in bytes, or None if the driver is not available.
 
     Args:
-        index: of the GPU among those that the process sees (``CUDA_VISIBLE_DEVICES``).
+        index: number of the GPU among those visible to the process (``CUDA_VISIBLE_DEVICES``).
     """
     device, size = ctypes.c_int(), ctypes.c_size_t()
     try:
         driver = ctypes.CDLL(_DRIVER)
-        # Each returns 0 for success (cuda.h, CUresult). The first may be called again and again.
+        # Each function returns 0 for success (cuda.h, CUresult). cuInit may be called repeatedly.
         failed = (
             driver.cuInit(0)
             or driver.cuDeviceGet(ctypes.byref(device), index)

@@ -1,7 +1,7 @@
-"""Pinning a worker process to one device.
+"""Pinning of a worker process to one device.
 
-``pin`` runs before TensorFlow is imported: CUDA reads ``CUDA_VISIBLE_DEVICES`` once, when it is
-loaded. ``configure`` runs right after the import, before TensorFlow touches a device.
+``pin`` runs before TensorFlow is imported, because CUDA reads ``CUDA_VISIBLE_DEVICES`` once, when
+it is loaded. ``configure`` runs right after the import, before TensorFlow uses a device.
 """
 
 import os
@@ -17,15 +17,15 @@ from bertq_workers.startup.hardware import Hardware, instructions
 
 
 def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
-    """Let the process see its own device only.
+    """Make only the worker's own device visible to the process.
 
     Args:
         device: from the worker's queues; None leaves the choice to TensorFlow.
-        environ: the environment of this process. If it names GPUs already, ``gpu<N>`` is the N-th
+        environ: the environment of this process. If it already names GPUs, ``gpu<N>`` is the N-th
             of those.
 
     Raises:
-        SettingsError: the environment names fewer GPUs than that.
+        SettingsError: the environment names too few GPUs.
     """
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if device is None:
@@ -33,13 +33,13 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
     if device.kind == "cpu":
         environ["CUDA_VISIBLE_DEVICES"] = "-1"
         return
-    # Numbers as nvidia-smi shows them, not fastest first.
+    # Number the GPUs as nvidia-smi does, instead of the fastest first.
     environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     given = environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
         environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
         return
-    # CUDA ignores what follows the first invalid entry; -1 is the usual way to say "none".
+    # CUDA ignores everything after the first invalid entry; -1 is the usual way to say "none".
     visible = [name for name in (part.strip() for part in given.split(",")) if name]
     if "-1" in visible:
         visible = visible[: visible.index("-1")]
@@ -56,20 +56,19 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
 def configure(
     threads: int | None, concurrency: int = 1, memory_fraction: float | None = None
 ) -> Hardware:
-    """Import TensorFlow, grow GPU memory on demand, deal the CPU's threads out.
+    """Import TensorFlow, let GPU memory grow on demand, and distribute the CPU threads.
 
     Args:
-        threads: CPU threads of the graph; None takes all cores that the process may use.
-        concurrency: batches that run at the same time on a GPU. On a CPU there is one for each
-            thread at least: a core that has a batch of its own waits for no other.
-        memory_fraction: share of a GPU's memory that the process may take; None: as much as it
-            needs.
+        threads: CPU threads of the graph; None uses all cores available to the process.
+        concurrency: batches that run at the same time on a GPU. A CPU runs at least one batch for
+            each thread: a core with its own batch does not wait for other cores.
+        memory_fraction: share of the GPU's memory that the process may use; None sets no limit.
 
     Returns:
-        What the graph will run on.
+        The hardware that the graph will run on.
 
     Raises:
-        SettingsError: a share was asked for, and the driver does not tell of how much.
+        SettingsError: a share was requested, and the driver does not report the GPU's memory.
     """
     import tensorflow as tf
 
@@ -91,10 +90,10 @@ def configure(
 
 
 def memory() -> tuple[int, int] | None:
-    """Return the bytes of the GPU's memory that TensorFlow uses now, and the most that it has used.
+    """Return the bytes of GPU memory that TensorFlow uses now, and the most that it has used.
 
-    None where the graph runs on the CPU. Not before the graph is there: asking would set the
-    devices up.
+    Return None if the graph runs on the CPU. Call it only after the graph is built: it would
+    initialize the devices.
     """
     tf: Any = sys.modules.get("tensorflow")
     if tf is None or not tf.config.list_logical_devices("GPU"):
@@ -110,7 +109,8 @@ def _limit_memory(tf: Any, gpu: Any, index: int, share: float) -> None:
             f"gpu_memory_fraction is {share:g}, and NVIDIA's driver does not tell how much memory "
             f"GPU {index} has: leave it out"
         )
-    # Beside a limit TensorFlow refuses set_memory_growth, and would take all of the share at once.
+    # With a limit, TensorFlow refuses set_memory_growth and would allocate all of the share at
+    # once.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     limit = max(1, int(total * share) >> 20)
     tf.config.set_logical_device_configuration(

@@ -1,29 +1,29 @@
-"""What the graph runs on, and which dtypes that computes faster than float32."""
+"""Detection of the hardware, and of the dtypes that it computes faster than float32."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 
-#: Instructions, as Linux names them, that oneDNN multiplies in a dtype with (x86; bf16 is ARM's).
+#: Linux names of the instructions with which oneDNN multiplies in a dtype (x86; bf16 is ARM's).
 _INSTRUCTIONS = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16"},
 }
 
-#: Compute capability of the first NVIDIA GPUs whose tensor cores take a dtype.
+#: Compute capability of the first NVIDIA GPUs with tensor cores for a dtype.
 _CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device as TensorFlow sees it.
+    """A device as TensorFlow reports it.
 
     Attributes:
-        name: ``cpu``, or the GPU's own name.
+        name: ``cpu``, or the name of the GPU.
         lanes: batches that run on it at the same time.
-        capability: NVIDIA's compute capability of a GPU, where it is known.
-        instructions: what a CPU can do; empty where the system does not tell.
+        capability: NVIDIA's compute capability of a GPU, if known.
+        instructions: instruction sets of a CPU; empty if the system does not report them.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Hardware:
     instructions: frozenset[str] = frozenset()
 
     def speeds_up(self, dtype: str) -> bool:
-        """Return whether it is known, or can be hoped, to compute faster in ``dtype``."""
+        """Return whether computing in ``dtype`` is faster; True if that is unknown."""
         if dtype not in _INSTRUCTIONS:
             return True
         if self.name != "cpu":
@@ -41,7 +41,7 @@ class Hardware:
 
 
 def instructions(path: Path = _CPUINFO) -> frozenset[str]:
-    """Return the instruction sets of this machine's CPU; empty where they are not to be read."""
+    """Return the instruction sets of this machine's CPU; empty if they cannot be read."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:

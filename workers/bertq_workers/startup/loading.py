@@ -1,4 +1,4 @@
-"""Loading the model onto the worker's device: first what may be refused, then what takes long."""
+"""Loading of the model in two steps: fast checks and reading, then the graph on the device."""
 
 import importlib.util
 import logging
@@ -68,12 +68,12 @@ def build(
     """Build the graph on the device, to run ``concurrency`` batches at once, and warm it up.
 
     Returns:
-        The encoder, and the name of what it runs on.
+        The encoder, and the name of its device.
 
     Raises:
-        SettingsError: TensorFlow cannot be imported, or not be kept to its share of the memory; or
-            it cannot compute with the weights in this dtype.
-        OutOfMemory: the device has no room for the model.
+        SettingsError: TensorFlow cannot be imported, cannot be limited to its share of the memory,
+            or cannot compute with the weights in this dtype.
+        OutOfMemory: the device has too little memory for the model.
     """
     share = settings.gpu_memory_fraction
     try:

@@ -1,4 +1,4 @@
-"""A worker's process: what it sets once, before it loads anything, and what it weighs."""
+"""Settings of the worker's process, its memory use, and its exit."""
 
 import ctypes
 import gc
@@ -15,9 +15,9 @@ from bertq.system import cores
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds for which a thread may keep the interpreter while others want it; 5 ms by default. The
-#: threads of the chunks and the event loop do little at a time and wait for Redis in between: 20 to
-#: 30 % more small messages per second, measured with 4,000 of them.
+#: Seconds for which a thread may keep the interpreter while other threads wait for it; 5 ms by
+#: default. The threads of the chunks and the event loop work briefly and then wait for Redis: a
+#: shorter interval gives 20 to 30 % more small messages per second, measured with 4,000 of them.
 _SWITCH = 0.001
 
 # Parameters of mallopt(3), from glibc's malloc.h.
@@ -25,8 +25,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-#: Bytes of a block that is asked of the system each time, and of free memory that is kept. By
-#: default the rows of a chunk, 786 KB in several copies, come as 900 fresh pages: 3 ms of 8.
+#: Size from which a block is requested from the system each time, and size of the free memory that
+#: the process retains. With the defaults, the rows of a chunk (786 KB in several copies) take 900
+#: new pages: 3 ms of 8.
 _MMAP_BYTES = 4 * 1024 * 1024
 _KEPT_BYTES = 64 * 1024 * 1024
 
@@ -36,13 +37,13 @@ def tune() -> None:
     sys.setswitchinterval(_SWITCH)
     _glibc("mallopt", _M_MMAP_THRESHOLD, _MMAP_BYTES)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
-    # A heap for each thread that can run, not for each of a hundred threads, of which every one
-    # would keep what its largest chunk took.
+    # One heap for each thread that can run. With a heap for each of a hundred threads, every one
+    # would retain the memory of its largest chunk.
     _glibc("mallopt", _M_ARENA_MAX, max(2, cores.available()))
 
 
 def trim() -> None:
-    """Give back what loading has left: TensorFlow's copies of the weights, in freed pieces.
+    """Return the memory left over from loading: freed copies of the weights made by TensorFlow.
 
     For all-MiniLM-L6-v2 in float32 that is 1.0 of 2.4 GB.
     """
@@ -51,7 +52,7 @@ def trim() -> None:
 
 
 def memory() -> int:
-    """Return the bytes of main memory that the process has: weights, arenas, the interpreter."""
+    """Return the bytes of main memory of the process: weights, arenas, the interpreter."""
     try:
         resident = Path("/proc/self/statm").read_text().split()[1]
     except (OSError, IndexError):
@@ -60,7 +61,7 @@ def memory() -> int:
 
 
 def peak() -> int:
-    """Return the most bytes of main memory that the process has had at once."""
+    """Return the peak of the process's main memory, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # KiB elsewhere
 
@@ -74,14 +75,14 @@ def _glibc(name: str, *arguments: int) -> None:
 
 
 def leave(reason: str, status: int) -> None:
-    """End a running worker, from any thread, as soon as it is done with what it has taken.
+    """End a running worker, from any thread, once it has finished the chunks that it has taken.
 
-    Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
-    looks at it): the consumer's loop turns ``state.should_stop`` into the exit status.
+    Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
+    checks it): the consumer's loop turns ``state.should_stop`` into the exit status.
 
     Args:
-        reason: for the log.
-        status: of ``sysexits.h``.
+        reason: written to the log.
+        status: an exit status of ``sysexits.h``.
     """
     log.critical("this worker ends: %s", reason)
     flags: Any = state

@@ -1,8 +1,8 @@
-"""What a worker is called and which queues it takes from, as its options say.
+"""The node name of a worker and the queues that it takes from, according to its options.
 
-Relies on the inside of celery 5.7 (the version is pinned, and tests/workers/test_selection.py looks
-at each): the name of a worker that was given none; that ``select`` may be called once more when the
-queues are selected; the names of the options -Q and -X.
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_selection.py
+checks each): the default name of a worker; that ``select`` may be called again once the queues are
+selected; the names of the options -Q and -X.
 """
 
 import os
@@ -19,16 +19,17 @@ from bertq.protocol.queues import Device, ModelQueues
 
 
 def name_node(worker: Any, options: Mapping[str, object]) -> None:
-    """Name a worker after its device and its model, unless the user has done it with -n.
+    """Name a worker after its device and its model, unless the user named it with -n.
 
-    ``gpu0@host``, ``gpu0-NAME@host``: Celery would call all workers of one machine celery@host.
+    The name is ``gpu0@host`` or ``gpu0-NAME@host``. Celery would name all workers of a machine
+    celery@host.
     """
     if worker.hostname != default_nodename(""):
         return
     try:
         names = queues.of_model(Settings.read(os.environ, options).model_name)
     except SettingsError:
-        return  # the worker will refuse to start, in a moment and with better words
+        return  # the worker will refuse to start, with a better message
     device = next(filter(None, map(queues.parse_device, _option("queues"))), None)
     if device is None:
         name = f"{names.shared}-{os.getpid()}"
@@ -38,15 +39,15 @@ def name_node(worker: Any, options: Mapping[str, object]) -> None:
 
 
 def take_queues(worker: Any, names: ModelQueues) -> Device | None:
-    """Have the worker take from queues of its model alone; add the shared queues to a device's.
+    """Select the queues of the worker's model only, and add the shared queues to a device's.
 
     Raises:
-        SettingsError: a queue has a wrong name, or belongs to another model, or none is left.
+        SettingsError: a queue has an invalid name or belongs to another model, or no queue is left.
     """
     selected = worker.app.amqp.queues
     asked = set(selected.consume_from)
     if names.model is not None and not _option("queues"):
-        # Without -Q Celery has selected the shared queues of the model without a name.
+        # Without -Q, Celery has selected the shared queues of the model without a name.
         asked = asked - {queues.SHARED, queues.SMALL} or {names.shared, names.small}
     excluded = {names.own(name) for name in _option("exclude_queues")}
     wanted = {names.own(name) for name in asked} - excluded
@@ -60,7 +61,7 @@ def take_queues(worker: Any, names: ModelQueues) -> Device | None:
 
 
 def _option(name: str) -> list[str]:
-    # Celery keeps -Q and -X to itself until the queues are selected; the command line knows them.
+    # Celery does not pass -Q and -X on before the queues are selected; click's context has them.
     context = click.get_current_context(silent=True)
     value = context.params.get(name) if context else None
     return list(value or [])

@@ -1,9 +1,9 @@
-"""What a worker does before its first chunk: pin the device, load the model, claim, advertise.
+"""Start-up of a worker: pin the device, load the model, claim the queues, publish worker info.
 
-Celery runs the parts in this order: ``celeryd_init`` names the node, the worker blueprint creates
-``ModelStep`` (queues are known, nothing is consumed yet), ``worker_ready`` publishes the advert,
-and ``worker_shutting_down`` / ``worker_shutdown`` take it back. What can be refused is refused
-before TensorFlow, which takes seconds, is imported.
+Celery runs the parts in this order: ``celeryd_init`` names the node; the worker blueprint creates
+``ModelStep`` (the queues are known, nothing is consumed yet); ``worker_ready`` publishes the worker
+info; ``worker_shutting_down`` and ``worker_shutdown`` withdraw it. All checks that can refuse a
+worker run before the import of TensorFlow, which takes seconds.
 """
 
 import logging
@@ -44,12 +44,12 @@ log = logging.getLogger("bertq.worker")
 
 
 def register(app: Celery, meter: Meter) -> None:
-    """Hook the start of this app's workers; ``meter`` counts what they do."""
+    """Connect the start-up of this app's workers; ``meter`` counts their work."""
     app.steps["worker"].add(ModelStep)
     app.steps["consumer"].add(Intake)
 
-    # Signals reach the workers of every app in the process: each handler looks whose it is, but for
-    # ``shutting_down``, which is told a name alone; there is one worker in a process.
+    # Signals are sent for the workers of every app in the process, so each handler checks the app.
+    # ``shutting_down`` gets only a name; there is one worker in a process.
     def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance is not None and instance.app is app:
             selection.name_node(instance, options or {})
@@ -86,11 +86,11 @@ _advertisers: dict[Celery, Registration] = {}
 
 
 class ModelStep(bootsteps.Step):
-    """Reads the model, claims the queues and builds the graph while the worker is being built.
+    """Reads the model, claims the queues and builds the graph while Celery builds the worker.
 
-    Here and not in ``start``: the signal handlers of the warm shutdown are not yet in place, so
-    that SIGTERM and Ctrl-C end a worker that is still loading at once. The pool is made between
-    ``__init__`` and ``create``.
+    This happens in ``__init__`` instead of ``start`` because the signal handlers of the warm
+    shutdown are not installed yet: SIGTERM and Ctrl-C end a loading worker at once. Celery makes
+    the pool between ``__init__`` and ``create``.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -104,8 +104,8 @@ class ModelStep(bootsteps.Step):
             settings = Settings.read(os.environ, options)
             logs.check(settings)
             _check_pool(worker, options)
-            # celery 5.7 reads it when the consumer is made, after this step (the version is pinned,
-            # and tests/security/test_remote_control.py looks at it).
+            # celery 5.7 reads this setting when it makes the consumer, after this step (the version
+            # is pinned, and tests/security/test_remote_control.py checks it).
             worker.app.conf.worker_enable_remote_control = settings.remote_control
             names = queues.of_model(settings.model_name)
             device = selection.take_queues(worker, names)
@@ -123,7 +123,7 @@ class ModelStep(bootsteps.Step):
             refuse(str(error), os.EX_UNAVAILABLE)
         advertiser.advert = replace(advert, device_name=device_name, started=time.time())
         from bertq_workers.batching.batcher import (
-            Batcher,  # only now it is known that it can be imported
+            Batcher,  # imported late: until here the import might have failed
         )
 
         meter.lanes = encoder.lanes
@@ -150,7 +150,7 @@ class ModelStep(bootsteps.Step):
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> None:
-        """Tell the pool how much to take in."""
+        """Set the bounds of the pool's capacity."""
         flow = worker.pool.flow
         flow.bound(self._encoder.budget, self._encoder.lanes)
         if self._metrics is not None:
@@ -166,10 +166,10 @@ def _admit(url: str, advert: WorkerInfo) -> None:
 
 
 def refuse(reason: str, status: int) -> NoReturn:
-    """End the worker before it has started: one line, and an exit status of ``sysexits.h``.
+    """End the worker before it has started: log one line, exit with a status of ``sysexits.h``.
 
-    ``EX_CONFIG`` (78) says that it will not start before somebody changes something,
-    ``EX_UNAVAILABLE`` (69) that it may do so later.
+    ``EX_CONFIG`` (78) means that the worker cannot start until somebody changes something,
+    ``EX_UNAVAILABLE`` (69) that it may start later.
     """
     log.critical("this worker cannot start: %s", reason)
     raise SystemExit(status)
@@ -183,7 +183,7 @@ def _advert(
         instance=uuid.uuid4().hex,
         queues=sorted(worker.app.amqp.queues.consume_from),
         device=device.queue if device else "default",
-        device_name="",  # TensorFlow will tell
+        device_name="",  # set once TensorFlow has reported it
         model=model.name,
         fingerprint=model.fingerprint,
         max_seq_len=model.max_seq_len,
@@ -215,8 +215,8 @@ def _check_pool(worker: Any, options: dict[str, Any]) -> None:
     if options.get("autoscale"):
         raise SettingsError("--autoscale has nothing to scale: --concurrency N runs N batches")
     if not worker.use_eventloop:
-        # Nothing wakes the loop that Celery runs then: each chunk would wait for the next
-        # message to be acknowledged.
+        # Nothing wakes the loop that Celery runs in that case: each chunk would be acknowledged
+        # only when the next message arrives.
         raise SettingsError("a worker needs Celery's event loop: neither gevent nor eventlet goes")
 
 
