@@ -1,4 +1,4 @@
-"""bertq: sentences to BERT vectors through a durable queue.
+"""Encode sentences as BERT vectors through a durable queue.
 
 ``from bertq import BertClient`` is the public import; ``celery -A bertq worker`` is the worker.
 """
@@ -29,8 +29,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy (PEP 562): bertq_client imports bertq, so an eager import here would be a cycle, and a
-    # worker would load the client for nothing.
+    # Import the client lazily (PEP 562): bertq_client imports bertq, so an eager import here would
+    # be a cycle, and a worker would load the client for nothing.
     if name in __all__:
         import bertq_client
 

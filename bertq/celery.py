@@ -1,6 +1,6 @@
-"""The app of ``celery -A bertq``: workers, the dashboard and Celery's other commands.
+"""The Celery app of ``celery -A bertq``: workers, the dashboard and Celery's other commands.
 
-Clients need none: they speak to Redis themselves.
+Clients do not use it: they talk to Redis directly.
 """
 
 import os
@@ -18,14 +18,14 @@ from bertq.redis import redis_url
 
 
 class _Refused(click.ClickException):
-    """What the celery command prints as one line; it will not start before something changes."""
+    """A configuration error; the celery command prints it as one line and does not start."""
 
     exit_code = os.EX_CONFIG
 
 
 def _configuration() -> dict[str, Any]:
-    # Called by Celery when the first setting is read, not at import: ``celery -b URL`` hands the
-    # URL over in the environment, and it must hold for the result backend too.
+    # Celery calls this when it reads the first setting, not at import: ``celery -b URL`` passes the
+    # URL through the environment, and the result backend must use the same URL.
     if os.environ.get("CELERY_RESULT_BACKEND"):
         raise _Refused(
             "results are kept where the queue is: leave out --result-backend and the variable "
@@ -38,7 +38,7 @@ def _configuration() -> dict[str, Any]:
         url = redis_url.check(given, "the broker URL (-b)")
     except SettingsError as error:
         raise _Refused(str(error)) from None
-    # Celery reads this variable itself, before any setting: let it see the completed URL.
+    # Celery itself reads this variable before any setting, so it must hold the complete URL.
     os.environ["CELERY_BROKER_URL"] = url
     return configuration(url, takes=_TAKES_CHUNKS)
 
@@ -48,18 +48,18 @@ def _command() -> str | None:
     return None if context is None else context.invoked_subcommand
 
 
-# Celery's command line imports this module before it runs a command; later on, its threads have
-# no context.
+# Celery's command line imports this module before it runs a command. Its threads have no click
+# context later, so read the command now.
 _COMMAND = _command()
 _TAKES_CHUNKS = _COMMAND not in {"flower", "inspect", "control", "status", "events"}
 
 if _COMMAND == "flower":
     dashboard.guard()
 
-# The task module is named, not imported: it belongs to a room that this one does not know.
+# Celery imports the task module by its name: this package must not import bertq_workers.
 app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])
 app.add_defaults(_configuration)
-# A list where Celery has an empty set: the help shows options in the order of the settings. (The
-# command of celery 5.7 extends its own list with it; the version is pinned, and
-# tests/workers/test_refusals.py looks at it.)
+# A list instead of Celery's empty set, so that the help shows options in the order of the settings.
+# (The command of celery 5.7 extends its own list with it; the version is pinned, and
+# tests/workers/test_refusals.py checks this.)
 app.user_options["worker"] = cast(Any, settings_options(CeleryOption, help_group="bertq Options"))

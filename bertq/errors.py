@@ -1,4 +1,4 @@
-"""What can go wrong for a client, as one tree; the programs have some of their own below its root.
+"""The errors that a client can raise, as one tree; other packages add errors below its root.
 
 ::
 
@@ -22,23 +22,23 @@
     ├── QueueFull
     └── ClientClosed
 
-``bertq_workers`` adds ``PortTaken``; ``bertq_cli`` ``ProcessFailed``, ``ModelUnavailable`` and
-``ConversionFailed``. The model, which knows nothing of a queue, has a tree of its own:
+``bertq_workers`` adds ``PortTaken``; ``bertq_cli`` adds ``ProcessFailed``, ``ModelUnavailable`` and
+``ConversionFailed``. The model package knows no queues and has a separate tree:
 ``bertq_bert.ModelError``.
 
-A request that was cancelled raises ``concurrent.futures.CancelledError``, as every future does.
+A cancelled request raises ``concurrent.futures.CancelledError``, as every future does.
 ``TruncationWarning`` is a UserWarning.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-#: Sentences of a failed chunk that its error names one by one.
+#: Maximum number of sentences of a failed chunk that an error lists.
 _NAMED = 8
 
 
 def _named(what: str, rows: Sequence[int]) -> str:
-    """Return the start of a sentence about elements of a list: the first of them by number."""
+    """Return the start of a message about list elements, with the numbers of the first ones."""
     some = ", ".join(f"{what}[{row}]" for row in rows[:_NAMED])
     if len(rows) == 1:
         return f"{some} has"
@@ -51,7 +51,7 @@ class BertqError(Exception):
 
 
 class BadInput(BertqError):
-    """The sentences are not what ``encode`` takes; nothing was sent."""
+    """``encode`` does not accept the sentences; nothing was sent."""
 
 
 class BadInputType(BadInput, TypeError):
@@ -59,15 +59,15 @@ class BadInputType(BadInput, TypeError):
 
 
 class BadInputValue(BadInput, ValueError):
-    """There are no sentences, or one of them is blank."""
+    """There are no sentences, one of them is blank, or an option has an invalid value."""
 
 
 class SentenceTooLong(BadInputValue):
-    """Sentences have more tokens than are read, and ``truncate="error"`` forbids to cut them.
+    """A sentence has too many tokens, and ``truncate="error"`` forbids cutting it.
 
     Attributes:
-        rows: numbers of such sentences in the request; there may be more, in other chunks.
-        max_seq_len: how many tokens are read, special tokens included.
+        rows: numbers of such sentences in the request; other chunks may have more.
+        max_seq_len: maximum number of tokens, special tokens included.
     """
 
     def __init__(self, rows: Sequence[int], max_seq_len: int) -> None:
@@ -83,11 +83,11 @@ class SentenceTooLong(BadInputValue):
 
 
 class TruncationWarning(UserWarning):
-    """Sentences of a request had more tokens than are read, and were cut."""
+    """Sentences of a request had more tokens than the model reads, and were cut."""
 
 
 class SettingsError(BertqError, ValueError):
-    """A setting, an option or a URL has a value that cannot be used."""
+    """A setting, an option or a URL has an invalid value."""
 
 
 class Timeout(BertqError, TimeoutError):
@@ -105,8 +105,7 @@ class RemoteError(BertqError):
         type_name: name of the worker's exception class.
         message: the worker's message.
         task_id: id of the chunk's task, as the worker's log shows it.
-        rows: numbers of the sentences of the request that are in the chunk; the others did not
-            fail.
+        rows: numbers of the request's sentences in this chunk; the other sentences did not fail.
     """
 
     def __init__(
@@ -124,32 +123,32 @@ class RemoteError(BertqError):
         self.rows = tuple(rows)
 
     def __reduce__(self) -> tuple[type["RemoteError"], tuple[Any, ...]]:
-        # The default would call the class with the one formatted message.
+        # The default would call the class with only the formatted message.
         return type(self), (self.type_name, self.message, self.task_id, self.rows)
 
 
 class LostResult(BertqError):
-    """A chunk was lost again and again, though it was sent again each time."""
+    """A chunk was lost repeatedly, although it was sent again each time."""
 
 
 class UnknownJob(BertqError, LookupError):
-    """No job of this id is kept: it has expired or was discarded, or there never was one."""
+    """No durable job has this id: it has expired, was discarded or never existed."""
 
 
 class ModelMismatch(BertqError):
-    """The chunks of one request, or the rows of one file, would be those of different models."""
+    """Different models would answer the chunks of one request, or the rows of one file."""
 
 
 class OutputError(BertqError):
-    """A file of vectors cannot be written, or what is there may not be replaced or gone on with."""
+    """A file of vectors cannot be written, or an existing one not replaced or continued."""
 
 
 class WireError(BertqError):
-    """A stored result is cut, damaged or not of a kind that bertq accepts."""
+    """A stored result is cut, damaged or of a kind that bertq does not accept."""
 
 
 class VersionMismatch(WireError):
-    """The client and a worker do not speak the same wire format."""
+    """The client and a worker use different wire formats."""
 
 
 class RedisUnavailable(BertqError, ConnectionError):
@@ -157,12 +156,12 @@ class RedisUnavailable(BertqError, ConnectionError):
 
 
 class RedisFull(BertqError):
-    """Redis has reached its memory limit and takes no more work."""
+    """Redis has reached its memory limit, or cannot write to its disk, and takes no more work."""
 
 
 class QueueFull(BertqError):
-    """As many chunks wait on the queue as are allowed to; nothing was sent."""
+    """The queue has reached its limit of waiting chunks; nothing was sent."""
 
 
 class ClientClosed(BertqError):
-    """The client was closed before, or while, the request was under way."""
+    """The client was closed before or during the request."""

@@ -1,4 +1,4 @@
-"""The Celery app's configuration, for workers, the dashboard and Celery's other commands."""
+"""Configuration of the Celery app for workers, the dashboard and Celery's other commands."""
 
 from typing import Any, cast
 
@@ -8,11 +8,12 @@ from kombu.serialization import register
 from bertq.protocol import keys, queues, wire
 from bertq.redis.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
-#: Seconds without a sign of life of a chunk's worker after which the chunk is given to another. The
-#: worker gives one for all it holds four times as often: what takes long is not computed twice.
+#: Seconds without a heartbeat of a chunk's worker after which another worker gets the chunk. The
+#: worker renews all its unacknowledged chunks four times as often, so that a chunk that takes long
+#: is not computed twice.
 VISIBILITY_TIMEOUT = 15
 
-# kombu's annotation knows text encoders only; "binary" says that this one makes bytes.
+# kombu's annotation knows only text encoders; "binary" says that this one returns bytes.
 register(
     wire.SERIALIZER,
     cast(Any, wire.dumps),
@@ -22,10 +23,11 @@ register(
 )
 
 
-# Who only looks on listens to events and answers, and kombu would have it look after what workers
-# hold, too: give back what is overdue. It gets keys of its own, in which nothing ever is, so that
-# it needs no access to messages, which are sentences of users. (The transport of kombu 5.7 reads
-# these options; the version is pinned, and tests/security/test_roles.py looks at it.)
+# The dashboard and similar commands only listen to events and replies, but kombu would also have
+# them restore the overdue unacknowledged chunks of workers. They get separate keys, which are
+# always empty, so that they need no access to messages, which contain users' sentences. (The
+# transport of kombu 5.7 reads these options; the version is pinned, and
+# tests/security/test_roles.py checks this.)
 _ONLOOKER = {
     "unacked_key": f"{keys.ONLOOKER}unacked",
     "unacked_index_key": f"{keys.ONLOOKER}unacked_index",
@@ -37,27 +39,27 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
     """Return the settings of Celery for a broker and result backend at ``redis_url``.
 
     Args:
-        redis_url: of both, checked.
-        takes: whether the process may take chunks from queues, or only looks on.
+        redis_url: checked URL of the broker and the result backend.
+        takes: whether the process may take chunks from queues; if not, it only observes.
     """
     return {
         "broker_url": redis_url,
         "result_backend": f"bertq_workers.celery_compat.backend:ReplyBackend+{redis_url}",
-        # What travels: JSON tasks, msgpack results. Never pickle.
+        # Tasks are JSON and results are msgpack. Never pickle.
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_serializer": wire.SERIALIZER,
         "result_accept_content": [wire.SERIALIZER, "json"],
         "result_expires": keys.RESULT_TTL,
-        # For the main thread. On the pool's threads the backend waits by itself, for as long as
-        # Redis is away or full.
+        # For the main thread. On the pool's threads, the backend itself waits as long as Redis is
+        # unreachable or full.
         "result_backend_always_retry": True,
         "result_backend_max_retries": 60,
         "result_backend_base_sleep_between_retries_ms": 50,
         "result_backend_max_sleep_between_retries_ms": 1000,
         "redis_socket_timeout": SOCKET_TIMEOUT,
         "redis_socket_connect_timeout": CONNECT_TIMEOUT,
-        # Nothing is lost with a worker: a chunk is acknowledged once its rows are stored.
+        # A chunk is acknowledged after its rows are stored, so a worker that dies loses nothing.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_default_priority": 0,
@@ -70,20 +72,21 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
             "socket_connect_timeout": CONNECT_TIMEOUT,
-            # Where packets vanish nobody is told: kombu would wait for as long as TCP does, on the
-            # thread of a worker's event loop.
+            # If the network drops packets silently, kombu would block the worker's event loop until
+            # TCP times out.
             "socket_timeout": SOCKET_TIMEOUT,
             "health_check_interval": SOCKET_TIMEOUT,
             **({} if takes else _ONLOOKER),
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # Threads around one model, in the worker's own process: TensorFlow does not survive a fork.
+        # The pool uses threads around one model, in the worker's own process, because TensorFlow
+        # does not survive a fork.
         "worker_pool": "bertq_workers.celery_compat.pool:ChunkPool",
         "worker_concurrency": 1,
-        # No bound on messages: the pool bounds the rows that they hold.
+        # Do not limit messages: the pool limits the rows in them.
         "worker_prefetch_multiplier": 0,
         "worker_disable_rate_limits": True,
-        # The pool's threads share one backend, and its connections.
+        # The pool's threads share one backend and its connections.
         "result_backend_thread_safe": True,
         "worker_consumer": "bertq_workers.celery_compat.consumer:Consumer",
         "worker_send_task_events": True,

@@ -1,6 +1,6 @@
-"""What ``celery -A bertq flower`` may do: be seen by this machine, or by those who log in.
+"""Access to ``celery -A bertq flower``: from this machine only, or with a login.
 
-Flower listens on all addresses unless it is told, shows what the workers do, and can end them.
+By default, Flower listens on all addresses. It shows the activity of workers and can end them.
 """
 
 import os
@@ -12,16 +12,17 @@ from bertq.system import addresses
 
 
 class Unguarded(click.ClickException):
-    """Flower would be open to others."""
+    """Flower would accept connections from other machines without a login."""
 
     exit_code = os.EX_CONFIG
 
 
 def guard() -> None:
-    """Have Flower listen on the loopback interface, and refuse another one without a login.
+    """Make Flower listen on the loopback interface; refuse other addresses without a login.
 
-    Relies on Flower 2 (the version is pinned, and tests/dashboard looks at it) having its options
-    with tornado, and parsing the command line once more after its configuration file.
+    Relies on two properties of Flower 2: tornado holds its options, and it parses the command line
+    once more after its configuration file. (The version is pinned, and tests/dashboard checks
+    this.)
     """
     import flower.options  # noqa: F401 - defines them
     from tornado.options import options
@@ -33,7 +34,7 @@ def guard() -> None:
         nonlocal parsed
         parsed += 1
         if parsed == 1 and Path(options.conf).is_file():
-            return  # a login may be in there
+            return  # the file may define a login
         if not (options.unix_socket or options.basic_auth or options.auth):
             _check_address(options.address)
 

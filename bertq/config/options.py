@@ -1,4 +1,4 @@
-"""Command-line options made from the table of settings."""
+"""Command-line options, generated from the table of settings."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
@@ -11,11 +11,11 @@ from bertq.errors import SettingsError
 
 
 def settings_options(make: Callable[..., click.Option], **more: Any) -> list[click.Option]:
-    """Return an option for each setting, checked where the user typed it.
+    """Return an option for each setting; the command line checks each value.
 
     Args:
-        make: the class of the options.
-        more: further arguments of it.
+        make: class of the options.
+        more: further arguments of the class.
     """
     return [
         make(
@@ -28,7 +28,7 @@ def settings_options(make: Callable[..., click.Option], **more: Any) -> list[cli
     ]
 
 
-#: Options of bert-as-service beside those that are settings here: their names with one dash.
+#: Options of bert-as-service that are not settings here, with one dash before the name.
 _OLD = {
     "cased_tokenization", "cors", "cpu", "device_map", "fixed_embed_length", "fp16",
     "graph_tmp_dir", "http_max_connect", "http_port", "num_worker", "port", "port_out",
@@ -37,12 +37,12 @@ _OLD = {
 
 
 def refuse_old_spelling(arguments: Iterable[str]) -> None:
-    """Refuse options that are spelt as bert-as-service has them.
+    """Refuse options in the spelling of bert-as-service, with one dash.
 
-    The ``celery`` command would take ``-fp16`` for ``-f p16``, a log file, and run in float32.
+    The ``celery`` command would read ``-fp16`` as ``-f p16``, a log file, and run in float32.
 
     Raises:
-        SettingsError: there is such an option.
+        SettingsError: an argument has this spelling.
     """
     names = _OLD | {spec.name for spec in fields(Settings)}
     for argument in arguments:
@@ -56,7 +56,7 @@ def refuse_old_spelling(arguments: Iterable[str]) -> None:
 
 def _declaration(spec: "Field[Any]") -> dict[str, Any]:
     if names := spec.metadata.get("names"):
-        # None says that nobody typed it: the variable decides.
+        # None means that the option was not given, and the variable decides.
         return {"param_decls": [spec.name, *names], "is_flag": True, "default": None}
     return {"param_decls": [spec.metadata["option"]], "metavar": spec.metadata["metavar"]}
 
@@ -74,7 +74,7 @@ def _default(value: Any) -> str:
 
 
 def _check(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse a wrong value; the worker parses the text again."""
+    """Refuse an invalid value; the worker parses the text again."""
     if value is not None:
         try:
             Settings.read({}, {str(parameter.name): value})

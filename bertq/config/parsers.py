@@ -1,4 +1,4 @@
-"""What the text of a setting may be; each parser's ValueError says what it must be."""
+"""Parsers of settings; the ValueError of a parser says what the text must be."""
 
 import math
 
@@ -27,7 +27,7 @@ def positive_int(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Parse a time in seconds, above zero."""
+    """Parse a positive number of seconds."""
     value = _number(text)
     if not 0 < value < math.inf:
         raise ValueError("must be a number of seconds above zero")
@@ -35,7 +35,7 @@ def seconds(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """Parse a share of something: above 0, at most 1."""
+    """Parse a share: above 0, at most 1."""
     value = _number(text)
     if not 0 < value <= 1:
         raise ValueError("must be a number above 0 and at most 1, as 0.5")
@@ -50,7 +50,7 @@ def _number(text: str) -> float:
 
 
 def flag(text: str) -> bool:
-    """Parse what is on or off."""
+    """Parse a value that is on or off."""
     value = _FLAGS.get(text.strip().lower())
     if value is None:
         raise ValueError("must be 1, true, yes or on, or else 0, false, no or off")
@@ -66,14 +66,14 @@ def port(text: str) -> int:
 
 
 def host(text: str) -> str:
-    """Parse an address or a name to listen on; whether it is this machine's is seen later."""
+    """Parse an address or host name to listen on, without checking that this machine has it."""
     if not text.strip() or not text.isprintable():
         raise ValueError("must be an address or a name of this machine")
     return text.strip()
 
 
 def log_format(text: str) -> str:
-    """Parse how lines of the log are written."""
+    """Parse the format of log lines."""
     value = lower(text)
     if value not in ("text", "json"):
         raise ValueError("must be text or json")
@@ -107,10 +107,10 @@ def layers(text: str) -> tuple[int, ...]:
 
 
 def pooling(text: str) -> str:
-    """Parse a pooling strategy; whether there is one of this name is for the model to say.
+    """Parse the name of a pooling strategy; the model checks whether it exists.
 
-    Names of bert-as-service are returned in upper case, those of sentence-transformers in lower
-    case, however they are written. Several of the latter are joined by ``+``.
+    Names of bert-as-service are returned in upper case, names of sentence-transformers in lower
+    case, regardless of the case of the text. ``+`` joins several of the latter.
     """
     name = text.strip().lower()
     if not name:
@@ -120,7 +120,7 @@ def pooling(text: str) -> str:
 
 
 def compat(text: str) -> str:
-    """Parse the name of the service to be compatible with."""
+    """Parse the name of the service to imitate."""
     value = lower(text)
     if value != "bert-as-service":
         raise ValueError("must be bert-as-service")
@@ -128,7 +128,7 @@ def compat(text: str) -> str:
 
 
 def directory(text: str) -> str:
-    """Parse a directory's name; whether it holds a model is for the model to say."""
+    """Parse the path of a directory; the model checks whether the directory holds a model."""
     if not text.strip():
         raise ValueError("must be the path of a model directory")
     return text
@@ -142,14 +142,14 @@ def file_name(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """Parse the path of a file; whether it can be read is seen later."""
+    """Parse the path of a file, without checking that the file is readable."""
     if not text.strip():
         raise ValueError("must be the path of a file")
     return text
 
 
 def model_name(text: str) -> str:
-    """Parse the name that clients ask for a model by."""
+    """Parse the name by which clients request a model."""
     try:
         return queues.check_model(text)
     except SettingsError:
@@ -157,5 +157,5 @@ def model_name(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """Parse a name that is written in small letters."""
+    """Parse a name, in lower case."""
     return text.strip().lower()

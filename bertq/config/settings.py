@@ -1,7 +1,7 @@
 """The worker's settings: one table, read from ``BERTQ_*`` variables and worker options.
 
-Nothing is read from the environment at import: ``Settings.read`` takes the mapping that holds the
-variables and the options that were given on the command line, which win.
+Importing this module reads nothing from the environment. ``Settings.read`` takes a mapping of the
+variables, and the options of the command line, which take precedence.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from bertq.protocol import queues
 def setting(
     parse: Callable[[str], object], default: object, option: str, text: str, metavar: str = "N"
 ) -> Any:
-    """Declare a field: how its text is parsed, its default, its option, the option's help."""
+    """Declare a field with its parser, default, option and the option's help."""
     return field(
         default=default,
         metadata={"parse": parse, "option": option, "help": text, "metavar": metavar},
@@ -27,10 +27,10 @@ def flag(default: bool | None, option: str, text: str, *names: str) -> Any:
     """Declare a field that is on or off; its option takes no value.
 
     Args:
-        default: what it is if nobody says anything.
-        option: turns it on.
-        text: its help.
-        names: how click is to declare it, if there is more than ``option``.
+        default: the value if neither the option nor the variable is given.
+        option: the option that turns it on.
+        text: help of the option.
+        names: declarations for click, if there are more than ``option``.
     """
     given = {"option": option, "help": text, "metavar": None, "names": names or (option,)}
     return field(default=default, metadata={"parse": parsers.flag, **given})
@@ -43,7 +43,7 @@ def variable(name: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker encodes with. Each field is ``BERTQ_<NAME>`` and a worker option."""
+    """The settings of a worker. Each field is ``BERTQ_<NAME>`` and a worker option."""
 
     model_dir: str | None = setting(
         parsers.directory, None, "--model-dir", "Directory of the model to load.", "DIR"
@@ -222,11 +222,12 @@ class Settings:
 
         Args:
             environ: the environment variables.
-            options: option values by field name, as text, those of flags also as bool; other names
-                are ignored.
+            options: option values by field name, as text; flags may also be bool. Other names are
+                ignored.
 
         Raises:
-            SettingsError: a value cannot be used; names the variable or the option and the value.
+            SettingsError: a value is invalid; the message has the variable or the option, and the
+                value.
         """
         values: dict[str, Any] = {}
         for spec in fields(cls):
@@ -244,7 +245,7 @@ class Settings:
 
 
 def variables(options: Mapping[str, object]) -> dict[str, str]:
-    """Return the ``BERTQ_*`` variables that hand options on to another process.
+    """Return the ``BERTQ_*`` variables that pass options to another process.
 
     Args:
         options: as for ``Settings.read``; those that are None are left out.

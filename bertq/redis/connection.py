@@ -1,4 +1,4 @@
-"""Plain connections to Redis, beside those that Celery makes, and what can go wrong with them."""
+"""Plain connections to Redis, separate from Celery's, and explanations of their errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,25 +18,25 @@ from bertq.errors import BertqError, RedisFull, RedisUnavailable
 from bertq.redis import redis_url, tls
 from bertq.redis.outage import code, refuses_writes, said
 
-#: Seconds that one command may take, and a connection to be made. Longer than any blocking read.
+#: Maximum seconds for one command, and for connecting. Longer than any blocking read.
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
 
-#: Seconds for which a full Redis is tried again before somebody is told; and one that is away, by a
-#: worker that starts. A client has twice the patience with it (``bertq_client.retry``).
+#: Seconds to retry while Redis is full; also while it is unreachable, for a worker that starts.
+#: After that, the error is reported. A client retries twice as long while Redis is unreachable
+#: (``bertq_client.retry``).
 PATIENCE = 30.0
 
 
 def connect(url: str, timeout: float | None = None) -> Redis:
     """Return a client for ``url`` that is safe to share between threads.
 
-    It connects at the first command and never repeats one by itself: callers know what may be
+    It connects on the first command and never retries one: callers know which commands may be
     repeated, and until when.
 
     Args:
-        url: of the server.
-        timeout: seconds that a command, and connecting, may take at most, where the usual ones are
-            too many.
+        url: URL of the server.
+        timeout: maximum seconds for a command, and for connecting, if the defaults are too long.
     """
     return Redis.from_url(
         url,
@@ -47,12 +47,12 @@ def connect(url: str, timeout: float | None = None) -> Redis:
 
 
 def run_script(redis: Any, script: str, names: list[str], *arguments: str | int) -> Any:
-    """Run a Lua script on the server, in one step; return its answer.
+    """Run a Lua script on the server, in one step, and return its result.
 
     Args:
-        redis: a client, or a pipeline, which answers later.
-        script: the source.
-        names: the keys that it touches, its ``KEYS``.
+        redis: a client, or a pipeline, which returns the result later.
+        script: source of the script.
+        names: the keys that the script uses, its ``KEYS``.
         arguments: its ``ARGV``.
     """
     return redis.eval(script, len(names), *names, *arguments)
@@ -60,11 +60,11 @@ def run_script(redis: Any, script: str, names: list[str], *arguments: str | int)
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with Redis.
+    """A problem with Redis.
 
     Attributes:
-        error: for the caller.
-        final: whether it is of no use to try again.
+        error: the error for the caller.
+        final: whether retrying is useless.
     """
 
     error: BertqError
@@ -72,8 +72,8 @@ class Trouble:
 
 
 def explain(error: BaseException, url: str) -> Trouble:
-    """Say what an error of redis-py, kombu or a socket means for the one who asked."""
-    # In a worker kombu hands redis-py's errors on as the cause of its own.
+    """Translate an error of redis-py, kombu or a socket for the caller."""
+    # In a worker, kombu raises its own errors with redis-py's as the cause.
     if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
         error = error.__cause__
     where = f"Redis at {redis_url.redact(url)}"

@@ -1,6 +1,6 @@
-"""What Redis refuses though it is in reach: it is full, cannot write to its disk, or is a replica.
+"""Outages of a reachable Redis: it is full, cannot write to its disk, or is a replica.
 
-Such trouble ends by itself or by an operator's hand: it is waited for, and said in one line.
+Such an outage ends on its own, or an operator ends it. Callers wait for this and log one line.
 """
 
 import logging
@@ -10,16 +10,16 @@ import threading
 from redis import ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-#: Codes of replies for which redis-py has no class: the disk, and replicas that must be there.
+#: Error codes without a class in redis-py: a failing disk, and missing replicas.
 _CODES = ("MISCONF", "NOREPLICAS")
 
-#: redis-py puts this between a command of a pipeline, of which it quotes the beginning, and the
-#: server's own words.
+#: In the error of a pipeline, redis-py quotes the start of the command, then this text, then the
+#: server's message.
 _QUOTED = "caused error: "
 
 
 def code(error: BaseException) -> str:
-    """Return what a log may show of an error: never what was sent, which may be a user's text."""
+    """Return the name of an error for a log, without the command, which may hold a user's text."""
     if type(error) is not ResponseError:
         return type(error).__name__
     word = said(error).split(" ", 1)[0]
@@ -27,20 +27,20 @@ def code(error: BaseException) -> str:
 
 
 def said(error: ResponseError) -> str:
-    """Return the server's own words, without the command that they are the answer to."""
+    """Return the server's message, without the command that redis-py quotes."""
     return str(error).rpartition(_QUOTED)[2]
 
 
 def refuses_writes(error: BaseException) -> bool:
-    """Return whether Redis takes no writes at all for now, this one or any other."""
+    """Return whether Redis currently takes no writes at all."""
     return isinstance(error, OutOfMemoryError | ReadOnlyError) or code(error) in _CODES
 
 
 class OutageLog:
-    """A trouble that is told once, and once more when it is over; may be used on any thread."""
+    """A log of one kind of outage: a line at its start and a line at its end; thread-safe."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
-        """``what`` says what is not done meanwhile."""
+        """Create the log; ``what`` names the work that stops during the outage."""
         self._what = what
         self._log = log
         self._who: set[object] = set()
@@ -48,7 +48,7 @@ class OutageLog:
         self._silent = False
 
     def refused(self, error: BaseException, who: object = None) -> None:
-        """Note that Redis has refused it, to one of several that may ask."""
+        """Note that Redis has refused a command; ``who`` is one of possibly several callers."""
         with self._lock:
             news = not self._who
             self._who.add(who)
@@ -59,7 +59,7 @@ class OutageLog:
             self._log.warning("Redis %s (%s): %s", does, code(error), self._what)
 
     def works(self, who: object = None) -> None:
-        """Note that it has not refused it; the trouble is over when no one is left."""
+        """Note that a command worked; the outage ends when it works for every refused caller."""
         if who not in self._who:
             return
         with self._lock:

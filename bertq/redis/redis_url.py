@@ -1,4 +1,4 @@
-"""Where Redis is: checking, completing and showing its URL."""
+"""The URL of Redis: checking, completing and redacting it."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ DEFAULT = f"redis://{HOST}:{PORT}/0"
 
 
 def from_environ(environ: Mapping[str, str]) -> str:
-    """Return the URL that ``BERTQ_REDIS_URL`` names, or the default, checked.
+    """Return the checked URL of ``BERTQ_REDIS_URL``, or the default.
 
     Raises:
         SettingsError: the variable does not hold a Redis URL.
@@ -24,7 +24,7 @@ def from_address(host: str, port: int) -> str:
     """Return the URL of database 0 of a server.
 
     Raises:
-        SettingsError: the host is empty or no host name, or the port is not one.
+        SettingsError: the host is empty or not a host name, or the port is invalid.
     """
     if not isinstance(host, str) or not host or any(c in host for c in "/@?# "):
         raise SettingsError(f"ip is {host!r}: it must be a host name or an address")
@@ -35,16 +35,16 @@ def from_address(host: str, port: int) -> str:
 
 
 def check(url: str, source: str = "redis_url") -> str:
-    """Return the URL in full: with its database and, for TLS, with certificates required.
+    """Return the complete URL: with its database and, for TLS, with certificates required.
 
-    Files of certificates that it names are opened, to see whether they are such.
+    Opens the certificate files that the URL names, to check their contents.
 
     Args:
         url: ``redis://`` or ``rediss://`` with optional user, password, port and database number.
-        source: the name of the setting, for the error.
+        source: name of the setting, for the error.
 
     Raises:
-        SettingsError: it is not such a URL; the password is not repeated.
+        SettingsError: the URL is invalid; the message does not repeat the password.
     """
     shape = "redis://[[user]:password@]host[:port][/database] or rediss:// for TLS"
     if not isinstance(url, str):
@@ -52,7 +52,7 @@ def check(url: str, source: str = "redis_url") -> str:
     authority, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     login = authority.rpartition("@")[0]
     if "@" in "".join(rest) or "[" in login or "]" in login or not url.isprintable():
-        # Nothing of the password is shown.
+        # The message shows no part of the password.
         raise SettingsError(
             f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
             "[ as %5B, ] as %5D, and what is not printable as its bytes"

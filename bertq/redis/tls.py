@@ -5,23 +5,24 @@ from collections.abc import Iterator, Mapping
 
 from bertq.errors import SettingsError
 
-#: What redis-py, kombu and celery understand alike.
+#: Parameters that redis-py, kombu and celery all understand.
 PARAMETERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
 
 _REQUIRED = ("required", "optional", "none")
 
 
 def complete(parameters: Mapping[str, str], source: str) -> dict[str, str]:
-    """Return the parameters of a URL with certificates required; the files are there and fit.
+    """Return the parameters of a URL, with certificates required; check the files.
 
     Args:
         parameters: some of ``PARAMETERS``, by name.
-        source: the name of the setting, for the error.
+        source: name of the setting, for the error.
 
     Raises:
-        SettingsError: a value is not known, or a file holds no certificate or not its key.
+        SettingsError: a value is unknown, a file holds no certificate, or a key does not match its
+            certificate.
     """
-    # kombu leaves TLS off, and celery's backend refuses to start, without this parameter.
+    # Without this parameter, kombu disables TLS and celery's backend refuses to start.
     full = {**parameters, "ssl_cert_reqs": parameters.get("ssl_cert_reqs", "required")}
     if full["ssl_cert_reqs"] not in _REQUIRED:
         raise SettingsError(
@@ -46,19 +47,19 @@ def complete(parameters: Mapping[str, str], source: str) -> dict[str, str]:
 def check_own(
     certificate: str, key: str | None, source: str, context: ssl.SSLContext | None = None
 ) -> None:
-    """Check that a file holds a certificate, with its key there or in a file of its own.
+    """Check that a file holds a certificate, and that it or a separate file holds the key.
 
     Args:
         certificate, key: paths of the files.
-        source: where they come from, for the error.
-        context: loads them.
+        source: name of the setting that has the paths, for the error.
+        context: loads the files.
 
     Raises:
-        SettingsError: they cannot be read, or do not belong together.
+        SettingsError: the files cannot be read, or do not match.
     """
     context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # An encrypted key would be asked for at the terminal.
+        # The empty password keeps OpenSSL from asking for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         what = "a certificate and its key without a password (PEM)"
@@ -67,10 +68,10 @@ def check_own(
 
 
 def distrust(error: BaseException) -> str | None:
-    """Say why a server's certificate was refused, if that is what an error comes from; else None.
+    """Return why a server's certificate was refused; None if the error has another cause.
 
     Args:
-        error: of redis-py.
+        error: an error of redis-py.
     """
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -90,7 +91,7 @@ def unanswered(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    # redis-py raises its own error while it handles that of the socket.
+    # redis-py raises its own error while it handles the socket's error.
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -98,6 +99,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unfit(named: str, what: str, error: OSError) -> SettingsError:
-    # An SSLError is an OSError too, whose number means something else.
+    # An SSLError is an OSError too, but its number means something else.
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return SettingsError(f"{named}: it must hold {what} ({reason or error})")

@@ -1,4 +1,4 @@
-"""Addresses that programs listen on: which of them only this machine reaches."""
+"""Addresses to listen on, and whether only this machine can reach them."""
 
 import ipaddress
 
@@ -6,7 +6,7 @@ import ipaddress
 def is_loopback(host: str) -> bool:
     """Return whether a host is ``localhost`` or an address of the loopback interface.
 
-    No other name is one: what it stands for is not looked up.
+    Other host names do not count: they are not resolved.
     """
     if host == "localhost":
         return True

@@ -1,16 +1,16 @@
-"""How many cores there are."""
+"""The CPU cores of this machine, and their division among workers."""
 
 import os
 
 
 def available() -> int:
     """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # where the system tells (Linux)
+    if hasattr(os, "sched_getaffinity"):  # available on Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def share(workers: int) -> list[int]:
-    """Deal the cores out to workers, at least one to each: their thread pools do not fight."""
+    """Divide the cores among workers, at least one each, so that thread pools do not compete."""
     cores = available()
     return [max(1, cores // workers + (number < cores % workers)) for number in range(workers)]

@@ -1,4 +1,4 @@
-"""Parts of bertq that need more packages than a client has."""
+"""Checks for the packages of optional parts of bertq, which a client does not need."""
 
 import importlib.util
 
@@ -9,12 +9,12 @@ def need(what: str, extra: str, *packages: str) -> None:
     """Check that packages are installed, without importing them.
 
     Args:
-        what: needs them, for the message: an option or a command.
-        extra: of bertq, which has them.
-        packages: by the names of their modules.
+        what: the option or command that needs them, for the message.
+        extra: the extra of bertq that installs them.
+        packages: the names of their modules.
 
     Raises:
-        SettingsError: one is not.
+        SettingsError: a package is not installed.
     """
     if any(importlib.util.find_spec(package) is None for package in packages):
         raise SettingsError(f"{what} needs more packages: pip install 'bertq[{extra}]'")
