@@ -1,4 +1,4 @@
-"""The calls of a client that leave jobs in Redis, and find them there."""
+"""The calls of a client that submit durable jobs, and find them again."""
 
 import time
 from typing import Unpack
@@ -19,7 +19,7 @@ from bertq_client.retry import Retry
 
 
 class DurableCalls(ClientBase):
-    """The part of ``BertClient`` for jobs that outlive it."""
+    """The part of ``BertClient`` for durable jobs."""
 
     _queues: ModelQueues
     _queue: str | None
@@ -34,23 +34,25 @@ class DurableCalls(ClientBase):
         ttl: float = keys.KEPT_TTL,
         **options: Unpack[Options],
     ) -> DurableJob:
-        """Leave sentences in Redis to be encoded, whether anybody waits or not.
+        """Submit a durable job: workers encode it even if no client waits for it.
 
-        Returns when the texts and the job's record are in Redis. From then on nobody need be alive
-        but a worker: the rows wait in Redis for whoever asks. The bounds on waiting chunks
-        (``max_pending_chunks``) do not hold a job up: it sends its chunks little by little.
+        The call returns when the texts and the job's record are in Redis. From then on only a
+        worker is needed. The rows stay in Redis, and any process may read them. A durable job sends
+        its chunks gradually, so the limit on waiting chunks (``max_pending_chunks``) does not delay
+        it.
 
         Args:
             texts: as for ``encode``.
             is_tokenized, show_tokens, options: as for ``encode``.
-            ttl: seconds after which the job, its texts and its rows are forgotten, done or not.
+            ttl: seconds after which the job, its texts and its rows expire, even if it is
+                unfinished.
 
         Returns:
-            The job; its ``id`` is what another process gives to ``job``.
+            The job; another process can pass its ``id`` to ``job``.
 
         Raises:
-            BadInputType, BadInputValue: the sentences or an option cannot be used.
-            RedisFull, RedisUnavailable: Redis did not take all of it; nothing is left of the job.
+            BadInputType, BadInputValue: the sentences or an option are invalid.
+            RedisFull, RedisUnavailable: Redis did not store all of it, and nothing of it remains.
             ClientClosed: the client is closed.
         """
         encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
@@ -67,11 +69,11 @@ class DurableCalls(ClientBase):
         return self._kept(submission.write(frozen, queue, encoding, seconds))
 
     def job(self, job_id: str) -> DurableJob:
-        """Return the job of an id that ``submit`` gave, perhaps to another process.
+        """Return the durable job with an id from ``submit``, perhaps in another process.
 
         Raises:
-            UnknownJob: no such job is kept.
-            RedisUnavailable: Redis cannot be asked.
+            UnknownJob: there is no such job.
+            RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
         if not isinstance(job_id, str):
@@ -80,10 +82,10 @@ class DurableCalls(ClientBase):
         return self._kept(job_id)
 
     def jobs(self) -> list[JobInfo]:
-        """Return what is known of the jobs that are kept, whoever submitted them; oldest first.
+        """Return the durable jobs of all clients, oldest first.
 
         Raises:
-            RedisUnavailable: Redis cannot be asked.
+            RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
         found = self._ask(lambda redis: durable_jobs.read(redis, durable_jobs.ids(redis)))
@@ -94,5 +96,5 @@ class DurableCalls(ClientBase):
         return DurableJob(job_id, self._reader, as_list=as_list, check_length=self._check_length)
 
     def _reader(self, job_id: str) -> Reader:
-        session = self._session  # that of this process
+        session = self._session  # the session of this process
         return Reader(self._url, session.redis, session.fleet, session.check_open, job_id)

@@ -1,4 +1,4 @@
-"""DurableJob: a job that outlives its client, for any process that has its id."""
+"""``DurableJob``: a job that outlives its client; any process with its id can use it."""
 
 import json
 import warnings
@@ -27,8 +27,8 @@ class Rows(NamedTuple):
     """Some rows of a job.
 
     Attributes:
-        numbers: which of the job's sentences they are of.
-        vectors: ``[len(numbers), *row_shape]``, of a sparse model ``SparseRows``.
+        numbers: numbers of the sentences.
+        vectors: ``[len(numbers), *row_shape]``, or ``SparseRows`` of a sparse model.
         tokens: the tokens of each sentence, with ``show_tokens``; else None.
     """
 
@@ -38,11 +38,11 @@ class Rows(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """The rows of a job that are there.
+    """The available rows of a job.
 
     Attributes:
-        vectors: ``[rows, *row_shape]``, zeros where no vector is there yet; None before the first.
-        there: ``[rows]``, whether the vector of each sentence is there.
+        vectors: ``[rows, *row_shape]``, zeros for missing vectors; None before the first.
+        there: ``[rows]``, whether the vector of each sentence is available.
     """
 
     vectors: AnyRows | None
@@ -50,14 +50,14 @@ class Partial(NamedTuple):
 
 
 class DurableJob:
-    """A job that ``BertClient.submit`` has left in Redis, or ``BertClient.job`` has found there.
+    """A durable job, from ``BertClient.submit`` or ``BertClient.job``.
 
-    Any number of processes may hold one for the same job, and read at the same time: reading takes
-    nothing away. Every method looks into Redis; all but ``cancel``, ``renew`` and ``discard`` raise
-    ``UnknownJob`` once the job is gone, and ``RedisUnavailable`` when Redis cannot be asked.
+    Any number of processes may use the same job and read it at the same time: reading removes
+    nothing. Every method asks Redis, and raises ``RedisUnavailable`` if Redis cannot be reached.
+    All but ``cancel``, ``renew`` and ``discard`` raise ``UnknownJob`` if the job no longer exists.
 
     Attributes:
-        id: of the job.
+        id: the job's id.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DurableJob:
 
     @property
     def info(self) -> JobInfo:
-        """All that is known of it."""
+        """All information about the job."""
         return self._reader().info()
 
     @property
@@ -83,7 +83,7 @@ class DurableJob:
 
     @property
     def progress(self) -> Progress:
-        """How many of its sentences have their vectors; rows come by chunks of up to 256."""
+        """The number of sentences that have vectors; rows arrive in chunks of up to 256."""
         info = self.info
         return Progress(info.done, info.rows)
 
@@ -91,13 +91,14 @@ class DurableJob:
         """Wait for all vectors and return them, as ``BertClient.encode`` does.
 
         Args:
-            timeout: seconds to wait here; the job goes on.
+            timeout: seconds to wait here; the job continues afterwards.
 
         Raises:
-            Timeout, NoWorker: they are not all there yet, or no worker takes from the queue.
-            RemoteError, SentenceTooLong: a chunk has failed; ``partial`` has the others.
+            Timeout, NoWorker: vectors are still missing; or, in addition, no worker takes from the
+                queue.
+            RemoteError, SentenceTooLong: a chunk has failed; ``partial`` returns the others.
             concurrent.futures.CancelledError: the job was cancelled.
-            LostResult, ModelMismatch, WireError: the rows are not to be trusted.
+            LostResult, ModelMismatch, WireError: rows are lost or invalid.
         """
         reader, info = self._begin(timeout)
         assembly = Assembly(reader.plan(info))
@@ -109,7 +110,7 @@ class DurableJob:
         return (value, tokens or []) if _encoding(info).show_tokens else value
 
     def partial(self) -> Partial:
-        """Return the rows that are there, waiting for none; those of failed chunks are not."""
+        """Return the available rows without waiting; rows of failed chunks are missing."""
         reader, info = self._begin()
         assembly = Assembly(reader.plan(info))
         there = np.zeros(info.rows, np.bool_)
@@ -123,10 +124,10 @@ class DurableJob:
         return Partial(assembly.so_far, there)
 
     def batches(self, timeout: float | None = None) -> Iterator[Rows]:
-        """Return the rows chunk by chunk, as they come, in bounded memory.
+        """Return the rows chunk by chunk, as they arrive, in bounded memory.
 
         Args:
-            timeout: seconds to wait here for the last of them.
+            timeout: seconds to wait here for the last chunk.
 
         Raises:
             Exception: as ``result``.
@@ -137,20 +138,20 @@ class DurableJob:
             yield _rows(plan[number], answer)
 
     def cancel(self) -> bool:
-        """Give it up: workers drop what they have not begun, and texts and rows are removed.
+        """Cancel the job: workers drop the chunks not yet begun; its texts and rows are removed.
 
         Returns:
-            False if it was finished, or gone, before: ``discard`` removes what is finished.
+            False if the job was finished or did not exist; ``discard`` removes a finished job.
         """
         reader = self._reader()
         found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
         return bool(found) and reader.ask(lambda: durable_jobs.cancel(reader.redis, found[0]))
 
     def renew(self, ttl: float = keys.KEPT_TTL) -> bool:
-        """Have it kept for ``ttl`` seconds from now on, be that longer or shorter than before.
+        """Set the job's time to live to ``ttl`` seconds from now, longer or shorter than before.
 
         Returns:
-            False if it is gone.
+            False if the job does not exist.
         """
         seconds = inputs.check_ttl(ttl)
         reader = self._reader()
@@ -160,7 +161,7 @@ class DurableJob:
         )
 
     def discard(self) -> bool:
-        """Remove all of it from Redis, whatever its state; return False if it was gone."""
+        """Remove the job from Redis, in any state; return False if it did not exist."""
         reader = self._reader()
         found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
         for info in found:
@@ -178,7 +179,7 @@ class DurableJob:
     def _answers(
         self, reader: Reader, info: JobInfo, plan: list[Chunk], timeout: float | None
     ) -> Iterator[tuple[int, ChunkResult]]:
-        """Return the rows of each chunk as they come; raises as ``result``."""
+        """Return the rows of each chunk as they arrive; raises as ``result``."""
         come = 0
         for number, payload in reader.results(info.chunks, lambda: reader.left):
             try:
@@ -210,7 +211,7 @@ def _encoding(info: JobInfo) -> Encoding:
 
 
 def _rows(chunk: Chunk, answer: ChunkResult) -> Rows:
-    """Return the rows that a chunk fills, each sentence once for each of its places."""
+    """Return the rows that a chunk fills, with duplicate sentences repeated."""
     assembly = Assembly([Chunk(chunk.sentences, np.arange(len(chunk.places)), chunk.sources)])
     assembly.add(0, answer)
     return Rows(chunk.places.tolist(), assembly.rows(), assembly.tokens)

@@ -1,4 +1,4 @@
-"""Which rows of an answer the chunks of a job fill: kept in Redis for those who come later."""
+"""The plan of a durable job: which rows its chunks fill. Redis stores it for later readers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ from bertq_client.inbox.assembly import Chunk
 
 
 def pack(plan: Sequence[Chunk]) -> bytes:
-    """Return a plan as bytes, about four for each row; eight where sentences are alike."""
+    """Return a plan as bytes, about four for each row; eight if sentences are repeated."""
     places = np.concatenate([chunk.places for chunk in plan])
     smallest = np.uint32 if len(places) < 2**32 else np.uint64
     packed: dict[str, Any] = {
@@ -20,7 +20,7 @@ def pack(plan: Sequence[Chunk]) -> bytes:
         "rows": np.array([len(chunk.places) for chunk in plan], np.uint32),
         "places": places.astype(smallest),
     }
-    # The chunks of a job have them all, or none has.
+    # Either all chunks of a job have sources, or none.
     if sources := [chunk.sources for chunk in plan if chunk.sources is not None]:
         packed["sources"] = np.concatenate(sources).astype(np.uint32)
     return wire.dumps(packed)
@@ -29,10 +29,11 @@ def pack(plan: Sequence[Chunk]) -> bytes:
 def unpack(payload: bytes, rows: int) -> list[Chunk]:
     """Return the plan of an answer of ``rows`` rows.
 
-    The numbers of the sentences are not in it: the chunks have as many as before, from 0.
+    The plan has no indices of sentences: each chunk gets its original number of sentences, counted
+    from 0.
 
     Raises:
-        WireError: it is none.
+        WireError: the payload is not a valid plan.
     """
     value = wire.loads(payload)
     fields = ("sentences", "rows", "places")

@@ -1,4 +1,4 @@
-"""Reading what the workers have stored for a kept job; any number of readers may."""
+"""Reads the results of a durable job; any number of readers may do so."""
 
 import math
 import time
@@ -20,22 +20,22 @@ from bertq_client.worker_directory import WorkerDirectory
 
 _T = TypeVar("_T")
 
-#: Seconds of one blocking read of the stream.
+#: Longest time of one blocking read of the stream, in seconds.
 _BLOCK = 0.5
 
-#: Notices that are read, and results that are fetched, at once.
+#: Most notices in one read, and most results in one fetch.
 _NOTICES, _RESULTS = 256, 8
 
 
 class Reader:
-    """Follows one job.
+    """Reader of one durable job.
 
     Args:
-        url: of Redis, for the errors.
+        url: address of Redis, for the errors.
         redis: a connection.
         fleet: the workers, as the client knows them.
         check: raises if the client is closed.
-        job_id: of the job.
+        job_id: id of the job.
 
     Attributes:
         redis: the connection.
@@ -58,20 +58,20 @@ class Reader:
         self._give_up = math.inf
 
     def bound(self, timeout: float | None) -> None:
-        """Have what is asked from now on end when so many seconds are over, whatever Redis does."""
+        """Let all further calls together end after ``timeout`` seconds, even if Redis does not answer."""
         self._give_up = math.inf if timeout is None else time.monotonic() + timeout
 
     @property
     def left(self) -> float:
-        """Seconds until then."""
+        """Seconds until this limit."""
         return self._give_up - time.monotonic()
 
     def info(self) -> JobInfo:
-        """Look at the job.
+        """Return the state of the job.
 
         Raises:
-            UnknownJob: it is gone.
-            RedisUnavailable: Redis cannot be asked.
+            UnknownJob: the job does not exist.
+            RedisUnavailable: Redis cannot be reached.
         """
         found = self.ask(lambda: durable_jobs.read(self.redis, [self._id]))
         if not found:
@@ -82,11 +82,11 @@ class Reader:
         return found[0]
 
     def plan(self, info: JobInfo) -> list[Chunk]:
-        """Return which rows the chunks of the job fill.
+        """Return the plan of the job: which rows its chunks fill.
 
         Raises:
-            concurrent.futures.CancelledError: it was cancelled.
-            UnknownJob: it is gone.
+            concurrent.futures.CancelledError: the job was cancelled.
+            UnknownJob: the job does not exist.
         """
         payload: Any = self.ask(lambda: self.redis.get(keys.plan(self._id)))
         if payload is None:
@@ -95,17 +95,17 @@ class Reader:
         return plan.unpack(payload, info.rows)
 
     def results(self, count: int, wait: Callable[[], float]) -> Iterator[tuple[int, bytes]]:
-        """Return the number and the stored result of each chunk, as they come.
+        """Return the number and the stored result of each chunk, as they arrive.
 
         Args:
-            count: how many there will be.
-            wait: for how many seconds more to wait for one; asked again and again.
+            count: number of chunks.
+            wait: returns how many more seconds to wait for a result; called repeatedly.
 
         Raises:
             concurrent.futures.CancelledError: the job was cancelled.
-            UnknownJob: it is gone.
-            LostResult: Redis has lost a result, and still knows the job.
-            RedisUnavailable: Redis cannot be asked.
+            UnknownJob: the job does not exist.
+            LostResult: Redis has lost a result, but not the job.
+            RedisUnavailable: Redis cannot be reached.
         """
         last, seen = b"0-0", 0
         while seen < count:
@@ -126,11 +126,11 @@ class Reader:
         return bool(self.ask(lambda: self._fleet.serving(queue)))
 
     def ask(self, question: Callable[[], _T]) -> _T:
-        """Ask Redis something, for as long as it is worth while.
+        """Send a command to Redis, with retries until the limit of ``bound``.
 
         Raises:
-            RedisUnavailable: it cannot be asked.
-            Timeout: nor could it until the time was over.
+            RedisUnavailable: Redis cannot be reached.
+            Timeout: Redis could not be reached before the limit.
         """
         tries = 0
 
@@ -147,9 +147,9 @@ class Reader:
         return self._patience.persist(question, time.monotonic(), check)
 
     def _notices(self, last: bytes, wait: float) -> list[Any]:
-        """Return what comes after a place in the stream within some seconds, or nothing."""
+        """Return the entries after ``last`` in the stream, waiting some seconds; perhaps none."""
         stream = keys.reply(self._id)
-        # To Redis, 0 is for ever.
+        # To Redis, 0 means forever.
         block = max(1, int(min(wait, _BLOCK) * 1000)) if wait > 0 else None
         answer: Any = self.ask(
             lambda: self.redis.xread({stream: last}, count=_NOTICES, block=block)
@@ -157,7 +157,7 @@ class Reader:
         # RESP2 answers with a list of streams, RESP3 with a map.
         streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer]
         entries = [entry for part in streams for entry in part]
-        # RESP3 has the entries of a stream within another list.
+        # RESP3 puts the entries of a stream into another list.
         return entries[0] if entries and isinstance(entries[0], list) else entries
 
     def _fetch(self, task_ids: list[str]) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""Writing a job that outlives its client: messages, plan, record."""
+"""Writes a durable job: messages, plan, record."""
 
 import json
 import time
@@ -24,21 +24,21 @@ from bertq_client.worker_directory import WorkerDirectory, chunk_rows
 
 _T = TypeVar("_T")
 
-#: Bytes of messages that are written at once.
+#: Bytes of messages that are written in one transaction.
 _AT_ONCE = 4 * 1024 * 1024
 
-#: Times that a job is written, each time into a Redis that loses it before it is whole.
+#: Most attempts to write a job, if Redis loses it each time before it is complete.
 _TIMES = 3
 
 
 class Submission:
-    """One job on its way into Redis, on the thread of who submits it.
+    """Writes one durable job to Redis, on the caller's thread.
 
     Args:
         redis: a connection.
-        client_id: whose job it is, for the statistics.
+        client_id: id of the client, for the counters.
         fleet: the workers, as the client knows them.
-        patience: for a Redis that is away or full.
+        patience: retries while Redis is unreachable or full.
         check: raises if the client is closed.
     """
 
@@ -59,12 +59,12 @@ class Submission:
         self._id = uuid.uuid4().hex
 
     def write(self, texts: Sequence[Text], queue: str, encoding: Encoding, ttl: int) -> str:
-        """Write the job and return its id: from then on nobody need be alive but a worker.
+        """Write the job and return its id: from then on only a worker is needed.
 
         Raises:
-            BadInputType, BadInputValue: the sentences cannot be sent.
-            RedisUnavailable, RedisFull: nor can anything else.
-            LostResult: Redis has lost its data again and again meanwhile.
+            BadInputType, BadInputValue: the sentences are invalid.
+            RedisUnavailable, RedisFull: Redis is unreachable or full.
+            LostResult: Redis has lost its data repeatedly during the call.
         """
         distinct = Deduplicator()
         for part in inputs.parts(texts, is_tokenized=encoding.is_tokenized):
@@ -77,8 +77,8 @@ class Submission:
                     return self._id
             raise LostResult(f"Redis lost its data {_TIMES} times while the job was written")
         except BaseException:
-            # Nobody learns its id. It may be committed all the same: the answer was lost, or
-            # Ctrl-C came after it. Where Redis is away, what is there expires.
+            # The caller does not get the id. The job may be committed nevertheless: the answer was
+            # lost, or Ctrl-C came after it. If Redis is unreachable, the written keys expire.
             with suppress(RedisError):
                 durable_jobs.forget(self._redis, self._id)
             raise
@@ -121,9 +121,10 @@ class Submission:
     def _messages(
         self, texts: Sequence[Text], chunks: list[Chunk], queue: str, encoding: Encoding
     ) -> Iterator[dict[int, str]]:
-        """Return the messages of all chunks, some at a time."""
-        # The answers are for the job itself: so the worker knows that it is one that is kept.
-        # A worker sends the messages, later: when they are written says nothing about the queue.
+        """Return the messages of all chunks, a few at a time."""
+        # The reply stream has the job's id, which tells the worker that the job is durable.
+        # The messages have no time of writing: workers put them on the queue later, so it would say
+        # nothing about the queue.
         envelope, options = Envelope(self._id, dated=False), encoding.to_wire()
         some: dict[int, str] = {}
         size = 0

@@ -1,4 +1,4 @@
-"""Splitting sentences into chunks, and putting the rows of the chunks back in order."""
+"""Splits sentences into chunks, and puts the rows of the chunks back in order."""
 
 from array import array
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ Indices = NDArray[np.intp]
 
 _FIRST = np.zeros(1, np.intp)
 
-#: Rows of sentences that are alike which are copied at once: the copy is made twice.
+#: Rows of duplicate sentences that are copied at a time: each such copy needs a temporary copy.
 _AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some of a job's sentences, which are alike to none of the other chunks.
+    """Some sentences of a job, none of which is in another chunk.
 
     Attributes:
-        sentences: which they are, each text once.
+        sentences: indices of the sentences, each distinct text once.
         places: the rows of the answer that the chunk fills.
-        sources: for each of the places, which of the chunk's rows goes there; None where they are
-            the same, one for one.
+        sources: for each place, the index of the chunk's row for it; None if the rows and places
+            match one to one.
     """
 
     sentences: Indices
@@ -42,27 +42,27 @@ class Chunk:
 
 
 class Deduplicator:
-    """Finds the sentences that are the same as one before, and need not be encoded again."""
+    """Finds duplicate sentences, which are encoded only once."""
 
     def __init__(self) -> None:
         self._numbers: dict[Text, int] = {}
         self._number_of = array("q")  # for each sentence
 
     def add(self, texts: Sequence[Text]) -> None:
-        """Take in more sentences."""
+        """Add sentences."""
         numbers = self._numbers
         self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
 
     def deal(self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS) -> list[Chunk]:
-        """Deal the sentences into chunks.
+        """Split the sentences into chunks.
 
         Args:
-            rows: the most sentences of a chunk.
-            characters: the most characters of a chunk, unless one sentence alone has more.
+            rows: most sentences of a chunk.
+            characters: most characters of a chunk, unless a single sentence has more.
 
         Returns:
-            The chunks: each text is in one of them, once, and each row of the answer is a place of
-            one.
+            The chunks. Each distinct text is in exactly one of them, and each row of the answer is
+            a place of exactly one.
         """
         if len(self._number_of) == 1:
             return [Chunk(_FIRST, _FIRST)]
@@ -71,7 +71,7 @@ class Deduplicator:
         if len(self._numbers) == len(self._number_of):
             return [Chunk(part, part) for part in parts]
         number_of = np.frombuffer(self._number_of, np.int64)
-        # The rows of the answer, those of the same text together, and where each text's begin.
+        # The rows of the answer grouped by text, and where the group of each text begins.
         order = np.argsort(number_of, kind="stable")
         counts = np.bincount(number_of)
         starts = np.cumsum(counts) - counts
@@ -86,25 +86,25 @@ class Deduplicator:
 
 
 def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
-    """Deal sentences into chunks, those of like length together.
+    """Split sentences into chunks of similar length.
 
     Args:
         lengths: characters of each sentence, at least one sentence.
-        rows: the most sentences of a chunk.
-        characters: the most characters of a chunk, unless one sentence alone has more.
+        rows: most sentences of a chunk.
+        characters: most characters of a chunk, unless a single sentence has more.
 
     Returns:
         The chunks: every index from 0 to ``len(lengths) - 1`` once, in ascending order of length.
     """
     sizes = np.asarray(lengths)
     order = np.argsort(sizes, kind="stable")
-    # Chunks of like size: 257 sentences make 129 and 128, not 256 and 1.
+    # Chunks of similar size: 257 sentences make 129 and 128, not 256 and 1.
     even = np.array_split(order, -(-len(order) // rows))
     return [part for chunk in even for part in _cut(chunk, sizes, characters)]
 
 
 def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
-    """Halve a chunk until each part is small enough, or a single sentence."""
+    """Halve a chunk until each part is small enough or a single sentence."""
     if len(chunk) == 1 or int(sizes[chunk].sum()) <= characters:
         return [chunk]
     middle = len(chunk) // 2
@@ -112,7 +112,7 @@ def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
 
 
 def places_of(chunk: Chunk, rows: Sequence[int]) -> list[int]:
-    """Return where rows of a chunk go in the answer, in ascending order."""
+    """Return the places in the answer for some rows of a chunk, in ascending order."""
     if chunk.sources is None:
         return sorted(chunk.places[list(rows)].tolist())
     return sorted(chunk.places[np.isin(chunk.sources, rows)].tolist())
@@ -122,14 +122,14 @@ class Assembly:
     """The growing answer to one job.
 
     Attributes:
-        plan: the chunks, as they were dealt.
-        missing: numbers of the chunks that are not in yet.
-        done: rows that are in.
-        tokens: the tokens of each sentence, where the workers send them.
-        cut: numbers of the sentences that had more tokens than are read.
-        max_seq_len: how many are read, where sentences were cut.
-        lengths: how many were read of each sentence, where the workers send it.
-        fingerprint: of the model that the rows come from; empty before the first.
+        plan: the chunks of the job.
+        missing: numbers of the chunks that have not arrived.
+        done: number of rows that have arrived.
+        tokens: the tokens of each sentence, if the workers send them.
+        cut: indices of the truncated sentences.
+        max_seq_len: maximum number of tokens of a sentence, if any was truncated.
+        lengths: number of tokens read of each sentence, if the workers send it.
+        fingerprint: fingerprint of the model that encoded the rows; empty before the first chunk.
     """
 
     def __init__(self, plan: list[Chunk]) -> None:
@@ -149,11 +149,11 @@ class Assembly:
         """Copy a chunk's rows to their places.
 
         Returns:
-            False if the chunk was in already: a chunk may be delivered twice.
+            False if the chunk has arrived before: a chunk may be delivered twice.
 
         Raises:
-            WireError: there is no such chunk, or the rows have the wrong number or shape.
-            ModelMismatch: they come from another model than those before.
+            WireError: there is no such chunk, or its rows have the wrong number or shape.
+            ModelMismatch: the rows come from another model than earlier ones.
         """
         if not 0 <= number < len(self.plan):
             raise WireError(f"there is no chunk {number}: the job has {len(self.plan)}")
@@ -206,16 +206,16 @@ class Assembly:
 
     def _place_dense(self, chunk: Chunk, rows: NDArray[Any]) -> None:
         if self._rows is None:
-            # Zeros cost nothing until they are written, and pad shorter sentences (NONE).
+            # Zeros use no memory until they are written. They also pad shorter sentences (NONE).
             self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
         if rows.ndim == 3 and rows.shape[1] > self._rows.shape[1]:
-            # Token vectors, as many as the longest sentence of each chunk has.
+            # Each chunk has as many token vectors as its longest sentence.
             longer = np.zeros((self._size, *rows.shape[1:]), self._rows.dtype)
             longer[:, : self._rows.shape[1]] = self._rows
             self._rows = longer
         if rows.ndim != self._rows.ndim or rows.shape[-1] != self._rows.shape[-1]:
             raise WireError(f"rows of shape {rows.shape[1:]} came after {self._rows.shape[1:]}")
-        # What is shorter than the others leaves zeros behind.
+        # Shorter rows are followed by zeros.
         target = self._rows[:, : rows.shape[1]] if rows.ndim == 3 else self._rows
         if chunk.sources is None:
             target[chunk.places] = rows
@@ -226,12 +226,12 @@ class Assembly:
 
     @property
     def of_tokens(self) -> bool:
-        """Whether a row holds vectors of tokens (NONE), as many as the longest sentence has."""
+        """Whether a row has token vectors (NONE), as many as the longest sentence has tokens."""
         return self._rows is not None and self._rows.ndim == 3
 
     @property
     def so_far(self) -> AnyRows | None:
-        """The answer, with zeros for what is missing; None before the first chunk."""
+        """The answer, with zeros for missing rows; None before the first chunk."""
         return self._sparse.rows() if self._sparse.parts else self._rows
 
     def rows(self) -> AnyRows:

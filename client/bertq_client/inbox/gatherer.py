@@ -20,21 +20,21 @@ from bertq_client.worker_directory import WorkerDirectory
 
 log = logging.getLogger("bertq.client")
 
-#: Seconds of one blocking read of the stream.
+#: Longest time of one blocking read of the stream, in seconds.
 _BLOCK = 0.25
-#: Notices that are read, and results that are fetched, at once.
+#: Most notices in one read, and most results in one fetch.
 _NOTICES, _RESULTS = 256, 8
-#: Seconds for which what has been taken in may stay in Redis: the next question takes it along.
+#: Seconds for which processed results may stay in Redis: usually the next command removes them.
 _LINGER = 0.1
 _PAUSE = 0.25
-#: Seconds that the end of the thread is waited for, and that a stream may be left behind.
+#: Seconds to wait for the thread to end, and seconds after which a remaining stream expires.
 _LAST, _LEFT = 1.0, 60
 
 
 class Gatherer:
-    """Reads the reply stream, fetches rows, completes futures.
+    """The thread that reads the reply stream, fetches rows and completes futures.
 
-    It asks Redis for nothing while the client waits for nothing.
+    It sends nothing to Redis while the client has no unanswered jobs.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class Gatherer:
         self._registry = registry
         self._fleet = fleet
         self._sender = sender
-        # Taken in and still in Redis: entries of the stream, tasks, jobs that are answered.
+        # Processed but still in Redis: entry of the stream, task id, id of the job if it is
+        # answered.
         self._spent: list[tuple[bytes, str, str | None]] = []
         self._recovery = Recovery(redis, registry, fleet, sender.send_again, self._fail)
         self.thread = threads.start(self._run, "gatherer")
@@ -59,10 +60,10 @@ class Gatherer:
         """End the thread and remove the stream, after the registry was closed.
 
         Raises:
-            redis.RedisError: Redis is away; the stream expires.
+            redis.RedisError: Redis is unreachable; the stream expires.
         """
         with self._redis.pipeline(transaction=False) as pipe:
-            # Whatever is written ends a blocking read.
+            # Any new entry ends a blocking read.
             pipe.xadd(self._stream, {"end": ""})
             pipe.expire(self._stream, _LEFT)
             pipe.execute(raise_on_error=False)
@@ -79,13 +80,13 @@ class Gatherer:
                 self._recovery.look()
                 self._collect()
             except Exception as error:
-                # Nothing may end this thread: every caller would wait for ever.
+                # No error may end this thread: every caller would wait forever.
                 if self._registry.closed:
-                    break  # the connection was closed to wake it
+                    break  # the connection was closed to wake this thread
                 self._report(error)
                 self._registry.pause(_PAUSE)
         else:
-            with suppress(RedisError):  # then it expires
+            with suppress(RedisError):  # the results expire
                 self._clean_up()
 
     def _report(self, error: Exception) -> None:
@@ -97,8 +98,9 @@ class Gatherer:
     # -- results
 
     def _collect(self) -> None:
-        # From the beginning: what was taken in is no longer there. After a place in the stream one
-        # would miss the notices of a server whose clock is behind that of the one before.
+        # Reads from the beginning, because processed entries have been removed. Reading after the
+        # last seen id would miss the notices of a new server whose clock is behind that of the old
+        # one.
         answer = self._ask(
             lambda redis: redis.xread(
                 {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)
@@ -119,12 +121,12 @@ class Gatherer:
             payloads = [near or far for near, far in zip(payloads, stored, strict=True)]
         for (entry, _), task_id, payload in zip(notices, task_ids, payloads, strict=True):
             answered = self._deliver(task_id, payload)
-            # Only now that the rows are copied may they go: after a lost connection the same
-            # notices are read again.
+            # Removed only after the rows are copied: if the connection is lost, the same notices
+            # are read again.
             self._spent.append((entry, task_id, answered))
 
     def _ask(self, command: Callable[[Any], Any]) -> Any:
-        """Ask Redis something, and have it remove what has been taken in; one round trip."""
+        """Send a command to Redis and remove processed results, in one round trip."""
         if not self._spent:
             return command(self._redis)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -149,13 +151,13 @@ class Gatherer:
             self._spent.clear()
 
     def _deliver(self, task_id: str, payload: Any) -> str | None:
-        """Take one result in; return the job's id if that was its last."""
+        """Process one result; return the job's id if it was the last one."""
         parts = keys.split_task_id(task_id)
         job = self._registry.get(parts[0]) if parts else None
         if parts is None or job is None or job.assembly is None:
-            return None  # cancelled, given up, or a chunk that was computed twice
+            return None  # cancelled, timed out, or a chunk that was computed twice
         if parts[1] >= len(job.assembly.plan):
-            return None  # made by hand: no client has sent such a chunk
+            return None  # forged: no client has sent such a chunk
         try:
             if payload is None:
                 if parts[1] in job.assembly.missing:
@@ -169,7 +171,7 @@ class Gatherer:
             if not job.shared:
                 job.requests[0].future.advance(job.assembly.done)
             if job.shared and job.assembly.of_tokens:
-                # As long as the longest sentence, which may be another request's.
+                # Padded to the longest sentence, which may belong to another request.
                 self._separate(job)
                 return None
             if job.assembly.missing:
@@ -182,7 +184,7 @@ class Gatherer:
                 self._fail(job, results.of_request(error, job.assembly.plan[parts[1]]))
             return None
         except Exception as error:
-            # Anything else than our own errors is lack of memory: it must not stop the stream.
+            # Any other error means that memory is short, and must not stop the stream.
             known = error if isinstance(error, BertqError) else BertqError(f"no rows: {error!r}")
             self._fail(job, known)
             return None
@@ -195,11 +197,11 @@ class Gatherer:
             if request in waiting and self._registry.take(request.number) is not None:
                 try:
                     request.succeed(answer)
-                except Exception as error:  # no memory for lists of numbers: it must not wait on
+                except Exception as error:  # no memory for lists of numbers
                     request.fail(BertqError(f"no rows: {error!r}"))
 
     def _separate(self, job: Job) -> None:
-        """Send the requests of a job again, each alone: the fault of one is not that of all."""
+        """Send the requests of a job again, each alone, so that an error of one fails no other."""
         for request in self._registry.disband(job):
             request.alone = True
             self._sender.send(request)

@@ -1,9 +1,9 @@
-"""Finding what was lost on the way, so that it is sent again.
+"""Finds lost chunks, so that they are sent again.
 
-A worker takes a message off its queue, and writes into ``unacked`` that it holds it: killed in
-between, it takes the message with it. And a Redis may come back without its data, or with that of
-a second ago. Nothing is lost because it takes long: a chunk that waits behind others, or is
-computed, is left alone for ever.
+A worker takes a message off its queue, and then writes it to ``unacked``. If the worker is killed
+in between, the message is lost. Redis may also restart without its data, or with data that is a
+second old. A long wait is not a loss: a chunk that waits behind others, or is being computed, is
+never sent again.
 """
 
 import time
@@ -19,30 +19,30 @@ from bertq_client.job import Job, Sent
 from bertq_client.registry import Registry
 from bertq_client.worker_directory import WorkerDirectory
 
-#: Seconds between two looks.
+#: Seconds between two searches for lost chunks.
 _EVERY = 1.0
 
-#: Seconds for which a chunk must be neither waiting nor held nor stored. Between taking a message
-#: and writing that it is held a worker needs milliseconds.
+#: Seconds for which a chunk must be neither queued nor unacknowledged nor stored. A worker needs
+#: only milliseconds between taking a message and noting it in ``unacked``.
 LOST_AFTER = 8.0
 
-#: Chunks that are looked for at once: two questions each.
+#: Most chunks to look up in one search, with two commands each.
 _AT_ONCE = 500
 
-#: Times that a chunk is sent.
+#: Most times that a chunk is sent.
 _TIMES = 10
 
 _RENEW_EVERY = keys.JOB_TTL / 4
 
 
 class Recovery:
-    """Looks after the chunks of a client that are sent and not answered, on the gather thread.
+    """The search for lost chunks of a client, on the gatherer's thread.
 
-    A chunk is lost when
+    A chunk is lost if
 
-    - the epoch of Redis is another one than when it was sent, or the job's record is gone;
-    - or, for ``LOST_AFTER`` seconds, no worker holds it, no rows are stored for it, and it cannot
-      be waiting: its queue is empty, or chunks that were sent to the queue later are answered.
+    - the epoch of Redis has changed since it was sent, or the job's record is gone;
+    - or, for ``LOST_AFTER`` seconds, it is not unacknowledged, it has no stored rows, and it cannot
+      be waiting: its queue is empty, or later chunks of the queue are answered.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Recovery:
         self._renewed = time.monotonic()
 
     def look(self) -> None:
-        """Have sent again what is lost, and keep the records of the others alive.
+        """Send lost chunks again, and renew the records of the jobs.
 
         Raises:
-            redis.RedisError: Redis cannot be asked.
+            redis.RedisError: Redis cannot be reached.
         """
         now = time.monotonic()
         if now - self._looked < _EVERY:
@@ -84,7 +84,7 @@ class Recovery:
         self._looked = now
 
     def lose(self, job: Job, numbers: list[int]) -> None:
-        """Send chunks of a job again, or give it up where that does not help."""
+        """Send chunks of a job again, or fail the job if one was sent too many times."""
         for number in numbers:
             sent = job.pending.get(number)
             if sent is not None and sent.times >= _TIMES:
@@ -102,7 +102,7 @@ class Recovery:
         for job, number, sent in _pending(recorded):
             if sent.epoch != epoch and None not in (sent.epoch, epoch):
                 lost.setdefault(job.id, []).append(number)
-                sent.epoch = epoch  # it is known now
+                sent.epoch = epoch  # this change of epoch is now handled
             elif not lengths.get(job.queue, 1) or sent.ordinal < self._registry.passed(job.queue):
                 suspects.append((job, number, sent))
             else:
@@ -120,7 +120,7 @@ class Recovery:
         return lost
 
     def _lengths(self, queues: set[str]) -> dict[str, int]:
-        """Return how many messages wait on queues."""
+        """Return the number of messages on each queue."""
         names = sorted(queues)
         if not names:
             return {}
@@ -130,13 +130,13 @@ class Recovery:
             return dict(zip(names, pipe.execute(), strict=True))
 
     def _there(self, suspects: list[tuple[Job, int, Sent]]) -> list[bool]:
-        """Return, for each chunk, whether a worker holds it or its rows are stored."""
+        """Return for each chunk whether it is unacknowledged or its rows are stored."""
         if not suspects:
             return []
         with self._redis.pipeline(transaction=False) as pipe:
             for job, number, _ in suspects:
                 task_id = keys.task_id(job.id, number)
-                # The client has made the id of the task the tag of its message.
+                # The client uses the task id as the delivery tag of the message.
                 pipe.hexists(keys.UNACKED, task_id)
                 pipe.exists(keys.result(task_id))
             answers: list[Any] = pipe.execute()
@@ -145,6 +145,6 @@ class Recovery:
 
 def _pending(recorded: list[Job]) -> Iterator[tuple[Job, int, Sent]]:
     for job in recorded:
-        # A copy: the sender's thread adds to it.
+        # A copy, because the sender's thread adds chunks.
         for number, sent in list(job.pending.items()):
             yield job, number, sent

@@ -1,4 +1,4 @@
-"""What a stored result says: rows, or what went wrong in the worker."""
+"""Decodes a stored result: rows, or the error of a worker."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from bertq.protocol import wire
 from bertq.protocol.wire import ChunkResult
 from bertq_client.inbox.assembly import Chunk, places_of
 
-#: Errors of a worker that are about a request's options.
+#: Worker errors that concern a request's options.
 _OF_THE_REQUEST = ("UnknownPrompt", "UnsuitedRows")
 
 
@@ -16,10 +16,10 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
 
     Raises:
         RemoteError: the chunk failed in the worker.
-        SentenceTooLong: sentences of it are, by their numbers in the chunk.
+        SentenceTooLong: sentences are too long; they are named by their numbers in the chunk.
         ModelMismatch: the worker has another model than the one that the job is pinned to.
-        VersionMismatch: the worker is of another version.
-        WireError: the payload is not what a worker stores.
+        VersionMismatch: the worker has another version.
+        WireError: the payload is not a valid result.
     """
     meta = wire.loads(payload)
     if not isinstance(meta, dict):
@@ -43,22 +43,22 @@ def decode(payload: bytes, task_id: str) -> ChunkResult:
 
 
 def _text(value: Any) -> str:
-    # An array in its place has no truth value, and a repr of any length.
+    # The value may be an array, which has no truth value and a repr of any length.
     return value if isinstance(value, str) else ""
 
 
 def of_request(error: RemoteError | SentenceTooLong, chunk: Chunk) -> Exception:
-    """Return the error of a chunk with the numbers that its sentences have in the request."""
+    """Return the error of a chunk, with the numbers of its sentences in the request."""
     if isinstance(error, SentenceTooLong):
         return SentenceTooLong(places_of(chunk, error.rows), error.max_seq_len)
-    # an option that the model refuses is no fault of a sentence
+    # if the model refuses an option, no sentence is at fault
     whole = error.type_name in _OF_THE_REQUEST
     rows = [] if whole else sorted(chunk.places.tolist())
     return RemoteError(error.type_name, error.message, error.task_id, rows)
 
 
 def of_cut(cut: int, total: int, max_seq_len: int) -> str:
-    """Return the warning that sentences of a request were cut."""
+    """Return the warning about truncated sentences of a request."""
     return (
         f"cut, {cut} of {total} sentences: they have more tokens than the {max_seq_len} that "
         "are read, special tokens included (max_seq_len of the workers; "

@@ -42,17 +42,17 @@ class StreamCalls(ClientBase, ABC):
         show_tokens: bool = False,
         **options: Unpack[Options],
     ) -> Generator[Batch, None, None]:
-        """Encode sentences from an iterable, of any number, in bounded memory.
+        """Encode any number of sentences from an iterable, in bounded memory.
 
-        Each ``batch_size`` of them are a request, and what comes is given out while others are
-        under way. ``iterable`` is read by the thread that takes the batches, as there is room.
-        When the iterator is closed, what is under way is cancelled.
+        Each ``batch_size`` sentences become one request, and results are returned while other
+        requests are in progress. The thread that takes the batches also reads ``iterable``, as
+        requests finish. Closing the iterator cancels the open requests.
 
         Args:
-            iterable: sentences, as ``encode`` takes them.
+            iterable: sentences, as for ``encode``.
             batch_size: sentences of a request.
-            ordered: give the batches out in their order, or as they come.
-            max_requests: how many batches are under way or wait to be taken, at most.
+            ordered: return the batches in their order, instead of as they arrive.
+            max_requests: most batches that are in progress or wait to be taken.
             progress: show a progress bar (tqdm).
             is_tokenized, show_tokens, options: as for ``encode``.
 
@@ -61,8 +61,8 @@ class StreamCalls(ClientBase, ABC):
             vectors and, with ``show_tokens``, their tokens.
 
         Raises:
-            BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence comes
-                up.
+            BadInputType, BadInputValue, ClientClosed: as ``encode``, now or when the sentence is
+                read.
             SentenceTooLong, NoWorker, Timeout, RemoteError: as ``encode``, when the batch is due.
             QueueFull, RedisFull, RedisUnavailable: likewise.
             LostResult, ModelMismatch, WireError: likewise.
@@ -84,7 +84,7 @@ class StreamCalls(ClientBase, ABC):
         show_tokens: bool = False,
         **options: Unpack[Options],
     ) -> AsyncGenerator[Batch, None]:
-        """Do as ``encode_stream`` in a coroutine: ``async for batch in ...``.
+        """Encode like ``encode_stream``, in a coroutine: ``async for batch in ...``.
 
         Args:
             iterable: sentences; may be an asynchronous iterable.
@@ -123,37 +123,40 @@ class StreamCalls(ClientBase, ABC):
     ) -> EncodedFile:
         """Encode a file of any size into a file of vectors, in bounded memory.
 
-        The vectors go to ``<output>.part``, and get their name when they are all there;
-        ``<output>.json`` tells how they were made. What was written when a run ended for whatever
-        reason, ``resume`` goes on with. It waits: in a coroutine use ``asyncio.to_thread``.
+        The vectors are written to ``<output>.part``, which is renamed to ``output`` when it is
+        complete; ``<output>.json`` records how they were made. After an interrupted run, ``resume``
+        continues with the rows already written. The call blocks: in a coroutine use
+        ``asyncio.to_thread``.
 
         Args:
-            input: text, a sentence a line, or ``.jsonl``, an object a line; compressed too
-                (``.gz``); ``"-"`` for standard input.
-            output: ``.npy``, or ``.jsonl`` for ``{"line": 1, "vector": [...]}`` a line; of a sparse
-                model ``.jsonl``, whose vectors are objects of token id and weight.
-            input_format: what the input is, whatever its name.
-            field: of ``.jsonl``, which one is the sentence, or a pair: a list of two str.
-            blank: what a blank line is: an error, a row of zeros, or no row.
-            resume: keep what former runs have encoded; without any, begin.
-            overwrite: replace what is there.
-            is_tokenized: sentences are tokens: words between blanks, in ``.jsonl`` lists of str.
-            batch_size: sentences of a request; without it 1024, fewer of large rows.
+            input: a text file with one sentence per line, or a ``.jsonl`` file with one object per
+                line, either of them perhaps compressed (``.gz``); ``"-"`` for standard input.
+            output: ``.npy``, or ``.jsonl`` for lines ``{"line": 1, "vector": [...]}``. A sparse
+                model needs ``.jsonl``; its vectors are objects of token id and weight.
+            input_format: format of the input; by default its name decides.
+            field: name of the field in ``.jsonl`` that has the sentence, or a pair: a list of two
+                str.
+            blank: treat a blank line as an error, write a row of zeros, or skip it.
+            resume: keep the rows of earlier runs; start from the beginning if there are none.
+            overwrite: replace existing files.
+            is_tokenized: sentences are tokens: words separated by blanks, or lists of str in
+                ``.jsonl``.
+            batch_size: sentences of a request; by default 1024, or fewer if rows are large.
             progress: show a progress bar (tqdm).
             options: as for ``encode``.
 
         Returns:
-            How many rows there are, and how many of them were kept.
+            The number of rows, and how many of them come from earlier runs.
 
         Raises:
-            BadInputType, BadInputValue: the input, or an argument, cannot be used; an error of a
-                file names the line, and comes before anything is encoded.
-            OutputError: the output cannot be written; it is there, and neither ``resume`` nor
-                ``overwrite`` is said; another process writes it; or input or options are not those
-                of what ``resume`` found.
-            ModelMismatch: the workers have another model than the rows that are there.
+            BadInputType, BadInputValue: the input or an argument is invalid. An error in a file
+                names the line, and is raised before anything is encoded.
+            OutputError: the output cannot be written; it exists, and neither ``resume`` nor
+                ``overwrite`` is given; another process writes it; or the input or options differ
+                from those of the run to resume.
+            ModelMismatch: the workers have another model than the one of the existing rows.
             SentenceTooLong, RemoteError, NoWorker, Timeout, RedisUnavailable: as ``encode``, with
-                the lines of the input. What is written by then is kept: a note says how much.
+                the lines of the input. The rows written so far are kept; a note tells their number.
         """
         encoding = Encoding.of(options, is_tokenized=is_tokenized)
         order = RunOptions(

@@ -1,4 +1,4 @@
-"""Sentences from an iterable, of any number: some requests at a time."""
+"""Encodes sentences of an iterable of any length, a few requests at a time."""
 
 import asyncio
 import queue
@@ -18,22 +18,22 @@ from typing import Any, NamedTuple
 from bertq.errors import BadInput, BadInputType, BadInputValue
 from bertq_client.futures import EncodeFuture
 
-#: Sentences of a request: four chunks, so that several workers have a part.
+#: Sentences of a request: four chunks, so that several workers share it.
 BATCH_SIZE = 1024
 
-#: Requests that are under way, or answered and not taken yet.
+#: Requests that are in progress, or answered and not yet taken.
 MAX_REQUESTS = 8
 
 
 class Batch(NamedTuple):
-    """Some sentences of a stream, and what came for them.
+    """Some sentences of a stream, and their vectors.
 
     Attributes:
-        start: number of the first of them, from 0.
+        start: number of the first sentence, from 0.
         texts: the sentences.
         vectors: ``[len(texts), dim]``, as ``BertClient.encode`` returns them.
         tokens: the tokens of each sentence, with ``show_tokens``; else None.
-        fingerprint: of the model that the vectors come from.
+        fingerprint: fingerprint of the model that made the vectors.
     """
 
     start: int
@@ -44,10 +44,10 @@ class Batch(NamedTuple):
 
 
 def check_count(name: str, value: object) -> None:
-    """Refuse what is no number of things.
+    """Check that a value is a count.
 
     Raises:
-        BadInputValue: it is not a whole number above zero; ``name`` says of what.
+        BadInputValue: it is not a whole number above zero; the message begins with ``name``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
@@ -59,12 +59,12 @@ class Flight:
     Args:
         submit: sends a request.
         size: sentences of a request.
-        ordered: whether batches come in their order.
-        most: requests at once.
+        ordered: whether to return batches in their order.
+        most: most requests at the same time.
         show_tokens: whether the answers have tokens.
 
     Raises:
-        BadInputType, BadInputValue: one of them cannot be used.
+        BadInputType, BadInputValue: an argument is invalid.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Flight:
         self._under_way: dict[EncodeFuture, tuple[int, list[Any]]] = {}
 
     def run(self, source: Iterable[Any]) -> Generator[Batch, None, None]:
-        """Give out the batches of ``source``."""
+        """Return the batches of ``source``."""
         if isinstance(source, str) or not isinstance(source, Iterable):
             raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
         return self._run(iter(source))
@@ -100,8 +100,9 @@ class Flight:
                     if not (texts := list(islice(sentences, self._size))):
                         break
                     future = self._send(texts)
-                    if not self._ordered:  # or nobody would take it from there
-                        # On the thread that completes it: that of the callbacks may wait here.
+                    if not self._ordered:  # only this mode reads the queue
+                        # Runs on the thread that completes the future: the callback thread may be
+                        # waiting here.
                         Future.add_done_callback(future, come.put)
                 if not self._under_way:
                     return
@@ -111,7 +112,7 @@ class Flight:
             self._cancel()
 
     def run_async(self, source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Batch, None]:
-        """Give out the batches of ``source`` in a coroutine."""
+        """Return the batches of ``source``, in a coroutine."""
         if isinstance(source, str) or not isinstance(source, Iterable | AsyncIterable):
             raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
         batches = _lists(source, self._size)
@@ -165,7 +166,7 @@ class Flight:
 
 
 def _arrival(future: EncodeFuture) -> "asyncio.Future[None]":
-    """Return what is done in the running loop when a request is, whatever came of it."""
+    """Return a future of the running loop that is done when ``future`` is, with any outcome."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[None] = loop.create_future()
 
@@ -182,7 +183,7 @@ def _arrival(future: EncodeFuture) -> "asyncio.Future[None]":
 
 
 async def _lists(source: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
-    """Cut an iterable into lists."""
+    """Split an iterable into lists."""
     if isinstance(source, Iterable):
         sentences = iter(source)
         while texts := list(islice(sentences, size)):
