@@ -70,7 +70,7 @@ class Progress(NamedTuple):
     """The progress of a request, in sentences.
 
     Attributes:
-        done: sentences whose rows have arrived.
+        done: sentences with rows.
         total: all sentences of the request.
     """
 

@@ -132,7 +132,8 @@ class Session:
         for request in given_up:
             request.fail(ClientClosed("the client was closed before the vectors were there"))
         if self._sender is not None and self._gatherer is not None:
-            # A client may be collected on one of its own threads, and the other one waits for that.
+            # A client may be collected on one of its own threads, which must not wait here: the
+            # sender waits for the gatherer.
             here = threading.current_thread()
             own = here in (self._sender.thread, self._gatherer.thread)
             self._sender.close(given_up, self._gatherer.dismiss, 0.0 if own else _JOIN)

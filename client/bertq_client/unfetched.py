@@ -1,4 +1,4 @@
-"""Requests of ``encode(blocking=False)`` whose results ``fetch`` has not returned yet."""
+"""Requests of ``encode(blocking=False)`` until ``fetch`` returns their results."""
 
 import queue
 import threading

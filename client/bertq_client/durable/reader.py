@@ -58,7 +58,7 @@ class Reader:
         self._give_up = math.inf
 
     def bound(self, timeout: float | None) -> None:
-        """Let all further calls together end after ``timeout`` seconds, even if Redis does not answer."""
+        """End all further calls ``timeout`` seconds from now, even if Redis does not answer."""
         self._give_up = math.inf if timeout is None else time.monotonic() + timeout
 
     @property

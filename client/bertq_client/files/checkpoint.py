@@ -1,4 +1,4 @@
-"""The rows of a run on their way into the output, and how far they are."""
+"""Writes the rows of a run to its output, and tracks the position that it has reached."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,12 +16,12 @@ from bertq_client.files.source import Identity
 
 
 class Checkpoint:
-    """Writes rows in their order, all of one model.
+    """Writes rows in order, all of the same model.
 
     Args:
-        order: what is asked for.
-        output: where they go; it is held.
-        identity: of the input, where it is known.
+        order: options of the run.
+        output: output of the rows; this process has locked it.
+        identity: identity of the input, if it is known.
     """
 
     def __init__(self, order: RunOptions, output: Output, identity: Identity | None) -> None:
@@ -30,43 +30,43 @@ class Checkpoint:
         self._identity = identity
         self._manifest: Manifest | None = None
         self._table: RowWriter | None = None
-        # As one: Ctrl-C may come at any time, and what is kept then must fit.
+        # A single attribute: Ctrl-C may come at any time, and both values must match then.
         self._reached = (LineDigest(), Position(0, 0, 0, 0, ""))
 
     @property
     def position(self) -> Position:
-        """How far the output is; of it a later run may have to write the last second again."""
+        """The position reached; a later run may have to repeat the last second."""
         return self._reached[1]
 
     @property
     def begun(self) -> bool:
-        """Whether it has rows, or the manifest of a former run."""
+        """Whether the output has rows, or the manifest of an earlier run."""
         return self._manifest is not None
 
     def adopt(self, kept: Manifest, trace: LineDigest) -> None:
-        """Go on after the rows of a former run, of whose sentences this is the trace."""
+        """Continue after the rows of an earlier run; ``trace`` is the digest of their sentences."""
         self._table = RowWriter(self._order, kept.row_shape, is_sparse=kept.is_sparse)
         self._manifest, self._reached = kept, (trace, kept.position)
 
     def open(self) -> None:
-        """Make room after the rows of a former run.
+        """Prepare the output for rows after those of an earlier run.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         if self._manifest is not None and self._table is not None:
             self._output.begin(self._manifest, self._table.form)
 
     def begin(self, fingerprint: str, row_shape: tuple[int, ...], *, is_sparse: bool) -> None:
-        """Begin a new output, once there is something to write.
+        """Begin a new output, when its first rows are available.
 
         Args:
-            fingerprint: of the model.
-            row_shape: of a row.
+            fingerprint: fingerprint of the model.
+            row_shape: shape of a row.
             is_sparse: whether rows are ``SparseRows``.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         self._table = RowWriter(self._order, row_shape, is_sparse=is_sparse)
         trace = LineDigest()
@@ -84,17 +84,17 @@ class Checkpoint:
         sentences: Sequence[tuple[int, Sentence]],
         cut: int,
     ) -> None:
-        """Write the rows of sentences, and those of the blank lines before them.
+        """Write the rows of sentences, and the rows of the blank lines before them.
 
         Args:
-            fingerprint: of the model that has made them.
+            fingerprint: fingerprint of the model that encoded them.
             vectors: a row for each sentence.
-            sentences: with the numbers of their lines.
-            cut: how many had more tokens than are read.
+            sentences: the sentences with their line numbers.
+            cut: number of truncated sentences.
 
         Raises:
-            ModelMismatch: they are not of the model of the rows before.
-            OutputError: they cannot be written.
+            ModelMismatch: the model differs from that of earlier rows.
+            OutputError: the rows cannot be written.
         """
         assert self._manifest is not None
         assert self._table is not None
@@ -111,7 +111,7 @@ class Checkpoint:
         """Write the rows of the blank lines up to the last line of the input.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: the rows cannot be written.
         """
         assert self._table is not None
         trace, at = self._reached
@@ -131,26 +131,26 @@ class Checkpoint:
         self._reached = trace, further
 
     def commit(self) -> None:
-        """Have what is written outlive everything.
+        """Save the rows written so far, so that they survive a crash.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         if self._manifest is not None:
             self._output.commit(self._manifest.at(self.position))
 
     def finish(self) -> None:
-        """Give the file its name.
+        """Complete the file and rename it to its final name.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         assert self._manifest is not None
         assert self._table is not None
         self._output.finish(self._manifest.at(self.position, complete=True), self._table.form)
 
     def keep(self, say: Callable[[str], object]) -> None:
-        """Commit after an error, as far as that goes, and say how much is kept."""
+        """Commit after an error, if possible, and report how many rows are saved."""
         kept = self._output.kept
         if kept is not None and not kept.complete and kept.position != self.position:
             with suppress(BertqError):

@@ -1,4 +1,4 @@
-"""A digest of the sentences that were encoded, with the lines where they stood."""
+"""A digest of the encoded sentences and their line numbers."""
 
 import hashlib
 import json
@@ -8,26 +8,26 @@ from bertq_client.files.line import Sentence
 
 
 class LineDigest:
-    """The same sentences in the same lines have the same digest."""
+    """A digest that is equal for equal sentences in the same lines."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=32)
 
     def add(self, sentences: Iterable[tuple[int, Sentence]]) -> None:
-        """Take in sentences, each with the number of its line."""
+        """Add sentences, each with its line number."""
         for number, sentence in sentences:
             text = sentence if isinstance(sentence, str) else json.dumps(sentence)
             data = text.encode()
-            # With its length: a sentence of a JSON file may have line breaks.
+            # Includes the length, because a sentence from a JSON file may have line breaks.
             self._hash.update(b"%d %d " % (number, len(data)) + data)
 
     def further(self, sentences: Iterable[tuple[int, Sentence]]) -> "LineDigest":
-        """Return that of these sentences after those that it has."""
+        """Return a copy of this digest with more sentences added."""
         trace = LineDigest()
         trace._hash = self._hash.copy()
         trace.add(sentences)
         return trace
 
     def digest(self) -> str:
-        """Return the digest so far, in hexadecimal."""
+        """Return the current digest, in hexadecimal."""
         return self._hash.hexdigest()

@@ -1,4 +1,4 @@
-"""The forms of an output: ``.npy`` and ``.jsonl``."""
+"""The formats of an output: ``.npy`` and ``.jsonl``."""
 
 import re
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from bertq.errors import OutputError
 from bertq.protocol.sparse import SparseRows
 
-#: Bytes before the first row of a ``.npy``.
+#: Bytes before the first row of a ``.npy`` file.
 NPY_HEAD = 128
 
-#: How the numbers of a type are written: with the digits that tell each from its neighbours.
+#: Format of the numbers of each type, with enough digits to distinguish adjacent values.
 _PATTERNS = {"float32": "%.9g", "float16": "%.5g", "int8": "%d", "uint8": "%d"}
 
 
 class Form(Protocol):
-    """How rows become bytes."""
+    """A format that turns rows into bytes."""
 
     #: Bytes before the first row.
     head: int
@@ -30,14 +30,14 @@ class Form(Protocol):
         ...
 
     def title(self, count: int) -> bytes:
-        """Return what stands in front of ``count`` rows, once they are all there."""
+        """Return the header for ``count`` rows; it is written when all rows are."""
         ...
 
 
 class Npy:
-    """NumPy's own format. Its header says how many rows there are: it is written last.
+    """NumPy's own format. The header has the number of rows, so it is written last.
 
-    Until then there are zeros in its place, and nothing takes the file for an array.
+    Until then its place has zeros, so no program reads the file as an array.
     """
 
     head = NPY_HEAD
@@ -47,11 +47,11 @@ class Npy:
         self._row_shape = row_shape
 
     def encode(self, rows: NDArray[Any], lines: Iterable[int]) -> bytes:
-        """Return the numbers as they are in memory."""
+        """Return the numbers as in memory."""
         return rows.astype(self._descr, copy=False).tobytes()
 
     def title(self, count: int) -> bytes:
-        """Return the header, version 1.0, of a fixed length."""
+        """Return the header, version 1.0, with a fixed length."""
         shape = (count, *self._row_shape)
         text = f"{{'descr': {self._descr.str!r}, 'fortran_order': False, 'shape': {shape}, }}"
         magic = npy.magic(1, 0)
@@ -60,13 +60,13 @@ class Npy:
 
 
 class Jsonl:
-    """A JSON object a row: ``{"line": 1, "vector": [...]}``."""
+    """One JSON object per row: ``{"line": 1, "vector": [...]}``."""
 
     head = 0
 
     def __init__(self, dtype: str, row_shape: tuple[int, ...]) -> None:
-        # Formatted at once, which is several times as fast as json.dumps of so many numbers, and
-        # with no more digits than there are.
+        # One format operation per row is several times as fast as ``json.dumps`` of so many
+        # numbers, and writes no superfluous digits.
         pattern = _PATTERNS[dtype]
         for length in reversed(row_shape):
             pattern = "[" + ", ".join([pattern] * length) + "]"
@@ -81,12 +81,12 @@ class Jsonl:
         return _finite(text, rows).encode("ascii")
 
     def title(self, count: int) -> bytes:
-        """Return nothing."""
+        """Return no bytes."""
         return b""
 
 
 class SparseJsonl:
-    """A JSON object a row of a sparse model: ``{"line": 1, "vector": {"2023": 0.731, ...}}``."""
+    """One JSON object per row of a sparse model: ``{"line": 1, "vector": {"2023": 0.731}}``."""
 
     head = 0
 
@@ -107,24 +107,24 @@ class SparseJsonl:
         return ", ".join([self._pattern % item for item in row.items()])
 
     def title(self, count: int) -> bytes:
-        """Return nothing."""
+        """Return no bytes."""
         return b""
 
 
 def _finite(text: str, numbers: NDArray[Any]) -> str:
-    """Return rows as JSON, which has no infinite numbers."""
+    """Replace infinities and NaN in ``text`` by null: JSON has no such numbers."""
     return text if np.isfinite(numbers).all() else re.sub("-?(nan|inf)", "null", text)
 
 
-#: The forms of rows that are arrays, by the suffix of the output.
+#: The formats of array rows, by the suffix of the output.
 FORMS: dict[str, type[Npy] | type[Jsonl]] = {".npy": Npy, ".jsonl": Jsonl}
 
 
 def form_of(output: Path, dtype: str, row_shape: tuple[int, ...], *, is_sparse: bool) -> Form:
-    """Return how rows become bytes.
+    """Return the format for rows of this shape and type.
 
     Raises:
-        OutputError: such rows cannot be written to such a file.
+        OutputError: the file's format cannot store such rows.
     """
     if not is_sparse:
         return FORMS[output.suffix](dtype, row_shape)
@@ -133,17 +133,17 @@ def form_of(output: Path, dtype: str, row_shape: tuple[int, ...], *, is_sparse: 
 
 
 def check_sparse(output: Path) -> None:
-    """Refuse a file that cannot take the rows of a sparse model.
+    """Check that the output can store the rows of a sparse model.
 
     Raises:
-        OutputError: it is no ``.jsonl``.
+        OutputError: it is not a ``.jsonl`` file.
     """
     if output.suffix != ".jsonl":
         raise OutputError(f"{output}: the model gives sparse rows, which are written as .jsonl")
 
 
 def padded(rows: NDArray[Any], row_shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return rows of token vectors with as many vectors as a row of the file has; others as are."""
+    """Return rows of token vectors padded to ``row_shape``; other rows unchanged."""
     if rows.shape[1:] == row_shape:
         return rows
     full = np.zeros((len(rows), *row_shape), rows.dtype)

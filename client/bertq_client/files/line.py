@@ -1,4 +1,4 @@
-"""The sentence that a line of the input holds."""
+"""Extracts the sentence from a line of the input."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bertq.errors import BadInputValue
 from bertq.protocol.limits import SENTENCE_CHARACTERS
 from bertq_client import inputs
 
-#: What an input may be: a sentence a line, or a JSON object a line.
+#: Formats of an input: one sentence per line, or one JSON object per line.
 KINDS = ("text", "jsonl")
 
 #: A sentence, the two sentences of a pair, or tokens.
@@ -17,12 +17,12 @@ Sentence: TypeAlias = str | list[str]
 
 @dataclass(frozen=True)
 class LineFormat:
-    """How a line is read.
+    """The format of a line.
 
     Attributes:
         kind: ``"text"`` or ``"jsonl"``.
-        field: which field of the JSON object has the sentence, or a pair: a list of two str.
-        is_tokenized: the sentence is tokens: words between blanks, in JSON a list of str.
+        field: name of the JSON field with the sentence, or a pair: a list of two str.
+        is_tokenized: the sentence is tokens: words separated by blanks, or in JSON a list of str.
     """
 
     kind: str
@@ -30,10 +30,10 @@ class LineFormat:
     is_tokenized: bool
 
     def sentence(self, raw: bytes) -> Sentence | None:
-        """Return the sentence of a line; None for a blank one.
+        """Return the sentence of a line; None for a blank line.
 
         Raises:
-            BadInputValue: there is none; the message begins in the middle, after the place.
+            BadInputValue: the line is invalid. The caller puts the line number before the message.
         """
         try:
             text = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
@@ -82,7 +82,7 @@ class LineFormat:
 
 
 def _check_unicode(sentence: Sentence) -> None:
-    # JSON can spell half of a character, "\ud800", which no message can hold.
+    # JSON allows half of a surrogate pair, "\ud800", which cannot be sent in a message.
     try:
         "".join(sentence).encode()
     except UnicodeEncodeError:

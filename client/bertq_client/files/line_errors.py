@@ -5,14 +5,14 @@ from pathlib import Path
 
 from bertq.errors import ModelMismatch, RemoteError, SentenceTooLong
 
-#: Lines that an error names one by one.
+#: Most line numbers in an error.
 _NAMED = 8
 
 
 def located(
     error: RemoteError | SentenceTooLong, lines: Sequence[int], name: str
 ) -> RemoteError | SentenceTooLong:
-    """Return the error of a request, whose sentences stand in ``lines`` of the input."""
+    """Return the error of a request, naming ``lines`` of the input instead of its sentences."""
     where = _where([lines[row] for row in error.rows], name)
     if isinstance(error, SentenceTooLong):
         text = (
@@ -32,7 +32,7 @@ def _where(lines: Sequence[int], name: str) -> str:
 
 
 def other_model(path: Path, had: str, has: str) -> ModelMismatch:
-    """Return the error that the rows of a file would be those of two models."""
+    """Return the error that a file would have rows of two models."""
     return ModelMismatch(
         f"{path} was begun with model {had[:12]}, and the workers have model {has[:12]}: start "
         "workers with the model, max_seq_len and pooling of before, or overwrite the file"

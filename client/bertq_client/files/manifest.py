@@ -1,4 +1,4 @@
-"""What is known of an output, beside it: how it was made, and how much of it is there."""
+"""The manifest beside an output: how the output was made, and how far it is complete."""
 
 import json
 import os
@@ -10,20 +10,20 @@ from typing import Any
 from bertq.errors import OutputError
 from bertq_client.files.source import Identity
 
-#: Version of the form of a manifest.
+#: Version of the manifest's format.
 _VERSION = 2
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far an output is.
+    """The position that an output has reached.
 
     Attributes:
-        rows: in it.
-        line: of the input, up to which they go.
-        bytes: of the file.
-        cut: sentences that had more tokens than are read.
-        digest: of the sentences of the rows (``Trace``).
+        rows: number of rows in it.
+        line: last line of the input that these rows cover.
+        bytes: size of the file.
+        cut: number of truncated sentences.
+        digest: digest of the sentences of the rows (``LineDigest``).
     """
 
     rows: int
@@ -38,13 +38,13 @@ class Manifest:
     """A file ``vectors.npy.json``, beside ``vectors.npy`` or ``vectors.npy.part``.
 
     Attributes:
-        complete: whether the vectors are all there.
-        fingerprint: of the model.
-        row_shape: of one sentence's row.
+        complete: whether all vectors have been written.
+        fingerprint: fingerprint of the model.
+        row_shape: shape of one sentence's row.
         is_sparse: whether the rows are those of a sparse model.
-        options: by name, what was asked for.
-        input: its identity; None where it could not be known before, as of standard input.
-        position: how far it is.
+        options: options of the run, by name.
+        input: identity of the input; None if it was unknown at the start, as for standard input.
+        position: position reached.
     """
 
     complete: bool
@@ -56,11 +56,11 @@ class Manifest:
     position: Position
 
     def at(self, position: Position, *, complete: bool = False) -> "Manifest":
-        """Return the manifest of the same output, somewhat further."""
+        """Return the manifest of the same output at another position."""
         return replace(self, position=position, complete=complete)
 
     def save(self, path: Path) -> None:
-        """Write it so that whoever looks sees the old one or the new one, whole.
+        """Write the manifest atomically: a reader sees the complete old or new one.
 
         Raises:
             OSError: it cannot be written.
@@ -75,10 +75,10 @@ class Manifest:
         fresh.replace(path)
 
     def check(self, path: Path, options: Mapping[str, Any], identity: Identity | None) -> None:
-        """Refuse what would not make the same vectors.
+        """Check that a run with these options and this input makes the same vectors.
 
         Raises:
-            OutputError: an option, or the input, is another one.
+            OutputError: an option or the input differs.
         """
         for name, value in options.items():
             known = self.options.get(name)
@@ -94,10 +94,10 @@ class Manifest:
 
 
 def load(path: Path) -> Manifest | None:
-    """Return the manifest in a file; None where there is no file.
+    """Return the manifest in a file; None if there is no file.
 
     Raises:
-        OutputError: it cannot be read, or is something else.
+        OutputError: the file cannot be read, or is not a manifest.
     """
     try:
         document = json.loads(path.read_bytes())

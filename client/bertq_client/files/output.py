@@ -1,4 +1,4 @@
-"""Where the vectors go: ``vectors.npy``, ``vectors.npy.part`` while it grows, and its manifest."""
+"""The output files: ``vectors.npy``, ``vectors.npy.part`` until it is complete, the manifest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +15,14 @@ class Output:
     """The files of one output.
 
     Args:
-        path: the name that the vectors will have.
+        path: final name of the file of vectors.
 
     Attributes:
         path: the same.
-        kept: the manifest that is on the disk, once rows were written or found.
+        kept: the manifest on disk, once rows were written or found.
 
     Raises:
-        OutputError: no vectors can be written under this name.
+        OutputError: vectors cannot be written under this name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,10 +40,10 @@ class Output:
                 raise OutputError(f"there is no directory {path.parent}")
 
     def check_apart(self, source: Path) -> None:
-        """Refuse an input that would be written over.
+        """Check that the output would not overwrite the input.
 
         Raises:
-            OutputError: it is one of the files of this output.
+            OutputError: the input is one of the output's files.
         """
         for path in (self.path, self._part_path, self._manifest_path):
             with explained(path), suppress(FileNotFoundError):
@@ -52,11 +52,11 @@ class Output:
 
     @contextmanager
     def held(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Keep other processes away; ``kept`` is what a former run has left to go on with.
+        """Lock the output against other processes; ``kept`` is then the manifest to resume from.
 
         Raises:
-            OutputError: there is something already that may not be replaced or gone on with, or
-                another process writes it.
+            OutputError: files exist that may be neither replaced nor resumed, or another process
+                writes them.
         """
         with explained(self.path):
             self._take(resume=resume, overwrite=overwrite)
@@ -66,7 +66,7 @@ class Output:
             self._release()
 
     def _take(self, *, resume: bool, overwrite: bool) -> None:
-        """Open the part, unless there is nothing to be done."""
+        """Open the partial file, unless the output is complete."""
         self.kept = manifest.load(self._manifest_path)
         new = not self._part_path.exists()
         if new and resume and self._whole():
@@ -75,7 +75,7 @@ class Output:
             self._refuse_output()
         self._part = PartialFile(self._part_path)
         try:
-            # Again: it may have been finished meanwhile.
+            # Loaded again: another process may have finished it before the lock.
             self.kept = manifest.load(self._manifest_path)
             self._settle(resume=resume, overwrite=overwrite)
         except BaseException:
@@ -83,7 +83,7 @@ class Output:
             raise
 
     def _settle(self, *, resume: bool, overwrite: bool) -> None:
-        """Find out what is to be gone on with."""
+        """Decide whether and from where to resume."""
         assert self._part is not None
         size = self._part.size
         if overwrite:
@@ -93,7 +93,7 @@ class Output:
                 self._release()
                 return
             begun = self.kept is not None and not self.kept.complete and not self.kept.position.rows
-            if not (resume and begun):  # a run that was to replace the output, and did not come far
+            if not (resume and begun):  # a run that was to replace the output, and wrote no row
                 self._refuse_output()
             self.kept = None
         elif not resume:
@@ -113,7 +113,7 @@ class Output:
             )
 
     def _whole(self) -> bool:
-        """Whether the output is there, as the manifest says."""
+        """Return whether the output is complete, as the manifest says."""
         return (
             self.kept is not None
             and self.kept.complete
@@ -128,38 +128,39 @@ class Output:
     # -- writing
 
     def begin(self, first: Manifest, form: Form) -> None:
-        """Make room for rows: after those that are kept, or in a file that is to be begun.
+        """Prepare the file for rows: after the saved ones, or at the beginning of a new file.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         assert self._part is not None
         with explained(self.path):
             if self.kept is None:
-                # Before the first byte of the part, or nobody would know whose that is.
+                # Saved before the first byte of the partial file, so that its origin is always
+                # known.
                 first.save(self._manifest_path)
                 partial_file.sync_directory(self.path.parent)
                 self.kept = first
             self._part.cut(self.kept.position.bytes)
             if form.head:
-                # A header may be there already, of a run that was ended just before its end.
+                # A run that was interrupted just before its end may have written the header.
                 self._part.write_head(bytes(form.head))
 
     def write(self, data: bytes) -> None:
         """Add rows.
 
         Raises:
-            OutputError: the disk is full, or gone.
+            OutputError: the disk is full or unavailable.
         """
         assert self._part is not None
         with explained(self.path):
             self._part.write(data)
 
     def commit(self, reached: Manifest) -> None:
-        """Have what was written outlive everything; from here a later run goes on.
+        """Save the rows written so far, so that they survive a crash; a later run resumes here.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         assert self._part is not None
         with explained(self.path):
@@ -168,10 +169,10 @@ class Output:
             self.kept = reached
 
     def finish(self, reached: Manifest, form: Form) -> None:
-        """Give the file its name; nothing is left to be done for one that has it.
+        """Complete the file and rename it to its final name, unless that was done before.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the output cannot be written.
         """
         if self._part is None:
             return
@@ -186,7 +187,7 @@ class Output:
             partial_file.sync_directory(self.path.parent)
 
     def _release(self, *, refused: bool = False) -> None:
-        """Let go of the files; those of a run that has written no row are removed."""
+        """Close the files; remove those of a run that has written no row."""
         if self._part is None:
             return
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The file that grows: one process writes it, and nobody takes it for a whole one."""
+"""The partial file of an output, written by one process, and not readable as a complete file."""
 
 import os
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from bertq.errors import OutputError
 
 try:
     import fcntl
-except ImportError:  # Windows: there nothing keeps a second process away
+except ImportError:  # Windows: no lock against a second process
     fcntl = None  # type: ignore[assignment]
 
 
 class PartialFile:
-    """An open file with a lock, which ends with the process.
+    """An open file with a lock, which is released when the process ends.
 
     Raises:
-        OutputError: it cannot be opened, or another process has it.
+        OutputError: the file cannot be opened, or another process has locked it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,34 +27,34 @@ class PartialFile:
 
     @property
     def size(self) -> int:
-        """Bytes that are in it."""
+        """Size of the file in bytes."""
         return os.fstat(self._fd).st_size
 
     def cut(self, size: int) -> None:
-        """Have it end after so many bytes, and go on writing there."""
+        """Truncate the file to ``size`` bytes, and continue writing there."""
         os.ftruncate(self._fd, size)
         os.lseek(self._fd, size, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
-        """Write at the end."""
+        """Write at the current position."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
 
     def write_head(self, data: bytes) -> None:
-        """Write over the beginning."""
+        """Overwrite the beginning, then return to the end."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         self.write(data)
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def sync(self) -> None:
-        """Have what was written outlive a loss of power."""
+        """Flush the file to disk, so that it survives a power loss."""
         os.fsync(self._fd)
 
     def become(self, path: Path) -> None:
-        """Take the place of the output."""
+        """Rename the file to ``path``, replacing any file there."""
         if fcntl is None:
-            self.close()  # Windows renames no open file
+            self.close()  # Windows cannot rename an open file
         self._path.replace(path)
 
     def remove(self) -> None:
@@ -62,14 +62,14 @@ class PartialFile:
         self._path.unlink()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, which releases the lock."""
         with suppress(OSError):
             os.close(self._fd)
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn errors of the system into one line that names the file."""
+    """Turn an ``OSError`` into an ``OutputError`` that names the file."""
     try:
         yield
     except OSError as error:
@@ -77,7 +77,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory outlive a loss of power, where the system can do so."""
+    """Flush a directory's entries to disk, if the system supports it."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -92,7 +92,8 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | binary, 0o666)
         try:
             _lock(descriptor, path)
-            # Whoever had the lock may have finished: then this is the output, under its new name.
+            # Another process may have finished and renamed the file before this one got the lock.
+            # In that case this is the output, and the loop opens a new file.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor

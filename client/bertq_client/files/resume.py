@@ -1,4 +1,4 @@
-"""What a former run has left: whether this one may go on after it, and where."""
+"""Decides whether, and from which line, a run can continue an earlier one."""
 
 from bertq.errors import OutputError
 from bertq.state.worker_info import WorkerInfo
@@ -10,7 +10,7 @@ from bertq_client.files.source import Lines, Source
 
 
 def check(kept: Manifest, order: RunOptions, source: Source, workers: list[WorkerInfo]) -> None:
-    """Check that what is kept was made by the same order, of the same input and model.
+    """Check that this run has the options, input and model of the earlier one.
 
     Raises:
         OutputError: the options or the input have changed.
@@ -22,13 +22,15 @@ def check(kept: Manifest, order: RunOptions, source: Source, workers: list[Worke
 
 
 def walk(at: Position, order: RunOptions, source: Source, lines: Lines) -> tuple[LineDigest, int]:
-    """Take the lines whose rows are kept: of standard input nothing else is known.
+    """Read the lines that the saved rows cover, and compare their digest.
+
+    For standard input, this is the only check of the input.
 
     Returns:
-        The trace of their sentences, and the number of the last line.
+        The digest of their sentences, and the number of the last line.
 
     Raises:
-        OutputError: the input has other sentences than the rows were made from.
+        OutputError: the input has other sentences than those of the rows.
     """
     trace, reached = LineDigest(), 0
     while reached < at.line and (line := next(lines, None)):

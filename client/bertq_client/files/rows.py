@@ -1,4 +1,4 @@
-"""What is written for sentences and for blank lines, in pieces of a bounded size."""
+"""The rows of sentences and blank lines, as pieces of bytes of bounded size."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,26 +8,26 @@ from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq_client.files.formats import Form, form_of, padded
 from bertq_client.files.run_options import RunOptions
 
-#: Bytes of the rows of a piece.
+#: Most bytes of the rows of a piece.
 _PIECE_BYTES = 8 * 1024 * 1024
 
-#: Rows, and their bytes as the file has them.
+#: Number of rows, and their bytes in the file's format.
 Piece = tuple[int, bytes]
 
 
 class RowWriter:
-    """The rows of one output.
+    """Formats the rows of one output.
 
     Args:
-        order: what is asked for.
-        row_shape: of a row.
+        order: options of the run.
+        row_shape: shape of a row.
         is_sparse: whether rows are ``SparseRows``.
 
     Raises:
-        OutputError: such rows cannot be written to such a file.
+        OutputError: the file's format cannot store such rows.
 
     Attributes:
-        form: how rows become bytes.
+        form: the format of the file.
     """
 
     def __init__(self, order: RunOptions, row_shape: tuple[int, ...], *, is_sparse: bool) -> None:
@@ -44,8 +44,8 @@ class RowWriter:
 
         Args:
             vectors: a row for each sentence.
-            lines: where the sentences stand.
-            after: the line up to which rows are written.
+            lines: line numbers of the sentences.
+            after: last line that earlier rows cover.
         """
         first = 0
         before = [after, *lines[:-1]]
@@ -56,7 +56,7 @@ class RowWriter:
         yield from self._encoded(vectors[first:], lines[first:])
 
     def blanks(self, after: int, last: int) -> Iterator[Piece]:
-        """Return the rows of blank lines, if they have any: of those up to line ``last``."""
+        """Return the rows of blank lines, if they have any, after line ``after`` up to ``last``."""
         if not self._with_blanks:
             return
         for first in range(after + 1, last + 1, self._at_once):

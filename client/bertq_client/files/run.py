@@ -1,4 +1,4 @@
-"""A run: reads, encodes, writes, and keeps what it has when it is stopped."""
+"""A run of ``encode_file``: it reads, encodes and writes, and saves its rows when it is stopped."""
 
 import time
 from collections import deque
@@ -31,23 +31,23 @@ from bertq_client.futures import EncodeFuture
 from bertq_client.streaming import stream
 from bertq_client.streaming.stream import Batch, Flight
 
-#: Seconds between two commits: what a run that is killed has to encode again.
+#: Seconds between two commits: a killed run must encode the rows of this time again.
 _COMMIT = 1.0
 
-#: Bytes of the rows of a request, where it is for the run to say how many sentences it has.
+#: Bytes of a request's rows, if the user has not set ``batch_size``.
 _BATCH_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """What ``BertClient.encode_file`` has made.
+    """The result of ``BertClient.encode_file``.
 
     Attributes:
         path: the file of vectors.
-        rows: in it.
-        kept: of those, the rows of former runs.
-        encoded: the rows of this one, those of blank lines included.
-        cut: sentences, of all runs, that had more tokens than are read.
+        rows: number of rows in it.
+        kept: rows of earlier runs.
+        encoded: rows of this run, those of blank lines included.
+        cut: truncated sentences, of all runs.
     """
 
     path: Path
@@ -61,10 +61,10 @@ class Run:
     """One call of ``encode_file``.
 
     Args:
-        order: what is asked for.
-        submit: sends a request, whose rows come as arrays.
-        workers: asks for the adverts of the workers that take the requests.
-        check_length: whether to warn of sentences that were cut.
+        order: options of the run.
+        submit: sends a request for rows as arrays.
+        workers: reads the worker info of the workers that take the requests.
+        check_length: whether to warn about truncated sentences.
 
     Raises:
         OutputError: the output cannot be written under its name.
@@ -84,17 +84,18 @@ class Run:
         self._check_length = check_length
         self._source = order.source()
         self._output = order.destination()
-        # Of what is under way: the futures, and the lines of their sentences.
+        # The open requests: their futures, and the line numbers of their sentences.
         self._futures: deque[EncodeFuture] = deque()
         self._under_way: deque[int] = deque()
         self._line = 0
         self._fault: BadInput | None = None
 
     def go(self) -> EncodedFile:
-        """Do it.
+        """Encode the file and return the result.
 
         Raises:
-            BertqError: what is written by then is kept; a note on the error says how much.
+            BertqError: encoding failed. The rows written so far are kept; a note tells their
+                number.
         """
         order = self._order
         with self._output.held(resume=order.resume, overwrite=order.overwrite):
@@ -126,7 +127,8 @@ class Run:
             self._source.survey(lambda read: shown.update(read - shown.n))
 
     def _look(self) -> list[WorkerInfo]:
-        # Without Redis there is nothing to compare with; requests wait for it as long as they may.
+        # Without Redis, nothing is compared yet; requests wait for Redis as long as their timeout
+        # allows.
         workers: list[WorkerInfo] = []
         with suppress(RedisUnavailable):
             workers = self._workers()
@@ -137,7 +139,7 @@ class Run:
     def _resume(
         self, record: Checkpoint, lines: Lines, workers: list[WorkerInfo]
     ) -> Manifest | None:
-        """Go on after what a former run has left; return its manifest."""
+        """Continue after an earlier run, if there is one; return its manifest."""
         kept = self._output.kept
         if kept is not None:
             resume.check(kept, self._order, self._source, workers)
@@ -184,7 +186,7 @@ class Run:
 
     def _submit(self, texts: list[Any]) -> EncodeFuture:
         future = self._encode(texts)
-        future.mute()  # at its end the run says what was cut
+        future.mute()  # the run warns once, at its end
         self._futures.append(future)
         return future
 
@@ -196,11 +198,11 @@ class Run:
                     self._under_way.append(number)
                     yield sentence
         except BadInput as error:
-            # What was read before it is still to be encoded and written.
+            # Sentences before the error are still encoded and written.
             self._fault = error
 
     def _located(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Pass batches on; the error of one names lines of the input."""
+        """Pass batches on; if one fails, the error names lines of the input."""
         try:
             yield from batches
         except (RemoteError, SentenceTooLong) as error:
@@ -220,7 +222,7 @@ class Run:
             self._under_way.popleft()
 
     def _row_shape(self, fingerprint: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of a row; of token vectors as many as the model reads of a sentence."""
+        """Return the shape of a row; token vectors have as many as the model's greatest length."""
         if len(shape) == 1:
             return shape
         for advert in self._workers():
@@ -229,10 +231,10 @@ class Run:
         raise NoWorker("no worker of the model is there to say how many tokens it reads")
 
     def _finish(self, record: Checkpoint, lines: Lines) -> None:
-        """Give the file its name.
+        """Complete the file and rename it to its final name.
 
         Raises:
-            OutputError: the file is whole, and the input goes on.
+            OutputError: the file is complete, but the input has more lines.
         """
         if next(lines, None) is not None:
             raise OutputError(

@@ -1,4 +1,4 @@
-"""What a user asks of a run."""
+"""The options of a run."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bertq_client.files.output import Output
 from bertq_client.files.source import STDIN, Source, kind_of
 from bertq_client.streaming.stream import check_count
 
-#: What a blank line may be.
+#: Ways to treat a blank line.
 BLANK = ("error", "zero", "skip")
 
 
@@ -21,7 +21,7 @@ class RunOptions:
     """The arguments of ``BertClient.encode_file``.
 
     Raises:
-        BadInputType, BadInputValue: one of them cannot be used.
+        BadInputType, BadInputValue: an argument is invalid.
     """
 
     input: str
@@ -63,7 +63,7 @@ class RunOptions:
         """Return the output.
 
         Raises:
-            OutputError: no vectors can be written there.
+            OutputError: vectors cannot be written there.
         """
         output = Output(self.output)
         if self.input != STDIN:
@@ -71,7 +71,7 @@ class RunOptions:
         return output
 
     def meaning(self) -> dict[str, Any]:
-        """Return what another run must have in common to make the same file."""
+        """Return the options that another run must share to make the same file."""
         kind = kind_of(self.input, self.input_format)
         return {
             "output": self.output.suffix,
@@ -91,7 +91,7 @@ class RunOptions:
 
 
 def _digest(prompt: str | None) -> str | None:
-    """Return what tells a prompt from others: the manifest holds no text of the user's."""
+    """Return a digest of a prompt: the manifest must not contain the user's text."""
     if not prompt:
         return prompt
     data = prompt.encode(errors="surrogatepass")

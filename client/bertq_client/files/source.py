@@ -1,4 +1,4 @@
-"""Where the sentences come from: a file, a compressed one, or standard input."""
+"""The input of a run: a file, a compressed file, or standard input."""
 
 import gzip
 import hashlib
@@ -14,16 +14,16 @@ from typing import BinaryIO
 from bertq.errors import BadInputValue
 from bertq_client.files.line import LineFormat, Sentence
 
-#: The name of standard input.
+#: Path that means standard input.
 STDIN = "-"
 
-#: Bytes of a line: more can only be a mistake, and would have to be held in memory.
+#: Most bytes of a line: a longer one is surely a mistake, and would have to fit into memory.
 _LINE_BYTES = 64 * 1024 * 1024
 
 #: Lines between two calls of ``tell``.
 _TELL = 4096
 
-#: The number of each line, from 1, and its sentence; None for a blank one.
+#: Line numbers, from 1, with the sentence of each line; None for a blank line.
 Lines = Generator[tuple[int, Sentence | None], None, None]
 
 _BOM = b"\xef\xbb\xbf"
@@ -31,13 +31,13 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Identity:
-    """What an input is known by.
+    """The properties that identify an input.
 
     Attributes:
-        bytes: its size; of a compressed file what is in it.
-        digest: BLAKE2b of the same, in hexadecimal.
-        lines: all of them.
-        sentences: lines that are not blank.
+        bytes: its size, uncompressed.
+        digest: BLAKE2b of the uncompressed bytes, in hexadecimal.
+        lines: number of lines.
+        sentences: number of lines that are not blank.
     """
 
     bytes: int
@@ -50,14 +50,14 @@ class Source:
     """The lines of an input.
 
     Args:
-        path: of the file, or ``-`` for standard input.
-        line_format: how a line is read.
+        path: path of the file, or ``-`` for standard input.
+        line_format: format of a line.
         allow_blank: whether lines may be blank.
 
     Attributes:
-        name: for messages.
-        regular: whether it can be read more than once.
-        identity: what the survey found; then what is read must be the same.
+        name: name for messages.
+        regular: whether the input can be read more than once.
+        identity: identity found by ``survey``; ``read`` checks that the input still has it.
     """
 
     def __init__(self, path: str, line_format: LineFormat, *, allow_blank: bool) -> None:
@@ -73,21 +73,21 @@ class Source:
 
     @property
     def size(self) -> int | None:
-        """Bytes that will be read, where that is known before."""
+        """Bytes to read, if known in advance."""
         if self._path is None or not self.regular or self._compressed:
             return None
-        with suppress(OSError):  # reading it will say why
+        with suppress(OSError):  # reading the file will report the error
             return self._path.stat().st_size
         return None
 
     def survey(self, tell: Callable[[int], object]) -> None:
-        """Read all of it, once, and check each line; does nothing where it could not be read again.
+        """Read the input once and check each line; skip an input that cannot be read again.
 
         Args:
-            tell: is told now and then how many bytes were read.
+            tell: called at intervals with the number of bytes read.
 
         Raises:
-            BadInputValue: it cannot be read, a line cannot be used, or there is no sentence.
+            BadInputValue: the input cannot be read, a line is invalid, or there is no sentence.
         """
         if not self.regular:
             return
@@ -101,10 +101,10 @@ class Source:
         self.identity = Identity(self._bytes, self._hash.hexdigest(), lines, sentences)
 
     def read(self) -> Lines:
-        """Return the number of each line, from 1, and its sentence; None for a blank one.
+        """Return the number of each line, from 1, and its sentence; None for a blank line.
 
         Raises:
-            BadInputValue: as ``survey``; or it is not what the survey found any more.
+            BadInputValue: as ``survey``; or the input has changed since the survey.
         """
         yield from self._walk()
         known = self.identity
@@ -114,11 +114,11 @@ class Source:
             )
 
     def empty(self) -> BadInputValue:
-        """Return the error that there is no sentence."""
+        """Return the error that the input has no sentence."""
         return BadInputValue(f"{self.name} has no line that is not blank: nothing to encode")
 
     def error(self, number: int, what: object) -> BadInputValue:
-        """Return the error of a line."""
+        """Return the error for a line."""
         return BadInputValue(f"{self.name}, line {number}: {what}")
 
     def _walk(self) -> Iterator[tuple[int, Sentence | None]]:
@@ -169,7 +169,7 @@ class Source:
 
 
 def kind_of(path: str, given: str | None) -> str:
-    """Return what an input is, by its name unless that is given."""
+    """Return the format of an input: ``given``, or by default the one that its name implies."""
     if given is not None:
         return given
     name = Path(path.removesuffix(".gz"))

@@ -27,7 +27,7 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some sentences of a job, none of which is in another chunk.
+    """Some sentences of a job; every sentence belongs to one chunk only.
 
     Attributes:
         sentences: indices of the sentences, each distinct text once.

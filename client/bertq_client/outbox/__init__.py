@@ -1,1 +1,1 @@
-"""Sends requests: chunks, messages, and bounds on what is in flight."""
+"""Sends requests: chunks, messages, and limits on chunks in flight."""

@@ -30,7 +30,7 @@ class Envelope:
     """The common parts of a client's messages.
 
     Args:
-        reply_to: id of the client, whose reply stream receives the answers.
+        reply_to: id of the client; the answers go to its reply stream.
         dated: whether messages have the time of writing; they do if they are sent at once.
     """
 
