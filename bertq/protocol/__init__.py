@@ -1,1 +1,1 @@
-"""What clients and workers agree on: messages, results, keys and queues."""
+"""The protocol between clients and workers: messages, results, keys and queues."""

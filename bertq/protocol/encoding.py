@@ -1,4 +1,4 @@
-"""What a request asks for beside its sentences: how they are read, and which rows come back."""
+"""The options of a request: how its sentences are read, and which rows it returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,10 +10,10 @@ from bertq.protocol.limits import PROMPT_CHARACTERS, PROMPT_NAME_CHARACTERS
 Truncate: TypeAlias = Literal["right", "left", "error"]
 Precision: TypeAlias = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
-#: Values of ``truncate``: which end of a long sentence is cut, or that none may be long.
+#: Values of ``truncate``: the end of a long sentence to cut, or ``"error"`` to refuse it.
 TRUNCATE = ("right", "left", "error")
 
-#: Values of ``precision``, each with the NumPy type of its rows.
+#: Values of ``precision``, with the NumPy type of their rows.
 PRECISIONS = {
     "float32": "float32",
     "float16": "float16",
@@ -25,24 +25,24 @@ PRECISIONS = {
 
 
 class Options(TypedDict, total=False):
-    """Keyword arguments of every call that encodes sentences; all of them may be left out.
+    """Keyword arguments of every call that encodes sentences; all are optional.
 
     Attributes:
-        normalize: True gives every vector the length 1 and False leaves it as it is; None, the
-            default, does what the model's directory says.
-        truncate: the end that is cut off a sentence of more tokens than the model reads,
-            ``"right"`` (the default) or ``"left"``; ``"error"`` refuses such a sentence.
-        precision: ``"float32"`` (the default), or a smaller type that is made in the worker:
+        normalize: True scales every vector to length 1, and False leaves it unchanged; None, the
+            default, follows the model's directory.
+        truncate: the end to cut from a sentence with more tokens than the model reads, ``"right"``
+            (the default) or ``"left"``; ``"error"`` refuses such a sentence.
+        precision: ``"float32"`` (the default), or a smaller type that the worker converts rows to:
             ``"float16"``, ``"int8"``, ``"uint8"``, and ``"binary"`` or ``"ubinary"`` with eight
             dimensions in a byte. int8 and uint8 need workers with ``--int8-ranges``.
         prompt_name: name of the model's prompt to put before each sentence.
         prompt: text to put before each sentence; ``""`` for no prompt.
-        input_type: ``"query"`` or ``"document"``, as ``encode_query`` and ``encode_document`` say
-            it, or the name of a prompt. Only one of ``prompt_name``, ``prompt`` and ``input_type``
-            can be given; without any the model's default prompt is used.
-        dimensions: keep that many numbers of each vector, the first ones (Matryoshka).
-        pairs: whether ``"first ||| second"`` is a pair of sentences; None, the default, leaves it
-            to the model: yes for Google's checkpoints, no for others.
+        input_type: ``"query"`` or ``"document"``, as ``encode_query`` and ``encode_document`` set
+            it, or the name of a prompt. At most one of ``prompt_name``, ``prompt`` and
+            ``input_type`` can be given; without any, the model's default prompt is used.
+        dimensions: keep only this many numbers of each vector, the first ones (Matryoshka).
+        pairs: whether ``"first ||| second"`` is a pair of sentences; None, the default, follows the
+            model: yes for Google's checkpoints, no for others.
     """
 
     normalize: bool | None
@@ -57,21 +57,21 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the sentences of a request are encoded; requests of one chunk have the same.
+    """How the sentences of a request are encoded; all requests in a chunk share one encoding.
 
     Attributes:
-        is_tokenized: a sentence is a list of tokens, which are looked up as they are.
-        show_tokens: send the tokens of each sentence back with its row.
-        normalize: whether rows have the length 1 (their Euclidean norm); None follows the model.
-        truncate: what is cut off a sentence of too many tokens: its ``"right"`` or ``"left"`` end;
+        is_tokenized: each sentence is a list of tokens, which are looked up unchanged.
+        show_tokens: return the tokens of each sentence with its row.
+        normalize: whether rows have length 1 (their Euclidean norm); None follows the model.
+        truncate: the end to cut from a sentence with too many tokens, ``"right"`` or ``"left"``;
             ``"error"`` refuses it.
         precision: type of the rows, one of ``PRECISIONS``.
-        count_tokens: send the number of tokens that were read of each sentence.
+        count_tokens: return the number of tokens read from each sentence.
         pairs: whether ``"first ||| second"`` is a pair; None follows the model.
-        prompt_name: name of the prompt that goes before each sentence.
-        prompt: that prompt itself; empty for none.
+        prompt_name: name of the prompt before each sentence.
+        prompt: text of the prompt; empty for none.
         input_type: ``"query"``, ``"document"`` or the name of a prompt.
-        dimensions: numbers of a row, where the model has more; None for all of them.
+        dimensions: numbers to keep of each row, if the model has more; None for all.
     """
 
     is_tokenized: bool = False
@@ -120,11 +120,11 @@ class Encoding:
 
     @property
     def dtype(self) -> str:
-        """NumPy's name of the type of the rows."""
+        """NumPy's name for the type of the rows."""
         return PRECISIONS[self.precision]
 
     def to_wire(self) -> dict[str, Any]:
-        """Return what differs from the defaults, for the message of a chunk."""
+        """Return the options that differ from the defaults, for the message of a chunk."""
         return {
             spec.name: value
             for spec in fields(self)
@@ -132,7 +132,7 @@ class Encoding:
         }
 
     def public(self) -> dict[str, Any]:
-        """Return what differs from the defaults, with the length of a prompt in its place."""
+        """Return the options that differ from the defaults, with the length of a prompt only."""
         options = self.to_wire()
         if self.prompt:
             options["prompt"] = f"<{len(self.prompt)} characters>"
@@ -140,15 +140,15 @@ class Encoding:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], **more: Any) -> "Encoding":
-        """Check the options of a call.
+        """Create an encoding from the options of a call.
 
         Args:
-            options: what the user gave, by the names of ``Options``.
+            options: the user's options, with the names of ``Options``.
             more: other fields.
 
         Raises:
-            BadInputType: there is no such option.
-            BadInputValue: it has no such value.
+            BadInputType: an option does not exist.
+            BadInputValue: an option has an invalid value.
         """
         if unknown := options.keys() - Options.__annotations__.keys():
             raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
@@ -156,10 +156,10 @@ class Encoding:
 
     @classmethod
     def from_wire(cls, options: Any) -> "Encoding":
-        """Check what came with a chunk.
+        """Create an encoding from the options in the message of a chunk.
 
         Raises:
-            BadInput: it is not of this form, or names what this version does not know.
+            BadInput: the options are malformed, or this version does not know one of them.
         """
         if not isinstance(options, Mapping):
             raise BadInputValue("the options of a chunk must be a map")
@@ -176,5 +176,5 @@ def _check_one(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise BadInputValue(f"{name} must be one of {choices}")
 
 
-#: What a request is that asks for nothing special.
+#: The encoding of a request without options.
 PLAIN = Encoding()

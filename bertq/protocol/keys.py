@@ -1,8 +1,7 @@
-"""Every Redis key of bertq, and how long each lives.
+"""The Redis keys of bertq, and their time to live.
 
-Every key but the epoch has a time to live: what a dead client or worker leaves behind goes by
-itself. Task messages are Celery's own (lists named like the queue, ``unacked``,
-``_kombu.binding.*``).
+Every key but the epoch expires, so that keys of a dead client or worker disappear. Task messages
+are in Celery's own keys (lists named like the queue, ``unacked``, ``_kombu.binding.*``).
 """
 
 #: Sorted set: node name of a worker -> Unix time when it was last seen, by its own clock.
@@ -18,96 +17,95 @@ CLIENTS = "bertq:clients"
 TOTALS = "bertq:totals"
 REQUESTS = "bertq:requests"
 
-#: Random name of what this Redis holds; another one after its data was lost.
+#: A random name that changes when Redis has lost its data.
 EPOCH = "bertq:epoch"
 
-#: Sorted set: id of a job that is kept -> Unix time, by the clock of Redis, at which it expires.
+#: Sorted set: id of a durable job -> Unix time, by the clock of Redis, at which it expires.
 KEPT = "bertq:kept"
 
-#: The worker that looks after the jobs that are kept.
+#: The worker that monitors durable jobs.
 TENDER = "bertq:tender"
 
-#: Celery's hash of the chunks that workers have taken and not yet acknowledged. kombu 5.7 has the
-#: delivery tag of a message as its field, which is a chunk's task id
-#: (``bertq_client.outbox.message``; the version is pinned, and tests/workers/test_transport.py
-#: looks at it).
+#: Celery's hash of unacknowledged chunks. In kombu 5.7, its fields are the delivery tags of
+#: messages, which are the task ids of chunks (``bertq_client.outbox.message``; the version is
+#: pinned, and tests/workers/test_transport.py checks this).
 UNACKED = "unacked"
 
-#: What a worker writes to find out whether Redis takes writes again.
+#: A key that a worker writes to find out whether Redis takes writes again.
 PROBE = "bertq:probe"
 
-#: A list that is never there: a worker asks for it to find out whether it may use a command.
+#: A list that never exists: a worker reads it to find out whether it may use a command.
 NOTHING = "bertq:none"
 
-#: Where kombu keeps what is unacked for those who only look on, and never take anything.
+#: Prefix of kombu's unacked keys for processes that only observe and never take a message.
 ONLOOKER = "bertq:onlooker:"
 
-#: Seconds that a stored chunk, and the notice of it, wait for the client to fetch them.
+#: Seconds that the result of a chunk, and its notice, are stored for the client.
 RESULT_TTL = 600
 
-#: Seconds that a job is wanted without a sign of life of its client, which renews the record.
+#: Seconds that a job is active after its client has last renewed the record.
 JOB_TTL = 600
 
-#: Seconds that a job is kept that outlives its client, unless the user says otherwise.
+#: Seconds that a durable job is stored, unless the user sets another time.
 KEPT_TTL = 24 * 3600
 
-#: Seconds after which a worker that says nothing counts as gone, and its claim on a queue ends.
+#: Seconds without an update after which a worker counts as dead, and its claim on a queue ends.
 WORKER_TTL = 15
 
-#: Seconds that the set of workers stays when none of them says anything any more.
+#: Seconds that the set of workers is stored after the last update of any worker.
 WORKERS_TTL = 600
 
-#: Seconds without a request after which the counters are forgotten.
+#: Seconds without a request after which the counters expire.
 STATISTICS_TTL = 24 * 3600
 
 
 def result(task_id: str) -> str:
-    """Return the key of a chunk's result: Celery's own name, so that its tools find it."""
+    """Return the key of a chunk's result: Celery's own name, so that Celery's tools find it."""
     return f"celery-task-meta-{task_id}"
 
 
 def reply(name: str) -> str:
-    """Return the key of a reply stream, a client's or a kept job's: an entry per finished chunk."""
+    """Return the key of a reply stream, of a client or durable job: an entry per finished chunk."""
     return f"bertq:reply:{name}"
 
 
 def job(job_id: str) -> str:
-    """Return the key of a job's record, a hash: whether its chunks are still wanted."""
+    """Return the key of a job's record, a hash that says whether the job is active."""
     return f"bertq:job:{job_id}"
 
 
 def messages(job_id: str) -> str:
-    """Return the key of a hash: chunk of a kept job that is not answered -> its message."""
+    """Return the key of a hash: unanswered chunk of a durable job -> its message."""
     return f"bertq:job:{job_id}:messages"
 
 
 def plan(job_id: str) -> str:
-    """Return the key of what says which rows of a kept job its chunks fill."""
+    """Return the key of a durable job's plan, which says which rows each chunk fills."""
     return f"bertq:job:{job_id}:plan"
 
 
 def places(chunk: int) -> str:
-    """Return the field of a kept job's record that tells how many rows a chunk fills."""
+    """Return the field of a durable job's record that says how many rows a chunk fills."""
     return f"places:{chunk}"
 
 
 def attempts(chunk: int) -> str:
-    """Return the field of a job's record that counts how often a chunk was begun."""
+    """Return the field of a job's record that counts the attempts at a chunk."""
     return f"attempts:{chunk}"
 
 
 def returns(chunk: int) -> str:
-    """Return the field of a job's record that counts how often a chunk came back to its queue."""
+    """Return the field of a job's record that counts the redeliveries of a chunk."""
     return f"returns:{chunk}"
 
 
 def worker(node: str) -> str:
-    """Return the key of a worker's advert, a JSON document."""
+    """Return the key of a worker's info, a JSON document."""
     return f"bertq:worker:{node}"
 
 
 def claim(queue: str) -> str:
-    """Return the key of the claim on a shared queue: the fingerprint that its workers have."""
+    """Return the key of the claim on a shared queue, which holds its workers' fingerprint."""
     return f"bertq:queue:{queue}"
 
 
@@ -117,7 +115,7 @@ def task_id(job_id: str, chunk: int) -> str:
 
 
 def split_task_id(task_id: str) -> tuple[str, int] | None:
-    """Return (job id, chunk number) of a task id, or None if it is not one of ours."""
+    """Return (job id, chunk number) of a task id, or None if bertq did not create the id."""
     job_id, dash, chunk = task_id.rpartition("-")
     if not dash or not job_id or len(chunk) > 9 or not (chunk.isascii() and chunk.isdigit()):
         return None

@@ -1,25 +1,26 @@
-"""How much goes into one chunk, and one request: checked by the client, and again by the worker."""
+"""Limits on one chunk and one request; the client checks them, and the worker again."""
 
-#: Sentences of one chunk. A worker's ``max_batch_size`` can only lower it.
+#: Maximum sentences of one chunk. A worker's ``max_batch_size`` can only lower it.
 CHUNK_ROWS = 256
 
-#: Characters of one chunk, unless a single sentence is longer.
+#: Maximum characters of one chunk, unless a single sentence is longer.
 CHUNK_CHARACTERS = 4 * 1024 * 1024
 
-#: Characters of one sentence. What is over ``max_seq_len`` wordpieces is cut without complaint;
-#: this refuses what can only be a mistake.
+#: Maximum characters of one sentence. Wordpieces beyond ``max_seq_len`` are cut without an error;
+#: this limit refuses obvious mistakes.
 SENTENCE_CHARACTERS = 10 * 1024 * 1024
 
-#: Characters of a prompt, which goes before each sentence, and of the name of one.
+#: Maximum characters of a prompt, which is put before each sentence, and of a prompt's name.
 PROMPT_CHARACTERS, PROMPT_NAME_CHARACTERS = 4096, 256
 
-#: Sentences, and characters of all of them, of one request: what is more goes in several.
+#: Maximum sentences of one request, and maximum characters of them all. Larger inputs need several
+#: requests.
 REQUEST_ROWS = 16 * 1024 * 1024
 REQUEST_CHARACTERS = 4 * 1024 * 1024 * 1024
 
-#: Bytes of the rows of one chunk, as far as the client can tell: Redis holds values of up to
-#: 512 MiB, and token vectors (pooling NONE) of long sentences reach that.
+#: Maximum bytes of the rows of one chunk, as far as the client can tell. Redis values are limited
+#: to 512 MiB, and token vectors (pooling NONE) of long sentences reach that.
 CHUNK_BYTES = 32 * 1024 * 1024
 
-#: Sentences of a chunk that a worker takes, from clients of other versions too.
+#: Maximum sentences of a chunk that a worker accepts, also from clients of other versions.
 WORKER_CHUNK_ROWS = 4096

@@ -1,7 +1,7 @@
-"""Names of the task and of queues: which are shared, which pin a worker to a device.
+"""Names of the task and the queues; a queue is shared, or pins a worker to a device.
 
-A model that has a name has queues of its own: ``bertq.NAME``, ``bertq.NAME.small`` and, for a
-device, ``bertq.NAME.gpu0``. Those of the model without a name are ``bertq``, ``bertq.small`` and
+A named model has separate queues: ``bertq.NAME``, ``bertq.NAME.small`` and, for a device,
+``bertq.NAME.gpu0``. The queues of the model without a name are ``bertq``, ``bertq.small`` and
 ``gpu0``.
 """
 
@@ -12,20 +12,21 @@ from typing import Literal
 
 from bertq.errors import SettingsError
 
-#: Name of the one task.
+#: Name of the only task.
 ENCODE_TASK = "bertq.encode"
 
-#: The queue of requests of more than ``PRIORITY_BATCH_SIZE`` sentences; every worker takes from it.
+#: The queue of requests with more than ``PRIORITY_BATCH_SIZE`` sentences; every worker takes from
+#: it.
 SHARED = "bertq"
 
-#: The queue of small requests. Workers take from the two in turn, so that a large request never
-#: keeps a small one waiting.
+#: The queue of small requests. Workers take from both queues in turn, so that a large request never
+#: delays a small one.
 SMALL = "bertq.small"
 
 #: Requests of at most this many sentences are small.
 PRIORITY_BATCH_SIZE = 16
 
-#: What a model can be named, for messages.
+#: The rule for model names, for messages.
 MODEL_NAMES = "take 1 to 64 letters, digits, - or _; not 'small', nor a device's name as gpu0"
 
 _SMALL = "small"
@@ -36,7 +37,7 @@ _MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Device:
-    """What a worker computes on: the N-th GPU, or the CPU as the N-th of several workers."""
+    """The device of a worker: the N-th GPU, or the CPU as the N-th of several workers."""
 
     kind: Literal["gpu", "cpu"]
     index: int
@@ -52,7 +53,7 @@ class ModelQueues:
     """The queues of one model.
 
     Attributes:
-        model: its name; None for the model that has none.
+        model: name of the model; None for the model without a name.
     """
 
     model: str | None = None
@@ -68,14 +69,14 @@ class ModelQueues:
         return f"{self.shared}.small"
 
     def for_size(self, sentences: int) -> str:
-        """Return the queue of a request of so many sentences."""
+        """Return the queue for a request with this many sentences."""
         return self.small if sentences <= PRIORITY_BATCH_SIZE else self.shared
 
     def own(self, queue: str) -> str:
-        """Return the queue of this model that a name stands for; ``gpu0`` is short for a device's.
+        """Return the full name of a queue of this model; ``gpu0`` is short for a device's queue.
 
         Raises:
-            SettingsError: there can be no such queue, or it belongs to another model.
+            SettingsError: no such queue can exist, or it belongs to another model.
         """
         if _DEVICE.fullmatch(check(queue)) and self.model is not None:
             return f"{self.shared}.{queue}"
@@ -89,19 +90,19 @@ class ModelQueues:
 
 
 def of_model(model: str | None) -> ModelQueues:
-    """Return the queues of a model; None stands for the one without a name.
+    """Return the queues of a model; None stands for the model without a name.
 
     Raises:
-        SettingsError: no model can have this name.
+        SettingsError: the name is invalid.
     """
     return ModelQueues(None if model is None else check_model(model))
 
 
 def check_model(name: str) -> str:
-    """Return a model's name if a model can have it.
+    """Return a model's name if it is valid.
 
     Raises:
-        SettingsError: it cannot, or its queues could be taken for others.
+        SettingsError: the name is invalid, or its queues could be confused with others.
     """
     if isinstance(name, str) and _is_model(name):
         return name
@@ -109,7 +110,7 @@ def check_model(name: str) -> str:
 
 
 def parse_device(queue: str) -> Device | None:
-    """Return the device that a queue's name stands for, or None if it is no device queue."""
+    """Return the device that a queue's name stands for, or None if it is not a device's queue."""
     match = _DEVICE.fullmatch(_parse(queue)[1] or "")
     if match is None:
         return None
@@ -117,26 +118,26 @@ def parse_device(queue: str) -> Device | None:
 
 
 def model_of(queue: str) -> str | None:
-    """Return the name of the model that a queue belongs to; None for the one without a name."""
+    """Return the name of the model that a queue belongs to; None for the model without a name."""
     return _parse(queue)[0]
 
 
 def is_shared(queue: str) -> bool:
-    """Return whether all workers of a model take from a queue, whatever their device."""
+    """Return whether all workers of a model take from a queue, regardless of their device."""
     return _parse(queue)[1] in ("", _SMALL)
 
 
 def is_small(queue: str) -> bool:
-    """Return whether a queue is one of small requests."""
+    """Return whether a queue is for small requests."""
     return _parse(queue)[1] == _SMALL
 
 
 def check(queue: str) -> str:
-    """Return the queue's name if there can be such a queue.
+    """Return a queue's name if it is valid.
 
     Raises:
-        SettingsError: it is neither a shared queue nor a device's; a typo must not become a queue
-            that nobody takes from.
+        SettingsError: the name is neither of a shared queue nor of a device's. A typo must not
+            create a queue that no worker takes from.
     """
     if isinstance(queue, str) and _parse(queue)[1] is not None:
         return queue
@@ -147,10 +148,10 @@ def check(queue: str) -> str:
 
 
 def device_of(queues: Sequence[str]) -> Device | None:
-    """Return the one device that a worker's queues pin it to, or None if they name none.
+    """Return the only device that a worker's queues pin it to, or None if they name no device.
 
     Raises:
-        SettingsError: a queue has a wrong name, or two devices are named.
+        SettingsError: the name of a queue is invalid, or the queues name two devices.
     """
     devices = {device for queue in queues if (device := parse_device(check(queue)))}
     if len(devices) > 1:
@@ -162,7 +163,7 @@ def device_of(queues: Sequence[str]) -> Device | None:
 
 
 def _parse(queue: str) -> tuple[str | None, str | None]:
-    """Return whose queue it is, and which of theirs: "", "small" or a device; None: no queue."""
+    """Return the queue's model, and its part: "", "small" or a device; None if it is invalid."""
     match queue.split("."):
         case [device] if _DEVICE.fullmatch(device):
             return None, device

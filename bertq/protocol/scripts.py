@@ -1,13 +1,13 @@
-"""What Redis does in one step for a job that is kept, in Lua.
+"""Lua scripts that change a durable job in one step.
 
-Each script begins with its keys and arguments. ``bertq.state.durable_jobs`` runs them.
+A comment before each script lists its keys and arguments. ``bertq.state.durable_jobs`` runs them.
 
-A queue is what kombu 5.7 has for one: a list of the queue's name, put to at the left (the version
-is pinned, and tests/client/test_message.py looks at it).
+In kombu 5.7, a queue is a list with the queue's name, and new messages are added at its left (the
+version is pinned, and tests/client/test_message.py checks this).
 """
 
-#: Chunks of a job that are sent and not answered, at least; more while fewer than ``BACKLOG`` wait
-#: on the queue, whosever they are.
+#: Minimum number of chunks of a job that are sent and not answered. More are sent while fewer than
+#: ``BACKLOG`` chunks, of any job, wait on the queue.
 FLIGHT, BACKLOG = 4, 64
 
 _FEED = f"""
@@ -31,8 +31,9 @@ local function feed(record, messages, queue)
 end
 """
 
-# KEYS: record, messages, plan, queue, jobs. ARGV: seconds to keep it, then the record's fields.
-# Repeated after a lost connection, it does nothing; and nothing where the messages are gone.
+# KEYS: record, messages, plan, queue, jobs. ARGV: the job's time to live in seconds, then the
+# record's fields. Does nothing when it is repeated after a lost connection, or when the messages
+# are missing.
 COMMIT = f"""{_FEED}
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 1
@@ -62,8 +63,8 @@ feed(KEYS[1], KEYS[2], KEYS[4])
 return 1
 """
 
-# KEYS: record, messages, result, stream, queue. ARGV: chunk, task id, bytes, whether it failed.
-# The result was written just before, in the same transaction, to live for seconds.
+# KEYS: record, messages, result, stream, queue. ARGV: chunk, task id, bytes, whether it failed. The
+# same transaction has just written the result, with a short time to live.
 FINISH = f"""{_FEED}
 local state, chunks = unpack(redis.call('HMGET', KEYS[1], 'state', 'chunks'))
 if not state or state == 'cancelled' then
@@ -105,7 +106,7 @@ end
 return 0
 """
 
-# KEYS: record, messages, plan, stream. ARGV: seconds that the record stays.
+# KEYS: record, messages, plan, stream. ARGV: seconds that the record remains.
 CANCEL = """
 if redis.call('HGET', KEYS[1], 'state') ~= 'active' then
   return 0

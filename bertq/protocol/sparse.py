@@ -1,4 +1,4 @@
-"""Sparse rows: of each only the numbers that are not zero, and the columns where they stand."""
+"""Sparse rows: only the numbers that are not zero, and their columns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 class SparseRows:
     """Rows of a sparse model (SPLADE): a weight for each token of its vocabulary, most of them 0.
 
-    ``rows[i]`` and iteration give a dict of token id and weight; ``rows[first:end]`` and
-    ``rows[[3, 1]]`` give ``SparseRows``. The arrays are those of a compressed sparse row matrix;
-    they cannot be written to.
+    ``rows[i]`` and iteration return a dict of token id and weight; ``rows[first:end]`` and
+    ``rows[[3, 1]]`` return ``SparseRows``. The arrays are those of a compressed sparse row matrix,
+    and read-only.
 
     Attributes:
-        indptr: int64 ``[n + 1]``: the numbers of row i are those from ``indptr[i]`` to
-            ``indptr[i + 1]`` of the other two arrays.
+        indptr: int64 ``[n + 1]``: the numbers of row i are at ``indptr[i]`` to ``indptr[i + 1]`` in
+            the other two arrays.
         indices: int32, the columns (token ids), ascending within each row.
-        values: float32 or float16, the numbers that stand there.
-        shape: number of rows, and of tokens in the vocabulary.
+        values: float32 or float16, the numbers in these columns.
+        shape: number of rows, and number of tokens in the vocabulary.
     """
 
     indptr: NDArray[np.int64]
@@ -51,7 +51,7 @@ class SparseRows:
 
     @classmethod
     def concatenate(cls, parts: Sequence["SparseRows"]) -> "SparseRows":
-        """Put rows of the same number of columns, of at least one part, below each other."""
+        """Stack rows of at least one part; all parts have the same number of columns."""
         starts = np.cumsum([0, *(len(part.indices) for part in parts)])
         ends = [part.indptr[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
         return cls(
@@ -68,7 +68,7 @@ class SparseRows:
 
     @property
     def ndim(self) -> int:
-        """Always 2, as of an array of rows."""
+        """Always 2, as for an array of rows."""
         return 2
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class SparseRows:
         starts, ends = self.indptr[:-1][rows], self.indptr[1:][rows]
         counts = ends - starts
         indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
-        # Of each number, where it stands in this array.
+        # For each number, its position in this array.
         places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
         shape = (len(rows), self.shape[1])
         return SparseRows(indptr, self.indices[places], self.values[places], shape)
@@ -99,13 +99,13 @@ class SparseRows:
         return map(self.__getitem__, range(len(self)))
 
     def toarray(self) -> NDArray[Any]:
-        """Return all of it, zeros too: an array of ``shape``."""
+        """Return a dense array of ``shape``, including the zeros."""
         dense = np.zeros(self.shape, self.dtype)
         dense[np.repeat(np.arange(len(self)), np.diff(self.indptr)), self.indices] = self.values
         return dense
 
     def to_scipy(self) -> "csr_array":
-        """Return a ``scipy.sparse.csr_array`` on the same memory; float16 becomes float32.
+        """Return a ``scipy.sparse.csr_array`` that shares the memory; float16 becomes float32.
 
         Raises:
             ImportError: SciPy is not installed.
@@ -129,12 +129,12 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, int]:
     return rows, columns
 
 
-#: What comes for sentences: a row for each of them.
+#: The result for sentences: one row for each.
 AnyRows: TypeAlias = NDArray[Any] | SparseRows
 
 
 def to_wire(rows: SparseRows) -> dict[str, Any]:
-    """Return rows in the plain form that ``wire.dumps`` takes."""
+    """Return rows as plain values for ``wire.dumps``."""
     return {
         "indptr": rows.indptr, "indices": rows.indices, "values": rows.values,
         "columns": rows.shape[1],
@@ -145,7 +145,7 @@ def from_wire(value: dict[Any, Any]) -> SparseRows:
     """Check a decoded value and return it as rows.
 
     Raises:
-        WireError: it does not have this form, or contradicts itself.
+        WireError: the value does not have this form, or contradicts itself.
     """
     indptr, indices, values = (value.get(name) for name in ("indptr", "indices", "values"))
     columns = value.get("columns")
@@ -163,7 +163,7 @@ def from_wire(value: dict[Any, Any]) -> SparseRows:
 
 
 def _is_compressed(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> bool:
-    """Whether rows begin where those before them end, and have their columns in order."""
+    """Return whether each row starts at the end of the previous one and has sorted columns."""
     if len(indptr) < 2 or indptr[0] != 0 or indptr[-1] != len(indices):
         return False
     if (indptr[1:] < indptr[:-1]).any() or (indices < 0).any() or (indices >= columns).any():

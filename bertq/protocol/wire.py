@@ -1,12 +1,13 @@
-"""Results on the wire: msgpack, with the bytes of numpy arrays behind it.
+"""Results on the wire: a msgpack document, followed by the bytes of its numpy arrays.
 
-A payload is the size of a msgpack document (four bytes), the document, and behind it the raw bytes
-of its arrays in C order, each at a multiple of 16 bytes. In the document extension 1 stands for an
-array, ``[dtype, shape]``; they come in the order of their bytes. msgpack would copy what is inside
-of it, twice on either side: so the rows of a chunk are written once, and read where they are.
+A payload is the size of a msgpack document (four bytes), the document, and the raw bytes of its
+arrays in C order, each at a multiple of 16 bytes. In the document, extension 1 stands for an array,
+``[dtype, shape]``; these are in the order of the arrays' bytes. msgpack would copy arrays inside
+the document twice on either side. Outside of it, the rows of a chunk are written once and read in
+place.
 
-The decoder takes bytes from anybody who can write to Redis: it builds nothing but plain values and
-numeric arrays, and allocates nothing that the payload itself does not hold.
+The decoder takes bytes from any program that can write to Redis. It builds only plain values and
+numeric arrays, and allocates no more than the payload itself holds.
 """
 
 import math
@@ -23,15 +24,15 @@ from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import sparse
 from bertq.protocol.sparse import AnyRows, SparseRows
 
-#: Of all that clients and workers send to each other: the message of a chunk and its result. It
-#: changes with either of them.
+#: Version of everything that clients and workers send to each other: the message of a chunk and its
+#: result. It changes with either of them.
 WIRE_VERSION = 3
 
-#: Name of the serializer in kombu's registry, and the content type that it marks payloads with.
+#: Name of the serializer in kombu's registry, and the content type of its payloads.
 SERIALIZER = "bertq"
 CONTENT_TYPE = "application/x-bertq"
 
-#: Redis' own limit on a value, in bytes.
+#: Redis's own limit on a value, in bytes.
 MAX_PAYLOAD = 512 * 1024 * 1024
 
 _NDARRAY = 1
@@ -46,13 +47,13 @@ class ChunkResult:
     """The rows of a chunk.
 
     Attributes:
-        rows: ``[n, *row_shape]``, in the order of the chunk's sentences; of a sparse model
-            compressed.
-        fingerprint: of the model that made them.
-        tokens: the tokens of each sentence, where they were asked for.
-        cut: numbers of the sentences that had more tokens than are read.
-        max_seq_len: how many are read.
-        lengths: tokens that were read of each sentence, where they were asked for.
+        rows: ``[n, *row_shape]``, in the order of the chunk's sentences; compressed for a sparse
+            model.
+        fingerprint: fingerprint of the model that computed the rows.
+        tokens: tokens of each sentence, if requested.
+        cut: numbers of the sentences with more tokens than the model reads.
+        max_seq_len: number of tokens that the model reads.
+        lengths: number of tokens read from each sentence, if requested.
     """
 
     rows: AnyRows
@@ -63,12 +64,13 @@ class ChunkResult:
     lengths: Sequence[int] | None = None
 
     def __repr__(self) -> str:
-        # Celery puts the repr of a task's result into events and logs: the shape, never a vector.
+        # Celery puts the repr of a task's result into events and logs: show the shape, never a
+        # vector.
         shape = " x ".join(str(size) for size in self.rows.shape)
         return f"<rows {shape}, {self.rows.dtype}>"
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the plain form that ``dumps`` takes."""
+        """Return the result as plain values for ``dumps``."""
         rows = sparse.to_wire(self.rows) if isinstance(self.rows, SparseRows) else self.rows
         value: dict[str, Any] = {
             "wire": WIRE_VERSION, "rows": rows, "fingerprint": self.fingerprint
@@ -86,12 +88,12 @@ class ChunkResult:
         """Check a decoded value and return it as a result.
 
         Raises:
-            VersionMismatch: it comes from a worker of another version.
-            WireError: it does not have this form.
+            VersionMismatch: the value comes from a worker of another version.
+            WireError: the value does not have this form.
         """
         if not isinstance(value, dict):
             raise WireError(f"a result must be a map, not {type(value).__name__}")
-        # First: what else is in it may mean something else there.
+        # Check the version first: in another version, the other fields may have another meaning.
         check_version(value.get("wire"), sender="worker", receiver="client")
         rows, fingerprint = value.get("rows"), value.get("fingerprint")
         if isinstance(rows, dict):
@@ -133,15 +135,15 @@ def _are_lengths(value: Any, rows: int) -> bool:
 
 
 def check_version(version: Any, *, sender: str, receiver: str) -> None:
-    """Refuse what was sent by another version of bertq, or does not say by which.
+    """Refuse data that another version of bertq has sent, or that does not state its version.
 
     Args:
-        version: what the sender says that it speaks.
-        sender: who that is, for the message of the error: the client or the worker.
-        receiver: who asks.
+        version: the wire version that the sender states.
+        sender: role of the sender, for the error message: client or worker.
+        receiver: role of the receiver, which checks.
 
     Raises:
-        VersionMismatch: it is not ``WIRE_VERSION``.
+        VersionMismatch: the version is not ``WIRE_VERSION``.
     """
     if type(version) is int and version == WIRE_VERSION:
         return
@@ -156,7 +158,7 @@ def dumps(value: Any) -> bytes:
     """Encode plain values and numeric arrays.
 
     Raises:
-        WireError: a value, or an array's dtype, is of another kind.
+        WireError: a value, or the dtype of an array, is of another kind.
     """
     arrays: list[np.ndarray[Any, np.dtype[Any]]] = []
 
@@ -178,10 +180,10 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(payload: Any) -> Any:
-    """Decode what ``dumps`` made; arrays are read-only views of the payload.
+    """Decode the output of ``dumps``; arrays are read-only views of the payload.
 
     Args:
-        payload: bytes, or anything with the buffer protocol.
+        payload: bytes, or any object with the buffer protocol.
 
     Raises:
         WireError: the payload is cut, damaged, too large or holds something else.
@@ -192,7 +194,7 @@ def loads(payload: Any) -> Any:
         raise WireError(f"a payload of {size} bytes is over the limit of {MAX_PAYLOAD}")
     reader = _Reader(whole)
     try:
-        # unpackb caps every length by what the document can really hold.
+        # unpackb limits every length to the real size of the document.
         value = msgpack.unpackb(reader.document, ext_hook=reader.array)
     except WireError:
         raise
@@ -205,7 +207,7 @@ def loads(payload: Any) -> Any:
 
 
 class _Reader:
-    """Finds the document and, one after the other, the arrays of a payload."""
+    """A reader of a payload: first the document, then its arrays one after the other."""
 
     def __init__(self, whole: memoryview) -> None:
         self._whole = whole
@@ -217,7 +219,7 @@ class _Reader:
         self.document = whole[_SIZE.size : self.end]
 
     def array(self, code: int, data: bytes) -> Any:
-        """Return the next array, which ``data`` describes."""
+        """Return the next array, described by ``data``."""
         if code != _NDARRAY:
             raise WireError(f"extension {code} is not known")
         header = msgpack.unpackb(data)
@@ -240,5 +242,5 @@ class _Reader:
             raise WireError(f"an array claims {claimed} bytes and has {left}")
         self.end = start + claimed
         if not claimed:
-            return np.zeros(shape, kind)  # frombuffer takes no empty buffer
+            return np.zeros(shape, kind)  # frombuffer accepts no empty buffer
         return np.frombuffer(self._whole, kind, count, start).reshape(shape)
