@@ -112,8 +112,7 @@ class ClientBase:
         self._session.abandon()
         self._open()
         if closed:
-            # Another thread may have been closing the client, and holds the old session's lock
-            # forever.
+            # Another thread may have been closing it, and holds the old session's lock forever.
             self.close()
 
     def close(self) -> None:

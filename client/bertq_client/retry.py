@@ -17,7 +17,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Retry:
-    """Retries commands for a bounded time.
+    """Repeated attempts at a command, for a bounded time.
 
     Args:
         url: address of Redis, for the errors.
@@ -54,8 +54,7 @@ class Retry:
                 if not isinstance(error, ResponseError):  # Redis did not answer
                     self._fleet.missed(error)
                 trouble = explain(error, self._url)
-                # Not since the first attempt: a command that waited behind another has waited as
-                # long.
+                # Not since the first attempt: a command behind another one has waited equally long.
                 waited = time.monotonic() - max(since, self._reached)
                 # A restarted Redis loads its data first.
                 patience = PATIENCE if isinstance(trouble.error, RedisFull) else 2 * PATIENCE

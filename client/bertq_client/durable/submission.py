@@ -32,7 +32,7 @@ _TIMES = 3
 
 
 class Submission:
-    """Writes one durable job to Redis, on the caller's thread.
+    """One durable job while it is written to Redis, on the caller's thread.
 
     Args:
         redis: a connection.

@@ -1,1 +1,1 @@
-"""Files of any size: sentences in, a file of vectors out, resumed where it stopped."""
+"""Encodes files of any size into files of vectors, and resumes interrupted runs."""

@@ -16,7 +16,7 @@ from bertq_client.files.source import Identity
 
 
 class Checkpoint:
-    """Writes rows in order, all of the same model.
+    """The rows and position of a run: rows are written in order, all of the same model.
 
     Args:
         order: options of the run.

@@ -136,8 +136,7 @@ class Output:
         assert self._part is not None
         with explained(self.path):
             if self.kept is None:
-                # Saved before the first byte of the partial file, so that its origin is always
-                # known.
+                # Saved before the first byte of the partial file, so that its origin is known.
                 first.save(self._manifest_path)
                 partial_file.sync_directory(self.path.parent)
                 self.kept = first

@@ -16,7 +16,7 @@ Piece = tuple[int, bytes]
 
 
 class RowWriter:
-    """Formats the rows of one output.
+    """The formatter of one output's rows.
 
     Args:
         order: options of the run.

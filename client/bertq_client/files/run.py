@@ -94,8 +94,7 @@ class Run:
         """Encode the file and return the result.
 
         Raises:
-            BertqError: encoding failed. The rows written so far are kept; a note tells their
-                number.
+            BertqError: encoding failed. The rows so far are kept; a note tells their number.
         """
         order = self._order
         with self._output.held(resume=order.resume, overwrite=order.overwrite):
@@ -127,8 +126,7 @@ class Run:
             self._source.survey(lambda read: shown.update(read - shown.n))
 
     def _look(self) -> list[WorkerInfo]:
-        # Without Redis, nothing is compared yet; requests wait for Redis as long as their timeout
-        # allows.
+        # Without Redis there is nothing to compare; requests wait for it until their timeout.
         workers: list[WorkerInfo] = []
         with suppress(RedisUnavailable):
             workers = self._workers()
@@ -222,7 +220,7 @@ class Run:
             self._under_way.popleft()
 
     def _row_shape(self, fingerprint: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of a row; token vectors have as many as the model's greatest length."""
+        """Return the shape of a row; for token vectors, with the model's maximum length."""
         if len(shape) == 1:
             return shape
         for advert in self._workers():

@@ -42,7 +42,7 @@ class Chunk:
 
 
 class Deduplicator:
-    """Finds duplicate sentences, which are encoded only once."""
+    """The distinct sentences of a job: duplicates are encoded only once."""
 
     def __init__(self) -> None:
         self._numbers: dict[Text, int] = {}

@@ -50,8 +50,7 @@ class Gatherer:
         self._registry = registry
         self._fleet = fleet
         self._sender = sender
-        # Processed but still in Redis: entry of the stream, task id, id of the job if it is
-        # answered.
+        # Processed but still in Redis: entry of the stream, task id, job id if it is answered.
         self._spent: list[tuple[bytes, str, str | None]] = []
         self._recovery = Recovery(redis, registry, fleet, sender.send_again, self._fail)
         self.thread = threads.start(self._run, "gatherer")
@@ -99,8 +98,7 @@ class Gatherer:
 
     def _collect(self) -> None:
         # Reads from the beginning, because processed entries have been removed. Reading after the
-        # last seen id would miss the notices of a new server whose clock is behind that of the old
-        # one.
+        # last id would miss the notices of a new server whose clock is behind the old one's.
         answer = self._ask(
             lambda redis: redis.xread(
                 {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)

@@ -41,8 +41,8 @@ class Recovery:
     A chunk is lost if
 
     - the epoch of Redis has changed since it was sent, or the job's record no longer exists;
-    - or, for ``LOST_AFTER`` seconds, it is not unacknowledged, it has no stored rows, and it cannot
-      be waiting: its queue is empty, or later chunks of the queue are answered.
+    - or, for ``LOST_AFTER`` seconds, it is not among the unacknowledged chunks, it has no stored
+      rows, and it cannot be waiting: its queue is empty, or later chunks of the queue are answered.
     """
 
     def __init__(

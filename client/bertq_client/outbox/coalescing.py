@@ -24,8 +24,7 @@ def share(requests: Sequence[Request], workers: Sequence[WorkerInfo]) -> Iterato
     Returns:
         The groups, each with at least one request.
     """
-    # Token vectors (NONE) are padded to the longest sentence of their chunk: such requests stay
-    # alone.
+    # Token vectors (NONE) are padded to the longest of their chunk: such requests stay alone.
     divisible = all(len(worker.row_shape) == 1 for worker in workers)
     rows = min(SHARED_ROWS, chunk_rows(workers)) if divisible else 0
     group: list[Request] = []

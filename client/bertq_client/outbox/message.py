@@ -5,7 +5,8 @@ importing them delays the first request by a third of a second. The message foll
 ``Celery.send_task``, ``AMQP.as_task_v2`` and ``AMQP.send_task_message`` of celery 5.7. The value
 that a worker pops follows kombu 5.7: ``Producer.publish``, ``Channel.prepare_message``,
 ``Channel.basic_publish``, and ``_put`` of the Redis transport, which is an LPUSH to the list with
-the queue's name. Both versions are pinned. tests/client/test_message.py compares the two.
+the queue's name. Both versions are pinned. tests/client/test_message.py compares this message
+with theirs.
 
 Two headers are added. One has the client's wire format; workers refuse a message with another one
 or none. The other has the time of writing, for the worker's metrics.

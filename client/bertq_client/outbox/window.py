@@ -66,12 +66,11 @@ class Limits:
 
 
 class Window:
-    """Decides whether another chunk may be sent.
+    """The bounds that decide whether another chunk may be sent.
 
-    There are two bounds. One limits the chunks that wait on a queue, from all clients. The other
-    limits this client's chunks in flight, because results stay in Redis until the client fetches
-    them. Each LPUSH returns the queue's length, so Redis is asked for it only when the queue is
-    full.
+    One bound limits the chunks that wait on a queue, from all clients. The other limits this
+    client's chunks in flight, because results stay in Redis until the client fetches them. Each
+    LPUSH returns the queue's length, so Redis is asked for it only when the queue is full.
     """
 
     def __init__(self, redis: Redis, registry: Registry, max_pending_chunks: int) -> None:

@@ -32,7 +32,7 @@ class GivenUp(Exception):
 
 
 class Writer:
-    """Writes jobs, on the sender's thread.
+    """The writer of a client's jobs, on the sender's thread.
 
     Args:
         limits: limit on waiting chunks.

@@ -101,8 +101,8 @@ class Flight:
                         break
                     future = self._send(texts)
                     if not self._ordered:  # only this mode reads the queue
-                        # Runs on the thread that completes the future: the callback thread may be
-                        # waiting here.
+                        # On the thread that completes the future: the callback thread may wait
+                        # here.
                         Future.add_done_callback(future, come.put)
                 if not self._under_way:
                     return
