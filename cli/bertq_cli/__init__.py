@@ -1,1 +1,1 @@
-"""The ``bertq`` command. It knows the client and the gateway; workers it starts as processes."""
+"""The ``bertq`` command. It imports the client and the gateway, and runs workers as processes."""

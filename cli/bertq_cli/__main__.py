@@ -1,4 +1,4 @@
-"""``python -m bertq_cli``: the ``bertq`` command, for those who start it from a program."""
+"""``python -m bertq_cli``: the ``bertq`` command, for programs that start it."""
 
 from bertq_cli.main import main
 

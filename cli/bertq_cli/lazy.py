@@ -1,4 +1,4 @@
-"""Commands that are imported when they are asked for."""
+"""Commands that are imported on first use."""
 
 import signal
 import sys
@@ -10,9 +10,9 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group of commands, each in a module of this package.
+    """A group of commands, each in its own module of this package.
 
-    What the client imports takes a third of a second, and a probe of health needs none of it.
+    Importing the client takes a third of a second, and a health check does not need it.
 
     Args:
         places: module and attribute of each command, as ``"commands.health:check"``.
@@ -27,12 +27,12 @@ class LazyGroup(click.Group):
         return sorted(self._places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None if there is none of this name."""
+        """Import a command and return it; None if no command has this name."""
         if cmd_name not in self._places:
             return None
         module, _, attribute = self._places[cmd_name].partition(":")
         try:
             command: click.Command = getattr(import_module(f"bertq_cli.{module}"), attribute)
         except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)  # click would make it a 1
+            sys.exit(128 + signal.SIGINT)  # click would exit with status 1
         return command

@@ -10,7 +10,7 @@ import bertq
 from bertq.errors import BertqError
 from bertq_cli.lazy import LazyGroup
 
-#: Where each command is.
+#: Module and function of each command.
 _PLACES = {
     "bench": "bench.command:bench",
     "convert": "commands.convert:convert",
@@ -36,7 +36,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line, without a traceback."""
+    """Run the command; print an error of bertq on one line, without a traceback."""
     try:
         cli(prog_name="bertq")
     except KeyboardInterrupt:
@@ -45,7 +45,7 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # Nobody can be told on standard output; what is left in its buffer must not come again.
+        # Standard output is broken. Replace it, so that the rest of its buffer does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

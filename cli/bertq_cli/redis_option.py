@@ -1,4 +1,4 @@
-"""The option of all commands that talk to a Redis."""
+"""The ``--redis-url`` option, shared by all commands that connect to a Redis."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,10 +11,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def redis_option(text: str) -> Callable[[_F], _F]:
-    """Return ``--redis-url``; a command gets it, checked, as ``url``.
+    """Return the option ``--redis-url``; a command gets the checked URL as ``url``.
 
     Args:
-        text: which Redis that is, for the help.
+        text: description of that Redis, for the help.
     """
     return click.option(
         "--redis-url",

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: it removes its files."""
+"""Handling of SIGTERM and SIGHUP like Ctrl-C, so that a command removes its files."""
 
 import signal
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from types import FrameType
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Have both signals raise SystemExit, with the exit status of a shell."""
+    """Make both signals raise SystemExit, with the exit status of a shell."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    # A signal that is ignored stays ignored: nohup.
+    # An ignored signal stays ignored, for nohup.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, leave) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""``bertq bench``, and what it shares with the benchmarks of the repository.
+"""``bertq bench``, and code that it shares with the benchmarks of the repository.
 
-Importing it imports neither TensorFlow, nor the tokenizer, nor matplotlib.
+Importing this package imports neither TensorFlow, nor the tokenizer, nor matplotlib.
 """

@@ -1,4 +1,4 @@
-"""Measures what is planned: one service after another, the points of each in turns."""
+"""Campaign of measurements: one service after another, with the points of each in turns."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,27 +16,27 @@ from bertq_cli.bench.stage import Stage, in_thread, workers
 from bertq_cli.bench.timing import Spread
 from bertq_cli.service.supervisor import Say
 
-#: Sentences of a first call, for each worker: enough to see how fast it is.
+#: Sentences of the first call, for each worker: enough to estimate its speed.
 _TRIAL = 64
 
 
 class Watcher(Protocol):
-    """Is told how far the campaign is."""
+    """An observer of a campaign's progress."""
 
     def doing(self, what: str) -> None:
-        """Something begins."""
+        """Report the start of an activity."""
 
     def step(self) -> None:
-        """A round, or the start of a service, is over."""
+        """Report the end of a round, or that a service has started."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What came out for a point.
+    """The result for a point.
 
     Attributes:
         point: the point.
-        batch: sentences of a call; fewer than ``client_batch_size`` where that took too long.
+        batch: sentences of a call; fewer than ``client_batch_size`` if that took too long.
         calls: calls of each client in a round.
         total: sentences/s of all clients together.
         each: sentences/s of one client.
@@ -49,7 +49,7 @@ class Figure:
     each: Spread
 
     def document(self) -> dict[str, object]:
-        """Return it for JSON."""
+        """Return the figure for JSON."""
         return {
             "table": self.point.table,
             "value": self.point.value,
@@ -73,11 +73,11 @@ class Campaign:
         kind: ``cpu`` or ``gpu``.
         variables: further settings of the workers, ``BERTQ_*``.
         rounds: measurements of each point.
-        seconds: that a measurement should take.
-        watcher: is told how far it is.
-        say: told what the services say.
-        figures: what has been measured.
-        advert: of a worker: what the model is, on what it runs.
+        seconds: intended duration of a measurement.
+        watcher: gets reports of the progress.
+        say: gets messages of the services.
+        figures: the results so far.
+        advert: worker info of one worker, which describes the model and the device.
     """
 
     planned: Mapping[Setup, Sequence[Point]]
@@ -93,11 +93,11 @@ class Campaign:
 
     @property
     def steps(self) -> int:
-        """How often the watcher will be told of a step."""
+        """Number of steps that the watcher will get."""
         return sum(1 + len(points) * (1 + self.rounds) for points in self.planned.values())
 
     async def run(self, stage: Stage) -> None:
-        """Measure everything."""
+        """Measure all points."""
         for setup, points in self.planned.items():
             variables = {
                 **self.variables,
@@ -151,7 +151,7 @@ class Session:
         self._rates: list[Rates] = []
 
     def try_out(self) -> None:
-        """Warm the service up, and find how much it does in the time of one measurement."""
+        """Warm the service up, and find the sentences and calls that fill one measurement."""
         trial = min(self.batch, max(1, _TRIAL * self.point.setup.workers // self.point.num_client))
         self.crowd.round(self._texts, trial, 1)
         enough = self._seconds * self.crowd.round(self._texts, trial, 2).total
@@ -165,16 +165,16 @@ class Session:
         self._rates.append(self.crowd.round(self._texts, self.batch, self.calls))
 
     def figure(self) -> Figure:
-        """Summarise the measurements."""
+        """Summarize the measurements."""
         total = Spread.of([rates.total for rates in self._rates])
         each = Spread.of([rates.each for rates in self._rates])
         return Figure(self.point, self.batch, self.calls, total, each)
 
 
 def fitting(most: int, share: float) -> int:
-    """Return how many sentences a call has: ``most``, or a power of two up to ``share``.
+    """Return the sentences of a call: ``most``, or a power of two up to ``share``.
 
-    At least 16: what is smaller goes another way, as a small request.
+    At least 16, because smaller calls would be small requests, which workers treat differently.
     """
     if share >= most:
         return most

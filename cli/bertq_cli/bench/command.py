@@ -1,4 +1,4 @@
-"""``bertq bench``: how fast a service is on this machine."""
+"""``bertq bench``: measure the speed of a service on this machine."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ from bertq_cli.bench.campaign import Campaign
 from bertq_cli.bench.plan import TABLES, WORKERS, feasible, points
 from bertq_cli.bench.stage import perform
 
-# What is needed, and the extra that it comes with.
+# Required packages, and the extras that include them.
 _PARTS = {"tensorflow": "worker", "tokenizers": "worker", "matplotlib": "bench"}
 
 
@@ -123,7 +123,7 @@ def bench(**options: Any) -> None:
             kind=kind,
             variables={
                 "BERTQ_DTYPE": options["dtype"],
-                # As the first bert-as-service did it, whatever the directory says.
+                # As in the first bert-as-service, regardless of the model's directory.
                 "BERTQ_COMPAT": "bert-as-service",
                 "BERTQ_POOLING_LAYER": options["pooling_layer"],
             },
@@ -144,18 +144,18 @@ def bench(**options: Any) -> None:
 
 
 class Bar:
-    """Shows how far a campaign is."""
+    """A progress bar for a campaign."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress = progress
         self._task = task
 
     def doing(self, what: str) -> None:
-        """Something begins."""
+        """Show a new activity."""
         self._progress.update(self._task, description=what)
 
     def step(self) -> None:
-        """A part is over."""
+        """Advance by one step."""
         self._progress.advance(self._task)
 
 
@@ -165,7 +165,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _say(console: Console, what: str, text: str) -> None:
-    # That each of many services comes up, as it should, is no news.
+    # Do not report the normal start of each of many services.
     if what != "redis" and ": ready after " not in text:
         console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
 
@@ -205,7 +205,7 @@ def _make(output: Path) -> None:
 
 def _context(campaign: Campaign) -> dict[str, str]:
     advert = campaign.advert
-    assert advert is not None  # a worker was ready, or perform has raised an error
+    assert advert is not None  # a worker was ready, otherwise perform would have raised an error
     layers = _text(advert.pooling_layer)
     return {
         "model": f"{advert.model}, fingerprint {advert.fingerprint[:12]}, {advert.dtype}, "

@@ -1,4 +1,4 @@
-"""The sentences that are encoded: clauses of the King James Version, in random order."""
+"""Sentences for the benchmark: clauses of the King James Version, in random order."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NAME = "kjv.txt"
 
-#: Counts the tokens of texts, special ones included, uncut.
+#: Counts the tokens of texts, special ones included, without truncating.
 Count = Callable[[list[str]], list[int]]
 
 
@@ -23,13 +23,14 @@ def clauses() -> tuple[str, ...]:
 
 
 def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
-    """Return so many different sentences.
+    """Return ``number`` different sentences.
 
-    A client encodes a sentence once that is twice in a request. Where there are not enough, the
-    words of a sentence move round by one place, then by two: another sentence of the same length.
+    A client encodes duplicate sentences of a request only once. If there are too few sentences,
+    further ones are made by rotating the words of each by one place, then by two; these have the
+    same length.
 
     Raises:
-        ValueError: even so there are not that many.
+        ValueError: there are still too few.
     """
     found: dict[str, None] = {}
     for text in _turned(clauses() if texts is None else texts):
@@ -42,11 +43,11 @@ def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
 
 
 def filled(tokens: int, number: int, count: Count) -> list[str]:
-    """Return so many different texts that fill a length: consecutive clauses, joined.
+    """Return ``number`` different texts of a minimum length: consecutive clauses, joined.
 
     Args:
-        tokens: wordpieces, ``[CLS]`` and ``[SEP]`` included, that a text has at least.
-        number: how many texts; up to 4,096 each begins with a clause of its own.
+        tokens: minimum wordpieces of a text, ``[CLS]`` and ``[SEP]`` included.
+        number: how many texts; up to 4,096, each begins with a different clause.
         count: counts wordpieces.
     """
     parts = clauses()
@@ -63,12 +64,12 @@ def filled(tokens: int, number: int, count: Count) -> list[str]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a corpus is.
+    """The properties of a corpus.
 
     Attributes:
-        name, sha256: of its file.
-        sentences: how many.
-        tokens: wordpieces on average, ``[CLS]`` and ``[SEP]`` included, nothing cut.
+        name, sha256: name and SHA-256 of its file.
+        sentences: number of sentences.
+        tokens: wordpieces on average, ``[CLS]`` and ``[SEP]`` included, without truncating.
         longest: wordpieces of the longest sentence.
     """
 
@@ -94,19 +95,19 @@ def summary(count: Count) -> Summary:
 
 @cache
 def counter(model_dir: Path) -> Count:
-    """Return what counts tokens as the worker of a model does.
+    """Return a function that counts tokens as the worker of a model does.
 
     Raises:
         ModelError: the model cannot be used.
         ImportError: the tokenizer is not installed.
     """
-    # Up to the model's own limit: no clause is that long.
+    # Up to the model's own limit, which no clause reaches.
     tokenize = _model(model_dir).tokenize
     return lambda texts: [len(row) for row in tokenize(texts, pairs=False, prompt="").ids]
 
 
 def limit(model_dir: Path) -> int:
-    """Return how many tokens a model can read of a text.
+    """Return the maximum tokens of a text for a model.
 
     Raises:
         ModelError: the model cannot be used.

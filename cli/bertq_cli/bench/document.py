@@ -1,4 +1,4 @@
-"""The outcome of a measurement as a Markdown page and as JSON."""
+"""Results of a measurement as a Markdown page and as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class Table:
     Attributes:
         title: its heading.
         header: names of the columns.
-        rows: cells; a number is written as it is, so format it first.
+        rows: cells, as text; numbers must be formatted.
         note: a paragraph before it.
         image: file name of a plot after it.
     """
@@ -35,11 +35,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """What was measured, on what, and what came out.
+    """The results of a measurement, with its context.
 
     Attributes:
         title: heading of the page.
-        context: machine, versions, model, corpus: name and words.
+        context: facts about machine, versions, model and corpus: name -> text.
         tables: in order.
         data: every number, for JSON.
     """
@@ -56,7 +56,7 @@ class Document:
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
-        """Return all numbers, with what they were measured on."""
+        """Return all numbers and the context as JSON."""
         whole = {"title": self.title, "context": dict(self.context), **self.data}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
@@ -70,10 +70,10 @@ class Document:
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table: the first column to the left, the others to the right.
+    """Return a Markdown table: the first column aligned left, the others right.
 
     Raises:
-        ValueError: a row has another number of cells than the header.
+        ValueError: a row and the header differ in their number of cells.
     """
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     for line in lines:

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and with."""
+"""The machine and the software of a measurement."""
 
 import os
 import platform
@@ -17,10 +17,10 @@ _PACKAGES = ("bertq", "tensorflow", "celery", "kombu", "redis", "numpy", "tokeni
 
 
 def context(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Return the machine, the software and the date, in words.
+    """Return the machine, the software and the date as text.
 
     Args:
-        packages: further distributions whose versions matter.
+        packages: further distributions to list with their versions.
     """
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     found = {
@@ -68,7 +68,7 @@ def gpus() -> list[str]:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those distributions that are installed."""
+    """Return the versions of the installed ones among some distributions."""
     found = {}
     for name in packages:
         try:
@@ -79,10 +79,10 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that bertq runs from, or None if it is in none."""
+    """Return the commit of the checkout that bertq runs from, or None without a checkout."""
     package = Path(bertq.__file__).resolve().parent
     top = _git(package, "rev-parse", "--show-toplevel")
-    # A virtual environment may lie in the checkout of something else.
+    # A virtual environment may be inside the checkout of another project.
     if top is None or Path(top, "bertq") != package:
         return None
     changed = _git(package, "status", "--porcelain", "--untracked-files=no")

@@ -1,4 +1,4 @@
-"""What is measured: the four tables of the first bert-as-service, point by point."""
+"""Plan of the measurements: the four tables of the first bert-as-service, point by point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TABLES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     }
 )
 
-#: What holds where a table does not vary it.
+#: The values that apply if a table does not vary them.
 BASE: Mapping[str, int] = MappingProxyType(
     {"max_seq_len": 40, "client_batch_size": 2048, "num_client": 1, "max_batch_size": 256}
 )
@@ -23,16 +23,16 @@ WORKERS = (1, 2, 4)
 
 
 def crew(workers: int) -> str:
-    """Return a number of workers in words."""
+    """Return a number of workers as text."""
     return f"{workers} {'worker' if workers == 1 else 'workers'}"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A service: what its workers have to be started anew for.
+    """The configuration of a service; another one requires new workers.
 
     Attributes:
-        workers: how many, each on a device of its own.
+        workers: number of workers, each on its own device.
         max_seq_len, max_batch_size: their settings.
     """
 
@@ -42,7 +42,7 @@ class Setup:
 
     @property
     def crew(self) -> str:
-        """How many workers, in words."""
+        """The number of workers as text."""
         return crew(self.workers)
 
     def __str__(self) -> str:
@@ -54,10 +54,10 @@ class Point:
     """One figure of a table.
 
     Attributes:
-        table: what the table varies.
-        value: what it is here.
+        table: the name of the varied setting.
+        value: its value at this point.
         setup: the service.
-        client_batch_size: sentences of a call, at most.
+        client_batch_size: maximum sentences of a call.
         num_client: clients that send at the same time.
     """
 
@@ -74,7 +74,7 @@ class Point:
 
     @property
     def is_filled(self) -> bool:
-        """Whether the sentences must be as long as ``max_seq_len``, not as they come."""
+        """Whether each sentence must fill ``max_seq_len``; otherwise its length is unchanged."""
         return self.table == "max_seq_len"
 
     def __str__(self) -> str:
@@ -82,11 +82,11 @@ class Point:
 
 
 def points(values: Mapping[str, Sequence[int]], workers: Sequence[int]) -> dict[Setup, list[Point]]:
-    """Return what is to be measured on each service, the services in a good order.
+    """Return the points to measure on each service, in the order of measurement.
 
     Args:
-        values: of each table that is wanted.
-        workers: how many, for each line of a table.
+        values: the values of each requested table.
+        workers: the numbers of workers, each a line in every table.
     """
     planned: dict[Setup, list[Point]] = {}
     for count in workers:
@@ -100,11 +100,11 @@ def points(values: Mapping[str, Sequence[int]], workers: Sequence[int]) -> dict[
 
 
 def feasible(workers: Sequence[int], devices: int, kind: str) -> tuple[list[int], list[str]]:
-    """Return how many workers can be had, and why not the others.
+    """Return the numbers of workers that the machine allows, and reasons for omitting the others.
 
     Args:
-        workers: asked for.
-        devices: of this machine.
+        workers: the requested numbers.
+        devices: number of devices of this machine.
         kind: ``cpu`` or ``gpu``.
     """
     noun = {"cpu": "core", "gpu": "GPU"}[kind] + ("" if devices == 1 else "s")

@@ -1,4 +1,4 @@
-"""The tables as plots; needs matplotlib, from the extra ``bench``."""
+"""Plots of the tables; needs matplotlib, from the extra ``bench``."""
 
 from collections.abc import Sequence
 from pathlib import Path

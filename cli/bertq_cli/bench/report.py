@@ -1,4 +1,4 @@
-"""The figures of a campaign as a document: the four tables, each with its plot."""
+"""Report of a campaign: the four tables, each with its plot."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def document(
     left_out: Sequence[str],
     rounds: int,
 ) -> Document:
-    """Return the page for what was measured."""
+    """Return the page for a campaign's figures."""
     names = list(dict.fromkeys(figure.point.table for figure in figures))
     base = ", ".join(f"{name} {value}" for name, value in BASE.items())
     facts = {
@@ -42,7 +42,7 @@ def document(
 
 
 def table(name: str, figures: Sequence[Figure]) -> Table:
-    """Return one of the four tables: a line for each value, columns for numbers of workers."""
+    """Return one of the four tables: a row for each value, columns for the numbers of workers."""
     counts = sorted({figure.point.setup.workers for figure in figures})
     found = {(figure.point.value, figure.point.setup.workers): figure for figure in figures}
     each = name == "num_client"

@@ -1,4 +1,4 @@
-"""Clients that send at the same time, as many as are wanted."""
+"""Clients that send at the same time."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bertq_client import BertClient
 
-#: Seconds after which a call has failed.
+#: Seconds after which a call fails.
 _TIMEOUT = 900.0
 
 
@@ -17,8 +17,8 @@ class Rates:
     """Sentences per second of one round.
 
     Attributes:
-        total: of all clients together, from the common start to the last one's end.
-        each: of a client by itself, from its first call to its last answer, their mean.
+        total: of all clients together, from the common start to the end of the last client.
+        each: mean over the clients, each from its first call to its last answer.
     """
 
     total: float
@@ -26,7 +26,7 @@ class Rates:
 
 
 class ConcurrentClients:
-    """So many clients of a service, each with connections and a thread of its own."""
+    """Several clients of a service, each with its own connections and thread."""
 
     def __init__(self, url: str, count: int) -> None:
         self._clients = [
@@ -37,7 +37,7 @@ class ConcurrentClients:
     def round(self, texts: Sequence[str], batch: int, calls: int) -> Rates:
         """Have each client make ``calls`` calls of ``batch`` sentences; return their rates.
 
-        Each begins at another place of ``texts`` and goes on from its start at the end.
+        Each client begins at a different place in ``texts`` and wraps around at the end.
         """
         barrier = threading.Barrier(len(self._clients) + 1)
 
@@ -60,7 +60,7 @@ class ConcurrentClients:
         return Rates(sent * len(taken) / elapsed, each)
 
     def close(self) -> None:
-        """End the clients; a round that is under way fails."""
+        """End the clients; a running round fails."""
         for client in self._clients:
             client.close()
         self._threads.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""A Redis of one's own, and one service after another on it."""
+"""A temporary Redis, on which services run one after another."""
 
 import asyncio
 import tempfile
@@ -13,13 +13,13 @@ from bertq_cli.service.supervisor import Body, Say, Service, run_until_stopped
 
 _T = TypeVar("_T")
 
-#: Databases of a Redis, unless it is told otherwise.
+#: The number of databases of a Redis, by default.
 _DATABASES = 16
 
 
 @dataclass
 class Stage(Service):
-    """A service without workers, which ``play`` starts and stops while it runs."""
+    """A service with only a Redis; ``play`` runs the workers of other services on it."""
 
     _played: int = field(default=0, init=False)
     _playing: Service | None = field(default=None, init=False)
@@ -34,23 +34,23 @@ class Stage(Service):
         await service.run(say, body)
 
     def next_url(self) -> str:
-        """Return the URL of a database in which no worker has just claimed a queue."""
+        """Return the URL of a database in which no worker has recently claimed a queue."""
         number = self._played % _DATABASES
         self._played += 1
         return f"{self.url.rpartition('/')[0]}/{number}"
 
     def kill(self) -> None:
-        """End all processes at once."""
+        """Kill all processes."""
         if self._playing is not None:
             self._playing.kill()
         super().kill()
 
 
 def perform(act: Callable[[Stage], Awaitable[None]], say: Say) -> int:
-    """Start a Redis, run ``act`` and stop what was started.
+    """Start a Redis, run ``act``, and stop all processes.
 
     Returns:
-        The number of the signal that has ended it; 0 if ``act`` has ended by itself.
+        The number of the signal that ended it; 0 if ``act`` ended without one.
     """
     with tempfile.TemporaryDirectory(prefix="bertq-bench-") as scratch:
         server = Server("127.0.0.1", free_port(), Path(scratch))
@@ -59,12 +59,12 @@ def perform(act: Callable[[Stage], Awaitable[None]], say: Say) -> int:
 
 
 def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Service:
-    """Return a service of so many workers that share the cores.
+    """Return a service with ``count`` workers that share the cores.
 
     Args:
-        url: of its Redis.
+        url: address of its Redis.
         kind: ``cpu`` or ``gpu``.
-        count: workers, each on a device of its own.
+        count: number of workers, each on its own device.
         variables: their settings.
     """
     queues = [f"{kind}{number}" for number in range(count)]
@@ -72,12 +72,12 @@ def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Se
 
 
 async def in_thread(work: Callable[[], _T], stop: Callable[[], None]) -> _T:
-    """Run what blocks in a thread; when it is cancelled, ``stop`` makes it end."""
+    """Run blocking work in a thread; on cancellation, call ``stop`` to make it end."""
     task = asyncio.create_task(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.to_thread(stop)
         await asyncio.wait([task])
-        task.exception()  # it has been stopped: that it complains is no news
+        task.exception()  # ignore the error that stopping causes
         raise

@@ -1,4 +1,4 @@
-"""Times and rates, told by their median and their spread."""
+"""Times and rates, with median and range."""
 
 import statistics
 import time
@@ -11,9 +11,9 @@ class Spread:
     """Several measurements of one quantity.
 
     Attributes:
-        median: the middle one.
-        low, high: the least and the greatest.
-        values: all of them, in the order in which they were taken.
+        median: the median of the values.
+        low, high: the lowest and the highest value.
+        values: all values, in the order of the measurements.
     """
 
     median: float
@@ -23,7 +23,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Summarise at least one value."""
+        """Summarize at least one value."""
         taken = tuple(map(float, values))
         return cls(statistics.median(taken), min(taken), max(taken), taken)
 
@@ -34,12 +34,12 @@ class Spread:
         )
 
     def document(self) -> dict[str, object]:
-        """Return it for JSON."""
+        """Return the summary for JSON."""
         return asdict(self)
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     act()
     return time.perf_counter() - start

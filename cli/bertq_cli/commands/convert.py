@@ -1,4 +1,4 @@
-"""``bertq convert``: pickled weights into safetensors."""
+"""``bertq convert``: convert pickled weights to safetensors."""
 
 import json
 import os
@@ -72,10 +72,10 @@ def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
 def _run(
     interpreter: str, directory: Path, found: Sequence[Weights], scratch: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Convert the files in a separate process; return its report on each.
+    """Convert the files in a separate process; return its report on each file.
 
     Raises:
-        ConversionFailed: the process failed; the message says why.
+        ConversionFailed: the process failed; the message gives the reason.
     """
     pairs = [
         (str(weights.folder / source), str(Path(place, target)))
@@ -85,7 +85,7 @@ def _run(
     program = shutil.which(interpreter)
     if program is None:
         raise ConversionFailed(f"--python {interpreter} is not a program that can be run")
-    # It ends with this process, even if a signal comes while it is started.
+    # The launcher ends the child with this process, even if a signal arrives during the start.
     guard = [sys.executable, "-S", "-E", child.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
     safe = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
     done = subprocess.run(
@@ -158,7 +158,7 @@ def _complete(
 
 
 def _publish(folder: Path, scratch: str, names: Sequence[str]) -> None:
-    """Give finished files their names: a reader sees all of a file or nothing."""
+    """Rename finished files to their final names: a reader sees all of a file or nothing."""
     try:
         for name in names:
             Path(scratch, name).replace(folder / name)

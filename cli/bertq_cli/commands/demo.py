@@ -1,4 +1,4 @@
-"""``bertq demo``: the whole way of a sentence, from nothing, on one machine."""
+"""``bertq demo``: set up a service on this machine and encode a few sentences."""
 
 import asyncio
 import os
@@ -71,7 +71,7 @@ def _model(console: Console) -> str:
     with console.status(
         "checking the model" if here else f"downloading {demo_download.NAME}, 80 MB"
     ):
-        # What is cached has just been checked: reading 90 MB once is enough.
+        # is_cached has just checked the files: reading 90 MB once is enough.
         directory = demo_download.cached() if here else demo_download.fetch()
     console.print(f"model       {demo_download.NAME}, {'from the cache' if here else 'downloaded'}")
     return str(directory)
@@ -81,17 +81,17 @@ def _service(directory: str, scratch: Path) -> Service:
     variables = {"BERTQ_MODEL_DIR": directory}
     threads = [cores.available()]
     if os.environ.get("BERTQ_REDIS_URL"):
-        # Somebody else's server: leave the work of their queues to their workers.
+        # The Redis of another service: leave the chunks of its shared queues to its workers.
         url = redis_url.from_environ(os.environ)
         apart = ("-X", "bertq,bertq.small")
         return Service(url, [_free_queue(url)], threads, variables, options=apart)
     embedded = Server("127.0.0.1", embedded_redis.free_port(), scratch)
-    # The first GPU, or the CPU where there is none.
+    # The first GPU, or the CPU if there is no GPU.
     return Service(embedded.url, ["gpu0"], threads, variables, server=embedded)
 
 
 def _free_queue(url: str) -> str:
-    # Nobody else's: its messages would be answered with the demo's model.
+    # The queue must be unused: its messages would be answered with the demo's model.
     with BertClient(redis_url=url) as client, connect(url) as redis:
         taken = {name for config in client.server_config.values() for name in config["queues"]}
         return next(
@@ -123,7 +123,7 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
 
 
 def _check_task(client: BertClient, queue: str) -> None:
-    """Refuse a cross-encoder or a classifier, which has nothing to compare.
+    """Refuse a cross-encoder or a classifier, because it gives no vectors to compare.
 
     Raises:
         SettingsError: the model of this queue gives scores.
@@ -137,17 +137,17 @@ def _check_task(client: BertClient, queue: str) -> None:
 
 
 def _say(console: Console, what: str, text: str) -> None:
-    with suppress(OSError):  # a service goes on without a reader
+    with suppress(OSError):  # a service continues without a reader
         console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
 
 
 def closest(texts: list[str], vectors: NDArray[np.float32] | SparseRows) -> Table:
-    """Return a table of each sentence and the one whose vector is closest to its own.
+    """Return a table of each sentence and the sentence with the closest vector.
 
     Args:
         texts: n sentences.
-        vectors: float32 ``[n, dim]``, or sparse; token vectors ``[n, length, dim]`` are compared
-            whole.
+        vectors: float32 ``[n, dim]``, or sparse; token vectors ``[n, length, dim]`` are compared as
+            one vector for each sentence.
     """
     dense = vectors.toarray() if isinstance(vectors, SparseRows) else vectors
     flat = dense.reshape(len(dense), -1)

@@ -1,4 +1,4 @@
-"""``bertq encode``: a file of sentences into a file of vectors."""
+"""``bertq encode``: encode a file of sentences into a file of vectors."""
 
 import signal
 from pathlib import Path

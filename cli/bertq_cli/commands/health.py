@@ -1,4 +1,4 @@
-"""``bertq health``: exit status 0 or 1, for orchestrators."""
+"""``bertq health``: a health check with exit status 0 or 1, for orchestrators."""
 
 import json
 import sys
@@ -74,10 +74,10 @@ def check(as_json: bool, **asked: Any) -> None:
 
 
 def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
-    """Return what was found, and the seconds that a sentence took that was sent.
+    """Return the health of the service, and the seconds that the probe took, if one was sent.
 
     Raises:
-        SettingsError: the options contradict each other, or name what cannot be.
+        SettingsError: the options contradict each other, or name an impossible worker or queue.
     """
     if asked["node"] and asked["queue"]:
         raise SettingsError("--node and --queue both name a worker: leave out one of the two")
@@ -108,8 +108,8 @@ def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
 def _probe(
     found: Health, url: str, model: str | None, queue: str | None, timeout: float
 ) -> tuple[Health, float | None]:
-    """Send a sentence; return what is to be said then, and the seconds that it took."""
-    # Not before: NumPy and the client take a moment.
+    """Encode a sentence; return the resulting health, and the seconds that it took."""
+    # Imported late, because NumPy and the client take a moment.
     import numpy as np
 
     from bertq_client import BertClient, SparseRows

@@ -1,4 +1,4 @@
-"""``bertq http``: the gateway, in the foreground."""
+"""``bertq http``: run the gateway in the foreground."""
 
 import os
 from pathlib import Path
@@ -125,7 +125,8 @@ def http(
         cors=cors,
         **options,  # type: ignore[arg-type]  # click has checked them
     )
-    # Here: importing FastAPI takes half a second, in which nobody could be told of a wrong option.
+    # Imported late: importing FastAPI takes half a second, and a wrong option is reported before
+    # that.
     from bertq_gateway import server
 
     with server.listen(settings) as sock:
@@ -137,10 +138,10 @@ def http(
 
 
 def _keys(path: Path | None) -> frozenset[str]:
-    """Return the API keys of a file and of the variable.
+    """Return the API keys from a file and from the environment variable.
 
     Raises:
-        SettingsError: they cannot be read or used, or the file has none.
+        SettingsError: they cannot be read or are invalid, or the file has none.
     """
     keys = config.parse_keys(os.environ.get(_KEYS, ""), _KEYS)
     if path is None:

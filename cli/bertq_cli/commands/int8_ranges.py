@@ -1,4 +1,4 @@
-"""``bertq int8-ranges``: the smallest and largest numbers of a model's vectors, from a corpus."""
+"""``bertq int8-ranges``: find the range of each dimension of a model's vectors in a corpus."""
 
 import json
 import os
@@ -22,16 +22,16 @@ from bertq_client.files.line import KINDS, LineFormat
 from bertq_client.files.source import Source, kind_of
 from bertq_client.streaming.stream import Batch
 
-#: Fewer vectors give ranges that others will often exceed.
+#: With fewer vectors, later ones often exceed the ranges.
 _FEW = 1000
 
 
 class Ranges:
-    """The smallest and largest number of each column, of all rows so far.
+    """The smallest and largest number of each column, over all rows so far.
 
     Attributes:
-        fingerprint: of the model that the rows come from.
-        rows: how many there were.
+        fingerprint: fingerprint of the rows' model.
+        rows: number of rows.
     """
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class Ranges:
         self._low = self._high = np.zeros(0, np.float32)
 
     def add(self, vectors: NDArray[np.float32], fingerprint: str) -> None:
-        """Take in rows of a model.
+        """Include rows of a model.
 
         Raises:
-            BadInputValue: they are not vectors of the same length, of finite numbers.
-            ModelMismatch: they come from another model than those before.
+            BadInputValue: they are not vectors of the same length, or a number is not finite.
+            ModelMismatch: they come from another model than the earlier rows.
         """
         if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
             raise BadInputValue("the model does not give one vector for each text: no ranges")
@@ -66,8 +66,8 @@ class Ranges:
         self.rows += len(vectors)
 
     def document(self) -> dict[str, Any]:
-        """Return them for the file."""
-        # The shortest text that is the same float32.
+        """Return the contents of the output file."""
+        # The shortest text that parses to the same float32.
         ranges = [[float(str(number)) for number in row] for row in (self._low, self._high)]
         return {"model": self.fingerprint, "rows": self.rows, "ranges": ranges}
 
@@ -189,10 +189,10 @@ def _check_task(client: BertClient, model: str | None) -> None:
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Look whether the file can be written, before anything is encoded.
+    """Check that the file can be written, before anything is encoded.
 
     Raises:
-        OutputError: it cannot, or it is there.
+        OutputError: it cannot be written, or exists already.
     """
     try:
         if output.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""``bertq jobs`` and ``bertq job``: what is kept in Redis for whoever asks."""
+"""``bertq jobs`` and ``bertq job``: list, show, fetch and cancel durable jobs."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from bertq_cli.commands.status import duration
 from bertq_cli.redis_option import redis_option
 from bertq_client import BertClient, DurableJob, SparseRows, progress_bar
 
-#: Seconds between two looks at a job that is watched.
+#: Seconds between two queries of a watched job.
 _EVERY = 0.5
 
 _url = redis_option("The Redis that keeps the jobs.")
@@ -100,7 +100,7 @@ def table(found: Iterable[JobInfo]) -> Table:
     shown = Table("job", "status", "sentences", "done", "in Redis", "age", "kept for")
     for column in shown.columns[2:]:
         column.justify = "right"
-    shown.columns[0].overflow = "fold"  # an id that is cut is of no use
+    shown.columns[0].overflow = "fold"  # a truncated id is of no use
     for info in found:
         shown.add_row(
             info.id,
@@ -115,7 +115,7 @@ def table(found: Iterable[JobInfo]) -> Table:
 
 
 def describe(info: JobInfo) -> str:
-    """Return what is known of a job, a line for each thing."""
+    """Return a description of a job, with one fact per line."""
     failed = f", {info.failed:,} failed" if info.failed else ""
     lines = {
         "job": info.id,
@@ -130,7 +130,7 @@ def describe(info: JobInfo) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in a unit that suits it."""
+    """Return a number of bytes in a suitable unit."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -138,7 +138,7 @@ def size(count: int) -> str:
 
 
 def follow(found: DurableJob) -> None:
-    """Show a bar until the job is finished."""
+    """Show a progress bar until the job is finished."""
     info = found.info
     with progress_bar.open_bar(info.rows) as shown:
         while True:
@@ -150,10 +150,10 @@ def follow(found: DurableJob) -> None:
 
 
 def check(output: Path, *, overwrite: bool) -> None:
-    """Refuse a file that cannot become the vectors.
+    """Refuse an output file that is not valid for vectors.
 
     Raises:
-        BadInputValue: it has another suffix, or is there already.
+        BadInputValue: it has another suffix, or exists already.
     """
     if output.suffix not in (".npy", ".npz"):
         raise BadInputValue(f"{output}: vectors are written as .npy, sparse rows as .npz")
@@ -162,13 +162,13 @@ def check(output: Path, *, overwrite: bool) -> None:
 
 
 def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
-    """Write a job's vectors as they come; the file has its name when it is whole.
+    """Write a job's vectors as they arrive; the file gets its name once it is complete.
 
     Returns:
         Shape and dtype of the vectors.
 
     Raises:
-        BadInputValue: such rows are not written to such a file.
+        BadInputValue: rows of this kind need another suffix.
     """
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     rows = found.info.rows
@@ -178,7 +178,7 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
             for some in found.batches():
                 vectors = some.vectors
                 _check_suffix(output, is_sparse=isinstance(vectors, SparseRows))
-                # The size of the others is only known when all of them are there.
+                # The total size of other kinds is known only once all rows have arrived.
                 if isinstance(vectors, SparseRows) or vectors.ndim != 2:
                     break
                 if written is None:
@@ -204,7 +204,7 @@ def _save_whole(found: DurableJob, output: Path, part: Path) -> tuple[tuple[int,
     vectors = vectors[0] if isinstance(vectors, tuple) else vectors
     with part.open("wb") as file:
         if isinstance(vectors, SparseRows):
-            # As scipy.sparse.load_npz reads it; SciPy has no float16.
+            # The format of scipy.sparse.load_npz; SciPy has no float16.
             vectors = replace(vectors, values=vectors.values.astype(np.float32, copy=False))
             np.savez(
                 file, indptr=vectors.indptr, indices=vectors.indices, format=np.array(b"csr"),
@@ -224,6 +224,6 @@ def _check_suffix(output: Path, *, is_sparse: bool) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take the room on the disk: where it is full later, writing to the map would be a SIGBUS."""
+    """Allocate the file's disk space; otherwise a full disk would cause a SIGBUS later."""
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""``bertq redis``: the embedded server alone, and its options, which ``bertq serve`` has too."""
+"""``bertq redis``: run the embedded server alone. ``bertq serve`` shares its options."""
 
 import os
 from collections.abc import Callable
@@ -50,10 +50,10 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(host: str, port: int, password: str, data_dir: Path | None) -> Server:
-    """Return the server that the options ask for, checked.
+    """Return the server that the options specify, checked.
 
     Raises:
-        SettingsError, ProcessFailed: as ``Server.check``.
+        SettingsError, ProcessFailed: as in ``Server.check``.
     """
     directory = (data_dir or embedded_redis.default_data_dir(port)).absolute()
     embedded = Server(host, port, directory, password)
@@ -68,7 +68,7 @@ def redis(**given: Any) -> None:
     embedded = chosen(**given)
     binary = str(embedded_redis.find_binary())
     with embedded_redis.locked(embedded.data_dir) as lock:
-        # This program becomes the server, which keeps the lock as long as it lives.
+        # This process becomes the server, which has the lock for as long as it lives.
         os.set_inheritable(lock, True)
         reading, writing = os.pipe()
         os.write(writing, embedded.configuration().encode())

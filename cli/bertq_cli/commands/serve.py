@@ -1,4 +1,4 @@
-"""``bertq serve``: a whole service on one machine, in the foreground."""
+"""``bertq serve``: run a complete service on one machine, in the foreground."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from bertq_cli.service.supervisor import Service, run_until_stopped
 
 
 def _gpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    """Parse numbers of GPUs, separated by commas."""
+    """Parse the numbers of GPUs, separated by commas."""
     if value is None:
         return None
     devices = [queues.parse_device(f"gpu{part.strip()}") for part in value.split(",")]
@@ -32,7 +32,7 @@ def _gpus(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 
 class _Serve(click.Command):
-    """Knows options that are spelt as bert-as-service has them, and says how they are here."""
+    """A command that recognizes option names of bert-as-service and suggests bertq's names."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -106,7 +106,7 @@ def serve(**options: Any) -> None:
 
 
 def plan(options: dict[str, Any], stack: ExitStack) -> Service:
-    """Check the options and return the service that they ask for; locks its data directory.
+    """Check the options, lock the data directory, and return the service to run.
 
     Raises:
         SettingsError: an option cannot be used.
@@ -133,7 +133,7 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         url=url,
         queues=devices,
         threads=_threads(settings.threads, len(devices)),
-        # The workers see the variables of this process; what was typed goes before them.
+        # The workers inherit the variables of this process; command line options override them.
         variables=variables(options),
         model_name=settings.model_name,
         server=redis,
@@ -162,11 +162,11 @@ def _devices(count: int | None, gpus: list[int] | None, cpu: bool) -> list[str]:
 def _check_part(
     port: int | None, option: str, package: str, extra: str, taken: dict[int, str]
 ) -> None:
-    """Check the port of a part of the service, if there is to be one; add it to those taken.
+    """Check the port of an optional part of the service, and add it to the taken ports.
 
     Raises:
-        SettingsError: the part is not installed, or another one has the port.
-        ProcessFailed: another program has it.
+        SettingsError: the part is not installed, or another part has the port.
+        ProcessFailed: another program has the port.
     """
     if port is None:
         return
@@ -178,10 +178,11 @@ def _check_part(
 
 
 def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> None:
-    """Check the ports of the workers' metrics, if there are to be such; a worker looks at its own.
+    """Check the port range of the workers' metrics, if set; each worker checks its own port.
 
     Raises:
-        SettingsError: what serves them is not installed, or there are not so many free ones.
+        SettingsError: the package for metrics is not installed, or the range has too few free
+            ports.
     """
     if first is None:
         return
@@ -202,7 +203,7 @@ def _threads(asked: int | None, workers: int) -> list[int]:
 
 
 def _refuse_beside_url(names: Iterable[str]) -> None:
-    """Refuse options of the embedded Redis on the command line where there is none."""
+    """Refuse options of the embedded Redis on the command line if the service does not use it."""
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

@@ -1,4 +1,4 @@
-"""``bertq status``: who works, what waits."""
+"""``bertq status``: show workers, queues and counters."""
 
 import json
 import time
@@ -62,7 +62,7 @@ def workers(adverts: Iterable[WorkerInfo]) -> Table:
 
 
 def model(advert: WorkerInfo) -> str:
-    """Return what a model's rows mean, after its name and the start of its fingerprint."""
+    """Return a model's name, the start of its fingerprint, and a description of its rows."""
     return f"{_short(advert)}  {advert.model}, {advert.meaning}"
 
 
@@ -93,7 +93,7 @@ def requests(found: Status) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in two units: ``3 h 5 min``."""
+    """Return a duration in two units, such as ``3 h 5 min``."""
     whole = max(0, int(seconds))
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     for (large, size), (small, part) in pairwise(units):

@@ -1,1 +1,1 @@
-"""Converts pickled weights into safetensors."""
+"""Conversion of pickled weights to safetensors."""

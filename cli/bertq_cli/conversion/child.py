@@ -1,12 +1,12 @@
-"""Reads pickled weights with torch and writes them as safetensors: the child of ``bertq convert``.
+"""Conversion of pickled weights to safetensors with torch, as a child of ``bertq convert``.
 
-Run as a script, ``python convert_child.py JSON`` with a list of pairs ``[source, target]``, by a
-Python that has torch and may have nothing of bertq. Each line that it prints is a JSON object:
-``{"source", "names", "bytes"}`` of a converted file; the last one may be ``{"missing"}``, a
-package, ``{"old"}``, its version, or ``{"error"}``, a reason.
+Run as a script, ``python child.py JSON`` with a list of pairs ``[source, target]``, by a Python
+that has torch and may lack bertq. Each line that it prints is a JSON object: ``{"source", "names",
+"bytes"}`` for a converted file. The last one may be ``{"missing"}`` with a package, ``{"old"}``
+with torch's version, or ``{"error"}`` with a reason.
 
-The format is written here and not by the library: tensor by tensor, so that memory holds the
-weights once, and tensors that share memory need no care.
+This module writes the format without the safetensors library, tensor by tensor: memory contains the
+weights only once, and tensors that share memory need no special case.
 """
 
 import ctypes
@@ -17,10 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-#: Before it, a prepared file could run code even with ``weights_only=True`` (CVE-2025-32434).
+#: Before this version, a crafted file could run code even with ``weights_only=True``
+#: (CVE-2025-32434).
 _SAFE = (2, 6)
 
-#: Names of torch's types in safetensors.
+#: The names of torch's types in safetensors.
 _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int64": "I64", "int32": "I32",
@@ -30,7 +31,7 @@ _DTYPES = {
 
 def main(pairs: list[list[str]]) -> None:
     """Convert files, one after another."""
-    # Modules beside this one have names of the standard library: http.py.
+    # Modules in the same folder may have names of the standard library, such as http.py.
     sys.path[:] = [path for path in sys.path if Path(path) != Path(__file__).parent]
     try:
         import torch
@@ -56,7 +57,7 @@ def _load(torch: Any, source: str) -> dict[str, Any]:
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Not torch's own words: they advise to open the file without the check.
+        # Omit torch's own message: it recommends opening the file without the check.
         found = re.search(r"GLOBAL:?\s+`?([\w.]+)", str(error))
         if found:
             _fail(
@@ -78,8 +79,8 @@ def _load(torch: Any, source: str) -> dict[str, Any]:
 
 
 def _write(tensors: dict[str, Any], target: Path) -> int:
-    """Write a file of safetensors; return the bytes of all tensors."""
-    # The largest elements first, so that all are aligned.
+    """Write a safetensors file; return the bytes of all tensors."""
+    # Largest element size first, so that all tensors are aligned.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0

@@ -1,4 +1,4 @@
-"""The pickled weights in a model's directory, for ``bertq convert``."""
+"""Search for pickled weights in a model's directory, for ``bertq convert``."""
 
 import json
 import re
@@ -11,18 +11,18 @@ from bertq.errors import SettingsError
 
 PICKLE = "pytorch_model.bin"
 SAFETENSORS = "model.safetensors"
-#: What the name of a file is followed by, if it is the index of shards.
+#: Suffix of the index of shards, after the name of the file.
 INDEX = ".index.json"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The pickled weights of one folder.
+    """The pickled weights in one folder.
 
     Attributes:
-        folder: the directory that holds the files.
-        files: the name of each pickle, and of the file that it is converted to.
-        index: in which pickle each tensor is, if there are several.
+        folder: the directory of the files.
+        files: pickle -> name of the converted file.
+        index: tensor -> pickle, if there are several.
     """
 
     folder: Path
@@ -31,7 +31,7 @@ class Weights:
 
 
 def find(directory: Path) -> list[Weights]:
-    """Return the weights that are to be converted, those of the root last.
+    """Return the weights to convert, those of the root folder last.
 
     Raises:
         SettingsError: there is no such directory, or nothing to convert in it.
@@ -59,7 +59,7 @@ def find(directory: Path) -> list[Weights]:
 
 
 def _folders(directory: Path) -> list[Path]:
-    """Return the folders of a model's modules, and its root."""
+    """Return the folders of a model's modules, and then its root folder."""
     listing = directory / "modules.json"
     folders = []
     if listing.is_file():
@@ -88,7 +88,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _renamed(name: str) -> str:
-    """Return the name that transformers gives a shard of safetensors."""
+    """Return the name that transformers gives to a shard of safetensors."""
     return re.sub(r"^pytorch_model", "model", name.removesuffix(".bin")) + ".safetensors"
 
 

@@ -1,1 +1,1 @@
-"""Starts and supervises the processes of a service."""
+"""Start and supervision of the processes of a service."""

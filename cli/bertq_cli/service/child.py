@@ -1,8 +1,8 @@
-"""Becomes another program that ends with the process that started it, whatever ends that.
+"""Launcher of a program that ends when the process that started it ends.
 
-Run as a script, ``python child.py PARENT SIGNAL PROGRAM ARGUMENT...``: of ``kill -9`` a parent
-hears nothing, so the kernel is asked to do it. Linux only; elsewhere the program outlives a parent
-that was killed, as any child does.
+Run as a script, ``python child.py PARENT SIGNAL PROGRAM ARGUMENT...``. A parent cannot react to
+``kill -9``, so the kernel sends the signal to the program. Linux only; elsewhere the program
+outlives a killed parent, as any child does.
 """
 
 import ctypes
@@ -13,11 +13,11 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main(parent: int, number: int, program: list[str]) -> None:
-    """Arrange for the signal and execute the program."""
+    """Request the signal from the kernel and execute the program."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
-            sys.exit(0)  # it has ended before the kernel was asked
+            sys.exit(0)  # it ended before the request
     os.execv(program[0], program)
 
 

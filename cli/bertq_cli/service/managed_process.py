@@ -1,4 +1,4 @@
-"""One process of a service, kept running."""
+"""One supervised process of a service."""
 
 import asyncio
 import os
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from bertq.errors import BertqError
 from bertq_cli.service import child
 
-#: Seconds between a death and the next start: the first, and the longest.
+#: Seconds between the end of a process and its restart: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-#: Seconds that a process must have been ready for its deaths to be forgotten.
+#: Seconds for which a process must have been ready before the pause is reset.
 STABLE = 60.0
-#: Starts in a row that may fail of a process that has been ready before, or was killed.
+#: Consecutive starts that may fail, if the process was ready before or was killed.
 STARTS = 5
 
 _POLL = 0.2
@@ -27,26 +27,26 @@ _TAIL = 15
 
 
 class ProcessFailed(BertqError):
-    """A process that the command needs does not come up."""
+    """A process that the command needs does not start."""
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What a process is.
+    """The description of a process.
 
     Attributes:
-        kind, name: what the user is told of it: ``worker``, ``cpu0``.
-        command: program and arguments; no secret, every user of the machine can see them.
+        kind, name: how messages to the user refer to it: ``worker``, ``cpu0``.
+        command: program and arguments; no secrets, as every user of the machine can see them.
         environ: its environment.
-        prepare: called before each start; raises ProcessFailed where it cannot succeed.
-        is_ready: whether the process of this id does its work yet.
-        describe: how to tell that it is ready.
-        is_news: whether a line of its output is for the user, once it is ready.
-        reason: why it did not start, from the last lines of its output.
-        stdin: what it reads from standard input.
+        prepare: called before each start; raises ProcessFailed if it cannot succeed.
+        is_ready: returns whether the process with this id is ready.
+        describe: returns the message that it is ready, given the seconds that it took.
+        is_news: whether to show a line of its output to the user, once it is ready.
+        reason: returns why it did not start, from the last lines of its output.
+        stdin: its standard input.
         on_orphaned: the signal that it gets when this program is killed.
-        start_within, stop_within: seconds until it counts as failed, or is killed.
-        quiet_start: whether nothing that it prints before it is ready is for the user.
+        start_within, stop_within: seconds until the start counts as failed, or until it is killed.
+        quiet_start: whether to hide all output before it is ready.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class ProcessSpec:
 
 @dataclass
 class ManagedProcess:
-    """A process that is started again when it dies, until it is cancelled or given up."""
+    """A process that is restarted when it ends, until it is cancelled or given up."""
 
     recipe: ProcessSpec
     say: Callable[[str, str], None]
@@ -78,10 +78,10 @@ class ManagedProcess:
     _retired: bool = False
 
     async def keep(self) -> None:
-        """Run the process, and start it again after a pause whenever it ends; until ``kill``.
+        """Run the process, and restart it after a pause each time it ends, until ``kill``.
 
         Raises:
-            ProcessFailed: it ended before it was ever ready, or failed to come back too often.
+            ProcessFailed: it ended before it was ever ready, or too many restarts failed.
         """
         pause, failures = FIRST_PAUSE, 0
         while True:
@@ -104,7 +104,7 @@ class ManagedProcess:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def kill(self) -> None:
-        """End the process at once, and for good."""
+        """Kill the process, and do not restart it."""
         self._retired = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
@@ -120,7 +120,7 @@ class ManagedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # Ctrl-C reaches every process of a terminal's session: it is for this program alone.
+            # Ctrl-C reaches every process of a terminal's session; only this program shall get it.
             start_new_session=True,
         )  # fmt: skip
         reading = asyncio.create_task(self._read(process))
@@ -135,7 +135,7 @@ class ManagedProcess:
         """Run the process once; return how it ended, and the seconds for which it was ready.
 
         Raises:
-            _NotReady: it never was.
+            _NotReady: it was not ready in time, or ended before.
         """
         try:
             self.recipe.prepare()
@@ -146,17 +146,17 @@ class ManagedProcess:
             since = time.monotonic()
             if ready:
                 await process.wait()
-            status = process.returncode  # None: it has not become ready in time
+            status = process.returncode  # None: it was not ready in time
         if ready:
             return _ending(status), time.monotonic() - since
-        # What ends by itself before it was ever ready will do no better the next time, nor does
-        # a worker that refuses its settings; what was killed, for its memory perhaps, may.
+        # A process that ended on its own before it was ever ready would fail again, and so would a
+        # worker that refuses its settings. A killed process may succeed: memory may have run out.
         killed = status is not None and status < 0
         final = status == os.EX_CONFIG or not (self._was_ready or killed)
         raise _NotReady(self.recipe.reason(list(self._tail)) or _ending(status), final)
 
     async def _comes_up(self, process: asyncio.subprocess.Process) -> bool:
-        """Wait until it is ready; return False if it ends, or takes too long, before that."""
+        """Wait until it is ready; return False if it ends before that, or takes too long."""
         began = time.monotonic()
         ended = asyncio.create_task(process.wait())
         try:
@@ -183,7 +183,7 @@ class ManagedProcess:
             *lines, pending = (pending + block).split(b"\n")
             for line in lines:
                 self._hear(line)
-            pending = pending[:_LINE]  # of a line without end the start is enough
+            pending = pending[:_LINE]  # for a line without an end, only the start
         self._hear(pending)
 
     def _hear(self, output: bytes) -> None:
@@ -208,7 +208,7 @@ class ManagedProcess:
 
 
 class _NotReady(Exception):
-    """A process has ended, or taken too long, before it was ready."""
+    """A process ended, or took too long, before it was ready."""
 
     def __init__(self, reason: str, final: bool) -> None:
         super().__init__(reason)

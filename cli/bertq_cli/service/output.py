@@ -1,4 +1,4 @@
-"""What a service says, whoever listens."""
+"""Output of a service's messages, without ever blocking the service."""
 
 import json
 import os
@@ -10,35 +10,36 @@ from datetime import UTC, datetime
 
 from bertq_cli.service import worker_lines
 
-#: Lines that wait for a reader who has stopped reading; the oldest are dropped.
+#: Lines to store for a reader that has stopped reading; the oldest are dropped.
 _WAITING = 1000
-#: Seconds that the last lines have.
+#: Seconds allowed to print the last lines.
 _FAREWELL = 1.0
 
 
 class Output:
-    """Prints lines from a thread of its own.
+    """Prints lines from a separate thread.
 
-    A terminal that is gone, a disk that is full or a reader that has stopped reading must not stop
-    the program: it would neither look after its processes nor hear that it shall end.
+    A closed terminal, a full disk or a reader that has stopped reading must not block the program.
+    Otherwise it would neither supervise its processes nor react to signals.
     """
 
     def __init__(self, file: int | None = None, *, as_json: bool = False) -> None:
-        """``as_json`` makes each line a JSON object; what is one already stays as it is."""
+        """``as_json`` makes each line a JSON object; JSON objects are printed unchanged."""
         self._as_json = as_json
-        # The file itself: Python's buffer has a lock that the thread would hold at the exit.
+        # The file descriptor itself, because the thread could have the lock of Python's buffer at
+        # exit.
         self._file = sys.stdout.fileno() if file is None else file
         self._lines: queue.Queue[bytes | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="bertq-voice", daemon=True)
         self._thread.start()
 
     def say(self, what: str, text: str) -> None:
-        """Print a line; never waits and never fails."""
+        """Print a line; never wait and never fail."""
         line = _object(what, text) if self._as_json else f"{what:<10}  {text}"
         self._put(f"{line}\n".encode(errors="replace"))
 
     def close(self) -> None:
-        """Print what is left, for a bounded time."""
+        """Print the remaining lines, for a bounded time."""
         self._put(None)
         self._thread.join(_FAREWELL)
 
@@ -58,7 +59,7 @@ class Output:
 
 
 def _object(what: str, text: str) -> str:
-    """Return a line as its writer would have written it in JSON."""
+    """Return a line as the JSON object that a worker would have logged."""
     if worker_lines.parse(text) is not None:
         return text
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""A whole service on one machine: a Redis, workers, a dashboard, kept running."""
+"""Supervisor of a complete service on one machine: Redis, workers, dashboard and gateway."""
 
 import asyncio
 import os
@@ -26,20 +26,20 @@ Body = Callable[[], Awaitable[None]]
 
 @dataclass
 class Service:
-    """What is to run.
+    """The description of a service.
 
     Attributes:
-        url: of the Redis that everything uses.
+        url: address of the Redis for all processes.
         queues: the device of each worker: ``cpu0``, ``cpu1``; several may share one.
         threads: CPU threads of each worker.
-        variables: settings of the workers, ``BERTQ_*``, before those of this process.
-        model_name: what clients must ask for the model by; None for a model without a name.
-        server: the Redis that is part of the service, if it is.
+        variables: settings of the workers, ``BERTQ_*``; they override those of this process.
+        model_name: the name by which clients request the model; None for a model without a name.
+        server: the embedded Redis, or None if the service uses another one.
         flower_port, http_port: ports of the dashboard and of the HTTP gateway on the loopback
-            interface, if there are to be such.
-        metrics_port: of the first worker's metrics, the next one of the second worker's, if there
-            are to be such.
-        log_level: of the lines of workers that are shown.
+            interface, or None to run without them.
+        metrics_port: port of the first worker's metrics, or None for no metrics; each further
+            worker has the next port.
+        log_level: the level from which lines of workers are shown.
         options: more options of ``celery -A bertq worker``.
     """
 
@@ -57,31 +57,32 @@ class Service:
     _parts: list[ManagedProcess] = field(default_factory=list, init=False)
 
     async def run(self, say: Say, body: Body) -> None:
-        """Start everything, run ``body`` once all of it is ready, and end everything.
+        """Start all processes, run ``body`` once all are ready, and then end all processes.
 
-        What dies meanwhile is started again.
+        Processes that end before that are restarted.
 
         Raises:
-            ProcessFailed: a process cannot be started, or not again.
+            ProcessFailed: a process cannot be started or restarted.
         """
         try:
             if self.server is None:
                 say("redis", f"{redis_url.redact(self.url)}, as given")
                 await self._keep(self._recipes(), say, body)
             else:
-                # One within the other: workers end before the server to which they say goodbye.
+                # Nested, so that the workers end before the server: they withdraw their info from
+                # it.
                 rest = partial(self._keep, self._recipes(), say, body)
                 await self._keep([self.server.recipe()], say, rest)
         except BaseExceptionGroup as group:
             raise _first(group) from None
 
     def kill(self) -> None:
-        """End all processes at once."""
+        """Kill all processes."""
         for part in self._parts:
             part.kill()
 
     async def _keep(self, recipes: list[ProcessSpec], say: Say, body: Body) -> None:
-        """Keep processes running while ``body`` does, which begins once all are ready."""
+        """Supervise processes, and run ``body`` once all of them are ready."""
         parts = [ManagedProcess(recipe, say) for recipe in recipes]
         self._parts += parts
         async with asyncio.TaskGroup() as group:
@@ -104,25 +105,25 @@ class Service:
         return found
 
     def _environ(self) -> dict[str, str]:
-        # The program around may have set Celery up for itself.
+        # The calling program may have configured Celery for itself.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CELERY_")}
         return {**inherited, "BERTQ_REDIS_URL": self.url}
 
     def _worker(self, number: int, queue: str, threads: int) -> ProcessSpec:
-        """Return the recipe of a worker, the first of which has number 0."""
+        """Return the specification of a worker; the first worker has number 0."""
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "worker"]
         command += ["-l", self.log_level, "--concurrency", "1", "-Q", queue, *self.options]
         name = queue
-        ordinal = self.queues[:number].count(queue) + 1  # among those of its device
+        ordinal = self.queues[:number].count(queue) + 1  # position among the workers of its device
         metrics = str(self.metrics_port + number) if self.metrics_port else ""
         if ordinal > 1:
-            # The first is named by the worker itself. A dot: no model's name has one.
+            # The first worker names itself. The name of a model contains no dot.
             name = f"{queue}.{ordinal}"
             command += ["-n", f"{name}-{self.model_name}@%h" if self.model_name else f"{name}@%h"]
         found: list[worker_info.WorkerInfo] = []
 
         def advertises(pid: int) -> bool:
-            # The process id says that it is this one; the node may be named by the user.
+            # The process id identifies the worker, because the user may have named the node.
             try:
                 with connect(self.url) as redis:
                     found[:] = [
@@ -151,10 +152,10 @@ class Service:
                 **self._environ(),
                 **self.variables,
                 "BERTQ_THREADS": str(threads),
-                # Not from the variables of this process: who starts the service knows its clients.
+                # Always set, so that workers do not inherit the variable of this process.
                 "BERTQ_MODEL_NAME": self.model_name or "",
                 "BERTQ_METRICS_PORT": metrics,
-                # Celery warns at length those who run it as root, as containers do.
+                # Celery prints a long warning if a worker runs as root, as in containers.
                 "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             },
             is_ready=lambda pid: asyncio.to_thread(advertises, pid),
@@ -195,12 +196,12 @@ class Service:
 
 
 async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
-    """Run a service until it is done, or somebody asks the program to stop.
+    """Run a service until ``body`` ends or a signal stops the program.
 
-    The first SIGINT, SIGTERM or SIGHUP ends everything in order, another one ends it at once.
+    The first SIGINT, SIGTERM or SIGHUP ends all processes in order; another one kills them.
 
     Returns:
-        The number of the signal; 0 if ``body`` has ended by itself.
+        The number of the signal; 0 if ``body`` ended without one.
     """
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(service.run(say, body))
@@ -215,8 +216,8 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
         say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup has the last one ignored. A shell that starts a program in the background has the
-        # first ignored, which is no reason not to stop when asked.
+        # nohup ignores SIGHUP, and that is respected. A shell that starts a program in the
+        # background ignores SIGINT, but the program shall still stop if it gets one.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop, number)
     try:
@@ -236,7 +237,7 @@ def _answers(port: int, path: str, text: bytes) -> bool:
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:
-    """Return the first error of a group of groups."""
+    """Return the first error of nested exception groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,19 +1,19 @@
-"""What the lines mean that workers print: as text, or as JSON objects (``--log-format json``)."""
+"""Parsing of workers' output: text, or JSON objects (``--log-format json``)."""
 
 import json
 import logging
 import re
 from typing import Any
 
-# What TensorFlow's C++ parts say before any log level applies to them, and Celery's farewell.
+# Output of TensorFlow's C++ code before any log level applies, and Celery's line at a shutdown.
 _NOISE = re.compile(r"WARNING: All log messages before absl|[IWEF]\d{4} \d\d:|worker: Warm shut")
 
-# What a worker says that refuses to start.
+# Start of the message of a worker that refuses to start.
 _REFUSAL = "this worker cannot start: "
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """Return what a line says that is a JSON object; None for another one."""
+    """Return the JSON object on a line; None if the line is not one."""
     if not line.startswith("{"):
         return None
     try:
@@ -24,9 +24,9 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def is_news(line: str, log_level: str) -> bool:
-    """Return whether a worker's line is for the user, who wants those of ``log_level``.
+    """Return whether to show a worker's line to a user who selected ``log_level``.
 
-    A refusal is not: it is told when it is clear what comes of it.
+    A refusal is not shown here: it is reported once its consequence is known.
     """
     message = _message(line)
     verbose = logging.getLevelName(log_level) < logging.WARNING
