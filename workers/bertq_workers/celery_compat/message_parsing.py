@@ -62,7 +62,7 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
 
     Args:
         raw: the message from the queue.
-        queue: the queue to which the message would be returned, whatever its own fields say.
+        queue: the queue to return the message to, regardless of its own fields.
 
     Raises:
         Unfit: kombu has not written it.
