@@ -1,4 +1,4 @@
-"""Parsers of settings; the ValueError of a parser says what the text must be."""
+"""Parsers of settings; a parser's ValueError states the rule that the text breaks."""
 
 import math
 

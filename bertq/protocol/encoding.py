@@ -132,7 +132,7 @@ class Encoding:
         }
 
     def public(self) -> dict[str, Any]:
-        """Return the options that differ from the defaults, with the length of a prompt only."""
+        """Return the options that differ from the defaults; a prompt is replaced by its length."""
         options = self.to_wire()
         if self.prompt:
             options["prompt"] = f"<{len(self.prompt)} characters>"

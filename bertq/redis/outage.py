@@ -40,7 +40,7 @@ class OutageLog:
     """A log of one kind of outage: a line at its start and a line at its end; thread-safe."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
-        """Create the log; ``what`` names the work that stops during the outage."""
+        """Create the log; ``what`` is the effect of the outage, as in "no chunks can be taken"."""
         self._what = what
         self._log = log
         self._who: set[object] = set()

@@ -1,1 +1,1 @@
-"""State that is kept in Redis: jobs, workers, queues and counters."""
+"""State in Redis: jobs, workers, queues and counters."""

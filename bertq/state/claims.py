@@ -1,7 +1,8 @@
-"""The claim on a shared queue: all workers that take from it have one and the same model.
+"""The claim on a shared queue, which ensures that all its workers have the same model.
 
-A claim is a key with a time to live that holds a fingerprint. Every worker of that fingerprint
-renews it; some seconds after the last one is gone it ends, and the queue is free for another model.
+A claim is a key with a time to live that holds a fingerprint. Every worker with that fingerprint
+renews it. Some seconds after the last of them has ended, the claim expires, and another model can
+use the queue.
 """
 
 from typing import Any
@@ -11,8 +12,8 @@ from redis import Redis
 from bertq.protocol import keys
 from bertq.redis.connection import run_script
 
-# In one step on the server: between a look and a write another worker could come in. A claim is
-# renewed by EXPIRE, which a Redis that is full does not refuse.
+# One step on the server, because another worker could interfere between a read and a write. EXPIRE
+# renews a claim: a full Redis does not refuse it.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
@@ -33,7 +34,7 @@ end
 
 
 def take(redis: Redis, queue: str, fingerprint: str) -> str:
-    """Take, or renew, the claim on a queue.
+    """Take or renew the claim on a queue.
 
     Returns:
         The fingerprint that holds the queue: another one if the claim was refused.
@@ -43,14 +44,14 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
 
 
 def release(redis: Redis, queue: str, fingerprint: str) -> None:
-    """Give a worker's part in the claim up.
+    """Give up a worker's part in the claim.
 
-    It ends a moment later than any other worker of the same fingerprint would renew it.
+    The claim ends slightly later than any other worker with the same fingerprint would renew it.
     """
     run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:
-    """Return the seconds until a claim ends; less than zero if there is none, or it never ends."""
+    """Return the seconds until a claim ends; negative if there is no claim, or it never ends."""
     milliseconds: Any = redis.pttl(keys.claim(queue))
     return int(milliseconds) / 1000

@@ -1,7 +1,7 @@
-"""Counters over all requests of all clients, kept in Redis: what bert-as-service calls statistic.
+"""Counters over all requests of all clients, in Redis: the statistic of bert-as-service.
 
-Totals run since the first request; averages, minima and maxima are those of the latest
-``LATEST`` requests. Times are those of the Redis server, so that no client's clock matters.
+Totals start at the first request; averages, minima and maxima cover the latest ``LATEST`` requests.
+Times come from the Redis server, so that clocks of clients do not matter.
 """
 
 from collections import Counter
@@ -16,19 +16,19 @@ from redis.exceptions import ResponseError
 from bertq.protocol import keys
 from bertq.redis.connection import run_script
 
-#: Requests that averages are taken over.
+#: Requests that averages cover.
 LATEST = 1000
 
-#: Seconds that ``requests_per_second`` and ``sequences_per_second`` look back.
+#: Seconds that ``requests_per_second`` and ``sequences_per_second`` cover.
 MINUTE = 60.0
 
-#: Seconds for which a client counts as active after a request, as in bert-as-service 1.10.
+#: Seconds after a request for which a client counts as active, as in bert-as-service 1.10.
 ACTIVE_FOR = 180
 
-#: Clients that are remembered one by one.
+#: Maximum number of clients that are stored individually.
 _CLIENTS = 10_000
 
-# One command for all of it: a request of one sentence should not pay for a dozen.
+# One command for everything: a request of one sentence should not pay for a dozen.
 _COUNT = """
 local now = redis.call('TIME')
 local seconds = tonumber(now[1])
@@ -51,13 +51,13 @@ end
 
 
 def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
-    """Count requests of a client, with the other commands of ``pipe``.
+    """Count requests of a client, as part of a pipeline.
 
     Args:
-        pipe: a pipeline.
-        client: its id.
-        queue: where they go.
-        sizes: the sentences that each of them asked for.
+        pipe: a pipeline, which may have other commands.
+        client: id of the client.
+        queue: queue of the requests.
+        sizes: number of sentences of each request.
     """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
     limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL)
@@ -65,9 +65,9 @@ def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
 
 
 def count_look(redis: Redis) -> None:
-    """Count a question about the service itself, ``num_sys_request``.
+    """Count a query about the service itself, ``num_sys_request``.
 
-    A Redis that is full or read-only can still be asked: then the question goes uncounted.
+    A full or read-only Redis still answers queries, but does not count them.
     """
     with redis.pipeline() as pipe, suppress(ResponseError):
         pipe.hincrby(keys.TOTALS, "looks", 1)
@@ -79,11 +79,12 @@ def read(redis: Redis) -> dict[str, Any]:
     """Return the counters under the names of bert-as-service 1.10.
 
     ``num_data_request``, ``num_sys_request``, ``num_total_request``, ``num_total_seq``,
-    ``num_total_client`` and ``num_active_client`` are totals; for ``request_per_client``,
+    ``num_total_client`` and ``num_active_client`` are totals. ``request_per_client``,
     ``size_per_request`` (sentences), ``last_two_interval`` (seconds) and ``request_per_second``
-    there are ``avg_``, ``min_``, ``max_``, and with ``num_min_`` and ``num_max_`` how often those
-    occurred. Without any request the latter are left out, as they are there. Two names are new:
-    ``requests_per_second`` and ``sequences_per_second`` over the last minute.
+    have the prefixes ``avg_``, ``min_`` and ``max_``, and also ``num_min_`` and ``num_max_``, which
+    count how often the minimum and maximum occurred. As in bert-as-service, the prefixed names are
+    missing if there was no request. Two names are new: ``requests_per_second`` and
+    ``sequences_per_second`` over the last minute.
     """
     seconds: Any = redis.time()
     with redis.pipeline(transaction=False) as pipe:
@@ -114,7 +115,7 @@ def _rates(times: list[float], sizes: list[int], now: float) -> dict[str, float]
     recent = [size for time, size in zip(times, sizes, strict=True) if time > now - MINUTE]
     span = MINUTE
     if len(recent) >= LATEST:
-        # The minute had more requests than are remembered: take the time that those span.
+        # The minute had more requests than are stored: use the time that the stored ones span.
         span = max(now - times[-1], 1e-3)
     return {
         "requests_per_second": len(recent) / span,
@@ -123,7 +124,7 @@ def _rates(times: list[float], sizes: list[int], now: float) -> dict[str, float]
 
 
 def _seconds(entry: bytes) -> float:
-    # The id of a stream's entry is its time in milliseconds and a number within that.
+    # The id of a stream entry is its time in milliseconds and a number within that millisecond.
     return int(entry.split(b"-")[0]) / 1000
 
 

@@ -1,13 +1,13 @@
-"""Jobs that outlive their client: texts, progress and rows in Redis, for anybody who has the id.
+"""Durable jobs: texts, progress and rows in Redis, for any process that has the job's id.
 
-Beside the record that every job has (``bertq.state.jobs``) there is a hash with the message of each
-chunk that is not answered yet, the plan of rows and chunks, and a stream of notices under the
-job's own name, in place of a client's. All of it expires with the record.
+In addition to the record of every job (``bertq.state.jobs``), Redis has a hash with the messages of
+unanswered chunks, the plan of rows and chunks, and a stream of notices under the job's id instead
+of the client's. All of it expires with the record.
 
-A chunk's message is put on its queue when an earlier chunk of the job is answered: nobody need be
-alive but a worker, and a job of any size has a handful of messages on a queue that others use as
-well. What was answered and what was sent is told by the hash and one number, ``next``: there is no
-state that could contradict it.
+When a chunk is answered, Redis puts the message of a further chunk on the queue. So only a worker
+needs to be alive, and a job of any size has only a few messages on a queue that others also use.
+The hash and one number, ``next``, say which chunks were sent and which were answered; there is no
+other state that could contradict them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,30 +20,30 @@ from bertq.protocol import keys, queues, scripts
 from bertq.redis.connection import run_script
 from bertq.state import jobs
 
-#: Seconds that a job has to be written, between two signs of life of its writer.
+#: Seconds that the parts of an uncommitted job are stored after its latest write.
 WRITING = 120
 
 
 @dataclass(frozen=True)
 class JobInfo:
-    """What is known of a kept job.
+    """The state of a durable job.
 
     Attributes:
-        id: of the job.
-        status: ``"waiting"`` (no row is there yet), ``"running"``, ``"done"``, ``"failed"`` (all
-            is answered, some of it with an error) or ``"cancelled"``.
-        rows: sentences that were asked for.
-        done: whose vectors are there.
-        failed: whose chunk has failed.
-        chunks: messages that the job is made of.
-        queue: where they go.
-        model: name of the model that is asked for, or None.
-        fingerprint: of the model that has answered, or None.
-        created: Unix time at which it was submitted, by the clock of Redis.
-        expires_in: seconds until it is forgotten.
-        bytes: size of its texts and rows in Redis now, without what Redis adds to each key.
+        id: id of the job.
+        status: ``"waiting"`` (no row yet), ``"running"``, ``"done"``, ``"failed"`` (all chunks are
+            answered, some with an error) or ``"cancelled"``.
+        rows: number of requested sentences.
+        done: number of sentences with a row.
+        failed: number of sentences in failed chunks.
+        chunks: number of messages.
+        queue: queue of the chunks.
+        model: name of the requested model, or None.
+        fingerprint: fingerprint of the model that has answered, or None.
+        created: Unix time of submission, by the clock of Redis.
+        expires_in: seconds until the job expires.
+        bytes: current size of the texts and rows in Redis, without Redis's overhead for each key.
         options: fields of ``bertq.protocol.encoding.Encoding`` that are not the defaults, as JSON;
-            of a prompt only its length.
+            only the length of a prompt.
     """
 
     id: str
@@ -62,12 +62,12 @@ class JobInfo:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of it will change any more."""
+        """Whether the job has reached its final state."""
         return self.status in ("done", "failed", "cancelled")
 
 
 def prepare(redis: Redis, job_id: str, messages: Mapping[int, str], *, first: bool) -> None:
-    """Write messages of a job that is not committed yet; what is not gone on with expires."""
+    """Write messages of a job before ``commit``; they expire if the writer does not continue."""
     with redis.pipeline() as pipe:
         if first:
             pipe.unlink(keys.messages(job_id))
@@ -90,23 +90,22 @@ def commit(
     options: str,
     ttl: int,
 ) -> bool:
-    """Write what makes a job of its messages, and send the first of them; in one step.
+    """Create a job from its messages, and send the first of them, in one step.
 
     Args:
         redis: a connection.
-        job_id: of the job, whose messages are written.
-        client: whose it is.
-        queue: where its chunks go.
-        rows: sentences that were asked for.
-        places: for each chunk, how many rows it fills.
-        plan: says which.
+        job_id: id of the job; its messages are already written.
+        client: id of the client.
+        queue: queue of the chunks.
+        rows: number of requested sentences.
+        places: number of rows that each chunk fills.
+        plan: says which rows these are.
         size: bytes of the messages.
         options: as in ``JobInfo``.
-        ttl: seconds that it is kept.
+        ttl: seconds until the job expires.
 
     Returns:
-        False if the messages are not there: Redis has lost them meanwhile. Asked twice, it does it
-        once.
+        False if Redis has lost the messages in the meantime. A second call changes nothing.
     """
     record: dict[str, str | int] = {
         "state": jobs.ACTIVE.decode(), "id": job_id, "client": client, "queue": queue,
@@ -125,10 +124,10 @@ def commit(
 def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bool) -> None:
     """Store a chunk's result, unless there is one, and send further chunks of the job.
 
-    Of a job that is cancelled or gone nothing is stored.
+    If the job is cancelled or has expired, nothing is stored.
     """
     parts = keys.split_task_id(task_id)
-    assert parts is not None  # or it would be no chunk of a kept job
+    assert parts is not None  # every chunk of a durable job has such an id
     job_id, chunk = parts
     result = keys.result(task_id)
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
@@ -139,29 +138,29 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
 
 
 def is_kept(task_id: str, reply_to: Any) -> bool:
-    """Return whether a chunk is one of a kept job: the answers to those go to the job itself."""
+    """Return whether a chunk belongs to a durable job, whose own stream gets the answer."""
     parts = keys.split_task_id(task_id)
     return parts is not None and parts[0] == reply_to
 
 
 def feed(redis: Any, job_id: str, queue: str) -> None:
-    """Send chunks of a job, as many as may be on their way."""
+    """Send as many chunks of a job as the limits allow."""
     run_script(redis, scripts.TEND, [keys.job(job_id), keys.messages(job_id), queue])
 
 
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
-    """Send a chunk that is lost once more; return False if it is answered."""
+    """Send a lost chunk again; return False if it is answered."""
     return bool(run_script(redis, scripts.SEND_AGAIN, [keys.messages(job_id), queue], chunk))
 
 
 def ids(redis: Redis) -> list[str]:
-    """Return the ids of the jobs that are kept, the first to expire first."""
+    """Return the ids of the durable jobs, the first to expire first."""
     members: Any = redis.zrange(keys.KEPT, 0, -1)
     return [member.decode() for member in members]
 
 
 def read(redis: Redis, job_ids: Sequence[str]) -> list[JobInfo]:
-    """Look at jobs; those that are gone are left out."""
+    """Return information about jobs, without the expired ones."""
     names = ("state", "rows", "done", "failed", "chunks", "queue", "fingerprint", "created",
              "bytes", "options", "id")  # fmt: skip
     with redis.pipeline(transaction=False) as pipe:
@@ -173,7 +172,7 @@ def read(redis: Redis, job_ids: Sequence[str]) -> list[JobInfo]:
     return [
         _info(dict(zip(names, map(_text, fields), strict=True)), left / 1000)
         for fields, left in found
-        if fields[-1] is not None  # of a job that is not kept there is no id in the record
+        if fields[-1] is not None  # the record of other jobs has no id
     ]
 
 
@@ -204,7 +203,7 @@ def _info(fields: dict[str, str], left: float) -> JobInfo:
 
 
 def cancel(redis: Redis, info: JobInfo) -> bool:
-    """Cancel a job, and remove its texts and rows; return False if it was finished."""
+    """Cancel a job and remove its texts and rows; return False if it was finished."""
     names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
     if not run_script(redis, scripts.CANCEL, names, keys.JOB_TTL):
         return False
@@ -213,13 +212,13 @@ def cancel(redis: Redis, info: JobInfo) -> bool:
 
 
 def discard(redis: Redis, info: JobInfo) -> None:
-    """Remove all that Redis has of a job."""
+    """Remove all data of a job from Redis."""
     forget(redis, info.id)
     _drop(redis, info)
 
 
 def forget(redis: Redis, job_id: str) -> None:
-    """Remove a job of which nothing is answered yet, be it committed or not."""
+    """Remove a job without any answer, whether committed or not."""
     names = (keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id))
     with redis.pipeline() as pipe:
         pipe.unlink(*names)
@@ -228,7 +227,7 @@ def forget(redis: Redis, job_id: str) -> None:
 
 
 def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
-    """Keep a job for so many seconds from now on; return False if it is gone."""
+    """Extend a job's life to ``ttl`` seconds from now; return False if it has expired."""
     now: Any = redis.time()
     with redis.pipeline() as pipe:
         for name in (keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)):
@@ -237,7 +236,7 @@ def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
             pipe.expire(name, ttl)
         pipe.zadd(keys.KEPT, {info.id: now[0] + ttl}, xx=True)
         pipe.expire(keys.KEPT, ttl, gt=True)
-        # Last: what is stored from now on lives as long as the record.
+        # Last, because new results live as long as the record.
         pipe.expire(keys.job(info.id), ttl)
         return bool(pipe.execute()[-1])
 

@@ -1,7 +1,7 @@
-"""The epoch of a Redis: a random name that is gone, or another one, once Redis has lost its data.
+"""The epoch of a Redis: a random name that disappears or changes when Redis loses its data.
 
-It has no time to live. Whoever looks first writes it; a client that finds another one than before
-sends again what it has sent.
+The epoch does not expire. The first process that reads it also writes it. A client that finds a new
+epoch sends its chunks again.
 """
 
 import uuid
@@ -14,11 +14,11 @@ from bertq.protocol import keys
 
 
 def read(redis: Redis) -> str | None:
-    """Return the epoch, a new one if there is none; None where Redis takes no writes."""
+    """Return the epoch, creating it if it is missing; None if Redis takes no writes."""
     found: Any = redis.get(keys.EPOCH)
     if found is None:
         try:
-            # Not the answer to SET: another may have been first.
+            # Do not use the reply to SET: another process may have been first.
             redis.set(keys.EPOCH, uuid.uuid4().hex, nx=True)
         except ResponseError:
             return None

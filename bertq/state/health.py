@@ -1,7 +1,7 @@
-"""Whether workers are fit, as Redis knows them: for orchestrators, which start anew what is not.
+"""The health of workers, from Redis, for orchestrators that restart unhealthy workers.
 
-A worker renews its advert from a thread of its own, even when its graph hangs; so the advert tells
-how long the oldest batch has been computed, and that decides.
+A worker renews its worker info on a separate thread, even when its graph hangs. So the info also
+says how long the oldest batch has been computed, and that decides.
 """
 
 import socket
@@ -13,18 +13,18 @@ from bertq.protocol import queues
 from bertq.state import worker_info
 from bertq.state.worker_info import WorkerInfo
 
-#: Seconds after which a batch that is not done counts as one that hangs.
+#: Seconds after which an unfinished batch counts as hanging.
 MAX_BATCH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Health:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        healthy: whether all is well.
-        reason: why, or why not, in a line.
-        workers: those that were asked about and are alive.
+        healthy: whether the workers are healthy.
+        reason: the reason for ``healthy``, in one line.
+        workers: the workers in question that are alive.
     """
 
     healthy: bool
@@ -35,15 +35,15 @@ class Health:
 def of_model(
     redis: Redis, model: str | None, max_batch_seconds: float = MAX_BATCH_SECONDS
 ) -> Health:
-    """Look whether at least one worker of a model is alive and does not hang.
+    """Check that at least one worker of a model is alive and does not hang.
 
     Args:
         redis: a connection.
-        model: its name; None for the one without a name.
-        max_batch_seconds: a worker hangs that has computed one batch for longer.
+        model: name of the model; None for the model without a name.
+        max_batch_seconds: a worker hangs if it has computed one batch for longer.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis does not answer.
     """
     found = [worker for worker in worker_info.read(redis) if worker.model_name == model]
     whose = queues.of_model(model)
@@ -57,20 +57,20 @@ def of_model(
 
 
 def of_node(redis: Redis, node: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
-    """Look whether the worker of a name, as ``gpu0@host``, is alive and does not hang.
+    """Check that the worker with a name such as ``gpu0@host`` is alive and does not hang.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis does not answer.
     """
     found = [worker for worker in worker_info.read(redis) if worker.node == node]
     return _all(found, f"worker {node}", max_batch_seconds)
 
 
 def of_queue(redis: Redis, queue: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
-    """Look whether the workers of this host that take from a queue are alive and do not hang.
+    """Check that the workers of this host that take from a queue are alive and do not hang.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis does not answer.
     """
     host = socket.gethostname()
     found = [

@@ -1,9 +1,9 @@
-"""The record of a job in Redis: whether anybody still wants its chunks, and of which model.
+"""The record of a job in Redis: whether the job is active, and which model answers it.
 
 A client writes the record together with the first chunk, renews it while it waits, and removes it
-when the job is done or given up. A worker looks at it before it computes: what nobody wants any
-more, or has already, is dropped. The first answer pins the model's fingerprint in the record, so
-that no two models answer to one job.
+when the job is done or abandoned. A worker reads it before it computes, and drops chunks of jobs
+that are cancelled or already answered. The first answer pins the model's fingerprint in the
+record, so that no two models answer one job.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bertq.state import counters
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
 
-# A record that is gone must not come back as one that holds nothing but a fingerprint.
+# A missing record must not come back with nothing but a fingerprint.
 _PIN = """
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return ARGV[1]
@@ -30,8 +30,8 @@ return redis.call('HGET', KEYS[1], 'fingerprint')
 """
 
 
-# Looks, and counts in one step: a chunk that is new as begun, another one as delivered again. The
-# field of a record that is gone must not come into being.
+# Read and count in one step: a new chunk as an attempt, a returned one as a redelivery. This must
+# not create a field in a missing record.
 _LOOK = """
 local found = redis.call(
   'HMGET', KEYS[1], 'state', 'chunks', 'fingerprint', ARGV[1], ARGV[2])
@@ -54,14 +54,14 @@ end
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What a worker sees of a job.
+    """The state of a job, for a worker.
 
     Attributes:
-        wanted: whether a chunk of it is worth computing.
-        chunks: how many it has.
-        fingerprint: of the model that has answered already, or None.
-        attempts: how often the chunk that was asked about was begun before.
-        returns: how often it had come back to its queue before.
+        wanted: whether the job is active.
+        chunks: number of chunks.
+        fingerprint: fingerprint of the model that has already answered, or None.
+        attempts: earlier attempts at the chunk in question.
+        returns: its earlier redeliveries.
     """
 
     wanted: bool
@@ -82,23 +82,22 @@ def create(
     requests: Sequence[int],
     message: str,
 ) -> int:
-    """Write the record of a job, count its requests and send a chunk of it, in one transaction.
+    """Write the record of a job, count its requests and send one chunk, in one transaction.
 
-    A record that is there already keeps what workers have written into it.
+    An existing record retains the fields that workers have written.
 
     Args:
         redis: a connection.
-        job_id: of the job.
-        client: whose it is.
-        queue: where its chunks go.
-        rows: sentences that were asked for.
-        chunks: how many messages it has.
-        requests: the sentences of each request that the job is made of and that was not counted
-            before.
-        message: asks for the chunk.
+        job_id: id of the job.
+        client: id of the client.
+        queue: queue of the chunks.
+        rows: number of requested sentences.
+        chunks: number of chunks.
+        requests: for each request in the job that is not counted yet, its number of sentences.
+        message: message of the chunk.
 
     Returns:
-        How many chunks wait on the queue.
+        The number of chunks waiting on the queue.
     """
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
     with redis.pipeline() as pipe:
@@ -111,25 +110,25 @@ def create(
 
 
 def push(redis: Any, queue: str, message: str) -> Any:
-    """Put a message on a queue, as kombu does; return how many wait on it."""
+    """Put a message on a queue, as kombu does; return the number of waiting messages."""
     return redis.lpush(queue, message)
 
 
 def read(redis: Redis, job_id: str) -> JobRecord:
-    """Look at a job's record; of one that is gone nothing is wanted."""
+    """Return a job's record; a job without one is not active."""
     fields: Any = redis.hmget(keys.job(job_id), ["state", "chunks", "fingerprint"])
     return _record(*fields)
 
 
 def look(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
-    """Look at a job's record for one of its chunks.
+    """Return a job's record for one of its chunks, and count the delivery of the chunk.
 
     Args:
         redis: a connection.
-        job_id: of the job.
-        chunk: its number.
-        delivery: ``"new"`` counts an attempt of the chunk, if it is the first one; ``"again"`` that
-            it has come back to its queue; anything else counts nothing.
+        job_id: id of the job.
+        chunk: number of the chunk.
+        delivery: ``"new"`` counts an attempt at the chunk, if it is the first one; ``"again"``
+            counts a redelivery; any other value counts nothing.
     """
     names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.returns(chunk))
     try:
@@ -140,7 +139,7 @@ def look(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
 
 
 def begin(redis: Redis, job_id: str, chunk: int) -> None:
-    """Count an attempt of a chunk."""
+    """Count an attempt at a chunk."""
     run_script(redis, _ATTEMPT, [keys.job(job_id)], keys.attempts(chunk))
 
 
@@ -161,13 +160,13 @@ def _number(text: bytes | None) -> int:
 
 
 def pin(redis: Redis, job_id: str, fingerprint: str) -> str:
-    """Pin a job to a model, unless it is pinned already; return the fingerprint that it has."""
+    """Pin a job to a model, unless it is already pinned; return the job's fingerprint."""
     pinned: bytes = run_script(redis, _PIN, [keys.job(job_id)], fingerprint)
     return pinned.decode()
 
 
 def renew(redis: Redis, job_ids: list[str]) -> list[str]:
-    """Extend the life of records; return the ids of those that are gone."""
+    """Extend the life of records; return the ids of the jobs without one."""
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.expire(keys.job(job_id), keys.JOB_TTL)
@@ -176,7 +175,7 @@ def renew(redis: Redis, job_ids: list[str]) -> list[str]:
 
 
 def cancel(redis: Redis, job_id: str) -> None:
-    """Say that the chunks of a job are not wanted any more."""
+    """Cancel a job."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), "state", CANCELLED)
         pipe.expire(keys.job(job_id), keys.JOB_TTL)
@@ -184,5 +183,5 @@ def cancel(redis: Redis, job_id: str) -> None:
 
 
 def discard(pipe: Any, job_id: str) -> None:
-    """Remove the record of a job that is answered, with the other commands of ``pipe``."""
+    """Remove the record of an answered job, as part of a pipeline."""
     pipe.unlink(keys.job(job_id))

@@ -1,4 +1,4 @@
-"""The state of the whole service, as Redis knows it; no worker is asked."""
+"""The status of the whole service, from Redis alone: no worker is queried."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,13 +13,14 @@ from bertq.state.worker_info import WorkerInfo
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """One queue.
+    """The status of one queue.
 
     Attributes:
-        name: of the queue.
-        chunks: that wait in it.
-        workers: node names of those that take from it.
-        fingerprint: of the model that has claimed it; None for a device's queue, or an idle one.
+        name: name of the queue.
+        chunks: number of waiting chunks.
+        workers: node names of the workers that take from the queue.
+        fingerprint: fingerprint of the model that has claimed the queue; None for a device's queue,
+            or an idle one.
     """
 
     name: str
@@ -30,12 +31,12 @@ class QueueStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What ``read`` found.
+    """The status of the service.
 
     Attributes:
-        workers: the live ones, by node name.
-        queues: the shared ones, those of live workers, and those that requests were sent to.
-        unacked: chunks that workers have taken and not yet answered.
+        workers: live workers, by node name.
+        queues: the shared queues, those of live workers, and those that clients have sent to.
+        unacked: number of unacknowledged chunks.
         statistic: the counters of ``bertq.state.counters``.
         time: Unix time, by the clock of Redis.
     """
@@ -47,7 +48,7 @@ class Status:
     time: float
 
     def document(self) -> dict[str, Any]:
-        """Return it as plain values, with the names that bert-as-service has for some of them."""
+        """Return the status as plain values, some under the names of bert-as-service."""
         return {
             "num_worker": len(self.workers),
             "device_map": [worker.device for worker in self.workers],
@@ -60,10 +61,10 @@ class Status:
 
 
 def read(redis: Redis) -> Status:
-    """Look at the whole service, with a handful of commands.
+    """Return the status of the whole service, with a few commands.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis does not answer.
     """
     workers = worker_info.read(redis)
     asked: Any = redis.zrange(keys.QUEUES, 0, -1)

@@ -1,4 +1,4 @@
-"""What workers say of themselves, in Redis, for as long as they live."""
+"""Worker info: the description that each live worker publishes in Redis."""
 
 import json
 import time
@@ -15,23 +15,23 @@ from bertq.redis.connection import run_script
 
 @dataclass(frozen=True)
 class WorkerStats:
-    """What a worker has done since it was ready.
+    """The work of a worker since it was ready.
 
     Attributes:
-        chunks: chunks that were answered with rows.
-        sentences: the rows of those.
-        tokens: the wordpieces that were read for them, ``[CLS]`` and ``[SEP]`` included.
-        failures: chunks that were answered with an error.
-        batches: times that the model ran.
-        busy_seconds: time that it ran, over all lanes.
-        sentences_per_second: over the last minute, or since the start where that is less.
-        busy: share of the same time that the model ran, 0 to 1.
-        batch_rows: sentences of a batch, on average over the same time.
-        memory: bytes of main memory that its process has now.
-        redelivered: chunks that were begun again: their worker had died, or had given them back,
-            or their client had missed them.
-        batch_seconds: for how long the oldest batch has been computed that is not done; 0 if there
-            is none.
+        chunks: number of chunks answered with rows.
+        sentences: number of rows in these answers.
+        tokens: number of wordpieces read for these rows, ``[CLS]`` and ``[SEP]`` included.
+        failures: number of chunks answered with an error.
+        batches: number of runs of the model.
+        busy_seconds: total time of these runs, over all lanes.
+        sentences_per_second: rate over the last minute, or since the start if that is shorter.
+        busy: fraction of the same time in which the model ran, 0 to 1.
+        batch_rows: average number of sentences in a batch, over the same time.
+        memory: current main memory of the process, in bytes.
+        redelivered: number of chunks begun again, because their worker had died or given them back,
+            or because their client had missed them.
+        batch_seconds: seconds that the oldest unfinished batch has been computed; 0 if there is no
+            such batch.
     """
 
     chunks: int = 0
@@ -50,35 +50,36 @@ class WorkerStats:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker: what it takes, on what it runs, and what its rows mean.
+    """A worker: its queues, its device, its model and the meaning of its rows.
 
     Attributes:
         node: Celery's name of the worker.
-        instance: an id of this run of the worker.
-        queues: the queues that it takes from.
+        instance: id of this run of the worker.
+        queues: the queues that the worker takes from.
         device: ``gpu0``, ``cpu0`` or ``default``.
-        device_name: what that really is, ``cpu`` where a GPU was asked for and there is none.
-        model: what it is: the name of its directory.
+        device_name: the real device; ``cpu`` if a GPU was requested and none was found.
+        model: name of the model's directory.
         fingerprint: hash over everything that changes a row.
-        max_seq_len: wordpieces that are read of a sentence.
-        max_batch_size: sentences that the graph takes at once.
+        max_seq_len: maximum number of wordpieces read from a sentence.
+        max_batch_size: maximum number of sentences in one run of the graph.
         pooling_strategy: name of the strategy.
-        pooling_layer: layers, -1 the last.
-        row_shape: shape of a sentence's row; None stands for the longest of the request.
+        pooling_layer: pooled layers, -1 the last.
+        row_shape: shape of a sentence's row; None stands for the longest sentence of the request.
         dtype: type that the graph computes in.
         pid: process id, on the host of ``node``.
-        started: Unix time at which it was ready.
-        versions: of bertq, celery, tensorflow and python.
-        work: what it has done so far.
-        model_name: what clients ask for the model by; None for the model without a name.
-        description: what the model does with a text, in words; "" from an older worker.
+        started: Unix time at which the worker was ready.
+        versions: versions of bertq, celery, tensorflow and python.
+        work: the worker's work so far.
+        model_name: name by which clients request the model; None for the model without a name.
+        description: how the model turns a text into a row, in words; "" from an older worker.
         task: ``"embed"`` (vectors), ``"score"`` (one number for each label) or ``"sparse"`` (one
             number for each token of the vocabulary).
         normalized: whether vectors have length 1 by default.
         prompts: names of the model's prompts.
-        default_prompt: name of the prompt that a request without one gets.
-        similarity: how the model's authors compare two vectors, as ``"cosine"``, if they say so.
-        labels: names of the labels, of the task ``"score"``.
+        default_prompt: name of the prompt for requests that give none.
+        similarity: how the model's authors compare two vectors, such as ``"cosine"``,
+            if they say so.
+        labels: names of the labels, for the task ``"score"``.
     """
 
     node: str
@@ -109,7 +110,7 @@ class WorkerInfo:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one float32 row; of the longest possible one where its length varies."""
+        """Size of one float32 row in bytes; of the longest possible row if its length varies."""
         size = 4
         for length in self.row_shape:
             size *= self.max_seq_len if length is None else length
@@ -117,14 +118,14 @@ class WorkerInfo:
 
     @property
     def meaning(self) -> str:
-        """What the model makes of a sentence, in words: pooling, length and dtype."""
+        """A description of the model's rows, in words: pooling, length and dtype."""
         if self.description:
             return f"{self.description}, {self.dtype}"
         layers = ",".join(map(str, self.pooling_layer))
         return f"{self.pooling_strategy} of {layers}, max_seq_len {self.max_seq_len}, {self.dtype}"
 
 
-# A worker that was killed left its name behind, and may be back by now.
+# A killed worker leaves its name behind, and may have started again by now.
 _FORGET = """
 if redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('ZREM', KEYS[1], ARGV[1])
@@ -133,7 +134,7 @@ end
 
 
 def publish(redis: Redis, advert: WorkerInfo) -> None:
-    """Write, or renew, a worker's advert."""
+    """Write or renew a worker's info."""
     with redis.pipeline() as pipe:
         pipe.set(keys.worker(advert.node), json.dumps(asdict(advert)), ex=keys.WORKER_TTL)
         pipe.zadd(keys.WORKERS, {advert.node: time.time()})
@@ -142,7 +143,7 @@ def publish(redis: Redis, advert: WorkerInfo) -> None:
 
 
 def withdraw(redis: Redis, advert: WorkerInfo) -> None:
-    """Remove a worker's advert, unless another run of the same name has replaced it."""
+    """Remove a worker's info, unless another run with the same name has replaced it."""
     stored = _parse(redis.get(keys.worker(advert.node)))
     if stored is None or stored.instance == advert.instance:
         with redis.pipeline() as pipe:
@@ -152,14 +153,14 @@ def withdraw(redis: Redis, advert: WorkerInfo) -> None:
 
 
 def read(redis: Redis) -> list[WorkerInfo]:
-    """Return the adverts of the workers that are alive, by node name."""
+    """Return the info of the live workers, by node name."""
     members: Any = redis.zrange(keys.WORKERS, 0, -1)
     nodes = sorted(member.decode(errors="replace") for member in members)
     if not nodes:
         return []
     documents: Any = redis.mget([keys.worker(node) for node in nodes])
     gone = [node for node, text in zip(nodes, documents, strict=True) if text is None]
-    # A Redis that takes no writes can still be asked.
+    # A Redis that takes no writes can still be read.
     with suppress(ResponseError):
         for node in gone:
             run_script(redis, _FORGET, [keys.WORKERS, keys.worker(node)], node)
@@ -167,7 +168,7 @@ def read(redis: Redis) -> list[WorkerInfo]:
 
 
 def _parse(text: Any) -> WorkerInfo | None:
-    # An advert of another version of bertq may have more fields, or lack some.
+    # The info of a worker of another version may have additional fields, or lack some.
     if text is None:
         return None
     try:
@@ -180,7 +181,7 @@ def _parse(text: Any) -> WorkerInfo | None:
 
 
 def _is_sound(advert: WorkerInfo) -> bool:
-    """Return whether every field has its type: any program may have written this advert."""
+    """Return whether every field has its type: any program may have written the info."""
     numbers = (advert.max_seq_len, advert.max_batch_size, advert.pid, advert.started)
     work = asdict(advert.work).values()
     texts = (

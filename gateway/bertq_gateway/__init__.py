@@ -1,1 +1,1 @@
-"""The HTTP gateway: for clients in any language, and for those that speak OpenAI's API."""
+"""The HTTP gateway, for clients in any language and for clients of OpenAI's API."""

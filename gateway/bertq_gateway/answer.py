@@ -1,4 +1,4 @@
-"""Waiting for vectors on behalf of a caller who may go away, and writing them as JSON."""
+"""Answers: waiting for vectors while the caller may disconnect, and writing JSON."""
 
 import asyncio
 from typing import Any
@@ -10,16 +10,16 @@ from starlette.types import Message
 from bertq import EncodeFuture
 from bertq_gateway.errors import ClientGone
 
-#: Numbers in an answer from which on it is written on another thread.
+#: Number of values from which an answer is written on another thread.
 _LARGE = 20_000
 
 
 async def vectors(request: Request, future: EncodeFuture) -> Any:
-    """Return what a future brings; cancel it where the caller hangs up first.
+    """Return the result of a future; cancel the future if the caller disconnects first.
 
     Raises:
-        ClientGone: the caller did.
-        BertqError: the request's own error.
+        ClientGone: the caller has disconnected.
+        BertqError: the error of the request.
     """
     coming = asyncio.ensure_future(_result(future))
     gone = asyncio.ensure_future(_hang_up(request))
@@ -29,7 +29,7 @@ async def vectors(request: Request, future: EncodeFuture) -> Any:
             raise ClientGone
         return coming.result()
     finally:
-        coming.cancel()  # cancels the request too, where it is not answered
+        coming.cancel()  # also cancels an unanswered request
         gone.cancel()
 
 
@@ -38,7 +38,7 @@ async def _result(future: EncodeFuture) -> Any:
 
 
 async def _hang_up(request: Request) -> None:
-    """Return when the connection is closed; the body has been read."""
+    """Return when the connection is closed; the body must have been read before."""
     while True:
         message: Message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -50,7 +50,7 @@ async def write(content: Any, numbers: int) -> Response:
 
     Args:
         content: plain values and arrays.
-        numbers: how many numbers are in it: many of them must not hold the other requests up.
+        numbers: how many numbers the content has: a large answer must not delay other requests.
     """
     small = numbers < _LARGE
     text = _dumps(content) if small else await asyncio.to_thread(_dumps, content)

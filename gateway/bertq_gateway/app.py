@@ -27,7 +27,7 @@ bert-as-service. Every error has the body that OpenAI's have.
 
 
 def create(config: Config) -> FastAPI:
-    """Return the application; it connects to Redis at the first request."""
+    """Return the application; it connects to Redis on the first request."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ def create(config: Config) -> FastAPI:
         metrics=metrics,
     )
     if config.cors:
-        # Outside of the guard: a browser asks without a key whether it may ask.
+        # Outside of the guard: the preflight request of a browser has no API key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors),

@@ -1,4 +1,4 @@
-"""``/encode`` and ``/status/server``, as bert-as-service has them."""
+"""``/encode`` and ``/status/server``, as in bert-as-service."""
 
 import asyncio
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ router = APIRouter(tags=["bert-as-service"])
 
 
 class EncodeRequest(BaseModel):
-    """What is to be encoded."""
+    """The sentences to encode."""
 
     model_config = ConfigDict(
         extra="ignore",
@@ -68,7 +68,7 @@ async def encode(request: Request, asked: EncodeRequest) -> Response:
     responses={200: {"model": dict[str, Any]}, **responses(401, 429, 503)},
 )
 async def status(request: Request) -> Response:
-    """Return workers, queues and counters, by the names of bert-as-service 1.10."""
+    """Return workers, queues and counters, under the names of bert-as-service 1.10."""
     client = State.of(request).models.plain
     found = await asyncio.to_thread(lambda: client.server_status)
     return Response(orjson.dumps(found), media_type="application/json")

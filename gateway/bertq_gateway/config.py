@@ -1,4 +1,4 @@
-"""What a gateway is told: where Redis is, whom it serves, and how much it takes."""
+"""Settings of a gateway: the address of Redis, the accepted callers, and the limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ class Config:
     """The settings of a gateway.
 
     Attributes:
-        redis_url: checked.
-        host, port: where it listens.
-        api_keys: those that are accepted; without any, every key is, and none is needed.
-        cors: origins whose pages may ask; none by default.
-        aliases: further names of models, by the name that is asked for.
-        max_body: bytes of a request's body.
-        max_batch: inputs of a request.
-        max_requests: that are answered at once.
-        max_connections: that are open at once.
-        timeout: seconds that a request has.
-        drain: seconds that requests under way have once the gateway is to stop.
-        certfile, keyfile: its certificate, and the key if that is in another file; with them it
-            speaks HTTPS.
+        redis_url: checked URL of Redis.
+        host, port: address to listen on.
+        api_keys: accepted keys; if empty, requests need no key, and any key is accepted.
+        cors: origins of web pages that may send requests; none by default.
+        aliases: additional names of models: alias -> name.
+        max_body: maximum bytes of a request's body.
+        max_batch: maximum inputs of a request.
+        max_requests: maximum requests in progress.
+        max_connections: maximum open connections.
+        timeout: seconds until a request times out.
+        drain: seconds that requests in progress have once the gateway is to stop.
+        certfile, keyfile: the certificate, and its key if that is in another file; with them the
+            gateway speaks HTTPS.
     """
 
     redis_url: str
@@ -58,11 +58,11 @@ class Config:
 
 
 def parse_keys(text: str, source: str) -> frozenset[str]:
-    """Return API keys, one a line or separated by commas.
+    """Return the API keys in a text, one per line or separated by commas.
 
     Args:
-        text: the keys; empty lines, and lines that begin with #, are left out.
-        source: where it comes from, for the error.
+        text: the keys; empty lines, and lines that begin with #, are ignored.
+        source: origin of the text, for the error.
 
     Raises:
         SettingsError: a key cannot be sent in a header, or is so short that it can be guessed.
@@ -77,10 +77,10 @@ def parse_keys(text: str, source: str) -> frozenset[str]:
 
 
 def parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return further names of models, from ``NAME=MODEL`` each.
+    """Return additional names of models, from strings of the form ``NAME=MODEL``.
 
     Raises:
-        SettingsError: one of them is not of this form.
+        SettingsError: a string does not have this form.
     """
     aliases = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""What is answered when something is wrong: in the shape of OpenAI's API, on every path."""
+"""Errors over HTTP, in the form of OpenAI's API on every path."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,21 +22,21 @@ from bertq.errors import (
     Timeout,
 )
 
-#: Seconds after which it may be worth to ask again, for ``Retry-After``.
+#: Seconds after which a client may try again, for ``Retry-After``.
 RETRY_AFTER = 2
 
-#: Kinds of error by status, as OpenAI names them.
+#: OpenAI's names of kinds of errors, by status.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
-#: Errors of a worker that are the caller's: pairs for a model that has none, tokens that are not
-#: shown, ids that no vocabulary has, rows that the model does not give.
+#: Worker errors that the caller has caused: pairs for a model without pairs, tokens that may not be
+#: shown, ids outside of the vocabulary, rows that the model does not give.
 _OF_CALLER = {
     "BadInputValue", "BadInputType", "NoPairs", "BadIds", "UnknownPrompt", "UnsuitedRows",
 }  # fmt: skip
 
 
 class Fault(BaseModel):
-    """What is wrong."""
+    """The description of an error."""
 
     message: str
     type: str
@@ -45,19 +45,19 @@ class Fault(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is an error."""
+    """The body of every error response."""
 
     error: Fault
 
 
 class Refused(Exception):
-    """A request cannot be answered.
+    """The gateway cannot answer a request.
 
     Args:
         status: HTTP status.
-        message: for the caller; names no sentence.
-        code: for programs.
-        param: the field of the request that is wrong.
+        message: message for the caller; contains no sentence.
+        code: error code, for programs.
+        param: the invalid field of the request.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Refused(Exception):
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller disconnected before the answer."""
 
 
 def refused(error: BertqError) -> Refused:
-    """Return what an error of the client is over HTTP."""
+    """Return the HTTP error for an error of the client."""
     statuses: list[tuple[type[BertqError], int, str]] = [
         (SentenceTooLong, 422, "sentence_too_long"),
         (BadInput, 422, "invalid_input"),
@@ -94,25 +94,25 @@ def refused(error: BertqError) -> Refused:
 
 
 def body(status: int, message: str, code: str | None = None, param: str | None = None) -> Any:
-    """Return an error as a plain value."""
+    """Return the body of an error response as a plain value."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def headers(status: int) -> dict[str, str]:
-    """Return the headers that go with a status."""
+    """Return the additional headers for a status."""
     if status in (429, 503):
         return {"Retry-After": str(RETRY_AFTER)}
     return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
 def responses(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
-    """Return the part of a route's OpenAPI that is about errors."""
+    """Return the error responses of a route, for its OpenAPI description."""
     return {status: {"model": ErrorBody} for status in statuses}
 
 
 async def on_refused(_request: Request, error: Exception) -> JSONResponse:
-    """Answer a ``Refused`` or an error of the client."""
+    """Answer with the HTTP error for a ``Refused`` or an error of the client."""
     known = refused(error) if isinstance(error, BertqError) else error
     assert isinstance(known, Refused)
     content = body(known.status, str(known), known.code, known.param)
@@ -120,11 +120,11 @@ async def on_refused(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
-    """Answer a body that is not of the right form, and repeat nothing of it."""
+    """Answer a malformed body, without repeating any of it."""
     assert isinstance(error, RequestValidationError)
-    # Where a str or a list may stand, there is an error for each of the two.
+    # A field that accepts a str or a list reports an error for each type; prefer other errors.
     first = max(error.errors(), key=lambda found: found["type"] not in ("string_type", "list_type"))
-    # Of the path to it: the field, and numbers of elements; a union has names of its own in it.
+    # Show only the field and the numbers of elements: the path also has internal names of unions.
     path = first["loc"][1:]
     place = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
     where = ".".join(place) or "body"
@@ -133,12 +133,12 @@ async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_http(_request: Request, error: Exception) -> JSONResponse:
-    """Answer an unknown path, or a method that it does not have."""
+    """Answer a request for an unknown path, or with a method that the path does not have."""
     assert isinstance(error, HTTPException)
     more = {**(error.headers or {}), **headers(error.status_code)}
     return JSONResponse(body(error.status_code, str(error.detail)), error.status_code, more)
 
 
 async def on_gone(_request: Request, _error: Exception) -> JSONResponse:
-    """Answer nobody; 499 is what nginx notes for it."""
+    """Answer a disconnected caller; 499 is the status that nginx logs in this case."""
     return JSONResponse(body(499, "the client is gone"), 499)

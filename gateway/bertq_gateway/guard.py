@@ -1,4 +1,4 @@
-"""What stands before the routes: keys, and bounds on what is taken in."""
+"""Middleware before the routes: API keys, and limits on requests."""
 
 import hmac
 from collections.abc import Iterable
@@ -11,19 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bertq_gateway import errors
 from bertq_gateway.metrics import Metrics
 
-#: Paths that need no key: those that say nothing but whether the gateway works, and its manual.
+#: Paths that need no key: the health checks and the API's manual.
 OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
 class Guard:
-    """ASGI middleware: refuses a request before anything of it is read into memory.
+    """ASGI middleware that refuses a request before any of it is read into memory.
 
     Args:
-        app: what it guards.
-        keys: API keys; without any, none is needed.
-        max_body: bytes of a body.
-        max_requests: that may be under way.
-        metrics: counts what comes.
+        app: the application to guard.
+        keys: API keys; if empty, requests need none.
+        max_body: maximum bytes of a body.
+        max_requests: maximum requests in progress.
+        metrics: counts the requests.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Guard:
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request to the application, or refuse it."""
         if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
@@ -83,7 +83,7 @@ class Guard:
     def _knows(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")
         given = key.strip().encode()
-        # All of them, so that the time tells nothing.
+        # Compare with all keys, so that the time reveals nothing.
         found = [hmac.compare_digest(given, known) for known in self._keys]
         return scheme.lower() == "bearer" and any(found)
 
@@ -91,7 +91,7 @@ class Guard:
         return f"the body is longer than {self._max_body} bytes: send it in several requests"
 
     def _bounded(self, receive: Receive) -> Receive:
-        """Return what hands on a body as far as it is not too long, whatever its head says."""
+        """Return a ``receive`` that limits the body, regardless of the length in the headers."""
         taken = 0
 
         async def bounded() -> Message:
@@ -99,7 +99,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._max_body:
-                # Of all errors FastAPI lets this one pass while it reads a body.
+                # FastAPI catches other errors while it reads a body, but not this one.
                 raise HTTPException(413, self._too_large())
             return message
 

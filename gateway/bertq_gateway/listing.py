@@ -1,4 +1,4 @@
-"""``/v1/models``: the models of the workers, as OpenAI's API lists them, with a description."""
+"""``/v1/models``: the models of the workers, as in OpenAI's API, with a description."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 class Model(BaseModel):
-    """A model that workers have."""
+    """A model that workers serve."""
 
     id: str
     object: Literal["model"] = "model"
@@ -41,7 +41,7 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All of them."""
+    """The list of all models."""
 
     object: Literal["list"] = "list"
     data: list[Model]
@@ -49,7 +49,7 @@ class ModelList(BaseModel):
 
 @router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
 async def models(request: Request) -> ModelList:
-    """List the models that workers have."""
+    """List the models that workers serve."""
     found = await State.of(request).models.names()
     return ModelList(data=[_entry(name, advert) for name, advert in sorted(found.items())])
 

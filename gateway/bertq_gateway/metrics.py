@@ -1,4 +1,4 @@
-"""What a gateway tells Prometheus of itself."""
+"""The gateway's metrics for Prometheus."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from prometheus_client import (
     generate_latest,
 )
 
-#: Paths that are counted by name; all others together.
+#: Paths with a label; all other paths share one.
 _ROUTES = frozenset({"/v1/embeddings", "/v1/models", "/encode", "/status/server", "/metrics"})
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class Metrics:
-    """Counters of one gateway, in a registry of its own."""
+    """Counters of one gateway, in a separate registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -53,7 +53,7 @@ class Metrics:
 
     @contextmanager
     def request(self, scope: Any, status: Callable[[], int]) -> Iterator[None]:
-        """Count a request while it is under way, and how it ends."""
+        """Count a request while it is in progress, then its duration and status."""
         path = scope["path"]
         route = path if path in _ROUTES else "other"
         began = time.perf_counter()
@@ -66,10 +66,10 @@ class Metrics:
             self._requests.labels(route, status()).inc()
 
     def encoded(self, sentences: int, tokens: int) -> None:
-        """Count what was encoded for a request."""
+        """Count the encoded sentences and tokens of a request."""
         self._sentences.inc(sentences)
         self._tokens.inc(tokens)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

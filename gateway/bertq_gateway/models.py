@@ -1,4 +1,4 @@
-"""The models that a gateway serves, by the names that callers know them by."""
+"""The models that a gateway serves, under the names that callers use."""
 
 import asyncio
 import time
@@ -9,19 +9,19 @@ from bertq.errors import NoWorker, SettingsError
 from bertq.state.worker_info import WorkerInfo, WorkerStats
 from bertq_gateway.errors import Refused
 
-#: Seconds that a look at the adverts holds.
+#: Seconds for which worker info is cached.
 _FRESH = 2.0
 
 
 class Models:
-    """One client for each model, made when somebody asks for it.
+    """The clients of a gateway, one for each model, created at the first request.
 
-    The model without a name goes by the name of its directory.
+    The model without a name has the name of its directory.
 
     Args:
-        redis_url: where the queues are.
-        timeout: seconds that a request has.
-        aliases: further names.
+        redis_url: URL of the queues' Redis.
+        timeout: seconds until a request times out.
+        aliases: additional names of models.
     """
 
     def __init__(self, redis_url: str, timeout: float, aliases: Mapping[str, str]) -> None:
@@ -35,10 +35,10 @@ class Models:
         self._plain = self._client(None)
 
     async def adverts(self) -> list[WorkerInfo]:
-        """Return the adverts of the workers that are alive.
+        """Return the info of the live workers.
 
         Raises:
-            RedisUnavailable: Redis cannot be asked.
+            RedisUnavailable: Redis cannot be reached.
         """
         async with self._reading:
             if time.monotonic() - self._read_at >= _FRESH:
@@ -51,8 +51,8 @@ class Models:
             return self._adverts
 
     async def names(self) -> dict[str, WorkerInfo]:
-        """Return what can be asked for, each with one of the workers that has it."""
-        # A name that was given goes before the name of a directory.
+        """Return the names of the models, each with one worker that has the model."""
+        # A configured name has precedence over the name of a directory.
         found = sorted(await self.adverts(), key=lambda advert: advert.model_name is not None)
         return {name(advert): advert for advert in found}
 
@@ -60,10 +60,10 @@ class Models:
         """Return the name and the client of a model.
 
         Args:
-            asked: its name, an alias of it, or None for the only one.
+            asked: name or alias of the model, or None for the only one.
 
         Raises:
-            NoWorker: no worker is alive, of any model.
+            NoWorker: no worker of any model is alive.
             Refused: there is no such model.
         """
         known = await self.names()
@@ -94,12 +94,12 @@ class Models:
                     check_length=False,
                     on_full="raise",
                 )
-            except SettingsError as error:  # an advert that nobody but another program has made
+            except SettingsError as error:  # worker info that another program has written
                 raise Refused(404, str(error), "model_not_found", "model") from None
         return self._clients[model]
 
     async def close(self) -> None:
-        """End the clients."""
+        """Close the clients."""
         for client in self._clients.values():
             await client.aclose()
 
@@ -110,5 +110,5 @@ class Models:
 
 
 def name(advert: WorkerInfo) -> str:
-    """Return what a worker's model is called over HTTP."""
+    """Return the name of a worker's model over HTTP."""
     return advert.model_name or advert.model

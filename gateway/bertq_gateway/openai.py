@@ -1,4 +1,4 @@
-"""``/v1/embeddings``, as OpenAI's API has it."""
+"""``/v1/embeddings``, as in OpenAI's API."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class EmbeddingsRequest(BaseModel):
-    """What is to be encoded."""
+    """The texts to encode, and the form of the answer."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -83,7 +83,7 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
         raise Refused(422, f"{model} gives {what}, no vectors: use BertClient", param="model")
     future = client.encode_async(texts, count_tokens=True, pairs=False)
     rows = await answer.vectors(request, future)
-    if isinstance(rows, SparseRows):  # the worker is another one by now
+    if isinstance(rows, SparseRows):  # by now, another worker serves this name
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
     if rows.ndim != 2:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")

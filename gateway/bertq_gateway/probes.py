@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``: for what runs the gateway, and watches it."""
+"""``/healthz``, ``/readyz`` and ``/metrics``, for orchestrators and monitoring."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -15,7 +15,7 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/healthz", response_class=PlainTextResponse)
 async def healthz() -> str:
-    """Say that the gateway is alive."""
+    """Report that the gateway is alive."""
     return "ok"
 
 
@@ -25,7 +25,7 @@ async def healthz() -> str:
     responses={503: {"description": "No worker answers", "content": {"text/plain": {}}}},
 )
 async def readyz(request: Request) -> Response:
-    """Say whether requests can be answered: a worker is alive, and its graph does not hang."""
+    """Report whether requests can be answered: a worker is alive, and its graph does not hang."""
     try:
         adverts = await State.of(request).models.adverts()
     except BertqError as error:

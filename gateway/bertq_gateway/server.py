@@ -1,4 +1,4 @@
-"""Running the application."""
+"""The server of the application."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def listen(config: Config) -> socket.socket:
     """Return the socket that a gateway listens on.
 
     Raises:
-        SettingsError: the address is taken, or not one of this machine.
+        SettingsError: the address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
@@ -29,12 +29,12 @@ def listen(config: Config) -> socket.socket:
 
 
 def make(config: Config) -> uvicorn.Server:
-    """Return a server of the application; ``should_exit`` ends it, as a signal does."""
+    """Return a server of the application; setting ``should_exit`` ends it, as a signal does."""
     settings = uvicorn.Config(
         create(config),
         lifespan="on",
         log_level="warning",
-        access_log=False,  # a line a request would be most of the work
+        access_log=False,  # a line for each request would be most of the work
         server_header=False,
         limit_concurrency=config.max_connections,
         timeout_graceful_shutdown=config.drain,
@@ -45,19 +45,19 @@ def make(config: Config) -> uvicorn.Server:
 
 
 def run(config: Config, sock: socket.socket, begun: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in progress.
 
     Args:
         config: the settings.
-        sock: of ``listen``.
-        begun: called once signals are heeded.
+        sock: socket of ``listen``.
+        begun: called once the signal handlers are installed.
     """
     server: uvicorn.Server | None = None
     ended = False
 
-    # No exception: one that is raised where Python runs a callback of its own, as in an import, is
-    # printed and forgotten, and with it the signal. uvicorn has handlers of its own later on, and
-    # raises the signal once more when it has ended.
+    # Set a flag instead of raising an exception. If Python is running an internal callback, as in
+    # an import, it prints and discards the exception, and the signal is lost. uvicorn later
+    # installs its own handlers, and raises the signal again after it has ended.
     def end(*_: object) -> None:
         nonlocal ended
         ended = True

@@ -1,4 +1,4 @@
-"""What the routes of one gateway share."""
+"""State that the routes of one gateway share."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from bertq_gateway.models import Models
 
 @dataclass(frozen=True)
 class State:
-    """Of one application, from its start to its end."""
+    """The state of one application, from its start to its end."""
 
     config: Config
     models: Models
@@ -20,16 +20,16 @@ class State:
 
     @classmethod
     def of(cls, request: Request) -> "State":
-        """Return the state of the application that a request is for."""
+        """Return the state of the application that receives a request."""
         state = request.app.state.gateway
         assert isinstance(state, cls)
         return state
 
     def check_batch(self, count: int, field: str) -> None:
-        """Refuse more inputs than one request may have.
+        """Refuse a request with too many inputs.
 
         Raises:
-            Refused: it has more.
+            Refused: there are more than ``max_batch``.
         """
         if count > self.config.max_batch:
             raise Refused(
