@@ -302,7 +302,7 @@ class _Shards(Safetensors):
             isinstance(name, str) and name.isprintable() and name == Path(name).name
             for name in places.values()
         ):
-            raise BrokenFile(f"{path} has no weight_map from tensors to files beside it")
+            raise BrokenFile(f"{path} has no weight_map from tensors to files in the same folder")
         self._files = {name: Safetensors(path.parent / name) for name in set(places.values())}
         self._places: dict[str, str] = places
         self.shapes = {}

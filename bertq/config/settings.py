@@ -73,7 +73,7 @@ class Settings:
         parsers.model_name,
         None,
         "--model-name",
-        "Serve the model under this name, on queues of its own, so that one Redis can have "
+        "Serve the model under this name, on separate queues, so that one Redis can have "
         "several: BertClient(model=NAME).",
         "NAME",
     )
@@ -137,7 +137,7 @@ class Settings:
         False, "--mask-cls-sep", "Leave the vectors of [CLS] and [SEP] out of the pooling."
     )
     no_special_token: bool = flag(
-        False, "--no-special-token", "Add no [CLS] and [SEP] to what clients send as tokens."
+        False, "--no-special-token", "Add no [CLS] and [SEP] to texts that clients send as tokens."
     )
     no_position_embeddings: bool = flag(
         False,

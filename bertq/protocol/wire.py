@@ -107,7 +107,7 @@ class ChunkResult:
             raise WireError("the tokens of a result must be a list of str for each row")
         cut, length = value.get("cut", []), value.get("max_seq_len", 0)
         if not _are_numbers(cut, len(rows)) or type(length) is not int:
-            raise WireError("a result must tell what was cut by the numbers of its rows")
+            raise WireError("a result must name truncated texts by their row numbers")
         lengths = value.get("lengths")
         if lengths is not None and not _are_lengths(lengths, len(rows)):
             raise WireError("the lengths of a result must be a number for each row")

@@ -87,7 +87,7 @@ def explain(error: BaseException, url: str) -> Trouble:
         refused = f"{where} refuses the login: check user and password in the URL"
         return Trouble(RedisUnavailable(refused), final=True)
     if isinstance(error, NoPermissionError):
-        lacking = f"{where} refuses: {said(error)} (docs/users.acl has what each role needs)"
+        lacking = f"{where} refuses: {said(error)} (docs/users.acl lists the rights of each role)"
         return Trouble(RedisUnavailable(lacking), final=True)
     if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
         return Trouble(

@@ -9,28 +9,11 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
 
-# One step on the server, because another worker could interfere between a read and a write. EXPIRE
-# renews a claim: a full Redis does not refuse it.
-_TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  return holder
-end
-if holder then
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-else
-  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-end
-return ARGV[1]
-"""
-_RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-end
-"""
+_TAKE = scripts.load("take_claim")
+_RELEASE = scripts.load("release_claim")
 
 
 def take(redis: Redis, queue: str, fingerprint: str) -> str:

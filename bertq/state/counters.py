@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
 
 #: Requests that averages cover.
@@ -28,26 +28,7 @@ ACTIVE_FOR = 180
 #: Maximum number of clients that are stored individually.
 _CLIENTS = 10_000
 
-# One command for everything: a request of one sentence should not pay for a dozen.
-_COUNT = """
-local now = redis.call('TIME')
-local seconds = tonumber(now[1])
-local rows = 0
-for index = 6, #ARGV do
-  rows = rows + tonumber(ARGV[index])
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'client', ARGV[1], 'rows', ARGV[index])
-end
-redis.call('HINCRBY', KEYS[1], 'requests', #ARGV - 5)
-redis.call('HINCRBY', KEYS[1], 'sequences', rows)
-if redis.call('ZADD', KEYS[2], seconds, ARGV[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], 'clients', 1)
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[4] - 1)
-end
-redis.call('ZADD', KEYS[3], seconds, ARGV[2])
-for _, key in ipairs(KEYS) do
-  redis.call('EXPIRE', key, ARGV[5])
-end
-"""
+_COUNT = scripts.load("count_requests")
 
 
 def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:

@@ -23,6 +23,16 @@ from bertq.state import jobs
 #: Seconds that the parts of an uncommitted job are stored after its latest write.
 WRITING = 120
 
+#: Minimum number of chunks of a job that are sent and not answered. More are sent while fewer than
+#: ``BACKLOG`` chunks, of any job, wait on the queue.
+FLIGHT, BACKLOG = 4, 64
+
+_COMMIT = scripts.load("feed", "commit_job")
+_FINISH = scripts.load("feed", "finish_chunk")
+_FEED = scripts.load("feed", "feed_job")
+_SEND_AGAIN = scripts.load("send_again")
+_CANCEL = scripts.load("cancel_job")
+
 
 @dataclass(frozen=True)
 class JobInfo:
@@ -117,7 +127,7 @@ def commit(
     names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.KEPT]
     with redis.pipeline() as pipe:
         pipe.set(keys.plan(job_id), plan, ex=WRITING, nx=True)
-        run_script(pipe, scripts.COMMIT, names, ttl, *flat)
+        run_script(pipe, _COMMIT, names, ttl, FLIGHT, BACKLOG, *flat)
         return bool(pipe.execute()[-1])
 
 
@@ -133,7 +143,8 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
     with redis.pipeline() as pipe:
         pipe.set(result, payload, ex=WRITING, nx=True)
-        run_script(pipe, scripts.FINISH, names, chunk, task_id, len(payload), int(failed))
+        arguments = (chunk, task_id, len(payload), int(failed), FLIGHT, BACKLOG)
+        run_script(pipe, _FINISH, names, *arguments)
         pipe.execute()
 
 
@@ -145,12 +156,13 @@ def is_kept(task_id: str, reply_to: Any) -> bool:
 
 def feed(redis: Any, job_id: str, queue: str) -> None:
     """Send as many chunks of a job as the limits allow."""
-    run_script(redis, scripts.TEND, [keys.job(job_id), keys.messages(job_id), queue])
+    names = [keys.job(job_id), keys.messages(job_id), queue]
+    run_script(redis, _FEED, names, FLIGHT, BACKLOG)
 
 
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
     """Send a lost chunk again; return False if it is answered."""
-    return bool(run_script(redis, scripts.SEND_AGAIN, [keys.messages(job_id), queue], chunk))
+    return bool(run_script(redis, _SEND_AGAIN, [keys.messages(job_id), queue], chunk))
 
 
 def ids(redis: Redis) -> list[str]:
@@ -205,7 +217,7 @@ def _info(fields: dict[str, str], left: float) -> JobInfo:
 def cancel(redis: Redis, info: JobInfo) -> bool:
     """Cancel a job and remove its texts and rows; return False if it was finished."""
     names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
-    if not run_script(redis, scripts.CANCEL, names, keys.JOB_TTL):
+    if not run_script(redis, _CANCEL, names, keys.JOB_TTL):
         return False
     _drop(redis, info)
     return True

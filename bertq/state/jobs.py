@@ -13,43 +13,16 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
 from bertq.state import counters
 
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
 
-# A missing record must not come back with nothing but a fingerprint.
-_PIN = """
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  return ARGV[1]
-end
-redis.call('HSETNX', KEYS[1], 'fingerprint', ARGV[1])
-return redis.call('HGET', KEYS[1], 'fingerprint')
-"""
-
-
-# Read and count in one step: a new chunk as an attempt, a returned one as a redelivery. This must
-# not create a field in a missing record.
-_LOOK = """
-local found = redis.call(
-  'HMGET', KEYS[1], 'state', 'chunks', 'fingerprint', ARGV[1], ARGV[2])
-if found[1] == 'active' then
-  if ARGV[3] == 'again' then
-    redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
-  elseif ARGV[3] == 'new' and not found[4] then
-    redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
-  end
-end
-return found
-"""
-
-_ATTEMPT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
-end
-"""
+_PIN = scripts.load("pin_job")
+_LOOK = scripts.load("count_delivery")
+_ATTEMPT = scripts.load("count_attempt")
 
 
 @dataclass(frozen=True)

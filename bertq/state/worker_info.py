@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
 
 
@@ -125,12 +125,7 @@ class WorkerInfo:
         return f"{self.pooling_strategy} of {layers}, max_seq_len {self.max_seq_len}, {self.dtype}"
 
 
-# A killed worker leaves its name behind, and may have started again by now.
-_FORGET = """
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-end
-"""
+_FORGET = scripts.load("forget_worker")
 
 
 def publish(redis: Redis, advert: WorkerInfo) -> None:

@@ -143,7 +143,9 @@ class BertClient(StreamCalls, DurableCalls):
             ClientClosed: the client was closed, before or during the call.
         """
         if progress and not blocking:
-            raise BadInputValue("progress=True needs blocking=True: there is nobody who waits")
+            raise BadInputValue(
+                "progress=True needs blocking=True: without waiting there is no progress to show"
+            )
         future = self.encode_async(texts, is_tokenized, show_tokens, **options)
         if not blocking:
             self._mailbox.expect(future)

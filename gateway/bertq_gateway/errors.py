@@ -141,4 +141,4 @@ async def on_http(_request: Request, error: Exception) -> JSONResponse:
 
 async def on_gone(_request: Request, _error: Exception) -> JSONResponse:
     """Answer a disconnected caller; 499 is the status that nginx logs in this case."""
-    return JSONResponse(body(499, "the client is gone"), 499)
+    return JSONResponse(body(499, "the client disconnected"), 499)

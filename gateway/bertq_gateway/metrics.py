@@ -28,7 +28,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
             "bertq_http_requests",
-            "Requests that were answered; status 499 where the client was gone before",
+            "Requests that were answered; status 499 if the client disconnected first",
             ("route", "status"),
             registry=self._registry,
         )

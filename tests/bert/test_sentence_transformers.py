@@ -405,7 +405,7 @@ def test_folders_elsewhere(copied: Copy, name: object) -> None:
     listed = json.loads((path / "modules.json").read_text())
     listed[1]["path"] = name
     (path / "modules.json").write_text(json.dumps(listed))
-    refused(path, BrokenFile, r"modules.json: the path of a module is .*not a folder beside it")
+    refused(path, BrokenFile, r"the path of a module is .*not a folder inside the model's")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "[1]", "[{}]", '[{"type": 1}]', '"x"', ""])

@@ -207,7 +207,7 @@ def test_a_part_is_gone_on_with_or_replaced_only_when_that_is_said(
 ) -> None:
     output, growing = tmp_path / "v.npy", tmp_path / "v.npy.part"
     growing.write_bytes(b"precious")
-    with pytest.raises(OutputError, match=r"v\.npy\.part is there, of a run that did not end"):
+    with pytest.raises(OutputError, match=r"v\.npy\.part exists, from a run that did not end"):
         client.encode_file(corpus(TEXTS), output)
     with pytest.raises(OutputError, match=r"v\.npy\.json, which says how it was made, is not"):
         client.encode_file(corpus(TEXTS), output, resume=True)

@@ -116,7 +116,7 @@ BAD = [
     ("c.jsonl", b'{"text": null}', "field 'text' is not a str"),
     ("c.jsonl", b'{"text": ["secret"]}', "field 'text' is no pair, a list of two str"),
     ("c.jsonl", b'{"text": ["secret", 1]}', "field 'text' is no pair, a list of two str"),
-    ("c.jsonl", b'{"text": ["secret", " "]}', "field 'text' is a pair of which one side is blank"),
+    ("c.jsonl", b'{"text": ["secret", " "]}', "field 'text' is a pair with a blank side"),
     ("c.jsonl", b'{"text": " "}', "it is blank"),
     ("c.jsonl", b'{"text": "secret \\ud800"}', "it has half of a surrogate pair"),
 ]
@@ -239,7 +239,7 @@ def test_a_file_that_changes_meanwhile(
     stub.gate.clear()
     thread = threading.Timer(0.3, change)
     thread.start()
-    with pytest.raises(BadInputValue, match=r"corpus\.txt was changed while it was read"):
+    with pytest.raises(BadInputValue, match=r"corpus\.txt changed while it was read"):
         client.encode_file(source, tmp_path / "v.npy", batch_size=100)
     thread.join()
     assert not (tmp_path / "v.npy").exists()
@@ -262,7 +262,7 @@ def test_lines_may_have_pairs(
         ({"input_format": "xml"}, BadInputValue, "input_format must be one of 'text', 'jsonl'"),
         ({"field": 7}, BadInputType, "field must be a str"),
         ({"resume": 1}, BadInputValue, "resume must be True or False"),
-        ({"resume": True, "overwrite": True}, BadInputValue, "take one"),
+        ({"resume": True, "overwrite": True}, BadInputValue, "choose one"),
         ({"precision": "int4"}, BadInputValue, "precision must be one of"),
         ({"dtype": "float16"}, BadInputType, "there is no option dtype"),
         ({"batch_size": 0}, BadInputValue, "batch_size is 0"),

@@ -204,7 +204,7 @@ def test_a_worker_that_has_ended(start: Start, redis: Redis, redis_url: str) -> 
     assert run(redis_url).exit_code == 0
     assert run(redis_url, "--probe", "--timeout", "1").exit_code == 1
     publish(redis, f"cpu0@{HOST}", queues=["bertq", "bertq.small"])
-    with pytest.raises(SettingsError, match="no queue of its own that --probe could send to"):
+    with pytest.raises(SettingsError, match="no queue that only it serves"):
         run(redis_url, "--node", f"cpu0@{HOST}", "--probe")
 
 

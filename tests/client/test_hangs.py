@@ -369,7 +369,7 @@ def test_no_thread_ends_by_an_error(
             with pytest.raises(BertqError, match=r"could not be sent \(ZeroDivisionError\)"):
                 client.encode_async(["b"]).result(20)
         assert "results could not be collected" in caplog.text
-        assert "it goes on with the next" in caplog.text
+        assert "could not complete a step" in caplog.text
         client._timeout = 30
         with stub_worker(redis_url):
             np.testing.assert_array_equal(client.encode(["c"]), rows(["c"]))

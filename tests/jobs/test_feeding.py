@@ -7,12 +7,12 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient, DurableJob
-from bertq.protocol import keys, scripts
+from bertq.protocol import keys
 from bertq.state import durable_jobs
 from bertq_workers.background import durable_job_monitor
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
 
-LARGE = scripts.BACKLOG + 20
+LARGE = durable_jobs.BACKLOG + 20
 
 
 @pytest.fixture
@@ -62,28 +62,28 @@ def look(redis: Redis) -> DurableJobMonitor:
 
 def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> None:
     job = submit(client, LARGE)
-    assert redis.llen("bertq") == scripts.BACKLOG
+    assert redis.llen("bertq") == durable_jobs.BACKLOG
     answered = 0
     while job.status != "done":
         (task_id,) = take(redis)
         assert task_id == keys.task_id(job.id, answered)
         answer(redis, task_id)
         answered += 1
-        assert redis.llen("bertq") == min(scripts.BACKLOG, LARGE - answered)
+        assert redis.llen("bertq") == min(durable_jobs.BACKLOG, LARGE - answered)
     assert answered == LARGE
     assert redis.llen("bertq") == 0
 
 
 def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) -> None:
-    redis.lpush("bertq", *[f"other {number}" for number in range(scripts.BACKLOG)])
+    redis.lpush("bertq", *[f"other {number}" for number in range(durable_jobs.BACKLOG)])
     job = submit(client, 30)
-    assert redis.llen("bertq") == scripts.BACKLOG + scripts.FLIGHT
-    for _ in range(scripts.BACKLOG):
+    assert redis.llen("bertq") == durable_jobs.BACKLOG + durable_jobs.FLIGHT
+    for _ in range(durable_jobs.BACKLOG):
         redis.rpop("bertq")
-    for task_id in take(redis, scripts.FLIGHT):
+    for task_id in take(redis, durable_jobs.FLIGHT):
         answer(redis, task_id)
-    assert redis.llen("bertq") == 30 - scripts.FLIGHT
-    assert job.info.done == scripts.FLIGHT * 256
+    assert redis.llen("bertq") == 30 - durable_jobs.FLIGHT
+    assert job.info.done == durable_jobs.FLIGHT * 256
 
 
 def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
@@ -173,7 +173,7 @@ def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient)
     redis.unlink("bertq")
     redis.hset(keys.job(job.id), "next", 0)
     look(redis)
-    assert redis.llen("bertq") == scripts.BACKLOG
+    assert redis.llen("bertq") == durable_jobs.BACKLOG
 
 
 def test_one_worker_does_it(

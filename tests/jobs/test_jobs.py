@@ -241,7 +241,7 @@ def test_waiting_is_bounded(redis_url: str, client: BertClient) -> None:
     with stub_worker(redis_url) as stub:
         stub.gate.clear()
         client._session.fleet._read_at = -100.0
-        with pytest.raises(Timeout, match="the job goes on"):
+        with pytest.raises(Timeout, match="the job continues"):
             job.result(0.2)
         stub.gate.set()
         np.testing.assert_array_equal(job.result(20), rows(TEXTS))

@@ -241,5 +241,5 @@ def test_who_has_too_few_rights_is_told(guarded: Guarded, tmp_path: Path) -> Non
             assert worker.process.wait(30) in (69, 78)
         finally:
             worker.kill()
-        assert "docs/users.acl has what each role needs" in worker.log
+        assert "docs/users.acl lists the rights of each role" in worker.log
         assert "Traceback" not in worker.log

@@ -281,7 +281,9 @@ def _kind(module: Any, path: Path) -> str:
 def _folder(module: Any, path: Path) -> Path:
     name = module.get("path", "")
     if not isinstance(name, str) or not _is_inside(name):
-        raise BrokenFile(f"{path}: the path of a module is {shown(name)}, not a folder beside it")
+        raise BrokenFile(
+            f"{path}: the path of a module is {shown(name)}, not a folder inside the model's directory"
+        )
     return path.parent / name
 
 

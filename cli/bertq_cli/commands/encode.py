@@ -32,7 +32,9 @@ from bertq_client.files.run_options import BLANK
     metavar="SECONDS",
     help="For each batch, its wait for those before it included; else as long as it takes.",
 )
-@click.option("--input-format", type=click.Choice(KINDS), help="What INPUT is, whatever its name.")
+@click.option(
+    "--input-format", type=click.Choice(KINDS), help="Format of INPUT, if its name does not tell."
+)
 @click.option(
     "--field",
     default="text",
@@ -87,8 +89,8 @@ from bertq_client.files.run_options import BLANK
     type=click.IntRange(min=1),
     help="Sentences of a request; else 1024, fewer of large rows.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
-@click.option("--resume", is_flag=True, help="Keep what a run that was stopped has encoded.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
 def encode(
     source: str,

@@ -101,7 +101,9 @@ def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
         names = queues.of_model(worker.model_name)
         queue = next((name for name in worker.queues if not queues.is_shared(name)), None)
         if queue is None:
-            raise SettingsError(f"{worker.node} has no queue of its own that --probe could send to")
+            raise SettingsError(
+                f"{worker.node} takes from no queue that only it serves, so --probe cannot address it"
+            )
     return _probe(found, url, names.model, queue, asked["timeout"])
 
 

@@ -46,7 +46,7 @@ class _Serve(click.Command):
 @click.option(
     "--num-workers",
     type=click.IntRange(1, 1000),
-    help="Worker processes, each on a device of its own: gpu0, gpu1, ... By default one, or one "
+    help="Worker processes, one for each device: gpu0, gpu1, ... By default one, or one "
     "for each device of --device-map.",
 )
 @click.option(
@@ -88,7 +88,7 @@ class _Serve(click.Command):
 def serve(**options: Any) -> None:
     """Run a Redis server, workers and, if asked, a dashboard and a gateway, until Ctrl-C.
 
-    What dies is started again. Clients on this machine need no argument: BertClient().
+    The service restarts processes that die. Clients on this machine need no argument: BertClient().
     """
     as_json = Settings.read(os.environ, options).log_format == "json"
     with closing(Output(as_json=as_json)) as voice, ExitStack() as stack:

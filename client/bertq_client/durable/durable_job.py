@@ -198,7 +198,7 @@ class DurableJob:
                 f"{missing} after {timeout:g} s, and no worker takes from queue {info.queue}: "
                 "start one (celery -A bertq worker); the job waits for it"
             )
-        return Timeout(f"{missing} after {timeout:g} s: the job goes on, ask again later")
+        return Timeout(f"{missing} after {timeout:g} s: the job continues, ask again later")
 
     def _warn(self, assembly: Assembly, info: JobInfo) -> None:
         if assembly.cut and self._check_length:

@@ -68,7 +68,7 @@ class LineFormat:
             if len(value) != 2 or not all(isinstance(text, str) for text in value):
                 raise BadInputValue(f"field {self.field!r} is no pair, a list of two str")
             if not all(text and not text.isspace() for text in value):
-                raise BadInputValue(f"field {self.field!r} is a pair of which one side is blank")
+                raise BadInputValue(f"field {self.field!r} is a pair with a blank side")
         elif not isinstance(value, str):
             raise BadInputValue(f"field {self.field!r} is not a str")
         elif not value or value.isspace():

@@ -98,7 +98,7 @@ class Output:
             self.kept = None
         elif not resume:
             raise OutputError(
-                f"{self._part_path} is there, of a run that did not end: resume goes on with it, "
+                f"{self._part_path} exists, from a run that did not end: resume continues it, "
                 "overwrite begins anew"
             )
         elif self.kept is None:

@@ -48,9 +48,7 @@ class RunOptions:
             if not isinstance(getattr(self, name), bool):
                 raise BadInputValue(f"{name} must be True or False")
         if self.resume and self.overwrite:
-            raise BadInputValue(
-                "resume goes on with what is there, overwrite begins anew: take one"
-            )
+            raise BadInputValue("resume continues an output, overwrite replaces it: choose one")
 
     def source(self) -> Source:
         """Return the input."""

@@ -110,7 +110,7 @@ class Source:
         known = self.identity
         if known and (known.bytes, known.digest) != (self._bytes, self._hash.hexdigest()):
             raise BadInputValue(
-                f"{self.name} was changed while it was read: overwrite what was made of it"
+                f"{self.name} changed while it was read: encode it again with overwrite"
             )
 
     def empty(self) -> BadInputValue:

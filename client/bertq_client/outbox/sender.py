@@ -199,7 +199,7 @@ class Sender:
                 pipe.execute()
             self._farewell()
         except Exception as error:
-            log.debug("what the client has in Redis is left to expire: %r", error)
+            log.debug("the client's data in Redis will expire: %r", error)
 
 
 def _guard(act: Callable[[], object]) -> None:
@@ -207,4 +207,4 @@ def _guard(act: Callable[[], object]) -> None:
     try:
         act()
     except Exception:
-        log.exception("the client could not do something; it goes on with the next")
+        log.exception("the client could not complete a step and continues")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis, RedisError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, scripts
 from bertq.redis.connection import connect, run_script
 from bertq.redis.outage import code
 from bertq.state import durable_jobs, jobs
@@ -29,20 +29,8 @@ EVERY = keys.WORKER_TTL / 3
 LOST_AFTER = 8.0
 
 # A worker that has the lease renews it for as long as it lives.
-_TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return 1
-"""
-
-_LEAVE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('UNLINK', KEYS[1])
-end
-"""
+_TAKE = scripts.load("take_lease")
+_LEAVE = scripts.load("release_lease")
 
 
 @dataclass

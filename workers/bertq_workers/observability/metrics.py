@@ -97,7 +97,7 @@ class Metrics(Collector):
         yield _histogram("batch_rows", "Sentences of a batch.", spread.rows)
         yield _histogram(
             "batch_fill",
-            "Share of what a batch may have that it had, in rows, tokens or attention scores.",
+            "Share of a batch's limit that was used, in rows, tokens or attention scores.",
             spread.share,
         )
         yield _histogram(
@@ -120,7 +120,7 @@ class Metrics(Collector):
             return  # no metric: 0 would mean that the queue is empty
         metric = GaugeMetricFamily(
             f"{_PREFIX}_queue_length",
-            "Chunks that wait on a queue that the worker takes from, whoever will take them.",
+            "Chunks waiting on a queue of this worker, for any worker.",
             labels=["queue"],
         )
         for name, length in zip(names, lengths, strict=True):
@@ -140,7 +140,7 @@ def _memory() -> Iterator[Metric]:
     most = max(used, most)  # the system updates the two separately, and in steps
     yield _gauge(
         "device_memory_bytes",
-        "Memory that TensorFlow uses of the GPU; on the CPU, what the process has.",
+        "GPU memory that TensorFlow uses; on a CPU, the memory of the process.",
         used,
     )
     yield _gauge("device_memory_peak_bytes", "The most of it that there was at once.", most)
@@ -159,7 +159,7 @@ def _info(advert: WorkerInfo) -> Metric:
         "max_seq_len": str(advert.max_seq_len),
         **{f"version_{name}": number for name, number in advert.versions.items()},
     }
-    return InfoMetricFamily(_PREFIX, "What the worker is; always 1.", value=shown)
+    return InfoMetricFamily(_PREFIX, "Description of the worker in labels; always 1.", value=shown)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -77,7 +77,7 @@ def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") 
             whose = patience.ask(partial(describe, redis, queue, holder))
             raise ModelMismatch(
                 f"queue {queue} is held by {whose}, and this worker has {meaning(advert)}: "
-                "stop those first, or give this model a name of its own with --model-name"
+                "stop those first, or serve this model under another name with --model-name"
             )
         if shortest == float("inf"):
             log.info("queue %s is claimed for another model: is it still there?", queue)
