@@ -5,6 +5,7 @@ script must be one step. ``bertq.redis.connection.run_script`` runs a script.
 """
 
 import re
+from functools import cache
 from importlib.resources import files
 
 #: The comment at the top of a file, with the empty line after it.
@@ -25,6 +26,7 @@ def load(*names: str) -> str:
     return "\n".join(_read(name) for name in names)
 
 
+@cache
 def _read(name: str) -> str:
     path = files("bertq.protocol") / "lua" / f"{name}.lua"
     return _COMMENT.sub("", path.read_text(encoding="utf-8"))

@@ -282,7 +282,8 @@ def _folder(module: Any, path: Path) -> Path:
     name = module.get("path", "")
     if not isinstance(name, str) or not _is_inside(name):
         raise BrokenFile(
-            f"{path}: the path of a module is {shown(name)}, not a folder inside the model's directory"
+            f"{path}: the path of a module is {shown(name)}, not a folder inside the model's "
+            "directory"
         )
     return path.parent / name
 

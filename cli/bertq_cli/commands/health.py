@@ -102,7 +102,7 @@ def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
         queue = next((name for name in worker.queues if not queues.is_shared(name)), None)
         if queue is None:
             raise SettingsError(
-                f"{worker.node} takes from no queue that only it serves, so --probe cannot address it"
+                f"{worker.node} takes from no queue that only it serves, so --probe cannot reach it"
             )
     return _probe(found, url, names.model, queue, asked["timeout"])
 
