@@ -33,6 +33,7 @@ from bertq_workers.background.registration import Registration
 from bertq_workers.background.watchdog import Watchdog
 from bertq_workers.celery_compat.intake import Intake
 from bertq_workers.celery_compat.pool import ChunkPool
+from bertq_workers.celery_compat.versions import check_versions
 from bertq_workers.observability import exporter, logs
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import admission, loading, process, selection
@@ -100,6 +101,7 @@ class ModelStep(bootsteps.Step):
         process.tune()
         advertiser = _advertisers[worker.app]
         try:
+            check_versions()
             refuse_old_spelling(sys.argv[1:])
             settings = Settings.read(os.environ, options)
             logs.check(settings)
