@@ -1,10 +1,19 @@
 """The Celery app of ``celery -A bertq``: workers, the dashboard and Celery's other commands.
 
-Clients do not use it: they talk to Redis directly.
+Clients do not use it: they talk to Redis directly. Without the extra ``celery``, which ``worker``
+includes, the import of this module ends the process with one line.
 """
 
 import os
 from typing import Any, cast
+
+from bertq.errors import SettingsError
+from bertq.system import extras
+
+try:
+    extras.need("celery -A bertq", "worker", "celery", "kombu", "click", "packaging")
+except SettingsError as error:
+    raise SystemExit(f"Error: {error}") from None
 
 import click
 from celery import Celery
@@ -13,7 +22,6 @@ from celery.bin.base import CeleryOption
 from bertq.config import dashboard
 from bertq.config.celery_config import configuration
 from bertq.config.options import settings_options
-from bertq.errors import SettingsError
 from bertq.redis import redis_url
 
 

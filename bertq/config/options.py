@@ -1,4 +1,7 @@
-"""Command-line options, generated from the table of settings."""
+"""Command-line options, generated from the table of settings.
+
+Only code of the command line imports this module: it needs click, which clients do not have.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields

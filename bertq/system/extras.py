@@ -1,4 +1,4 @@
-"""Checks for the packages of optional parts of bertq, which a client does not need."""
+"""Checks for the packages of the parts of bertq that a client does not need."""
 
 import importlib.util
 
@@ -16,5 +16,12 @@ def need(what: str, extra: str, *packages: str) -> None:
     Raises:
         SettingsError: a package is not installed.
     """
-    if any(importlib.util.find_spec(package) is None for package in packages):
+    if not all(map(_is_installed, packages)):
         raise SettingsError(f"{what} needs more packages: pip install 'bertq[{extra}]'")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        return True  # it is imported, and has no specification any more: kombu replaces itself

@@ -35,6 +35,35 @@ def test_none_is_imported_for_the_version() -> None:
     assert done.stdout.startswith("bertq, version ")
 
 
+@pytest.mark.parametrize("package", ["click", "platformdirs", "rich"])
+def test_without_its_extra_it_ends_with_one_line(package: str) -> None:
+    script = (
+        f"import runpy, sys; sys.modules[{package!r}] = None\n"
+        "runpy.run_module('bertq_cli', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, "status"]
+    done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True)
+    told = "Error: the bertq command needs more packages: pip install 'bertq[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(["serve", "--cpu", "--model-dir", "."], "worker"), (["demo"], "all"), (["bench"], "worker")],
+)
+def test_commands_that_start_a_worker_name_its_extra(command: list[str], extra: str) -> None:
+    script = "import sys; sys.modules['celery'] = None; from bertq_cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command],
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f" needs more packages: pip install 'bertq[{extra}]'\n")
+
+
 def test_an_unknown_command_is_refused() -> None:
     done = subprocess.run([*BERTQ, "nope"], env=clean_environ(), capture_output=True, text=True)
     assert done.returncode == 2

@@ -9,6 +9,28 @@ import bertq
 import bertq_client
 from bertq import errors
 
+ALONE = """
+import sys
+from importlib import import_module
+from pkgutil import walk_packages
+# None makes an import fail as if the package were not installed.
+absent = "celery kombu amqp vine billiard packaging click rich platformdirs tensorflow tokenizers"
+sys.modules |= dict.fromkeys(absent.split())
+import bertq, bertq_client
+from bertq import BertClient
+BertClient().close()
+# Those of Celery and of command lines, which clients do not import.
+others = {"bertq.celery", "bertq.config.celery_config", "bertq.config.dashboard"}
+others |= {"bertq.config.options"}
+for package in (bertq_client, bertq):
+    for found in walk_packages(package.__path__, package.__name__ + "."):
+        if found.name in others:
+            others.remove(found.name)
+        else:
+            import_module(found.name)
+assert not others
+"""
+
 IMPORT = """
 import sys, time
 start = time.perf_counter()
@@ -31,6 +53,26 @@ def test_the_client_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_client_needs_only_what_is_installed_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("package", ["celery", "kombu", "packaging"])
+def test_the_app_without_its_extra_is_one_line(package: str) -> None:
+    script = f"import sys; sys.modules[{package!r}] = None; import bertq.celery"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = "Error: celery -A bertq needs more packages: pip install 'bertq[worker]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+def test_the_app_beside_an_imported_celery() -> None:
+    # The celery command imports them first, and kombu replaces its module.
+    script = "import celery, kombu; kombu.Queue; from bertq.celery import app; print(app.main)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "bertq\n", "")
 
 
 def test_encoding_needs_no_part_of_the_worker(redis_url: str) -> None:

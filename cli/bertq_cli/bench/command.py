@@ -21,7 +21,7 @@ from bertq_cli.bench.plan import TABLES, WORKERS, feasible, points
 from bertq_cli.bench.stage import perform
 
 # Required packages, and the extras that include them.
-_PARTS = {"tensorflow": "worker", "tokenizers": "worker", "matplotlib": "bench"}
+_PARTS = {"celery": "worker", "tensorflow": "worker", "tokenizers": "worker", "matplotlib": "bench"}
 
 
 def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:

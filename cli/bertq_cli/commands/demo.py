@@ -18,7 +18,7 @@ from bertq.errors import SettingsError
 from bertq.protocol.sparse import SparseRows
 from bertq.redis import redis_url
 from bertq.redis.connection import connect
-from bertq.system import cores
+from bertq.system import cores, extras
 from bertq_cli import demo_download
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.embedded_redis import Server
@@ -52,6 +52,7 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     Gets a small model (once, 80 MB), starts a Redis server (unless BERTQ_REDIS_URL names one) and a
     worker, encodes, shows which sentences are closest, and stops what it started.
     """
+    extras.need("bertq demo", "all", "celery", "kombu", "tensorflow", "tokenizers")
     texts = list(sentences or SENTENCES)
     inputs.check_list(texts)
     console = Console(highlight=False)

@@ -16,6 +16,7 @@ from redis import RedisError
 from bertq.redis import redis_url
 from bertq.redis.connection import connect
 from bertq.state import worker_info
+from bertq.system import extras
 from bertq_cli.service import worker_lines
 from bertq_cli.service.embedded_redis import Server, check_port
 from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
@@ -41,6 +42,9 @@ class Service:
             worker has the next port.
         log_level: the level from which lines of workers are shown.
         options: more options of ``celery -A bertq worker``.
+
+    Raises:
+        SettingsError: Celery, which runs the workers, is not installed.
     """
 
     url: str = field(repr=False)
@@ -55,6 +59,9 @@ class Service:
     log_level: str = "WARNING"
     options: tuple[str, ...] = ()
     _parts: list[ManagedProcess] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        extras.need("a worker", "worker", "celery", "kombu", "packaging")
 
     async def run(self, say: Say, body: Body) -> None:
         """Start all processes, run ``body`` once all are ready, and then end all processes.
