@@ -11,7 +11,7 @@ SUPPORTED = {"celery": "5.7", "kombu": "5.7"}
 def check_versions() -> None:
     """Refuse releases of Celery and kombu that bertq was not written for.
 
-    pip does not install them beside bertq, unless it is told to ignore the pins.
+    They can be there if bertq was installed without an extra: only ``bertq[worker]`` pins them.
 
     Raises:
         SettingsError: another release is installed; names it and the supported one.
