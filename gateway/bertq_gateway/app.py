@@ -14,7 +14,7 @@ from bertq_gateway import bert_as_service, errors, listing, openai, probes
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientGone, Refused
 from bertq_gateway.guard import Guard
-from bertq_gateway.metrics import Metrics
+from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
 
@@ -28,7 +28,7 @@ bert-as-service. Every error has the body that OpenAI's have.
 
 def create(config: Config) -> FastAPI:
     """Return the application; it connects to Redis on the first request."""
-    metrics = Metrics()
+    metrics = GatewayMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

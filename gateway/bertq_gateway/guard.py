@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertq_gateway import errors
-from bertq_gateway.metrics import Metrics
+from bertq_gateway.metrics import GatewayMetrics
 
 #: Paths that need no key: the health checks and the API's manual.
 OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -33,7 +33,7 @@ class Guard:
         keys: Iterable[str],
         max_body: int,
         max_requests: int,
-        metrics: Metrics,
+        metrics: GatewayMetrics,
     ) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]

@@ -12,7 +12,7 @@ from bertq_gateway.state import State
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
-class Model(BaseModel):
+class ListedModel(BaseModel):
     """A model that workers serve."""
 
     id: str
@@ -44,7 +44,7 @@ class ModelList(BaseModel):
     """The list of all models."""
 
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[ListedModel]
 
 
 @router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
@@ -54,8 +54,8 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=[_entry(name, advert) for name, advert in sorted(found.items())])
 
 
-def _entry(name: str, advert: WorkerInfo) -> Model:
-    return Model(
+def _entry(name: str, advert: WorkerInfo) -> ListedModel:
+    return ListedModel(
         id=name,
         created=int(advert.started),
         owned_by="bertq",

@@ -20,7 +20,7 @@ _ROUTES = frozenset({"/v1/embeddings", "/v1/models", "/encode", "/status/server"
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
-class Metrics:
+class GatewayMetrics:
     """Counters of one gateway, in a separate registry."""
 
     def __init__(self) -> None:

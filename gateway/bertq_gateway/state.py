@@ -6,7 +6,7 @@ from fastapi import Request
 
 from bertq_gateway.config import Config
 from bertq_gateway.errors import Refused
-from bertq_gateway.metrics import Metrics
+from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 
 
@@ -16,7 +16,7 @@ class State:
 
     config: Config
     models: Models
-    metrics: Metrics
+    metrics: GatewayMetrics
 
     @classmethod
     def of(cls, request: Request) -> "State":

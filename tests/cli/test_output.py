@@ -11,7 +11,7 @@ import pytest
 
 from bertq import BertClient
 from bertq_cli.service.embedded_redis import free_port
-from bertq_cli.service.output import Output
+from bertq_cli.service.output import StatusOutput
 from tests.cli.runs import BERTQ
 from tests.conftest import clean_environ
 from tests.waiting import eventually
@@ -134,7 +134,7 @@ def test_a_status_that_cannot_be_printed(redis_url: str) -> None:
 
 def test_the_last_lines_are_printed_and_the_oldest_are_dropped() -> None:
     reading, writing = os.pipe()
-    voice = Output(writing)
+    voice = StatusOutput(writing)
     for number in range(20_000):
         voice.say("line", str(number))
     with os.fdopen(reading, "rb") as output:

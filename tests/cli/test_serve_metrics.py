@@ -13,7 +13,7 @@ import pytest
 from bertq import BertClient
 from bertq_cli.service import worker_lines
 from bertq_cli.service.embedded_redis import free_port
-from bertq_cli.service.output import Output
+from bertq_cli.service.output import StatusOutput
 from tests.cli.runs import Run
 from tests.workers.scrapes import Scrape
 
@@ -143,7 +143,7 @@ def test_lines_of_workers() -> None:
 def test_a_line_that_is_no_object_becomes_one(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
-        voice = Output(file.fileno(), as_json=True)
+        voice = StatusOutput(file.fileno(), as_json=True)
         voice.say("redis", 'with "quotes" and \udcff')
         voice.say("cpu0", '{"message": "as it is"}')
         voice.close()

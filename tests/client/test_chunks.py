@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import Assembly, Chunk, Deduplicator, split
+from bertq_client.inbox.assembly import Assembly, Deduplicator, PlannedChunk, split
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 
@@ -36,7 +36,7 @@ def test_chunks_are_of_like_size() -> None:
     assert [len(chunk) for chunk in split([5] * 256, 256, 2000)] == [256]
 
 
-def deal(texts: list[str], rows: int = 256) -> list[Chunk]:
+def deal(texts: list[str], rows: int = 256) -> list[PlannedChunk]:
     """The chunks of a list of sentences, taken in in two parts."""
     distinct = Deduplicator()
     distinct.add(texts[: len(texts) // 2])
@@ -63,7 +63,7 @@ def code(text: str) -> int:
     return int.from_bytes(text.encode(), "big")
 
 
-def rows_for(texts: list[str], chunk: Chunk) -> NDArray[np.float32]:
+def rows_for(texts: list[str], chunk: PlannedChunk) -> NDArray[np.float32]:
     """Rows that tell what sentence each belongs to."""
     codes = [code(texts[index]) for index in chunk.sentences]
     return np.repeat(np.array(codes, np.float32)[:, None], 3, axis=1)
@@ -103,14 +103,14 @@ def test_a_sentence_that_comes_a_million_times() -> None:
     np.testing.assert_array_equal(rows[:-2].max(axis=0), [1, 2])
 
 
-def chunks_of(*indices: list[int]) -> list[Chunk]:
+def chunks_of(*indices: list[int]) -> list[PlannedChunk]:
     """A plan for sentences that are all different."""
-    return [Chunk(np.array(some), np.array(some)) for some in indices]
+    return [PlannedChunk(np.array(some), np.array(some)) for some in indices]
 
 
 def test_token_vectors_of_different_lengths_are_padded_with_zeros() -> None:
     # Sentence 3 is the same as sentence 1.
-    plan = [Chunk(np.array([1]), np.array([1, 3]), np.array([0, 0])), *chunks_of([0, 2])]
+    plan = [PlannedChunk(np.array([1]), np.array([1, 3]), np.array([0, 0])), *chunks_of([0, 2])]
     for order in ([0, 1], [1, 0]):
         assembly = Assembly(plan)
         results = [

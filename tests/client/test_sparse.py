@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bertq import BertClient, SparseRows
 from bertq.errors import ModelMismatch, WireError
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import Assembly, Chunk, Deduplicator
+from bertq_client.inbox.assembly import Assembly, Deduplicator, PlannedChunk
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 
@@ -101,7 +101,9 @@ def test_what_does_not_go_together_is_refused() -> None:
     sparse = SparseRows.from_dense(two)
 
     def begun(with_rows: Any) -> Assembly:
-        assembly = Assembly([Chunk(part, part) for part in (np.array([0, 1]), np.array([2, 3]))])
+        assembly = Assembly(
+            [PlannedChunk(part, part) for part in (np.array([0, 1]), np.array([2, 3]))]
+        )
         assembly.add(0, ChunkResult(with_rows, "f"))
         return assembly
 

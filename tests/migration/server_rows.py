@@ -137,8 +137,8 @@ def the_gateway(world: World) -> None:
     with world.client() as client:
         close(np.array(found["result"]), client.encode(TEXTS), 1e-6)
     assert ask(url, "/status/server")[0]["num_worker"] == 4
-    (data,) = ask(url, "/v1/embeddings", model="tuned", input="the lord")[0]["data"]
-    assert len(data["embedding"]) == 3
+    (labels,) = ask(url, "/encode", model="tuned", texts=["the lord"])[0]["result"]
+    assert len(labels) == 3
     assert "access-control-allow-origin" not in headers
 
 

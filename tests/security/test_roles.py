@@ -232,7 +232,7 @@ def test_nobody_without_a_name(guarded: Guarded) -> None:
 def test_who_has_too_few_rights_is_told(guarded: Guarded, tmp_path: Path) -> None:
     with (
         BertClient(redis_url=guarded.url("dashboard"), timeout=30) as client,
-        pytest.raises(RedisUnavailable, match=r"refuses: .* .docs/users.acl has what each role"),
+        pytest.raises(RedisUnavailable, match=r"refuses: .* .docs/users.acl lists the rights"),
     ):
         client.encode(["a secret sentence"])
     for role in ("client", "dashboard"):

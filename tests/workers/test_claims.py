@@ -49,8 +49,8 @@ def test_a_worker_with_another_model_is_refused(
     line = refusal(other)
     assert re.search(
         r"queue bertq is held by model tiny\S* \(REDUCE_MEAN of layer -2, 12 tokens "
-        r"\(from bert-as-service\), float32, [0-9a-f]{12}\) of cpu0@.*, and this worker has "
-        r"tiny\S* \(.*20 tokens",
+        r"\(from bert-as-service and options\), float32, [0-9a-f]{12}\) of cpu0@.*, and this "
+        r"worker has tiny\S* \(.*20 tokens",
         line,
     ), line
     same.wait_ready()

@@ -117,7 +117,7 @@ class Campaign:
             sessions = []
             for point in points:
                 self.watcher.doing(f"{point.setup.crew}, {point}: trying")
-                session = Session(point, url, self._texts(point), self.seconds)
+                session = ServiceRun(point, url, self._texts(point), self.seconds)
                 stack.callback(session.crowd.close)
                 await in_thread(session.try_out, session.crowd.close)
                 self.watcher.step()
@@ -138,7 +138,7 @@ class Campaign:
         return corpus.distinct(number)
 
 
-class Session:
+class ServiceRun:
     """The measurements of one point."""
 
     def __init__(self, point: Point, url: str, texts: Sequence[str], seconds: float) -> None:

@@ -19,7 +19,7 @@ from bertq_cli.redis_option import redis_option
 from bertq_cli.terminable import terminable
 from bertq_client import BertClient
 from bertq_client.files.line import KINDS, LineFormat
-from bertq_client.files.source import Source, kind_of
+from bertq_client.files.source import TextSource, kind_of
 from bertq_client.streaming.stream import Batch
 
 #: With fewer vectors, later ones often exceed the ranges.
@@ -132,7 +132,7 @@ def int8_ranges(
     """
     _check_output(output, overwrite=overwrite)
     line_format = LineFormat(kind_of(corpus, input_format), field, False)
-    source = Source(corpus, line_format, allow_blank=True)
+    source = TextSource(corpus, line_format, allow_blank=True)
     options: Options = {"dimensions": dimensions, "input_type": input_type, "prompt": prompt}
     ranges = Ranges()
     try:

@@ -17,7 +17,7 @@ from bertq.redis import redis_url
 from bertq.system import cores, extras
 from bertq_cli.commands import redis_server
 from bertq_cli.service import embedded_redis
-from bertq_cli.service.output import Output
+from bertq_cli.service.output import StatusOutput
 from bertq_cli.service.supervisor import Service, run_until_stopped
 
 
@@ -91,7 +91,7 @@ def serve(**options: Any) -> None:
     The service restarts processes that die. Clients on this machine need no argument: BertClient().
     """
     as_json = Settings.read(os.environ, options).log_format == "json"
-    with closing(Output(as_json=as_json)) as voice, ExitStack() as stack:
+    with closing(StatusOutput(as_json=as_json)) as voice, ExitStack() as stack:
         service = plan(options, stack)
 
         async def wait() -> None:

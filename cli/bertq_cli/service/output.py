@@ -1,4 +1,4 @@
-"""Output of a service's messages, without ever blocking the service."""
+"""StatusOutput of a service's messages, without ever blocking the service."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _WAITING = 1000
 _FAREWELL = 1.0
 
 
-class Output:
+class StatusOutput:
     """Prints lines from a separate thread.
 
     A closed terminal, a full disk or a reader that has stopped reading must not block the program.

@@ -19,7 +19,7 @@ from bertq_client import inputs
 from bertq_client.durable.reader import Reader
 from bertq_client.futures import Progress
 from bertq_client.inbox import results
-from bertq_client.inbox.assembly import Assembly, Chunk
+from bertq_client.inbox.assembly import Assembly, PlannedChunk
 from bertq_client.request import listed
 
 
@@ -177,7 +177,7 @@ class DurableJob:
         return reader, reader.info()
 
     def _answers(
-        self, reader: Reader, info: JobInfo, plan: list[Chunk], timeout: float | None
+        self, reader: Reader, info: JobInfo, plan: list[PlannedChunk], timeout: float | None
     ) -> Iterator[tuple[int, ChunkResult]]:
         """Return the rows of each chunk as they arrive; raises as ``result``."""
         come = 0
@@ -210,8 +210,10 @@ def _encoding(info: JobInfo) -> Encoding:
     return Encoding.from_wire(json.loads(info.options))
 
 
-def _rows(chunk: Chunk, answer: ChunkResult) -> Rows:
+def _rows(chunk: PlannedChunk, answer: ChunkResult) -> Rows:
     """Return the rows that a chunk fills, with duplicate sentences repeated."""
-    assembly = Assembly([Chunk(chunk.sentences, np.arange(len(chunk.places)), chunk.sources)])
+    assembly = Assembly(
+        [PlannedChunk(chunk.sentences, np.arange(len(chunk.places)), chunk.sources)]
+    )
     assembly.add(0, answer)
     return Rows(chunk.places.tolist(), assembly.rows(), assembly.tokens)

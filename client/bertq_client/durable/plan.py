@@ -8,10 +8,10 @@ import numpy as np
 
 from bertq.errors import WireError
 from bertq.protocol import wire
-from bertq_client.inbox.assembly import Chunk
+from bertq_client.inbox.assembly import PlannedChunk
 
 
-def pack(plan: Sequence[Chunk]) -> bytes:
+def pack(plan: Sequence[PlannedChunk]) -> bytes:
     """Return a plan as bytes, about four for each row; eight if sentences are repeated."""
     places = np.concatenate([chunk.places for chunk in plan])
     smallest = np.uint32 if len(places) < 2**32 else np.uint64
@@ -26,7 +26,7 @@ def pack(plan: Sequence[Chunk]) -> bytes:
     return wire.dumps(packed)
 
 
-def unpack(payload: bytes, rows: int) -> list[Chunk]:
+def unpack(payload: bytes, rows: int) -> list[PlannedChunk]:
     """Return the plan of an answer of ``rows`` rows.
 
     The plan has no indices of sentences: each chunk gets its original number of sentences, counted
@@ -52,7 +52,7 @@ def unpack(payload: bytes, rows: int) -> list[Chunk]:
         own = None if sources is None else sources[first:end].astype(np.intp)
         if (end - first != count) if own is None else not _covers(own, int(count)):
             raise WireError("a chunk in the plan of a job must use each of its sentences")
-        chunks.append(Chunk(np.arange(count), places[first:end], own))
+        chunks.append(PlannedChunk(np.arange(count), places[first:end], own))
     return chunks
 
 

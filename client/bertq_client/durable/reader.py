@@ -14,7 +14,7 @@ from bertq.redis import redis_url
 from bertq.state import durable_jobs
 from bertq.state.durable_jobs import JobInfo
 from bertq_client.durable import plan
-from bertq_client.inbox.assembly import Chunk
+from bertq_client.inbox.assembly import PlannedChunk
 from bertq_client.retry import Retry
 from bertq_client.worker_directory import WorkerDirectory
 
@@ -81,7 +81,7 @@ class Reader:
             )
         return found[0]
 
-    def plan(self, info: JobInfo) -> list[Chunk]:
+    def plan(self, info: JobInfo) -> list[PlannedChunk]:
         """Return the plan of the job: which rows its chunks fill.
 
         Raises:

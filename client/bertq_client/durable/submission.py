@@ -16,7 +16,7 @@ from bertq.protocol.encoding import Encoding
 from bertq.state import counters, durable_jobs
 from bertq_client import inputs
 from bertq_client.durable import plan
-from bertq_client.inbox.assembly import Chunk, Deduplicator
+from bertq_client.inbox.assembly import Deduplicator, PlannedChunk
 from bertq_client.inputs import Text
 from bertq_client.outbox.message import Envelope
 from bertq_client.retry import Retry
@@ -86,7 +86,7 @@ class Submission:
     def _commit(
         self,
         texts: Sequence[Text],
-        chunks: list[Chunk],
+        chunks: list[PlannedChunk],
         queue: str,
         encoding: Encoding,
         ttl: int,
@@ -119,7 +119,7 @@ class Submission:
         return committed
 
     def _messages(
-        self, texts: Sequence[Text], chunks: list[Chunk], queue: str, encoding: Encoding
+        self, texts: Sequence[Text], chunks: list[PlannedChunk], queue: str, encoding: Encoding
     ) -> Iterator[dict[int, str]]:
         """Return the messages of all chunks, a few at a time."""
         # The reply stream has the job's id, which tells the worker that the job is durable.

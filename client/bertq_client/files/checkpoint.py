@@ -15,7 +15,7 @@ from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Identity
 
 
-class Checkpoint:
+class RunProgress:
     """The rows and position of a run: rows are written in order, all of the same model.
 
     Args:

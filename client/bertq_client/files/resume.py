@@ -6,10 +6,10 @@ from bertq_client.files import line_errors
 from bertq_client.files.digest import LineDigest
 from bertq_client.files.manifest import Manifest, Position
 from bertq_client.files.run_options import RunOptions
-from bertq_client.files.source import Lines, Source
+from bertq_client.files.source import Lines, TextSource
 
 
-def check(kept: Manifest, order: RunOptions, source: Source, workers: list[WorkerInfo]) -> None:
+def check(kept: Manifest, order: RunOptions, source: TextSource, workers: list[WorkerInfo]) -> None:
     """Check that this run has the options, input and model of the earlier one.
 
     Raises:
@@ -21,7 +21,9 @@ def check(kept: Manifest, order: RunOptions, source: Source, workers: list[Worke
         raise line_errors.other_model(order.output, kept.fingerprint, workers[0].fingerprint)
 
 
-def walk(at: Position, order: RunOptions, source: Source, lines: Lines) -> tuple[LineDigest, int]:
+def walk(
+    at: Position, order: RunOptions, source: TextSource, lines: Lines
+) -> tuple[LineDigest, int]:
     """Read the lines that the saved rows cover, and compare their digest.
 
     For standard input, this is the only check of the input.

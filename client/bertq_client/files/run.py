@@ -21,7 +21,7 @@ from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import futures, progress_bar
 from bertq_client.files import line_errors, resume
-from bertq_client.files.checkpoint import Checkpoint
+from bertq_client.files.checkpoint import RunProgress
 from bertq_client.files.formats import check_sparse
 from bertq_client.files.line import Sentence
 from bertq_client.files.manifest import Manifest
@@ -100,7 +100,7 @@ class Run:
         with self._output.held(resume=order.resume, overwrite=order.overwrite):
             self._survey()
             workers = self._look()
-            record = Checkpoint(order, self._output, self._source.identity)
+            record = RunProgress(order, self._output, self._source.identity)
             with closing(self._source.read()) as lines:
                 kept = self._resume(record, lines, workers)
                 try:
@@ -135,7 +135,7 @@ class Run:
         return workers
 
     def _resume(
-        self, record: Checkpoint, lines: Lines, workers: list[WorkerInfo]
+        self, record: RunProgress, lines: Lines, workers: list[WorkerInfo]
     ) -> Manifest | None:
         """Continue after an earlier run, if there is one; return its manifest."""
         kept = self._output.kept
@@ -147,7 +147,7 @@ class Run:
 
     # -- encoding
 
-    def _run(self, record: Checkpoint, lines: Lines, workers: list[WorkerInfo]) -> None:
+    def _run(self, record: RunProgress, lines: Lines, workers: list[WorkerInfo]) -> None:
         record.open()
         size = self._batch_size(workers)
         flight = Flight(self._submit, size, True, stream.MAX_REQUESTS)
@@ -206,7 +206,7 @@ class Run:
         except (RemoteError, SentenceTooLong) as error:
             raise line_errors.located(error, list(self._under_way), self._source.name) from None
 
-    def _take(self, record: Checkpoint, batch: Batch) -> None:
+    def _take(self, record: RunProgress, batch: Batch) -> None:
         """Write the rows of a batch."""
         vectors: AnyRows = batch.vectors
         if not record.begun:
@@ -228,7 +228,7 @@ class Run:
                 return (advert.max_seq_len, *shape[1:])
         raise NoWorker("no worker of the model is there to say how many tokens it reads")
 
-    def _finish(self, record: Checkpoint, lines: Lines) -> None:
+    def _finish(self, record: RunProgress, lines: Lines) -> None:
         """Complete the file and rename it to its final name.
 
         Raises:

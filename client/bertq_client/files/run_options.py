@@ -9,7 +9,7 @@ from bertq.errors import BadInputType, BadInputValue
 from bertq.protocol.encoding import Encoding
 from bertq_client.files.line import KINDS, LineFormat
 from bertq_client.files.output import Output
-from bertq_client.files.source import STDIN, Source, kind_of
+from bertq_client.files.source import STDIN, TextSource, kind_of
 from bertq_client.streaming.stream import check_count
 
 #: Ways to treat a blank line.
@@ -50,12 +50,12 @@ class RunOptions:
         if self.resume and self.overwrite:
             raise BadInputValue("resume continues an output, overwrite replaces it: choose one")
 
-    def source(self) -> Source:
+    def source(self) -> TextSource:
         """Return the input."""
         line_format = LineFormat(
             kind_of(self.input, self.input_format), self.field, self.encoding.is_tokenized
         )
-        return Source(self.input, line_format, allow_blank=self.blank != "error")
+        return TextSource(self.input, line_format, allow_blank=self.blank != "error")
 
     def destination(self) -> Output:
         """Return the output.

@@ -46,7 +46,7 @@ class Identity:
     sentences: int
 
 
-class Source:
+class TextSource:
     """The lines of an input.
 
     Args:

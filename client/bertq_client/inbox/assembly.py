@@ -26,7 +26,7 @@ _AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
+class PlannedChunk:
     """Some sentences of a job; every sentence belongs to one chunk only.
 
     Attributes:
@@ -53,7 +53,9 @@ class Deduplicator:
         numbers = self._numbers
         self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
 
-    def deal(self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS) -> list[Chunk]:
+    def deal(
+        self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS
+    ) -> list[PlannedChunk]:
         """Split the sentences into chunks.
 
         Args:
@@ -65,11 +67,11 @@ class Deduplicator:
             a place of exactly one.
         """
         if len(self._number_of) == 1:
-            return [Chunk(_FIRST, _FIRST)]
+            return [PlannedChunk(_FIRST, _FIRST)]
         measure = len if set(map(type, self._numbers)) == {str} else inputs.characters
         parts = split(list(map(measure, self._numbers)), rows, characters)
         if len(self._numbers) == len(self._number_of):
-            return [Chunk(part, part) for part in parts]
+            return [PlannedChunk(part, part) for part in parts]
         number_of = np.frombuffer(self._number_of, np.int64)
         # The rows of the answer grouped by text, and where the group of each text begins.
         order = np.argsort(number_of, kind="stable")
@@ -78,11 +80,11 @@ class Deduplicator:
         return [self._chunk(part, order, starts, counts) for part in parts]
 
     @staticmethod
-    def _chunk(part: Indices, order: Indices, starts: Indices, counts: Indices) -> Chunk:
+    def _chunk(part: Indices, order: Indices, starts: Indices, counts: Indices) -> PlannedChunk:
         repeats = counts[part]
         sources = np.repeat(np.arange(len(part)), repeats)
         within = np.arange(len(sources)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        return Chunk(order[starts[part]], order[starts[part][sources] + within], sources)
+        return PlannedChunk(order[starts[part]], order[starts[part][sources] + within], sources)
 
 
 def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
@@ -111,7 +113,7 @@ def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
     return _cut(chunk[:middle], sizes, characters) + _cut(chunk[middle:], sizes, characters)
 
 
-def places_of(chunk: Chunk, rows: Sequence[int]) -> list[int]:
+def places_of(chunk: PlannedChunk, rows: Sequence[int]) -> list[int]:
     """Return the places in the answer for some rows of a chunk, in ascending order."""
     if chunk.sources is None:
         return sorted(chunk.places[list(rows)].tolist())
@@ -132,7 +134,7 @@ class Assembly:
         fingerprint: fingerprint of the model that encoded the rows; empty before the first chunk.
     """
 
-    def __init__(self, plan: list[Chunk]) -> None:
+    def __init__(self, plan: list[PlannedChunk]) -> None:
         self.plan = plan
         self.missing = set(range(len(plan)))
         self.done = 0
@@ -176,20 +178,20 @@ class Assembly:
         self.done += len(chunk.places)
         return True
 
-    def _place_tokens(self, chunk: Chunk, tokens: list[list[str]]) -> None:
+    def _place_tokens(self, chunk: PlannedChunk, tokens: list[list[str]]) -> None:
         if self.tokens is None:
             self.tokens = [[] for _ in range(self._size)]
         sources = range(len(chunk.places)) if chunk.sources is None else chunk.sources.tolist()
         for place, source in zip(chunk.places.tolist(), sources, strict=True):
             self.tokens[place] = tokens[source].copy()
 
-    def _place_lengths(self, chunk: Chunk, lengths: Sequence[int]) -> None:
+    def _place_lengths(self, chunk: PlannedChunk, lengths: Sequence[int]) -> None:
         if self.lengths is None:
             self.lengths = np.zeros(self._size, np.int64)
         counted = np.array(lengths)
         self.lengths[chunk.places] = counted if chunk.sources is None else counted[chunk.sources]
 
-    def _place(self, chunk: Chunk, result: ChunkResult) -> None:
+    def _place(self, chunk: PlannedChunk, result: ChunkResult) -> None:
         self.fingerprint = self.fingerprint or result.fingerprint
         if result.fingerprint != self.fingerprint:
             raise ModelMismatch(
@@ -204,7 +206,7 @@ class Assembly:
         else:
             self._place_dense(chunk, rows)
 
-    def _place_dense(self, chunk: Chunk, rows: NDArray[Any]) -> None:
+    def _place_dense(self, chunk: PlannedChunk, rows: NDArray[Any]) -> None:
         if self._rows is None:
             # Zeros use no memory until they are written. They also pad shorter sentences (NONE).
             self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))

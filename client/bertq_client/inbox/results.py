@@ -5,7 +5,7 @@ from typing import Any
 from bertq.errors import ModelMismatch, RemoteError, SentenceTooLong, VersionMismatch, WireError
 from bertq.protocol import wire
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import Chunk, places_of
+from bertq_client.inbox.assembly import PlannedChunk, places_of
 
 #: Worker errors that concern a request's options.
 _OF_THE_REQUEST = ("UnknownPrompt", "UnsuitedRows")
@@ -47,7 +47,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def of_request(error: RemoteError | SentenceTooLong, chunk: Chunk) -> Exception:
+def of_request(error: RemoteError | SentenceTooLong, chunk: PlannedChunk) -> Exception:
     """Return the error of a chunk, with the numbers of its sentences in the request."""
     if isinstance(error, SentenceTooLong):
         return SentenceTooLong(places_of(chunk, error.rows), error.max_seq_len)

@@ -18,7 +18,7 @@ from bertq_bert.encoder import place
 Ids = Sequence[Sequence[int]]
 
 
-class Device(Protocol):
+class GraphRunner(Protocol):
     """Something that computes rows: an ``Encoder``, or a stand-in for tests and benchmarks."""
 
     @property
@@ -42,10 +42,10 @@ class RowsFuture(Future[Array]):
     began: float | None = None
 
 
-class Chunk:
+class QueuedChunk:
     """A chunk, computed in one or several batches, on one or several lanes."""
 
-    def __init__(self, ids: Ids, device: Device, on_begin: Callable[[], None] | None) -> None:
+    def __init__(self, ids: Ids, device: GraphRunner, on_begin: Callable[[], None] | None) -> None:
         lengths = np.fromiter(map(len, ids), np.intp, len(ids))
         self.ids = ids
         self.on_begin = on_begin
@@ -95,7 +95,7 @@ class Chunk:
 class Piece:
     """The rows of one chunk that are in one batch."""
 
-    def __init__(self, chunk: Chunk, start: int, end: int) -> None:
+    def __init__(self, chunk: QueuedChunk, start: int, end: int) -> None:
         self.chunk = chunk
         self.start, self.end = start, end
         self.rows = chunk.order[start:end]
@@ -122,7 +122,7 @@ def halves(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield pieces[middle:]
 
 
-class Batch:
+class BatchBuilder:
     """A batch that is being filled."""
 
     def __init__(self, budget: Budget) -> None:
@@ -130,7 +130,7 @@ class Batch:
         self._budget = budget
         self._rows = self._tokens = self._longest = 0
 
-    def fill(self, chunks: deque[Chunk]) -> None:
+    def fill(self, chunks: deque[QueuedChunk]) -> None:
         """Take rows from the front of a queue until it is empty or no row fits."""
         while chunks:
             chunk = chunks[0]
@@ -143,7 +143,7 @@ class Batch:
                     return
             chunks.popleft()
 
-    def _fitting(self, chunk: Chunk) -> int:
+    def _fitting(self, chunk: QueuedChunk) -> int:
         """Return how many more rows of a chunk fit, the shortest first."""
         start = chunk.taken
 
@@ -154,14 +154,14 @@ class Batch:
         # Rows, tokens and length all grow with the count: False, ..., False, True, ..., True.
         return bisect_right(range(1, len(chunk.ids) - start + 1), False, key=over)
 
-    def _with(self, chunk: Chunk, end: int) -> tuple[int, int, int]:
+    def _with(self, chunk: QueuedChunk, end: int) -> tuple[int, int, int]:
         return (
             self._rows + end - chunk.taken,
             self._tokens + chunk.tokens[end] - chunk.tokens[chunk.taken],
             max(self._longest, int(chunk.lengths[end - 1])),
         )
 
-    def _add(self, chunk: Chunk, count: int) -> None:
+    def _add(self, chunk: QueuedChunk, count: int) -> None:
         end = chunk.taken + count
         self._rows, self._tokens, self._longest = self._with(chunk, end)
         self.pieces.append(Piece(chunk, chunk.taken, end))

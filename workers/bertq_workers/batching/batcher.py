@@ -11,7 +11,15 @@ import numpy as np
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import OutOfMemory
-from bertq_workers.batching.batch import Batch, Chunk, Device, Ids, Piece, RowsFuture, halves
+from bertq_workers.batching.batch import (
+    BatchBuilder,
+    GraphRunner,
+    Ids,
+    Piece,
+    QueuedChunk,
+    RowsFuture,
+    halves,
+)
 
 log = logging.getLogger("bertq.worker")
 
@@ -31,7 +39,7 @@ class Batcher:
 
     def __init__(
         self,
-        device: Device,
+        device: GraphRunner,
         *,
         lanes: int = 1,
         small: int = 16,
@@ -42,10 +50,10 @@ class Batcher:
         self._small_rows = small
         self._computed = computed
         self._changed = threading.Condition()
-        self._small: deque[Chunk] = deque()
-        self._large: deque[Chunk] = deque()
+        self._small: deque[QueuedChunk] = deque()
+        self._large: deque[QueuedChunk] = deque()
         self._large_passed_over = False
-        self._suspicious: deque[Chunk] = deque()
+        self._suspicious: deque[QueuedChunk] = deque()
         self._busy = 0  # lanes that are computing
         self._exclusive = False  # whether one of them computes a suspicious chunk
         self._began: dict[int, float] = {}  # lane -> start of its batch
@@ -64,7 +72,7 @@ class Batcher:
             A future of the rows, in the order of the sequences. If it is cancelled before the first
             row is computed, the chunk is skipped.
         """
-        chunk = Chunk(ids, self._device, begin)
+        chunk = QueuedChunk(ids, self._device, begin)
         if not ids:
             chunk.future.set_result(chunk.rows)
             return chunk.future
@@ -78,7 +86,7 @@ class Batcher:
         began = list(self._began.values())
         return time.monotonic() - min(began) if began else 0.0
 
-    def _line(self, chunk: Chunk) -> deque[Chunk]:
+    def _line(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
         if chunk.on_begin is not None:
             return self._suspicious
         return self._small if len(chunk.ids) <= self._small_rows else self._large
@@ -122,14 +130,14 @@ class Batcher:
         waiting = deque([self._suspicious.popleft()])
         batches = []
         while waiting:
-            batch = Batch(self._device.budget)
+            batch = BatchBuilder(self._device.budget)
             batch.fill(waiting)
             if batch.pieces:
                 batches.append(batch.pieces)
         return batches
 
     def _take(self) -> list[Piece]:
-        batch = Batch(self._device.budget)
+        batch = BatchBuilder(self._device.budget)
         if self._large_passed_over or not self._small:
             batch.fill(self._large)
             batch.fill(self._small)
@@ -142,7 +150,7 @@ class Batcher:
             self._changed.notify()  # another lane may be free
         return batch.pieces
 
-    def _begin(self, chunk: Chunk) -> None:
+    def _begin(self, chunk: QueuedChunk) -> None:
         if chunk.on_begin is not None:
             try:
                 chunk.on_begin()

@@ -9,14 +9,14 @@ from bertq.system import extras
 from bertq_workers.observability.meter import Meter
 
 if TYPE_CHECKING:
-    from bertq_workers.observability.metrics import Metrics
+    from bertq_workers.observability.metrics import WorkerMetrics
 
 
 class PortTaken(BertqError):
     """Another program listens on the port, perhaps for a while, such as the previous worker."""
 
 
-def start(settings: Settings, meter: Meter, url: str) -> "Metrics | None":
+def start(settings: Settings, meter: Meter, url: str) -> "WorkerMetrics | None":
     """Serve a worker's metrics, if its settings request it.
 
     Raises:
@@ -27,9 +27,9 @@ def start(settings: Settings, meter: Meter, url: str) -> "Metrics | None":
     if port is None:
         return None
     extras.need("--metrics-port", "metrics", "prometheus_client")
-    from bertq_workers.observability.metrics import Metrics
+    from bertq_workers.observability.metrics import WorkerMetrics
 
-    metrics = Metrics(meter, url)
+    metrics = WorkerMetrics(meter, url)
     where = f"port {port} of {host}, for metrics,"
     try:
         metrics.serve(host, port)

@@ -28,7 +28,7 @@ class _Second:
 
 
 @dataclass
-class Spread:
+class Distributions:
     """The distributions of a worker's work, since it was ready.
 
     Attributes:
@@ -58,7 +58,7 @@ class Meter:
         self.lanes = 1
         self.longest: Callable[[], float] = lambda: 0.0
         self._clock = clock
-        self._spread = Spread()
+        self._spread = Distributions()
         self._lock = threading.Lock()
         self._started = clock()
         self._work = WorkerStats()
@@ -127,7 +127,7 @@ class Meter:
         with self._lock:
             self._spread.stored.add(seconds)
 
-    def spread(self) -> Spread:
+    def spread(self) -> Distributions:
         """Return a copy of the distributions."""
         with self._lock:
             return copy.deepcopy(self._spread)

@@ -44,7 +44,7 @@ _TOTALS = {
 }
 
 
-class Metrics(Collector):
+class WorkerMetrics(Collector):
     """The metrics of one worker.
 
     Attributes:
