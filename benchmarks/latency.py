@@ -139,6 +139,11 @@ class Bench:
             time.sleep(0.01)
         self.found.bulk_rate = len(texts) / (ended[0] - begin)
         self.found.beside = [seconds for moment, seconds in answers if moment < ended[0]]
+        if not self.found.beside:
+            raise click.ClickException(
+                f"the request of {len(texts)} sentences ended before a single one was answered "
+                "beside it: give a larger --bulk"
+            )
 
 
 @click.command()

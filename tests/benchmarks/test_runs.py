@@ -76,7 +76,7 @@ def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_latency(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--singles=10", "--rounds=1", "--seconds=0.2"]
-    found = run("latency", tmp_path, *arguments, "--crowd=1", "--crowd=2", "--bulk=8000")
+    found = run("latency", tmp_path, *arguments, "--crowd=1", "--crowd=2", "--bulk=40000")
     assert list(found["clients"]) == [
         "encoder, in process",
         "one client, one after another",

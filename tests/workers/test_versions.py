@@ -123,7 +123,9 @@ def test_a_broadcast_that_is_none_is_refused_and_others_are_heard(
 ) -> None:
     channel = f"/{redis.connection_pool.connection_kwargs['db']}.celery.pidbox"
     broadcasts = ["{}", "5", '{"properties": 5}', "[" * 100_000]
-    for broadcast in broadcasts:
+    # The worker subscribes a moment after it is ready.
+    eventually(lambda: redis.publish(channel, broadcasts[0]) == 1)
+    for broadcast in broadcasts[1:]:
         assert redis.publish(channel, broadcast) == 1
     worker.wait_for(lambda: worker.log.count("refused a broadcast: ") == len(broadcasts))
     app = create_app(redis_url)
