@@ -90,7 +90,7 @@ def slow(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
     quick = stub.encode
 
     def encode(*arguments: Any) -> Any:
-        time.sleep(0.03)
+        time.sleep(0.05)
         return quick(*arguments)
 
     monkeypatch.setattr(stub, "encode", encode)
