@@ -77,8 +77,7 @@ def variables(
         shape = tuple(size[axis] for axis in line.axes)
         if 0 in shape or not _is_there(line, config, parts):
             continue
-        names = (line.stored,) if isinstance(line.stored, str) else line.stored
-        stored = tuple(prefix + name for name in names for prefix in prefixes)
+        stored = tuple(prefix + name for name in line.names for prefix in prefixes)
         inside = not line.name.startswith("output_")
         yield Variable(line.name, stored, shape, line.part, inside)
 
@@ -170,8 +169,7 @@ class Checkpoint(ABC):
 
     def labels(self, family: Family) -> int:
         """Return the number of labels of the fine-tuned head; 1 without a head."""
-        stored = next(line.stored for line in family.classifier if line.name == "output_weights")
-        names = (stored,) if isinstance(stored, str) else stored
+        names = next(line.names for line in family.classifier if line.name == "output_weights")
         found = self.find(Variable("output_weights", names, (), inside=False))
         return self.shapes[found][0] if found and self.shapes[found] else 1
 

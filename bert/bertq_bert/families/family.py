@@ -25,6 +25,11 @@ class Line(NamedTuple):
     #: which of how many equal parts along the file's first axis it is: ``(0, 3)`` the first third
     part: tuple[int, int] = (0, 1)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the checkpoint, the usual one first."""
+        return (self.stored,) if isinstance(self.stored, str) else self.stored
+
 
 Table = tuple[Line, ...]
 
@@ -82,8 +87,7 @@ class Family:
             yield line
         for index in sorted({config.stored_layer(i) for i in range(config.num_hidden_layers)}):
             for line in self.layer:
-                stored = (line.stored,) if isinstance(line.stored, str) else line.stored
-                names = tuple(name.format(index) for name in stored)
+                names = tuple(name.format(index) for name in line.names)
                 yield Line(f"encoder/layer_{index}/{line.name}", names, line.axes, line.part)
         yield from self.final
         if pooler:
