@@ -13,6 +13,6 @@ def write(
     """Write the record of a job of one request, and send none of its chunks."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping={"state": jobs.ACTIVE, "chunks": chunks})
-        pipe.expire(keys.job(job_id), keys.JOB_TTL)
+        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
         counters.count(pipe, client=client, queue=queue, sizes=[rows])
         pipe.execute()

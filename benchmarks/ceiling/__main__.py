@@ -91,7 +91,7 @@ def main(
 
             def work() -> Result:
                 with connect(url) as redis:
-                    pids = [advert.pid for advert in worker_info.read(redis)]
+                    pids = [worker.pid for worker in worker_info.read(redis)]
                     pump(client, redis, pids, texts, seconds / 2)  # warms them up
                     flows = [pump(client, redis, pids, texts, seconds) for _ in range(rounds)]
                 return Result(case, tuple(flows))

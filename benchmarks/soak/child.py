@@ -55,12 +55,12 @@ def start(
     )
 
 
-def end(process: "subprocess.Popen[bytes]", patience: float = 0.0) -> int:
+def end(process: "subprocess.Popen[bytes]", retry: float = 0.0) -> int:
     """End a process for certain, with SIGTERM if there is patience; return its status."""
-    if process.poll() is None and patience:
+    if process.poll() is None and retry:
         process.terminate()
         try:
-            return process.wait(patience)
+            return process.wait(retry)
         except subprocess.TimeoutExpired:
             pass
     if process.poll() is None:

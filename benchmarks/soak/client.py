@@ -79,17 +79,17 @@ class Load:
                     await future
                 await asyncio.sleep(self._texts.random.uniform(0, self._pause))
 
-        async def everything(patience: float) -> None:
+        async def everything(retry: float) -> None:
             tasks = [asyncio.create_task(one()) for _ in range(_COROUTINES)]
             await asyncio.to_thread(self.stop.wait)
             # What has no answer by then is lost; an error is in the ledger already.
-            await asyncio.to_thread(self._ledger.settle, patience)
+            await asyncio.to_thread(self._ledger.settle, retry)
             await asyncio.wait(tasks, timeout=1)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run(everything(self.patience))
+        asyncio.run(everything(self.retry))
 
     def quitter(self, client: BertClient) -> None:
         """Requests that are cancelled, or time out, or are answered after all."""
@@ -103,10 +103,10 @@ class Load:
                     self.stop.wait(chance.uniform(0, 0.4))
                     future.cancel()
                 self._await(future)
-            self._ledger.settle(self.patience)
+            self._ledger.settle(self.retry)
 
     #: Seconds that what is under way is waited for.
-    patience = 120.0
+    retry = 120.0
 
     def _send(self, client: BertClient, size: int, fickle: bool = False) -> EncodeFuture:
         with self._lock:
@@ -162,7 +162,7 @@ def main() -> None:
     send, pause = KINDS[options.kind]
     texts = Sentences(options.name or options.kind, options.seed)
     load = Load(options.url, ledger, texts, pause)
-    load.patience = options.patience
+    load.retry = options.retry
     ended = threading.Event()
 
     def report() -> None:
@@ -178,7 +178,7 @@ def main() -> None:
     reporter.start()
     with BertClient(redis_url=options.url) as client:
         send(load, client)
-        ledger.settle(options.patience)
+        ledger.settle(options.retry)
     ended.set()
     reporter.join()
     # After the client is closed: an answer that came a second time until then is in it.

@@ -111,9 +111,9 @@ class Worker:
             self.ready = True
         return lines + newline
 
-    def stop(self, patience: float) -> int:
+    def stop(self, retry: float) -> int:
         """End it for good."""
-        return child.end(self.process, patience)
+        return child.end(self.process, retry)
 
     def close(self) -> None:
         """Close its log."""
@@ -184,13 +184,13 @@ class Crew:
             if one.stillborn > _STILLBORN:
                 raise RuntimeError(f"a worker does not start: see worker-{one.queue}.log")
 
-    def stop(self, patience: float) -> None:
+    def stop(self, retry: float) -> None:
         """End all of them, with SIGTERM if there is patience."""
-        if patience:
+        if retry:
             for one in self.all:
                 one.kill("SIGTERM")
         for one in self.all:
-            self.late += bool(patience) and one.stop(patience) == -signal.SIGKILL
+            self.late += bool(retry) and one.stop(retry) == -signal.SIGKILL
             one.stop(0)
             self.chunks.read(one.news())
 

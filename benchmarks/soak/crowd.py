@@ -83,11 +83,11 @@ class Crowd:
         replaced: clients that were killed.
     """
 
-    def __init__(self, url: str, directory: Path, seed: int, dim: int, patience: float) -> None:
+    def __init__(self, url: str, directory: Path, seed: int, dim: int, retry: float) -> None:
         self._url = url
         self._directory = directory
-        self._options = ["--seed", str(seed), "--dim", str(dim), "--patience", str(patience)]
-        self._patience = patience
+        self._options = ["--seed", str(seed), "--dim", str(dim), "--patience", str(retry)]
+        self._retry = retry
         self._past: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._said: list[str] = []
@@ -122,7 +122,7 @@ class Crowd:
         for guest in self.guests.values():
             guest.finish()
         for guest in self.guests.values():
-            if not guest.wait(self._patience + 30):
+            if not guest.wait(self._retry + 30):
                 guest.kill()
 
     def ledgers(self) -> dict[str, dict[str, Any]]:

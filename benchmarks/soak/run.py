@@ -40,7 +40,7 @@ class Options:
         survivor: whether there is one more that is not.
         batch_ms: time that a worker takes for 256 rows.
         dim: numbers in a row.
-        patience: seconds that answers are waited for at the end.
+        retry: seconds that answers are waited for at the end.
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Options:
     survivor: bool
     batch_ms: float
     dim: int
-    patience: float
+    retry: float
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Soak:
                 url, directory, options.workers, options.survivor, workers, options.seed
             )
             stack.callback(self._crew.close)
-            self._crowd = Crowd(url, directory, options.seed, options.dim, options.patience)
+            self._crowd = Crowd(url, directory, options.seed, options.dim, options.retry)
             stack.callback(self._crowd.close)
             self._stack = stack.pop_all()
         self._began = time.monotonic()
@@ -203,7 +203,7 @@ class Soak:
     def _finish(self) -> None:
         for guest in self._crowd.guests.values():
             guest.finish()
-        give_up = time.monotonic() + self._options.patience + 30
+        give_up = time.monotonic() + self._options.retry + 30
         while time.monotonic() < give_up:
             self._mend()
             if all(guest.process.poll() is not None for guest in self._crowd.guests.values()):

@@ -76,10 +76,10 @@ class Store:
         self.restarts[way] += 1
         self.start()
 
-    def stop(self, patience: float = 0.0) -> None:
+    def stop(self, retry: float = 0.0) -> None:
         """End it."""
         if self._process is not None:
-            child.end(self._process, patience)
+            child.end(self._process, retry)
 
 
 def _answers(redis: Redis) -> bool:

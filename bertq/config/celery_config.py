@@ -6,7 +6,7 @@ from kombu import Queue
 from kombu.serialization import register
 
 from bertq.protocol import keys, queues, wire
-from bertq.redis.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+from bertq.redis.connection import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
 
 #: Seconds without a heartbeat of a chunk's worker after which another worker gets the chunk. The
 #: worker renews all its unacknowledged chunks four times as often, so that a chunk that takes long
@@ -29,9 +29,9 @@ register(
 # transport of kombu 5.7 reads these options; the version is pinned, and
 # tests/security/test_roles.py checks this.)
 _ONLOOKER = {
-    "unacked_key": f"{keys.ONLOOKER}unacked",
-    "unacked_index_key": f"{keys.ONLOOKER}unacked_index",
-    "unacked_mutex_key": f"{keys.ONLOOKER}unacked_mutex",
+    "unacked_key": f"{keys.OBSERVER}unacked",
+    "unacked_index_key": f"{keys.OBSERVER}unacked_index",
+    "unacked_mutex_key": f"{keys.OBSERVER}unacked_mutex",
 }
 
 
@@ -50,15 +50,15 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
         "accept_content": ["json"],
         "result_serializer": wire.SERIALIZER,
         "result_accept_content": [wire.SERIALIZER, "json"],
-        "result_expires": keys.RESULT_TTL,
+        "result_expires": keys.RESULT_TTL_SECONDS,
         # For the main thread. On the pool's threads, the backend itself waits as long as Redis is
         # unreachable or full.
         "result_backend_always_retry": True,
         "result_backend_max_retries": 60,
         "result_backend_base_sleep_between_retries_ms": 50,
         "result_backend_max_sleep_between_retries_ms": 1000,
-        "redis_socket_timeout": SOCKET_TIMEOUT,
-        "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+        "redis_socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "redis_socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         # A chunk is acknowledged after its rows are stored, so a worker that dies loses nothing.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -71,11 +71,11 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
             "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
-            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
             # If the network drops packets silently, kombu would block the worker's event loop until
             # TCP times out.
-            "socket_timeout": SOCKET_TIMEOUT,
-            "health_check_interval": SOCKET_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "health_check_interval": SOCKET_TIMEOUT_SECONDS,
             **({} if takes else _ONLOOKER),
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,

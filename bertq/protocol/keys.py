@@ -21,10 +21,10 @@ REQUESTS = "bertq:requests"
 EPOCH = "bertq:epoch"
 
 #: Sorted set: id of a durable job -> Unix time, by the clock of Redis, at which it expires.
-KEPT = "bertq:kept"
+DURABLE_JOBS = "bertq:kept"
 
 #: The worker that monitors durable jobs.
-TENDER = "bertq:tender"
+MONITOR = "bertq:tender"
 
 #: Celery's hash of unacknowledged chunks. In kombu 5.7, its fields are the delivery tags of
 #: messages, which are the task ids of chunks (``bertq_client.outbox.message``; the version is
@@ -35,28 +35,28 @@ UNACKED = "unacked"
 PROBE = "bertq:probe"
 
 #: A list that never exists: a worker reads it to find out whether it may use a command.
-NOTHING = "bertq:none"
+MISSING_LIST = "bertq:none"
 
 #: Prefix of kombu's unacked keys for processes that only observe and never take a message.
-ONLOOKER = "bertq:onlooker:"
+OBSERVER = "bertq:onlooker:"
 
 #: Seconds that the result of a chunk, and its notice, are stored for the client.
-RESULT_TTL = 600
+RESULT_TTL_SECONDS = 600
 
 #: Seconds that a job is active after its client has last renewed the record.
-JOB_TTL = 600
+JOB_TTL_SECONDS = 600
 
 #: Seconds that a durable job is stored, unless the user sets another time.
-KEPT_TTL = 24 * 3600
+DURABLE_JOB_TTL_SECONDS = 24 * 3600
 
 #: Seconds without an update after which a worker counts as dead, and its claim on a queue ends.
-WORKER_TTL = 15
+WORKER_TTL_SECONDS = 15
 
 #: Seconds that the set of workers is stored after the last update of any worker.
-WORKERS_TTL = 600
+WORKERS_TTL_SECONDS = 600
 
 #: Seconds without a request after which the counters expire.
-STATISTICS_TTL = 24 * 3600
+STATISTICS_TTL_SECONDS = 24 * 3600
 
 
 def result(task_id: str) -> str:

@@ -19,13 +19,13 @@ from bertq.redis import redis_url, tls
 from bertq.redis.outage import code, refuses_writes, said
 
 #: Maximum seconds for one command, and for connecting. Longer than any blocking read.
-SOCKET_TIMEOUT = 5.0
-CONNECT_TIMEOUT = 5.0
+SOCKET_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: Seconds to retry while Redis is full; also while it is unreachable, for a worker that starts.
 #: After that, the error is reported. A client retries twice as long while Redis is unreachable
 #: (``bertq_client.retry``).
-PATIENCE = 30.0
+RETRY_SECONDS = 30.0
 
 
 def connect(url: str, timeout: float | None = None) -> Redis:
@@ -40,8 +40,8 @@ def connect(url: str, timeout: float | None = None) -> Redis:
     """
     return Redis.from_url(
         url,
-        socket_timeout=min(SOCKET_TIMEOUT, timeout or SOCKET_TIMEOUT),
-        socket_connect_timeout=min(CONNECT_TIMEOUT, timeout or CONNECT_TIMEOUT),
+        socket_timeout=min(SOCKET_TIMEOUT_SECONDS, timeout or SOCKET_TIMEOUT_SECONDS),
+        socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout or CONNECT_TIMEOUT_SECONDS),
         retry=Retry(NoBackoff(), 0),
     )
 
@@ -59,7 +59,7 @@ def run_script(redis: Any, script: str, names: list[str], *arguments: str | int)
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RedisFailure:
     """A problem with Redis.
 
     Attributes:
@@ -71,7 +71,7 @@ class Trouble:
     final: bool
 
 
-def explain(error: BaseException, url: str) -> Trouble:
+def explain(error: BaseException, url: str) -> RedisFailure:
     """Translate an error of redis-py, kombu or a socket for the caller."""
     # In a worker, kombu raises its own errors with redis-py's as the cause.
     if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
@@ -79,23 +79,23 @@ def explain(error: BaseException, url: str) -> Trouble:
     where = f"Redis at {redis_url.redact(url)}"
     if isinstance(error, OutOfMemoryError):
         full = f"{where} has reached its memory limit (maxmemory)"
-        return Trouble(RedisFull(full), final=False)
+        return RedisFailure(RedisFull(full), final=False)
     if isinstance(error, ResponseError) and code(error) == "MISCONF":
         full = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
-        return Trouble(RedisFull(full), final=False)
+        return RedisFailure(RedisFull(full), final=False)
     if isinstance(error, AuthenticationError):
         refused = f"{where} refuses the login: check user and password in the URL"
-        return Trouble(RedisUnavailable(refused), final=True)
+        return RedisFailure(RedisUnavailable(refused), final=True)
     if isinstance(error, NoPermissionError):
         lacking = f"{where} refuses: {said(error)} (docs/users.acl lists the rights of each role)"
-        return Trouble(RedisUnavailable(lacking), final=True)
+        return RedisFailure(RedisUnavailable(lacking), final=True)
     if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
-        return Trouble(
+        return RedisFailure(
             RedisUnavailable(f"{where} refuses: {said(error)}"), final=not refuses_writes(error)
         )
-    if distrust := tls.distrust(error):
-        return Trouble(RedisUnavailable(f"{where} {distrust}"), final=True)
+    if untrusted_reason := tls.untrusted_reason(error):
+        return RedisFailure(RedisUnavailable(f"{where} {untrusted_reason}"), final=True)
     away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
     if tls.unanswered(error):
         away += "; does it speak TLS at this port?"
-    return Trouble(RedisUnavailable(away), final=False)
+    return RedisFailure(RedisUnavailable(away), final=False)

@@ -67,7 +67,7 @@ def check_own(
         raise _unfit(f"{source}{files}", what, error) from None
 
 
-def distrust(error: BaseException) -> str | None:
+def untrusted_reason(error: BaseException) -> str | None:
     """Return why a server's certificate was refused; None if the error has another cause.
 
     Args:

@@ -22,7 +22,9 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
     Returns:
         The fingerprint that holds the queue: another one if the claim was refused.
     """
-    holder: bytes = run_script(redis, _TAKE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL)
+    holder: bytes = run_script(
+        redis, _TAKE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL_SECONDS
+    )
     return holder.decode()
 
 
@@ -31,7 +33,7 @@ def release(redis: Redis, queue: str, fingerprint: str) -> None:
 
     The claim ends slightly later than any other worker with the same fingerprint would renew it.
     """
-    run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL // 3 + 1)
+    run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL_SECONDS // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:

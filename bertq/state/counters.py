@@ -41,7 +41,7 @@ def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
         sizes: number of sentences of each request.
     """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
-    limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL)
+    limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL_SECONDS)
     run_script(pipe, _COUNT, names, client, queue, *limits, *sizes)
 
 
@@ -52,7 +52,7 @@ def count_look(redis: Redis) -> None:
     """
     with redis.pipeline() as pipe, suppress(ResponseError):
         pipe.hincrby(keys.TOTALS, "looks", 1)
-        pipe.expire(keys.TOTALS, keys.STATISTICS_TTL)
+        pipe.expire(keys.TOTALS, keys.STATISTICS_TTL_SECONDS)
         pipe.execute()
 
 

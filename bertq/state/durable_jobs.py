@@ -21,11 +21,11 @@ from bertq.redis.connection import run_script
 from bertq.state import jobs
 
 #: Seconds that the parts of an uncommitted job are stored after its latest write.
-WRITING = 120
+WRITE_TTL_SECONDS = 120
 
 #: Minimum number of chunks of a job that are sent and not answered. More are sent while fewer than
-#: ``BACKLOG`` chunks, of any job, wait on the queue.
-FLIGHT, BACKLOG = 4, 64
+#: ``MAX_QUEUED_CHUNKS`` chunks, of any job, wait on the queue.
+MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS = 4, 64
 
 _COMMIT = scripts.load("feed", "commit_job")
 _FINISH = scripts.load("feed", "finish_chunk")
@@ -83,7 +83,7 @@ def prepare(redis: Redis, job_id: str, messages: Mapping[int, str], *, first: bo
             pipe.unlink(keys.messages(job_id))
         fields: dict[Any, Any] = dict(messages)
         pipe.hset(keys.messages(job_id), mapping=fields)
-        pipe.expire(keys.messages(job_id), WRITING)
+        pipe.expire(keys.messages(job_id), WRITE_TTL_SECONDS)
         pipe.execute()
 
 
@@ -124,10 +124,10 @@ def commit(
     }  # fmt: skip
     record |= {keys.places(chunk): count for chunk, count in enumerate(places)}
     flat = [part for item in record.items() for part in item]
-    names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.KEPT]
+    names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
     with redis.pipeline() as pipe:
-        pipe.set(keys.plan(job_id), plan, ex=WRITING, nx=True)
-        run_script(pipe, _COMMIT, names, ttl, FLIGHT, BACKLOG, *flat)
+        pipe.set(keys.plan(job_id), plan, ex=WRITE_TTL_SECONDS, nx=True)
+        run_script(pipe, _COMMIT, names, ttl, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, *flat)
         return bool(pipe.execute()[-1])
 
 
@@ -142,13 +142,13 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
     result = keys.result(task_id)
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
     with redis.pipeline() as pipe:
-        pipe.set(result, payload, ex=WRITING, nx=True)
-        arguments = (chunk, task_id, len(payload), int(failed), FLIGHT, BACKLOG)
+        pipe.set(result, payload, ex=WRITE_TTL_SECONDS, nx=True)
+        arguments = (chunk, task_id, len(payload), int(failed), MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS)
         run_script(pipe, _FINISH, names, *arguments)
         pipe.execute()
 
 
-def is_kept(task_id: str, reply_to: Any) -> bool:
+def is_durable(task_id: str, reply_to: Any) -> bool:
     """Return whether a chunk belongs to a durable job, whose own stream gets the answer."""
     parts = keys.split_task_id(task_id)
     return parts is not None and parts[0] == reply_to
@@ -157,7 +157,7 @@ def is_kept(task_id: str, reply_to: Any) -> bool:
 def feed(redis: Any, job_id: str, queue: str) -> None:
     """Send as many chunks of a job as the limits allow."""
     names = [keys.job(job_id), keys.messages(job_id), queue]
-    run_script(redis, _FEED, names, FLIGHT, BACKLOG)
+    run_script(redis, _FEED, names, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS)
 
 
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
@@ -167,7 +167,7 @@ def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
 
 def ids(redis: Redis) -> list[str]:
     """Return the ids of the durable jobs, the first to expire first."""
-    members: Any = redis.zrange(keys.KEPT, 0, -1)
+    members: Any = redis.zrange(keys.DURABLE_JOBS, 0, -1)
     return [member.decode() for member in members]
 
 
@@ -217,7 +217,7 @@ def _info(fields: dict[str, str], left: float) -> JobInfo:
 def cancel(redis: Redis, info: JobInfo) -> bool:
     """Cancel a job and remove its texts and rows; return False if it was finished."""
     names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
-    if not run_script(redis, _CANCEL, names, keys.JOB_TTL):
+    if not run_script(redis, _CANCEL, names, keys.JOB_TTL_SECONDS):
         return False
     _drop(redis, info)
     return True
@@ -234,7 +234,7 @@ def forget(redis: Redis, job_id: str) -> None:
     names = (keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id))
     with redis.pipeline() as pipe:
         pipe.unlink(*names)
-        pipe.zrem(keys.KEPT, job_id)
+        pipe.zrem(keys.DURABLE_JOBS, job_id)
         pipe.execute()
 
 
@@ -246,8 +246,8 @@ def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
             pipe.expire(name, ttl)
         for name in _results(info):
             pipe.expire(name, ttl)
-        pipe.zadd(keys.KEPT, {info.id: now[0] + ttl}, xx=True)
-        pipe.expire(keys.KEPT, ttl, gt=True)
+        pipe.zadd(keys.DURABLE_JOBS, {info.id: now[0] + ttl}, xx=True)
+        pipe.expire(keys.DURABLE_JOBS, ttl, gt=True)
         # Last, because new results live as long as the record.
         pipe.expire(keys.job(info.id), ttl)
         return bool(pipe.execute()[-1])

@@ -21,8 +21,8 @@ ACTIVE = b"active"
 CANCELLED = b"cancelled"
 
 _PIN = scripts.load("pin_job")
-_LOOK = scripts.load("count_delivery")
-_ATTEMPT = scripts.load("count_attempt")
+_COUNT_DELIVERY = scripts.load("count_delivery")
+_COUNT_ATTEMPT = scripts.load("count_attempt")
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class JobRecord:
     """The state of a job, for a worker.
 
     Attributes:
-        wanted: whether the job is active.
+        active: whether the job is active.
         chunks: number of chunks.
         fingerprint: fingerprint of the model that has already answered, or None.
         attempts: earlier attempts at the chunk in question.
         returns: its earlier redeliveries.
     """
 
-    wanted: bool
+    active: bool
     chunks: int
     fingerprint: str | None
     attempts: int = 0
@@ -75,7 +75,7 @@ def create(
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping=record)
-        pipe.expire(keys.job(job_id), keys.JOB_TTL)
+        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
         if requests:
             counters.count(pipe, client=client, queue=queue, sizes=requests)
         push(pipe, queue, message)
@@ -93,7 +93,7 @@ def read(redis: Redis, job_id: str) -> JobRecord:
     return _record(*fields)
 
 
-def look(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
+def count_delivery(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
     """Return a job's record for one of its chunks, and count the delivery of the chunk.
 
     Args:
@@ -105,22 +105,22 @@ def look(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
     """
     names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.returns(chunk))
     try:
-        found = run_script(redis, _LOOK, names, *fields, delivery)
+        found = run_script(redis, _COUNT_DELIVERY, names, *fields, delivery)
     except ResponseError:  # Redis takes no writes
         return read(redis, job_id)
     return _record(*found)
 
 
-def begin(redis: Redis, job_id: str, chunk: int) -> None:
+def count_attempt(redis: Redis, job_id: str, chunk: int) -> None:
     """Count an attempt at a chunk."""
-    run_script(redis, _ATTEMPT, [keys.job(job_id)], keys.attempts(chunk))
+    run_script(redis, _COUNT_ATTEMPT, [keys.job(job_id)], keys.attempts(chunk))
 
 
 def _record(
     state: Any, chunks: Any, fingerprint: Any, attempts: Any = None, returns: Any = None
 ) -> JobRecord:
     return JobRecord(
-        wanted=state == ACTIVE,
+        active=state == ACTIVE,
         chunks=_number(chunks),
         fingerprint=fingerprint.decode() if fingerprint else None,
         attempts=_number(attempts),
@@ -142,7 +142,7 @@ def renew(redis: Redis, job_ids: list[str]) -> list[str]:
     """Extend the life of records; return the ids of the jobs without one."""
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
-            pipe.expire(keys.job(job_id), keys.JOB_TTL)
+            pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
         answers = pipe.execute()
     return [job_id for job_id, alive in zip(job_ids, answers, strict=True) if not alive]
 
@@ -151,7 +151,7 @@ def cancel(redis: Redis, job_id: str) -> None:
     """Cancel a job."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), "state", CANCELLED)
-        pipe.expire(keys.job(job_id), keys.JOB_TTL)
+        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
         pipe.execute()
 
 

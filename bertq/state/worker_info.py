@@ -128,22 +128,22 @@ class WorkerInfo:
 _FORGET = scripts.load("forget_worker")
 
 
-def publish(redis: Redis, advert: WorkerInfo) -> None:
+def publish(redis: Redis, worker: WorkerInfo) -> None:
     """Write or renew a worker's info."""
     with redis.pipeline() as pipe:
-        pipe.set(keys.worker(advert.node), json.dumps(asdict(advert)), ex=keys.WORKER_TTL)
-        pipe.zadd(keys.WORKERS, {advert.node: time.time()})
-        pipe.expire(keys.WORKERS, keys.WORKERS_TTL)
+        pipe.set(keys.worker(worker.node), json.dumps(asdict(worker)), ex=keys.WORKER_TTL_SECONDS)
+        pipe.zadd(keys.WORKERS, {worker.node: time.time()})
+        pipe.expire(keys.WORKERS, keys.WORKERS_TTL_SECONDS)
         pipe.execute()
 
 
-def withdraw(redis: Redis, advert: WorkerInfo) -> None:
+def withdraw(redis: Redis, worker: WorkerInfo) -> None:
     """Remove a worker's info, unless another run with the same name has replaced it."""
-    stored = _parse(redis.get(keys.worker(advert.node)))
-    if stored is None or stored.instance == advert.instance:
+    stored = _parse(redis.get(keys.worker(worker.node)))
+    if stored is None or stored.instance == worker.instance:
         with redis.pipeline() as pipe:
-            pipe.delete(keys.worker(advert.node))
-            pipe.zrem(keys.WORKERS, advert.node)
+            pipe.delete(keys.worker(worker.node))
+            pipe.zrem(keys.WORKERS, worker.node)
             pipe.execute()
 
 
@@ -159,7 +159,7 @@ def read(redis: Redis) -> list[WorkerInfo]:
     with suppress(ResponseError):
         for node in gone:
             run_script(redis, _FORGET, [keys.WORKERS, keys.worker(node)], node)
-    return [advert for text in documents if (advert := _parse(text)) is not None]
+    return [worker for text in documents if (worker := _parse(text)) is not None]
 
 
 def _parse(text: Any) -> WorkerInfo | None:
@@ -169,33 +169,33 @@ def _parse(text: Any) -> WorkerInfo | None:
     try:
         document = json.loads(text)
         work = WorkerStats(**_known(WorkerStats, document["work"]))
-        advert = WorkerInfo(**{**_known(WorkerInfo, document), "work": work})
+        worker = WorkerInfo(**{**_known(WorkerInfo, document), "work": work})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return advert if _is_sound(advert) else None
+    return worker if _is_sound(worker) else None
 
 
-def _is_sound(advert: WorkerInfo) -> bool:
+def _is_sound(worker: WorkerInfo) -> bool:
     """Return whether every field has its type: any program may have written the info."""
-    numbers = (advert.max_seq_len, advert.max_batch_size, advert.pid, advert.started)
-    work = asdict(advert.work).values()
+    numbers = (worker.max_seq_len, worker.max_batch_size, worker.pid, worker.started)
+    work = asdict(worker.work).values()
     texts = (
-        advert.node, advert.instance, advert.device, advert.device_name, advert.model,
-        advert.fingerprint, advert.pooling_strategy, advert.dtype,
-        advert.description, advert.task,
+        worker.node, worker.instance, worker.device, worker.device_name, worker.model,
+        worker.fingerprint, worker.pooling_strategy, worker.dtype,
+        worker.description, worker.task,
     )  # fmt: skip
-    optional = (advert.model_name, advert.default_prompt, advert.similarity)
+    optional = (worker.model_name, worker.default_prompt, worker.similarity)
     return (
         all(isinstance(number, int | float) for number in (*numbers, *work))
         and all(isinstance(text, str) for text in texts)
         and all(text is None or isinstance(text, str) for text in optional)
-        and _is_list(advert.queues, str)
-        and _is_list(advert.pooling_layer, int)
-        and _is_list(advert.row_shape, int | None)
-        and isinstance(advert.normalized, bool)
-        and _is_list(advert.prompts, str)
-        and _is_list(advert.labels, str)
-        and isinstance(advert.versions, dict)
+        and _is_list(worker.queues, str)
+        and _is_list(worker.pooling_layer, int)
+        and _is_list(worker.row_shape, int | None)
+        and isinstance(worker.normalized, bool)
+        and _is_list(worker.prompts, str)
+        and _is_list(worker.labels, str)
+        and isinstance(worker.versions, dict)
     )
 
 

@@ -75,7 +75,7 @@ class ClientBase:
             RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
-        return {advert.node: asdict(advert) for advert in self._ask(worker_info.read)}
+        return {worker.node: asdict(worker) for worker in self._ask(worker_info.read)}
 
     @property
     def server_status(self) -> dict[str, Any]:

@@ -21,12 +21,12 @@ class Deadlines:
         self,
         url: str,
         registry: Registry,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         cancel: Callable[[Request], None],
     ) -> None:
         self._where = redis_url.redact(url)
         self._registry = registry
-        self._fleet = fleet
+        self._directory = directory
         self._cancel = cancel
         threads.start(self._run, "timekeeper")
 
@@ -46,9 +46,9 @@ class Deadlines:
 
     def _explain(self, request: Request) -> Timeout:
         waited = f"no answer within {request.timeout:g} s"
-        if self._fleet.trouble is not None:
-            return Timeout(f"{waited}: Redis at {self._where} {self._fleet.trouble}")
-        workers = self._fleet.known(request.queue)
+        if self._directory.failure is not None:
+            return Timeout(f"{waited}: Redis at {self._where} {self._directory.failure}")
+        workers = self._directory.known(request.queue)
         if not workers:
             return NoWorker(
                 f"{waited}: no worker takes from queue {request.queue} of {self._where}; "

@@ -24,7 +24,7 @@ Text: TypeAlias = str | tuple[str, ...]
 AT_ONCE = 4096
 
 #: Longest time to live of a durable job, in seconds.
-MAX_TTL = 10 * 365 * 24 * 3600
+MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
 def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
@@ -101,11 +101,13 @@ def check_ttl(ttl: Any) -> int:
     """Return the time to live of a durable job in whole seconds.
 
     Raises:
-        BadInputValue: it is not a number of seconds from 1 to ``MAX_TTL``.
+        BadInputValue: it is not a number of seconds from 1 to ``MAX_TTL_SECONDS``.
     """
     number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
-    if not (number and 1 <= ttl <= MAX_TTL):
-        raise BadInputValue(f"ttl must be a number of seconds from 1 to {MAX_TTL} (ten years)")
+    if not (number and 1 <= ttl <= MAX_TTL_SECONDS):
+        raise BadInputValue(
+            f"ttl must be a number of seconds from 1 to {MAX_TTL_SECONDS} (ten years)"
+        )
     return int(ttl)
 
 

@@ -78,7 +78,7 @@ class Registry:
                     return request
             return None
 
-    def still_wanted(self, requests: list[Request]) -> list[Request]:
+    def active_requests(self, requests: list[Request]) -> list[Request]:
         """Return those of ``requests`` that have not been taken out."""
         with self._lock:
             return [request for request in requests if request.number in self._requests]

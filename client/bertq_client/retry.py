@@ -8,7 +8,7 @@ from redis import RedisError
 from redis.exceptions import ResponseError
 
 from bertq.errors import RedisFull
-from bertq.redis.connection import PATIENCE, explain
+from bertq.redis.connection import RETRY_SECONDS, explain
 from bertq_client.worker_directory import WorkerDirectory
 
 _T = TypeVar("_T")
@@ -21,13 +21,15 @@ class Retry:
 
     Args:
         url: address of Redis, for the errors.
-        fleet: is told when Redis is unreachable.
+        directory: is told when Redis is unreachable.
         wait: waits for some seconds, or less if there is a reason to continue.
     """
 
-    def __init__(self, url: str, fleet: WorkerDirectory, wait: Callable[[float], object]) -> None:
+    def __init__(
+        self, url: str, directory: WorkerDirectory, wait: Callable[[float], object]
+    ) -> None:
         self._url = url
-        self._fleet = fleet
+        self._directory = directory
         self._wait = wait
         self._reached = 0.0  # monotonic time of the last successful command
 
@@ -40,7 +42,7 @@ class Retry:
             check: called before each attempt; raises if the command is no longer needed.
 
         Raises:
-            RedisFull: Redis was full for ``PATIENCE`` seconds.
+            RedisFull: Redis was full for ``RETRY_SECONDS`` seconds.
             RedisUnavailable: Redis was unreachable for twice as long, or will always refuse the
                 command.
         """
@@ -52,14 +54,14 @@ class Retry:
             except (RedisError, OSError) as error:
                 check()
                 if not isinstance(error, ResponseError):  # Redis did not answer
-                    self._fleet.missed(error)
-                trouble = explain(error, self._url)
+                    self._directory.missed(error)
+                failure = explain(error, self._url)
                 # Not since the first attempt: a command behind another one has waited equally long.
                 waited = time.monotonic() - max(since, self._reached)
                 # A restarted Redis loads its data first.
-                patience = PATIENCE if isinstance(trouble.error, RedisFull) else 2 * PATIENCE
-                if trouble.final or waited + pause > patience:
-                    raise trouble.error from None
+                retry = RETRY_SECONDS if isinstance(failure.error, RedisFull) else 2 * RETRY_SECONDS
+                if failure.final or waited + pause > retry:
+                    raise failure.error from None
             else:
                 self._reached = time.monotonic()
                 return done

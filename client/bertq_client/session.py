@@ -34,7 +34,7 @@ class Session:
     Attributes:
         client_id: names the reply stream.
         redis: a connection.
-        fleet: the workers, as the client knows them.
+        directory: the workers, as the client knows them.
         submitted: number of submitted requests.
     """
 
@@ -50,7 +50,7 @@ class Session:
         self._numbers = itertools.count()
         self.submitted = 0
         self._callbacks = Callbacks()
-        self.fleet = WorkerDirectory(url, self.redis, check_version=check_version)
+        self.directory = WorkerDirectory(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client during a call on the same thread.
         self._lock = threading.RLock()
@@ -85,7 +85,7 @@ class Session:
                 self._sender = self._start()
             if timeout is not None and self._timekeeper is None:
                 self._timekeeper = Deadlines(
-                    self._url, self._registry, self.fleet, self._sender.cancel
+                    self._url, self._registry, self.directory, self._sender.cancel
                 )
             self._futures.add(future)
             self._registry.add(request)
@@ -110,7 +110,7 @@ class Session:
             raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
-        around = (self.redis, self.client_id, self._registry, self.fleet)
+        around = (self.redis, self.client_id, self._registry, self.directory)
         sender = Sender(self._url, *around, self._limits)
         try:
             self._gatherer = Gatherer(*around, sender)

@@ -22,19 +22,19 @@ class WorkerDirectory:
     """The workers as one client last saw them, shared by its threads.
 
     Attributes:
-        trouble: why Redis could not be reached the last time, or None if it was.
+        failure: why Redis could not be reached the last time, or None if it was.
         epoch: last known epoch of Redis, which changes when Redis loses its data; None if it is
             not known.
     """
 
     def __init__(self, url: str, redis: Redis, *, check_version: bool = True) -> None:
-        self.trouble: str | None = "has not answered yet"
+        self.failure: str | None = "has not answered yet"
         self._unchecked = check_version
         self.epoch: str | None = None
         self._where = redis_url.redact(url)
         self._away = False
         self._redis = redis
-        self._adverts: list[WorkerInfo] = []
+        self._workers: list[WorkerInfo] = []
         self._read_at = -_FRESH
 
     def serving(self, queue: str) -> list[WorkerInfo]:
@@ -58,32 +58,32 @@ class WorkerDirectory:
         if time.monotonic() - self._read_at < (_FRESH / 2 if ahead else _FRESH):
             return
         try:
-            self._adverts = worker_info.read(self._redis)
+            self._workers = worker_info.read(self._redis)
             self.epoch = epoch.read(self._redis)
         except RedisError as error:
             self.missed(error)
             raise
         if self._unchecked:
             self._check_versions()
-        self.trouble = None
+        self.failure = None
         self._away = False
         self._read_at = time.monotonic()
 
     def _check_versions(self) -> None:
         """Log one warning about workers that have another version than the client."""
-        for advert in self._adverts:
-            version = advert.versions.get("bertq", bertq.__version__)
+        for worker in self._workers:
+            version = worker.versions.get("bertq", bertq.__version__)
             if version != bertq.__version__:
                 self._unchecked = False
                 log.warning(
                     "worker %s at %s has bertq %s, this client %s: install the same version on "
                     "both (BertClient(check_version=False) says nothing)",
-                    advert.node, self._where, version, bertq.__version__,
+                    worker.node, self._where, version, bertq.__version__,
                 )  # fmt: skip
 
     def missed(self, error: Exception) -> None:
         """Note that Redis is unreachable, and log this once; the next refresh asks Redis."""
-        self.trouble = f"cannot be reached: {str(error) or type(error).__name__}"
+        self.failure = f"cannot be reached: {str(error) or type(error).__name__}"
         self._read_at = -_FRESH
         if not self._away:
             log.warning("Redis at %s is away (%s): trying again", self._where, type(error).__name__)
@@ -91,7 +91,7 @@ class WorkerDirectory:
 
     def known(self, queue: str) -> list[WorkerInfo]:
         """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
-        return [advert for advert in self._adverts if queue in advert.queues]
+        return [worker for worker in self._workers if queue in worker.queues]
 
 
 def chunk_rows(workers: Iterable[WorkerInfo]) -> int:

@@ -51,21 +51,21 @@ class ModelList(BaseModel):
 async def models(request: Request) -> ModelList:
     """List the models that workers serve."""
     found = await State.of(request).models.names()
-    return ModelList(data=[_entry(name, advert) for name, advert in sorted(found.items())])
+    return ModelList(data=[_entry(name, worker) for name, worker in sorted(found.items())])
 
 
-def _entry(name: str, advert: WorkerInfo) -> ListedModel:
+def _entry(name: str, worker: WorkerInfo) -> ListedModel:
     return ListedModel(
         id=name,
-        created=int(advert.started),
+        created=int(worker.started),
         owned_by="bertq",
-        description=advert.meaning,
-        task=advert.task,
-        dimensions=advert.row_shape[-1] if advert.row_shape else None,
-        max_input_tokens=advert.max_seq_len,
-        normalized=advert.normalized,
-        prompts=advert.prompts,
-        default_prompt=advert.default_prompt,
-        similarity=advert.similarity,
-        labels=advert.labels,
+        description=worker.meaning,
+        task=worker.task,
+        dimensions=worker.row_shape[-1] if worker.row_shape else None,
+        max_input_tokens=worker.max_seq_len,
+        normalized=worker.normalized,
+        prompts=worker.prompts,
+        default_prompt=worker.default_prompt,
+        similarity=worker.similarity,
+        labels=worker.labels,
     )

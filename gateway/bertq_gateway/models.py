@@ -29,12 +29,12 @@ class Models:
         self._timeout = timeout
         self._aliases = aliases
         self._clients: dict[str | None, BertClient] = {}
-        self._adverts: list[WorkerInfo] = []
+        self._workers: list[WorkerInfo] = []
         self._read_at = -_FRESH
         self._reading = asyncio.Lock()
         self._plain = self._client(None)
 
-    async def adverts(self) -> list[WorkerInfo]:
+    async def workers(self) -> list[WorkerInfo]:
         """Return the info of the live workers.
 
         Raises:
@@ -43,18 +43,18 @@ class Models:
         async with self._reading:
             if time.monotonic() - self._read_at >= _FRESH:
                 found = await asyncio.to_thread(lambda: self._plain.server_config)
-                self._adverts = [
+                self._workers = [
                     WorkerInfo(**{**fields, "work": WorkerStats(**fields["work"])})
                     for fields in found.values()
                 ]
                 self._read_at = time.monotonic()
-            return self._adverts
+            return self._workers
 
     async def names(self) -> dict[str, WorkerInfo]:
         """Return the names of the models, each with one worker that has the model."""
         # A configured name has precedence over the name of a directory.
-        found = sorted(await self.adverts(), key=lambda advert: advert.model_name is not None)
-        return {name(advert): advert for advert in found}
+        found = sorted(await self.workers(), key=lambda worker: worker.model_name is not None)
+        return {name(worker): worker for worker in found}
 
     async def find(self, asked: str | None) -> tuple[str, BertClient]:
         """Return the name and the client of a model.
@@ -67,17 +67,17 @@ class Models:
             Refused: there is no such model.
         """
         known = await self.names()
-        wanted = self._aliases.get(asked, asked) if asked is not None else self._only(known)
-        advert = known.get(wanted)
-        if advert is not None:
-            return wanted, self._client(advert.model_name)
+        model = self._aliases.get(asked, asked) if asked is not None else self._only(known)
+        worker = known.get(model)
+        if worker is not None:
+            return model, self._client(worker.model_name)
         if not known:
             raise NoWorker("no worker is alive: start one (celery -A bertq worker)")
         there = ", ".join(sorted(known))
         raise Refused(404, f"there is no such model here, but {there}", "model_not_found", "model")
 
     def _only(self, known: Mapping[str, WorkerInfo]) -> str:
-        without = [found for found, advert in known.items() if advert.model_name is None]
+        without = [found for found, worker in known.items() if worker.model_name is None]
         names = without or list(known)
         if len(names) > 1:
             raise Refused(422, f"say which model: {', '.join(sorted(names))}", param="model")
@@ -109,6 +109,6 @@ class Models:
         return self._plain
 
 
-def name(advert: WorkerInfo) -> str:
+def name(worker: WorkerInfo) -> str:
     """Return the name of a worker's model over HTTP."""
-    return advert.model_name or advert.model
+    return worker.model_name or worker.model

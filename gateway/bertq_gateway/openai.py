@@ -77,9 +77,9 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     state.check_batch(len(texts), "input")
     model, client = await state.models.find(asked.model)
-    advert = (await state.models.names()).get(model)
-    if advert is not None and advert.task != "embed":
-        what = "scores" if advert.task == "score" else "sparse rows"
+    worker = (await state.models.names()).get(model)
+    if worker is not None and worker.task != "embed":
+        what = "scores" if worker.task == "score" else "sparse rows"
         raise Refused(422, f"{model} gives {what}, no vectors: use BertClient", param="model")
     future = client.encode_async(texts, count_tokens=True, pairs=False)
     rows = await answer.vectors(request, future)

@@ -27,13 +27,13 @@ async def healthz() -> str:
 async def readyz(request: Request) -> Response:
     """Report whether requests can be answered: a worker is alive, and its graph does not hang."""
     try:
-        adverts = await State.of(request).models.adverts()
+        workers = await State.of(request).models.workers()
     except BertqError as error:
         return _unready(str(error))
-    fit = [advert for advert in adverts if advert.work.batch_seconds <= MAX_BATCH_SECONDS]
+    fit = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
     if not fit:
-        return _unready("all workers hang" if adverts else "no worker is alive")
-    return PlainTextResponse("ready: " + ", ".join(sorted({name(advert) for advert in fit})))
+        return _unready("all workers hang" if workers else "no worker is alive")
+    return PlainTextResponse("ready: " + ", ".join(sorted({name(worker) for worker in fit})))
 
 
 @router.get(

@@ -12,7 +12,7 @@ from redis import Redis
 from bertq import BertClient
 from bertq.state import worker_info
 from tests.cli.runs import Run
-from tests.client.stub import Stub, advert, stub_worker
+from tests.client.stub import Stub, info, stub_worker
 
 Write = Callable[..., Path]
 Encode = Callable[..., Run]
@@ -57,7 +57,7 @@ def module_stub(module_redis_url: str) -> Iterator[Stub]:
 @pytest.fixture
 def stub(module_stub: Stub, redis: Redis) -> Iterator[Stub]:
     """The stub worker, which remembers nothing of other tests."""
-    worker_info.publish(redis, advert(["bertq", "bertq.small"]))  # it expires
+    worker_info.publish(redis, info(["bertq", "bertq.small"]))  # it expires
     module_stub.chunks.clear()
     module_stub.options.clear()
     module_stub.fingerprints = ["f"]

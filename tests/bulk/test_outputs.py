@@ -19,7 +19,7 @@ from bertq.state import worker_info
 from bertq_client.files import formats as forms
 from bertq_client.files import partial_file
 from tests.bulk.conftest import Encode, Write, manifest, names, rows_kept, sentences
-from tests.client.stub import Stub, advert, rows
+from tests.client.stub import Stub, info, rows
 from tests.waiting import eventually
 
 TEXTS = sentences(700)
@@ -109,7 +109,7 @@ def test_sparse_rows_are_no_array(
     with pytest.raises(OutputError, match=r"v\.npy: the model gives sparse rows, .* as \.jsonl"):
         client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
     stub.options.clear()
-    worker_info.publish(redis, replace(advert(["bertq", "bertq.small"]), task="sparse"))
+    worker_info.publish(redis, replace(info(["bertq", "bertq.small"]), task="sparse"))
     with pytest.raises(OutputError, match="the model gives sparse rows"):
         client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
     assert stub.options == []  # nothing was sent

@@ -48,7 +48,7 @@ def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, st
     check_nothing_is_left(redis)
     stored = list(redis.scan_iter("celery-task-meta-*"))
     assert stored
-    assert all(0 < redis.ttl(name) <= keys.RESULT_TTL for name in stored)
+    assert all(0 < redis.ttl(name) <= keys.RESULT_TTL_SECONDS for name in stored)
 
 
 def test_a_timeout_leaves_nothing(redis: Redis, client: BertClient, start: Start) -> None:

@@ -57,7 +57,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bertq_client.retry, "PATIENCE", 1.0)
+    monkeypatch.setattr(bertq_client.retry, "RETRY_SECONDS", 1.0)
 
 
 def fill(redis: Redis) -> None:
@@ -108,7 +108,7 @@ def refused(trouble: Trouble, what: str) -> str:
 def check_log(worker: ClockWorker, *expected: str) -> None:
     """Check that each line is there, and only once; and what must never be there."""
     log = worker.log
-    for line in (*expected, "the advert cannot be renewed", "the chunks of dead workers"):
+    for line in (*expected, "registration cannot be renewed", "the chunks of dead workers"):
         times = sum(line in one and "no more" not in one for one in log.splitlines())
         assert times == 1, (line, log)
     for never in ("Traceback", SECRET, "this worker ends"):
@@ -122,7 +122,7 @@ def check_refused(client: BertClient, worker: ClockWorker, error: type[BertqErro
     with pytest.raises(error):
         client.encode([f"too late, {SECRET}"])
     assert time.monotonic() - began < 20
-    worker.wait_for(lambda: "the advert cannot be renewed" in worker.log)
+    worker.wait_for(lambda: "registration cannot be renewed" in worker.log)
     worker.wait_for(lambda: "results cannot be stored" in worker.log)
 
 
@@ -134,9 +134,9 @@ def check_afterwards(
     np.testing.assert_array_equal(client.encode(TEXTS[:300]), clocks.rows(TEXTS[:300]))
     assert worker.process.poll() is None
     eventually(lambda: nothing_is_held(redis))
-    (advert,) = worker_info.read(redis)
-    eventually(lambda: float(redis.zscore(keys.WORKERS, advert.node) or 0) > ended, 15)
-    assert redis.get(keys.claim("bertq")) == advert.fingerprint.encode()
+    (info,) = worker_info.read(redis)
+    eventually(lambda: float(redis.zscore(keys.WORKERS, info.node) or 0) > ended, 15)
+    assert redis.get(keys.claim("bertq")) == info.fingerprint.encode()
 
 
 def test_a_full_redis(redis: Redis, redis_url: str, client: BertClient, start: Start) -> None:

@@ -95,7 +95,7 @@ def test_what_would_have_killed_is_dropped_before_it_is_computed(
         re.sub(r"-0$", "", str(sent["id"])) for sent in map(_headers, _waiting(redis))
     )
     futures[0].cancel()
-    eventually(lambda: not jobs.read(redis, cancelled).wanted)
+    eventually(lambda: not jobs.read(redis, cancelled).active)
     redis.delete(keys.job(gone), keys.job(answered))
     worker = start_poisoned(1, "-Q", "cpu0")
     np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))

@@ -23,7 +23,7 @@ from bertq.state.worker_info import WorkerStats
 from bertq_cli.commands.health import check
 from tests.chaos.poison import HANG
 from tests.cli.runs import BERTQ
-from tests.client.stub import advert
+from tests.client.stub import info
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
 from tests.workers.clocks import ClockWorker, Start, starter
@@ -49,7 +49,7 @@ def publish(redis: Redis, node: str, batch_seconds: float = 0.0, **values: Any) 
     """Put a worker into the database."""
     work = WorkerStats(batch_seconds=batch_seconds)
     queues = values.pop("queues", ["bertq", "bertq.small", node.partition("@")[0]])
-    worker_info.publish(redis, dataclasses.replace(advert(queues), node=node, work=work, **values))
+    worker_info.publish(redis, dataclasses.replace(info(queues), node=node, work=work, **values))
 
 
 def test_a_service(redis: Redis, redis_url: str) -> None:

@@ -18,7 +18,7 @@ from bertq.errors import BadInputValue, BertqError, ModelMismatch, OutputError, 
 from bertq.state import worker_info
 from bertq_cli.commands.int8_ranges import Ranges, int8_ranges
 from tests.cli.runs import Run
-from tests.client.stub import Stub, advert, rows, stub_worker
+from tests.client.stub import Stub, info, rows, stub_worker
 from tests.conftest import StartWorker
 from tests.waiting import eventually
 
@@ -132,7 +132,7 @@ def test_a_corpus_without_texts(
 def test_models_without_vectors(
     redis_url: str, redis: Redis, tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
-    worker_info.publish(redis, dataclasses.replace(advert(["bertq"]), **fields))
+    worker_info.publish(redis, dataclasses.replace(info(["bertq"]), **fields))
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("a\n")
     with pytest.raises(BadInputValue, match=reason):

@@ -50,7 +50,7 @@ class Honcho:
         assert self.process.poll() is None, self.log.read_text()
         try:
             with Redis.from_url(self.url) as redis:
-                return sorted(advert.device for advert in worker_info.read(redis))
+                return sorted(info.device for info in worker_info.read(redis))
         except RedisError:
             return []
 

@@ -129,11 +129,11 @@ def test_workers_of_a_named_model_that_share_a_device(
     with Redis.from_url(url(port)) as redis:
         found = worker_info.read(redis)
     host = socket.gethostname()
-    assert [advert.node for advert in found] == [f"gpu0-news@{host}", f"gpu0.2-news@{host}"]
-    for advert in found:
-        assert (advert.model_name, advert.device) == ("news", "gpu0")
-        assert advert.queues == ["bertq.news", "bertq.news.gpu0", "bertq.news.small"]
-        environ = Path(f"/proc/{advert.pid}/environ").read_text().split("\0")
+    assert [info.node for info in found] == [f"gpu0-news@{host}", f"gpu0.2-news@{host}"]
+    for info in found:
+        assert (info.model_name, info.device) == ("news", "gpu0")
+        assert info.queues == ["bertq.news", "bertq.news.gpu0", "bertq.news.small"]
+        environ = Path(f"/proc/{info.pid}/environ").read_text().split("\0")
         assert {"BERTQ_CASED=false", "BERTQ_SHOW_TOKENS_TO_CLIENT=off"} <= set(environ)
         assert "BERTQ_GPU_MEMORY_FRACTION=0.4" in environ
     # Two workers of one name would hide each other; these do not.

@@ -15,7 +15,7 @@ from bertq.state.worker_info import WorkerStats
 from bertq_cli.commands.status import duration, show
 from tests import records
 from tests.cli.runs import Run
-from tests.client.stub import advert
+from tests.client.stub import info
 
 
 def run(*arguments: str) -> Result:
@@ -28,7 +28,7 @@ def fill(redis: Redis) -> None:
         chunks=9, sentences=12345, sentences_per_second=310.25, busy=0.934, failures=2
     )
     worker = dataclasses.replace(
-        advert(["bertq", "gpu0"]), work=work, started=time.time() - 3700, fingerprint="0123456789"
+        info(["bertq", "gpu0"]), work=work, started=time.time() - 3700, fingerprint="0123456789"
     )
     worker_info.publish(redis, worker)
     claims.take(redis, "bertq", "0123456789")
@@ -55,7 +55,7 @@ def test_the_table(redis: Redis, redis_url: str) -> None:
 
 
 def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
-    named = dataclasses.replace(advert(["bertq.news"]), model_name="news", fingerprint="76543210")
+    named = dataclasses.replace(info(["bertq.news"]), model_name="news", fingerprint="76543210")
     worker_info.publish(redis, named)
     shown = run("--redis-url", redis_url).output
     assert re.search(r"│ stub@test │ cpu +│ news 76543210 │", shown), shown
@@ -65,7 +65,7 @@ def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
 
 def test_what_a_model_does(redis: Redis, redis_url: str) -> None:
     described = dataclasses.replace(
-        advert(["bertq"]),
+        info(["bertq"]),
         fingerprint="0123456789",
         description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
         normalized=True,

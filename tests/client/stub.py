@@ -67,7 +67,7 @@ class Stub:
         self.asked += 1
         self.gate.wait(20)
         parts = keys.split_task_id(request.id)
-        if parts is None or not jobs.read(redis, parts[0]).wanted:
+        if parts is None or not jobs.read(redis, parts[0]).active:
             self.dropped.append(request.id)
             raise Ignore()
         self.chunks.append(len(texts))
@@ -88,7 +88,7 @@ class Stub:
         return ChunkResult(answer, fingerprint, shown, cut, MAX_WORDS, lengths)
 
 
-def advert(queues: list[str], max_batch_size: int = 256) -> WorkerInfo:
+def info(queues: list[str], max_batch_size: int = 256) -> WorkerInfo:
     """The advert of a stub."""
     return WorkerInfo(
         node="stub@test", instance="1", queues=queues, device="cpu0", device_name="cpu",
@@ -111,7 +111,7 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
         return stub.encode(self.request, self.backend.client, texts, options)
 
     with Redis.from_url(url) as redis:
-        worker_info.publish(redis, advert(["bertq", "bertq.small"], max_batch_size))
+        worker_info.publish(redis, info(["bertq", "bertq.small"], max_batch_size))
         with start_worker(
             app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
         ):
@@ -119,5 +119,5 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
                 yield stub
             finally:
                 stub.gate.set()
-        worker_info.withdraw(redis, advert([]))
+        worker_info.withdraw(redis, info([]))
     app.close()

@@ -187,7 +187,7 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
     assert not list(redis.scan_iter("bertq:reply:*"))
     assert not list(redis.scan_iter("celery-task-meta-*"))
     # Of a job that failed or was cancelled the record says so for a while.
-    assert all(0 < redis.ttl(key) <= keys.JOB_TTL for key in redis.scan_iter("bertq:job:*"))
+    assert all(0 < redis.ttl(key) <= keys.JOB_TTL_SECONDS for key in redis.scan_iter("bertq:job:*"))
 
 
 def test_clients_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis) -> None:

@@ -29,7 +29,7 @@ from bertq.protocol.wire import ChunkResult
 from bertq.state import jobs, worker_info
 from bertq_client import inputs
 from bertq_client.request import Request
-from tests.client.stub import DIM, Stub, advert, rows, stub_worker
+from tests.client.stub import DIM, Stub, info, rows, stub_worker
 from tests.waiting import eventually
 
 
@@ -219,7 +219,7 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
 
 
 def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.3)
+    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.3)
     with BertClient("127.0.0.1", 1) as client:
         with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
             client.encode(["a"])
@@ -239,7 +239,7 @@ def test_a_redis_that_is_away_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
 
 
 def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.5)
     with BertClient("127.0.0.1", 1) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
         # One after the other they would take 15 s.
@@ -340,7 +340,7 @@ def test_a_lost_connection_loses_no_result(
 def test_a_hostile_result_is_a_clear_error(
     redis_url: str, redis: Redis, payload: bytes, error: type[Exception]
 ) -> None:
-    worker_info.publish(redis, advert(["bertq.small"]))
+    worker_info.publish(redis, info(["bertq.small"]))
     with BertClient(redis_url=redis_url, timeout=20) as client:
         future = client.encode_async(["a"])
         eventually(lambda: redis.llen("bertq.small"))

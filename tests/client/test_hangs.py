@@ -43,8 +43,8 @@ def hung(url: str) -> Iterator[None]:
 
 def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the client's sockets wait for so long, and its reads of the stream almost as long."""
-    monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT", seconds)
-    monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT", seconds)
+    monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT_SECONDS", seconds)
+    monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT_SECONDS", seconds)
     monkeypatch.setattr("bertq_client.inbox.gatherer._BLOCK", seconds * 0.75)
 
 
@@ -358,7 +358,7 @@ def test_no_thread_ends_by_an_error(
         eventually(lambda: redis.llen("bertq.small") == 1)
         session = client._session
         with monkeypatch.context() as patch:
-            patch.setattr(session.fleet, "known", broken)
+            patch.setattr(session.directory, "known", broken)
             patch.setattr("bertq_client.inbox.recovery.jobs.renew", broken)
             patch.setattr("bertq_client.inbox.recovery._RENEW_EVERY", 0.0)
             patch.setattr("bertq_client.inbox.recovery._EVERY", 0.0)
@@ -390,7 +390,7 @@ def test_a_server_that_accepts_and_never_answers(silent_url: str) -> None:
 def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
     silent_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.5)
+    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.5)
     patient(monkeypatch, 0.2)
     with BertClient(redis_url=silent_url) as client:
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
@@ -433,7 +433,7 @@ def test_redis_goes_away_for_good(own_url: str, monkeypatch: pytest.MonkeyPatch)
         future = client.encode_async(["b"])
         eventually(lambda: redis.llen("bertq.small"))
         redis.shutdown(nosave=True)
-        monkeypatch.setattr("bertq_client.retry.PATIENCE", 0.3)
+        monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.3)
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["c"]))
         assert not future.done()

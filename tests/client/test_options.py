@@ -24,7 +24,7 @@ from bertq.errors import (
 from bertq.protocol.encoding import PRECISIONS, Encoding, Options
 from bertq.protocol.wire import ChunkResult
 from bertq.state import worker_info
-from tests.client.stub import MAX_WORDS, Stub, advert, rows
+from tests.client.stub import MAX_WORDS, Stub, info, rows
 from tests.waiting import eventually
 
 LONG = "word " * MAX_WORDS + "more"
@@ -342,14 +342,14 @@ def test_only_the_request_with_the_long_sentence_fails(client: BertClient, stub:
 def test_a_worker_of_another_version_is_told_of_once(
     redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture, check: bool
 ) -> None:
-    other = advert(["bertq.small"])
+    other = info(["bertq.small"])
     other.versions["bertq"] = "7.1"
     worker_info.publish(redis, other)
     with BertClient(redis_url=redis_url, check_version=check, timeout=1) as client:
         for _ in range(2):
             client.encode_async(["a"]).cancel()
-            client._session.fleet._read_at = -100.0
-            client._session.fleet.refresh()
+            client._session.directory._read_at = -100.0
+            client._session.directory.refresh()
     told = [record for record in caplog.records if "has bertq 7.1" in record.getMessage()]
     assert len(told) == check
     if told:

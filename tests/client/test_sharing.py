@@ -19,7 +19,7 @@ from bertq.state import counters, jobs, worker_info
 from bertq_client.futures import Callbacks, EncodeFuture
 from bertq_client.outbox.coalescing import SHARED_ROWS, share
 from bertq_client.request import Request
-from tests.client.stub import Stub, advert, row, rows
+from tests.client.stub import Stub, info, row, rows
 from tests.waiting import eventually
 
 # -- the same sentence in several places
@@ -121,7 +121,7 @@ def test_many_share_chunks_in_the_order_of_their_arrival(client: BertClient, stu
 
 
 def test_large_requests_and_other_queues_are_apart(redis_url: str, redis: Redis) -> None:
-    worker_info.publish(redis, advert(["bertq", "bertq.small", "gpu1"]))
+    worker_info.publish(redis, info(["bertq", "bertq.small", "gpu1"]))
     with BertClient(redis_url=redis_url, timeout=20) as client:
         client.encode_async(["so that there is a sender"])
         eventually(lambda: redis.llen("bertq.small") == 1)
@@ -150,9 +150,9 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks == [1, 2, 1, 1]
-    published = advert(["bertq", "bertq.small"])
+    published = info(["bertq", "bertq.small"])
     worker_info.publish(redis, replace(published, row_shape=[None, 2]))
-    client._session.fleet._read_at = -100.0
+    client._session.directory._read_at = -100.0
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks[4:] == [1, 1, 1]
@@ -202,7 +202,7 @@ def test_one_is_cancelled_and_the_others_go_on(
     job_id = job_of(redis, 3)
     assert first.cancel()
     time.sleep(0.1)
-    assert jobs.read(redis, job_id).wanted
+    assert jobs.read(redis, job_id).active
     stub.gate.set()
     np.testing.assert_array_equal(second.result(20), rows(["c"]))
     np.testing.assert_array_equal(third.result(20), rows(["d"]))
@@ -286,9 +286,9 @@ def request(size: int, characters: int = 1) -> Request:
 def test_groups_are_bounded() -> None:
     groups = share([request(size) for size in (3, 9, 4, 16, 2)], [])
     assert [[len(one.texts) for one in group] for group in groups] == [[3, 9, 4], [16], [2]]
-    small = [advert([]), advert([], max_batch_size=4)]
+    small = [info([]), info([], max_batch_size=4)]
     assert [len(group) for group in share([request(1) for _ in range(9)], small)] == [4, 4, 1]
-    tokens = [replace(advert([]), row_shape=[25, 4])]
+    tokens = [replace(info([]), row_shape=[25, 4])]
     assert [len(group) for group in share([request(1), request(1)], tokens)] == [1, 1]
     long = [request(1, 3 * 2**20) for _ in range(3)]
     assert [len(group) for group in share(long, [])] == [1, 1, 1]

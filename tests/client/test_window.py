@@ -11,7 +11,7 @@ from bertq import BertClient
 from bertq.errors import QueueFull, SettingsError, Timeout
 from bertq.state import worker_info
 from bertq_client.outbox import window
-from tests.client.stub import Stub, advert, rows, stub_worker
+from tests.client.stub import Stub, info, rows, stub_worker
 from tests.waiting import eventually
 
 TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
@@ -90,7 +90,7 @@ def test_a_full_queue_can_be_an_error(redis_url: str, redis: Redis) -> None:
 
 
 def test_a_wait_for_room_is_bounded_by_the_timeout(redis_url: str, redis: Redis) -> None:
-    worker_info.publish(redis, advert(["bertq"]))
+    worker_info.publish(redis, info(["bertq"]))
     with BertClient(redis_url=redis_url, max_pending_chunks=2, timeout=0.5) as client:
         client.encode_async(TEXTS).cancel()
         first = client.encode_async(TEXTS)
@@ -148,7 +148,7 @@ def test_wider_rows_leave_room_for_fewer(workers: list[int], most: int) -> None:
         def pending(self, queue: str) -> int:
             return pending
 
-    made = [advert(["bertq"]) for _ in workers]
+    made = [info(["bertq"]) for _ in workers]
     for worker, size in zip(made, workers, strict=True):
         object.__setattr__(worker, "row_shape", [size])
     bound = window.Window(None, Registry(), 1)  # type: ignore[arg-type]

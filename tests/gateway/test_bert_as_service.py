@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from bertq.state import worker_info
-from tests.client.stub import Stub, advert, rows
+from tests.client.stub import Stub, info, rows
 from tests.gateway.conftest import Gateway
 
 
@@ -63,7 +63,7 @@ def test_the_status(gateway: Gateway, stub: Stub) -> None:
 
 def test_several_models(gateway: Gateway, stub: Stub, redis: Redis) -> None:
     words = dataclasses.replace(
-        advert(["bertq.words", "bertq.words.small"]), node="words@test", model_name="words"
+        info(["bertq.words", "bertq.words.small"]), node="words@test", model_name="words"
     )
     worker_info.publish(redis, words)
     assert len(encode(gateway, texts=["a"])["result"]) == 1  # that without a name
@@ -77,7 +77,7 @@ def test_several_models(gateway: Gateway, stub: Stub, redis: Redis) -> None:
 
 def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, redis: Redis) -> None:
     named = dataclasses.replace(
-        advert(["bertq.stub", "bertq.stub.small"]), node="a@test", model_name="stub"
+        info(["bertq.stub", "bertq.stub.small"]), node="a@test", model_name="stub"
     )
     worker_info.publish(redis, named)
     with pytest.raises(httpx.ReadTimeout):  # nobody takes from its queue
@@ -87,7 +87,7 @@ def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, re
 
 def test_none_without_a_name(gateway: Gateway, redis: Redis) -> None:
     for name in ("one", "two"):
-        made = advert([f"bertq.{name}", f"bertq.{name}.small"])
+        made = info([f"bertq.{name}", f"bertq.{name}.small"])
         worker_info.publish(
             redis, dataclasses.replace(made, node=f"{name}@test", model_name=name, model="dir")
         )

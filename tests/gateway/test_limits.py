@@ -16,7 +16,7 @@ from bertq.state import worker_info
 from bertq.state.worker_info import WorkerStats
 from bertq_gateway import config
 from bertq_gateway.config import Config
-from tests.client.stub import Stub, advert
+from tests.client.stub import Stub, info
 from tests.gateway.conftest import Gateway, StartGateway, running
 from tests.waiting import eventually
 
@@ -85,7 +85,7 @@ def test_nobody_is_there(gateway: Gateway, redis: Redis) -> None:
 
 
 def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
-    made = advert(["bertq", "bertq.small"])
+    made = info(["bertq", "bertq.small"])
     hangs = dataclasses.replace(made, work=WorkerStats(batch_seconds=100.0))
     worker_info.publish(redis, hangs)
     answer = gateway.http.get("/readyz")
@@ -95,13 +95,13 @@ def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
 
 
 def test_a_worker_that_does_not_answer(start_gateway: StartGateway, redis: Redis) -> None:
-    worker_info.publish(redis, advert(["bertq", "bertq.small"]))
+    worker_info.publish(redis, info(["bertq", "bertq.small"]))
     gateway = start_gateway(timeout=0.3)
     check(gateway.embed("a"), 504, "timeout")
 
 
 def test_a_queue_that_is_full(gateway: Gateway, redis: Redis) -> None:
-    worker_info.publish(redis, advert(["bertq", "bertq.small"]))
+    worker_info.publish(redis, info(["bertq", "bertq.small"]))
     redis.lpush("bertq.small", *range(1024))
     check(gateway.embed("a"), 429, "queue_full")
 

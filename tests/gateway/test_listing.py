@@ -5,13 +5,13 @@ import dataclasses
 from redis import Redis
 
 from bertq.state import worker_info
-from tests.client.stub import advert
+from tests.client.stub import info
 from tests.gateway.conftest import StartGateway
 
 
 def test_what_a_model_does(start_gateway: StartGateway, redis: Redis) -> None:
     worker = dataclasses.replace(
-        advert(["bertq"]),
+        info(["bertq"]),
         description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
         normalized=True,
         prompts=["query", "document"],
@@ -41,7 +41,7 @@ def test_what_a_model_does(start_gateway: StartGateway, redis: Redis) -> None:
 
 
 def test_a_worker_of_an_older_version(start_gateway: StartGateway, redis: Redis) -> None:
-    worker_info.publish(redis, dataclasses.replace(advert(["bertq"]), row_shape=[None, 4]))
+    worker_info.publish(redis, dataclasses.replace(info(["bertq"]), row_shape=[None, 4]))
     (entry,) = start_gateway().http.get("/v1/models").json()["data"]
     assert entry["description"] == "REDUCE_MEAN of -2, max_seq_len 25, float32"
     assert (entry["task"], entry["dimensions"], entry["prompts"]) == ("embed", 4, [])

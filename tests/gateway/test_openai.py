@@ -13,7 +13,7 @@ from redis import Redis
 from bertq.errors import RemoteError
 from bertq.state import worker_info
 from bertq_gateway import errors
-from tests.client.stub import MAX_WORDS, Stub, advert, rows
+from tests.client.stub import MAX_WORDS, Stub, info, rows
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.waiting import eventually
 
@@ -58,7 +58,7 @@ def test_no_sentence_is_a_pair(gateway: Gateway, stub: Stub) -> None:
 def test_a_model_that_gives_no_vectors(
     gateway: Gateway, stub: Stub, redis: Redis, task: str, what: str
 ) -> None:
-    worker_info.publish(redis, dataclasses.replace(advert(["bertq", "bertq.small"]), task=task))
+    worker_info.publish(redis, dataclasses.replace(info(["bertq", "bertq.small"]), task=task))
     answer = gateway.embed("a")
     assert answer.status_code == 422
     assert answer.json()["error"]["message"] == f"stub gives {what}, no vectors: use BertClient"

@@ -57,7 +57,7 @@ def test_a_workers_host_is_cut_off(
     network: Network, redis: Redis, start_on: StartOn, asker: Asker
 ) -> None:
     a, b = start_both(start_on, 300)
-    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
+    assert [info.node for info in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
     asker.encode(COUNT)
     eventually(lambda: len(done(a)) >= 2 and len(done(b)) >= 2)
     network.cut("a")
@@ -71,7 +71,7 @@ def test_a_workers_host_is_cut_off(
     # By b alone: in 15 s and a sweep, says docs/reliability.md, and a slow machine's time.
     np.testing.assert_array_equal(asker.vectors(celery_config.VISIBILITY_TIMEOUT + 30), ROWS)
     assert held & set(done(b))
-    eventually(lambda: [advert.node for advert in worker_info.read(redis)] == ["cpu0@b"])
+    eventually(lambda: [info.node for info in worker_info.read(redis)] == ["cpu0@b"])
     network.join("a")
     wait_until_all_work(asker, a)
     eventually(lambda: len(worker_info.read(redis)) == 2)

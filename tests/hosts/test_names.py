@@ -25,7 +25,7 @@ def test_two_hosts_of_one_name(
     second = start_on("b", 100, "-Q", "cpu0")
     told = "another worker named cpu0@gpu-box is alive"
     eventually(lambda: told in second.log)
-    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@gpu-box"]
+    assert [info.node for info in worker_info.read(redis)] == ["cpu0@gpu-box"]
     asker.encode(COUNT)
     np.testing.assert_array_equal(asker.vectors(60), ROWS)
     assert min(len(done(first)), len(done(second))) > 0
@@ -43,6 +43,6 @@ def test_a_name_of_ones_own(
     for name in ("a", "b"):
         network.hosts[name].rename("gpu-box")
         start_on(name, 100, "-Q", "cpu0", "-n", f"cpu0@{name}")
-    assert [advert.node for advert in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
+    assert [info.node for info in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
     asker.encode(COUNT)
     np.testing.assert_array_equal(asker.vectors(60), ROWS)

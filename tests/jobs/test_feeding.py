@@ -12,7 +12,7 @@ from bertq.state import durable_jobs
 from bertq_workers.background import durable_job_monitor
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
 
-LARGE = durable_jobs.BACKLOG + 20
+LARGE = durable_jobs.MAX_QUEUED_CHUNKS + 20
 
 
 @pytest.fixture
@@ -62,28 +62,28 @@ def look(redis: Redis) -> DurableJobMonitor:
 
 def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> None:
     job = submit(client, LARGE)
-    assert redis.llen("bertq") == durable_jobs.BACKLOG
+    assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS
     answered = 0
     while job.status != "done":
         (task_id,) = take(redis)
         assert task_id == keys.task_id(job.id, answered)
         answer(redis, task_id)
         answered += 1
-        assert redis.llen("bertq") == min(durable_jobs.BACKLOG, LARGE - answered)
+        assert redis.llen("bertq") == min(durable_jobs.MAX_QUEUED_CHUNKS, LARGE - answered)
     assert answered == LARGE
     assert redis.llen("bertq") == 0
 
 
 def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) -> None:
-    redis.lpush("bertq", *[f"other {number}" for number in range(durable_jobs.BACKLOG)])
+    redis.lpush("bertq", *[f"other {number}" for number in range(durable_jobs.MAX_QUEUED_CHUNKS)])
     job = submit(client, 30)
-    assert redis.llen("bertq") == durable_jobs.BACKLOG + durable_jobs.FLIGHT
-    for _ in range(durable_jobs.BACKLOG):
+    assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS + durable_jobs.MIN_SENT_CHUNKS
+    for _ in range(durable_jobs.MAX_QUEUED_CHUNKS):
         redis.rpop("bertq")
-    for task_id in take(redis, durable_jobs.FLIGHT):
+    for task_id in take(redis, durable_jobs.MIN_SENT_CHUNKS):
         answer(redis, task_id)
-    assert redis.llen("bertq") == 30 - durable_jobs.FLIGHT
-    assert job.info.done == durable_jobs.FLIGHT * 256
+    assert redis.llen("bertq") == 30 - durable_jobs.MIN_SENT_CHUNKS
+    assert job.info.done == durable_jobs.MIN_SENT_CHUNKS * 256
 
 
 def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
@@ -173,7 +173,7 @@ def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient)
     redis.unlink("bertq")
     redis.hset(keys.job(job.id), "next", 0)
     look(redis)
-    assert redis.llen("bertq") == durable_jobs.BACKLOG
+    assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS
 
 
 def test_one_worker_does_it(
@@ -182,7 +182,7 @@ def test_one_worker_does_it(
     submit(client, 2)
     take(redis, 2, held=False)
     first, second = look(redis), look(redis)
-    assert 0 < int(redis.ttl(keys.TENDER)) <= keys.WORKER_TTL
+    assert 0 < int(redis.ttl(keys.MONITOR)) <= keys.WORKER_TTL_SECONDS
     clock(durable_job_monitor.LOST_AFTER + 1)
     second.look(redis)
     assert redis.llen("bertq") == 0

@@ -155,7 +155,7 @@ def test_nothing_is_kept_for_ever(redis: Redis, client: BertClient, stub: Stub) 
     check_nothing_is_left(redis)
     for key in redis.keys(f"*{job.id}*"):
         assert 0 < redis.ttl(key) <= 500
-    assert redis.ttl(keys.KEPT) > 0
+    assert redis.ttl(keys.DURABLE_JOBS) > 0
 
 
 def test_a_job_expires(redis: Redis, client: BertClient, stub: Stub) -> None:
@@ -178,8 +178,8 @@ def test_renewed(redis: Redis, client: BertClient, stub: Stub) -> None:
     assert job.info.expires_in > 4000
     for key in redis.keys(f"*{job.id}*"):
         assert redis.ttl(key) > 4000
-    assert (redis.zscore(keys.KEPT, job.id) or 0) > time.time() + 4000
-    assert redis.ttl(keys.KEPT) > 4000
+    assert (redis.zscore(keys.DURABLE_JOBS, job.id) or 0) > time.time() + 4000
+    assert redis.ttl(keys.DURABLE_JOBS) > 4000
 
 
 def test_cancelled(redis: Redis, redis_url: str, client: BertClient) -> None:
@@ -197,7 +197,7 @@ def test_cancelled(redis: Redis, redis_url: str, client: BertClient) -> None:
         eventually(lambda: len(stub.dropped) == 3)
         assert stub.chunks == []
     assert redis.keys(f"*{job.id}*") == [keys.job(job.id).encode()]
-    assert redis.ttl(keys.job(job.id)) <= keys.JOB_TTL
+    assert redis.ttl(keys.job(job.id)) <= keys.JOB_TTL_SECONDS
 
 
 def test_a_chunk_of_a_cancelled_job_is_not_stored(
@@ -240,7 +240,7 @@ def test_waiting_is_bounded(redis_url: str, client: BertClient) -> None:
         job.result(0.2)
     with stub_worker(redis_url) as stub:
         stub.gate.clear()
-        client._session.fleet._read_at = -100.0
+        client._session.directory._read_at = -100.0
         with pytest.raises(Timeout, match="the job continues"):
             job.result(0.2)
         stub.gate.set()
@@ -344,7 +344,7 @@ def test_a_timeout_holds_while_redis_is_away(tmp_path: Path) -> None:
 
 
 def test_a_redis_without_room(start_own_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PATIENCE", 0.3)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.3)
     server: ValkeyServer = start_own_server(maxmemory="3mb")
     url = f"redis://127.0.0.1:{server.port}/0"
     with BertClient(redis_url=url) as client, Redis.from_url(url) as redis:

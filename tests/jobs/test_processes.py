@@ -142,11 +142,11 @@ def test_a_message_is_lost_and_nobody_watches(
     eventually(lambda: redis.hget(keys.job(job_id), "state") == b"done", 30)
     assert worker.log.count("lost, sent again") == 3
     with BertClient(redis_url=redis_url) as client:
-        (advert,) = client.server_config.values()
+        (info,) = client.server_config.values()
         alone = client.submit(TEXTS[:3])
         np.testing.assert_array_equal(alone.result(20), clocks.rows(TEXTS[:3]))
         for job in (client.job(job_id), alone):
-            assert job.info.fingerprint == advert["fingerprint"]
+            assert job.info.fingerprint == info["fingerprint"]
         np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
 
 
@@ -154,14 +154,14 @@ def test_one_worker_after_the_other_looks_after_the_jobs(
     redis: Redis, redis_url: str, start_quick: Start
 ) -> None:
     first = start_quick(1, "-Q", "cpu0")
-    eventually(lambda: redis.get(keys.TENDER))
-    name = redis.get(keys.TENDER)
+    eventually(lambda: redis.get(keys.MONITOR))
+    name = redis.get(keys.MONITOR)
     second = start_quick(1, "-Q", "cpu1")
-    assert redis.get(keys.TENDER) == name
+    assert redis.get(keys.MONITOR) == name
     assert first.stop() == 0
-    eventually(lambda: redis.get(keys.TENDER) not in (None, name))
+    eventually(lambda: redis.get(keys.MONITOR) not in (None, name))
     assert second.stop() == 0
-    assert redis.get(keys.TENDER) is None
+    assert redis.get(keys.MONITOR) is None
 
 
 def test_redis_is_killed(start_own_server: StartServer, tmp_path: Path) -> None:

@@ -15,46 +15,46 @@ def job(redis: Redis) -> str:
 
 
 def test_a_new_chunk_counts_once(redis: Redis, job: str) -> None:
-    assert [jobs.look(redis, job, 1, "new").attempts for _ in range(3)] == [0, 1, 1]
-    assert jobs.look(redis, job, 0, "").attempts == 0
-    jobs.begin(redis, job, 1)
-    assert jobs.look(redis, job, 1, "").attempts == 2
-    record = jobs.look(redis, job, 0, "")
-    assert (record.wanted, record.chunks, record.attempts, record.returns) == (True, 2, 0, 0)
+    assert [jobs.count_delivery(redis, job, 1, "new").attempts for _ in range(3)] == [0, 1, 1]
+    assert jobs.count_delivery(redis, job, 0, "").attempts == 0
+    jobs.count_attempt(redis, job, 1)
+    assert jobs.count_delivery(redis, job, 1, "").attempts == 2
+    record = jobs.count_delivery(redis, job, 0, "")
+    assert (record.active, record.chunks, record.attempts, record.returns) == (True, 2, 0, 0)
 
 
 def test_one_that_comes_back_is_counted_when_it_begins(redis: Redis, job: str) -> None:
-    looks = [jobs.look(redis, job, 0, "again") for _ in range(3)]
+    looks = [jobs.count_delivery(redis, job, 0, "again") for _ in range(3)]
     assert [look.attempts for look in looks] == [0, 0, 0]
     assert [look.returns for look in looks] == [0, 1, 2]
 
 
 def test_sending_again_forgets_nothing(redis: Redis, job: str) -> None:
-    jobs.look(redis, job, 0, "new")
+    jobs.count_delivery(redis, job, 0, "new")
     jobs.pin(redis, job, "f")
     jobs.create(redis, job, client="c", queue="q", rows=5, chunks=2, requests=[], message="m")
     assert redis.llen("q") == 1
-    record = jobs.look(redis, job, 0, "")
+    record = jobs.count_delivery(redis, job, 0, "")
     assert (record.attempts, record.fingerprint) == (1, "f")
 
 
 def test_a_record_that_is_gone_stays_gone(redis: Redis) -> None:
-    assert not jobs.look(redis, "j", 0, "new").wanted
-    assert not jobs.look(redis, "j", 0, "again").wanted
-    jobs.begin(redis, "j", 0)
+    assert not jobs.count_delivery(redis, "j", 0, "new").active
+    assert not jobs.count_delivery(redis, "j", 0, "again").active
+    jobs.count_attempt(redis, "j", 0)
     assert not redis.exists(keys.job("j"))
 
 
 def test_a_cancelled_job_counts_nothing(redis: Redis, job: str) -> None:
     jobs.cancel(redis, job)
-    assert not jobs.look(redis, job, 0, "new").wanted
-    assert jobs.look(redis, job, 0, "").attempts == 0
+    assert not jobs.count_delivery(redis, job, 0, "new").active
+    assert jobs.count_delivery(redis, job, 0, "").attempts == 0
 
 
 def test_what_takes_no_writes_is_read(redis: Redis, job: str) -> None:
     redis.hset(keys.job(job), keys.attempts(0), "no number")
-    assert jobs.look(redis, job, 0, "").attempts == 0
+    assert jobs.count_delivery(redis, job, 0, "").attempts == 0
     # A hash that cannot be counted stands for a server that refuses to write.
     redis.hset(keys.job(job), keys.returns(0), "no number")
-    record = jobs.look(redis, job, 0, "again")
-    assert (record.wanted, record.attempts) == (True, 0)
+    record = jobs.count_delivery(redis, job, 0, "again")
+    assert (record.active, record.attempts) == (True, 0)

@@ -63,7 +63,7 @@ def test_rows_are_stored_once_with_a_notice(backend: ReplyBackend, redis: Redis)
     # A small result comes along.
     assert [fields for _, fields in stream] == [{b"task": b"job-0", b"result": payload}]
     for key in (keys.result("job-0"), keys.reply("client")):
-        assert 0 < int(redis.ttl(key)) <= keys.RESULT_TTL
+        assert 0 < int(redis.ttl(key)) <= keys.RESULT_TTL_SECONDS
 
 
 def test_a_large_result_is_stored_once(backend: ReplyBackend, redis: Redis) -> None:

@@ -10,15 +10,15 @@ from redis import Redis
 from bertq.protocol import keys
 from bertq.state import counters, jobs, worker_info
 from tests import records
-from tests.client.stub import advert
+from tests.client.stub import info
 
 
 def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
-    mine = advert(["gpu0", "bertq"])
+    mine = info(["gpu0", "bertq"])
     assert worker_info.read(redis) == []
     worker_info.publish(redis, mine)
     assert worker_info.read(redis) == [mine]
-    assert 0 < int(redis.ttl(keys.worker(mine.node))) <= keys.WORKER_TTL
+    assert 0 < int(redis.ttl(keys.worker(mine.node))) <= keys.WORKER_TTL_SECONDS
     assert int(redis.ttl(keys.WORKERS)) > 0
     successor = dataclasses.replace(mine, instance="2")
     worker_info.publish(redis, successor)
@@ -30,7 +30,7 @@ def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
 
 
 def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
-    mine, dead = advert(["bertq"]), dataclasses.replace(advert(["bertq"]), node="dead@test")
+    mine, dead = info(["bertq"]), dataclasses.replace(info(["bertq"]), node="dead@test")
     worker_info.publish(redis, mine)
     redis.zadd(keys.WORKERS, {dead.node: 1.0})
     assert worker_info.read(redis) == [mine]
@@ -40,7 +40,7 @@ def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
 def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     worker_info.publish(redis, mine)
     redis.zadd(keys.WORKERS, {"dead@test": 1.0})
     monkeypatch.setattr(time, "time", lambda: 1e10)
@@ -49,7 +49,7 @@ def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
 
 
 def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     worker_info.publish(redis, mine)
     more = {**dataclasses.asdict(mine), "colour": "green"}
     redis.set(keys.worker(mine.node), json.dumps(more))
@@ -60,7 +60,7 @@ def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
 
 
 def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     worker_info.publish(redis, mine)
     newer = {
         "description", "task", "normalized", "prompts", "default_prompt", "similarity", "labels",
@@ -73,7 +73,7 @@ def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
 
 def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
     mine = dataclasses.replace(
-        advert(["bertq"]),
+        info(["bertq"]),
         description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
         normalized=True,
         prompts=["query", "document"],
@@ -96,14 +96,14 @@ def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
 def test_an_advert_with_a_field_of_another_type_is_ignored(
     redis: Redis, name: str, value: object
 ) -> None:
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     worker_info.publish(redis, mine)
     redis.set(keys.worker(mine.node), json.dumps({**dataclasses.asdict(mine), name: value}))
     assert worker_info.read(redis) == []
 
 
 def test_row_bytes() -> None:
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     assert mine.row_bytes == 16
     assert dataclasses.replace(mine, row_shape=[None, 10]).row_bytes == 4 * 25 * 10
 
@@ -113,14 +113,14 @@ def create_job(redis: Redis, *, chunks: int = 1) -> None:
 
 
 def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
-    assert not jobs.read(redis, "j").wanted
+    assert not jobs.read(redis, "j").active
     create_job(redis, chunks=3)
-    assert jobs.read(redis, "j") == jobs.JobRecord(wanted=True, chunks=3, fingerprint=None)
+    assert jobs.read(redis, "j") == jobs.JobRecord(active=True, chunks=3, fingerprint=None)
     redis.expire(keys.job("j"), 5)
     assert jobs.renew(redis, ["j", "other"]) == ["other"]
     assert int(redis.ttl(keys.job("j"))) > 5
     jobs.cancel(redis, "j")
-    assert not jobs.read(redis, "j").wanted
+    assert not jobs.read(redis, "j").active
     assert int(redis.ttl(keys.job("j"))) > 0
     with redis.pipeline() as pipe:
         jobs.discard(pipe, "j")
@@ -132,7 +132,7 @@ def test_a_job_of_several_requests_is_written_with_its_first_chunk(redis: Redis)
     jobs.create(
         redis, "j", client="c", queue="gpu0", rows=9, chunks=1, requests=[2, 7], message="text"
     )  # fmt: skip
-    assert jobs.read(redis, "j").wanted
+    assert jobs.read(redis, "j").active
     assert redis.lrange("gpu0", 0, -1) == [b"text"]
     counted = counters.read(redis)
     assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 9)

@@ -71,7 +71,7 @@ def test_a_function_is_put_in_front_of_its_script() -> None:
 )
 def test_the_limits_of_feed(redis: Redis, waiting: int, sent: int) -> None:
     """A job has 4 chunks on the way, or as many as bring the queue to 64."""
-    assert (durable_jobs.FLIGHT, durable_jobs.BACKLOG) == (4, 64)
+    assert (durable_jobs.MIN_SENT_CHUNKS, durable_jobs.MAX_QUEUED_CHUNKS) == (4, 64)
     if waiting:
         redis.lpush("bertq", *["other"] * waiting)
     redis.hset(keys.job("one"), mapping={"state": "active", "next": 0, "chunks": 100})

@@ -12,7 +12,7 @@ from bertq.protocol import keys
 from bertq.state import claims, counters, status, worker_info
 from bertq.state.worker_info import WorkerStats
 from tests import records
-from tests.client.stub import advert
+from tests.client.stub import info
 
 
 def request(redis: Redis, client: str, rows: int, queue: str = "bertq") -> None:
@@ -100,11 +100,11 @@ def test_every_counter_expires(redis: Redis) -> None:
     request(redis, "a", 1)
     counters.count_look(redis)
     for key in (keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS):
-        assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL
+        assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL_SECONDS
 
 
 def test_adverts_that_nobody_understands(redis: Redis) -> None:
-    worker = advert(["bertq"])
+    worker = info(["bertq"])
     worker_info.publish(redis, worker)
     document = dataclasses.asdict(worker)
     strange = ["[", "[]", "{}", "[" * 100_000]
@@ -121,9 +121,7 @@ def test_adverts_that_nobody_understands(redis: Redis) -> None:
 
 
 def test_the_state_of_the_service(redis: Redis) -> None:
-    worker = dataclasses.replace(
-        advert(["bertq", "gpu0"]), work=WorkerStats(chunks=3, sentences=700)
-    )
+    worker = dataclasses.replace(info(["bertq", "gpu0"]), work=WorkerStats(chunks=3, sentences=700))
     worker_info.publish(redis, worker)
     claims.take(redis, "bertq", "f")
     redis.lpush("bertq", "1", "2")

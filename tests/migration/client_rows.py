@@ -98,8 +98,8 @@ def the_name(world: World) -> None:
 @row("check_version=True")
 def another_version(world: World) -> None:
     with Redis.from_url(world.url) as redis:
-        (advert,) = (a for a in worker_info.read(redis) if a.model_name == "tokens")
-        document = json.loads(json.dumps(advert, default=vars))
+        (info,) = (a for a in worker_info.read(redis) if a.model_name == "tokens")
+        document = json.loads(json.dumps(info, default=vars))
         document |= {"node": "old@host", "model_name": None, "queues": ["bertq.tokens.small"]}
         document["versions"]["bertq"] = "0.0.1"
         redis.set("bertq:worker:old@host", json.dumps(document), ex=60)

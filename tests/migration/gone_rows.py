@@ -93,7 +93,7 @@ def the_old_spelling(world: World) -> None:
         assert result.exit_code == 2
         assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
     # ... and what it is now, as the service of these tests was started.
-    assert len([name for name in world.adverts() if name.startswith("gpu0")]) == 2
+    assert len([name for name in world.infos() if name.startswith("gpu0")]) == 2
     # Celery takes this for a log file's name.
     done = run(
         sys.executable, "-m", "celery", "-A", "bertq", "-b", world.url, "worker", "-fp16",

@@ -41,10 +41,10 @@ def tuned_reference(**options: Any) -> Any:
 def the_defaults(world: World) -> None:
     with world.client() as client:
         close(client.encode(TEXTS), reference(TEXTS, 25).rows("REDUCE_MEAN", [-2]))
-    advert = world.adverts()["gpu0"]
-    assert (advert.model, advert.pooling_strategy) == ("uncased_tiny", "REDUCE_MEAN")
+    info = world.infos()["gpu0"]
+    assert (info.model, info.pooling_strategy) == ("uncased_tiny", "REDUCE_MEAN")
     # Written in small letters.
-    assert world.adverts()["cpu0-tuned"].pooling_strategy == "CLASSIFICATION"
+    assert world.infos()["cpu0-tuned"].pooling_strategy == "CLASSIFICATION"
 
 
 @row("-tuned_model_dir", "-ckpt_name bert_model.ckpt", "-config_name bert_config.json")
@@ -71,8 +71,8 @@ def a_head(world: World) -> None:
         found = client.encode(TEXTS)
     close(found, tuned_reference(), 2e-3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-3)
-    (advert,) = (a for a in world.adverts().values() if a.model_name == "tuned")
-    assert advert.row_shape == [LABELS]
+    (info,) = (a for a in world.infos().values() if a.model_name == "tuned")
+    assert info.row_shape == [LABELS]
     result = CliRunner().invoke(serve, ["--num-labels", "0"])
     assert result.exit_code == 2
     assert "Invalid value for '--num-labels'" in result.output
@@ -120,7 +120,7 @@ def the_default_length(world: World) -> None:
         found, tokens = client.encode([LONG], show_tokens=True)
     assert len(tokens[0]) == 25
     close(found, reference(["the " * 23], 25).rows("REDUCE_MEAN", [-2]))
-    assert world.adverts()["cpu0-tuned"].max_seq_len == 40
+    assert world.infos()["cpu0-tuned"].max_seq_len == 40
     # What a worker says when it is started with more.
     with pytest.raises(ModelError, match="max_seq_len is 60: give 3"):
         read_source(world.home / "uncased_tiny", max_seq_len=60)
@@ -129,7 +129,7 @@ def the_default_length(world: World) -> None:
 @row("-max_seq_len NONE")
 def no_length(world: World) -> None:
     limit = TINY["max_position_embeddings"]
-    assert world.adverts()["cpu1-tokens"].max_seq_len == limit
+    assert world.infos()["cpu1-tokens"].max_seq_len == limit
     with (
         world.client(model="tokens") as client,
         pytest.warns(TruncationWarning, match=f"than the {limit}"),
@@ -227,8 +227,8 @@ def tokens_are_shown(world: World) -> None:
 
 @row("-fp16")
 def half_precision(world: World) -> None:
-    (advert,) = (a for a in world.adverts().values() if a.model_name == "tuned")
-    assert advert.dtype == "float16"
+    (info,) = (a for a in world.infos().values() if a.model_name == "tuned")
+    assert info.dtype == "float16"
     with world.client(model="tuned") as client:
         found = client.encode(TEXTS)
     assert found.dtype == np.float32

@@ -58,7 +58,7 @@ def the_client_as_a_program(world: World) -> None:
 @row("python app.py -model_dir DIR", "bert-serving-start", "-num_worker 1", "-device_map")
 def the_service(world: World) -> None:
     assert "ready       2 workers at " in world.service.output
-    found = world.adverts()
+    found = world.infos()
     assert {name: found[name].device for name in found} == {
         "cpu0-tuned": "cpu0", "cpu1-tokens": "cpu1", "gpu0": "gpu0", "gpu0.2": "gpu0",
     }  # fmt: skip
@@ -72,7 +72,7 @@ def the_service(world: World) -> None:
 
 @row("-cpu")
 def on_the_cpu(world: World) -> None:
-    assert world.adverts()["cpu0-tuned"].device_name == "cpu"
+    assert world.infos()["cpu0-tuned"].device_name == "cpu"
     assert "queue cpu0: " in world.tuned.log
     assert _devices(2, None, True) == ["cpu0", "cpu1"]
     with world.client(model="tokens", queue="cpu1") as client:
@@ -81,8 +81,8 @@ def on_the_cpu(world: World) -> None:
 
 @row("-gpu_memory_fraction 0.5")
 def memory(world: World) -> None:
-    advert = world.adverts()["gpu0"]
-    environ = Path(f"/proc/{advert.pid}/environ").read_text().split("\0")
+    info = world.infos()["gpu0"]
+    environ = Path(f"/proc/{info.pid}/environ").read_text().split("\0")
     assert "BERTQ_GPU_MEMORY_FRACTION=0.5" in environ
     assert Settings().gpu_memory_fraction is None
     result = CliRunner().invoke(serve, ["--gpu-memory-fraction", "1.5"])
@@ -92,7 +92,7 @@ def memory(world: World) -> None:
 
 @row("-max_batch_size 256")
 def batches(world: World) -> None:
-    found = world.adverts()
+    found = world.infos()
     assert (found["gpu0"].max_batch_size, found["cpu0-tuned"].max_batch_size) == (256, 4)
     texts = [f"the lord {number}" for number in range(10)]
     with world.client(model="tuned") as client:

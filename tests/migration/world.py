@@ -88,10 +88,10 @@ class World:
         """A client that does not wait for ever."""
         return BertClient(**{"redis_url": self.url, "timeout": 60, **options})
 
-    def adverts(self) -> dict[str, worker_info.WorkerInfo]:
+    def infos(self) -> dict[str, worker_info.WorkerInfo]:
         """What the workers advertise, by device."""
         with Redis.from_url(self.url) as redis:
-            return {advert.node.split("@")[0]: advert for advert in worker_info.read(redis)}
+            return {info.node.split("@")[0]: info for info in worker_info.read(redis)}
 
     @cached_property
     def token_rows(self) -> dict[str, Any]:

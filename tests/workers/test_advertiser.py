@@ -14,7 +14,7 @@ from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerStats
 from bertq_workers.background.registration import Registration
 from bertq_workers.observability.meter import Meter
-from tests.client.stub import advert
+from tests.client.stub import info
 from tests.waiting import eventually
 
 
@@ -32,9 +32,9 @@ def make(url: str, left: list[str] | None = None) -> Registration:
 def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL", 1)
+    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
     advertiser = make(redis_url)
-    mine = advert(["bertq"])
+    mine = info(["bertq"])
     advertiser.hold(mine)
     eventually(lambda: redis.get(keys.claim("bertq")) == b"f")
     assert worker_info.read(redis) == []  # it is loading its model
@@ -52,9 +52,9 @@ def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
 def test_a_namesake_is_warned_about(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker_info.publish(redis, advert(["bertq"]))
+    worker_info.publish(redis, info(["bertq"]))
     advertiser = make(redis_url)
-    advertiser.hold(dataclasses.replace(advert(["bertq"]), instance="2"))
+    advertiser.hold(dataclasses.replace(info(["bertq"]), instance="2"))
     advertiser.announce()
     eventually(lambda: caplog.text)
     advertiser.stop()
@@ -65,7 +65,7 @@ def test_a_namesake_is_warned_about(
 def test_a_namesake_that_has_died_is_no_matter(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture, pid: int
 ) -> None:
-    dead = dataclasses.replace(advert(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
+    dead = dataclasses.replace(info(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
     worker_info.publish(redis, dead)
     advertiser = make(redis_url)
     advertiser.hold(dataclasses.replace(dead, instance="2", pid=os.getpid()))
@@ -79,7 +79,7 @@ def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
     advertiser = Registration(lambda: redis_url, meter, print)
     meter.add(250, 6000)
-    advertiser.hold(advert(["bertq"]))
+    advertiser.hold(info(["bertq"]))
     advertiser.announce()
     eventually(lambda: worker_info.read(redis))
     (published,) = worker_info.read(redis)
@@ -94,10 +94,10 @@ def test_work_is_published(redis_url: str, redis: Redis) -> None:
 def test_a_queue_that_went_to_another_model_is_left(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL", 1)
+    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
     left: list[str] = []
     advertiser = make(redis_url, left)
-    advertiser.hold(advert(["bertq", "cpu0"]))
+    advertiser.hold(info(["bertq", "cpu0"]))
     advertiser.announce()
     eventually(lambda: worker_info.read(redis))
     # Redis has restarted empty, and somebody else was faster.
@@ -114,9 +114,9 @@ def test_a_queue_that_went_to_another_model_is_left(
 def test_redis_out_of_reach_is_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL", 0.1)
+    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.1)
     advertiser = make("redis://127.0.0.1:1/0")
-    advertiser.hold(advert(["bertq"]))
+    advertiser.hold(info(["bertq"]))
     advertiser.announce()
     time.sleep(0.5)
     advertiser.stop()

@@ -15,7 +15,7 @@ from bertq.errors import ModelMismatch, RedisUnavailable
 from bertq.protocol import keys
 from bertq.state import claims, worker_info
 from bertq_workers.startup import admission
-from tests.client.stub import advert
+from tests.client.stub import info
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
 
@@ -109,10 +109,10 @@ def test_a_model_that_changes_in_the_middle_of_a_job(
 def test_a_claim_that_never_ends_is_not_waited_for(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL", 0.5)
+    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.5)
     redis.set(keys.claim("bertq"), "somebody else")
     with pytest.raises(ModelMismatch, match=r"held by another model \(somebody els\)"):
-        admission.admit(redis, redis_url, advert(["bertq"]))
+        admission.admit(redis, redis_url, info(["bertq"]))
 
 
 def test_redis_out_of_reach_is_waited_for_and_not_for_ever(
@@ -120,14 +120,14 @@ def test_redis_out_of_reach_is_waited_for_and_not_for_ever(
 ) -> None:
     # Celery workers of other tests in this process have set levels of their own.
     caplog.set_level(logging.WARNING, "bertq.worker")
-    monkeypatch.setattr(admission, "PATIENCE", 1.0)
+    monkeypatch.setattr(admission, "RETRY_SECONDS", 1.0)
     url = "redis://127.0.0.1:1/0"
     for queues in (["bertq"], ["cpu0"]):
         with (
             Redis.from_url(url) as redis,
             pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1/0 cannot be reached"),
         ):
-            admission.admit(redis, url, advert(queues))
+            admission.admit(redis, url, info(queues))
     assert caplog.text.count("trying again") == 2
 
 
@@ -137,7 +137,7 @@ def test_a_refused_login_is_not_waited_for(redis_url: str) -> None:
         Redis.from_url(url) as redis,
         pytest.raises(RedisUnavailable, match="refuses the login") as caught,
     ):
-        admission.admit(redis, url, advert(["bertq"]))
+        admission.admit(redis, url, info(["bertq"]))
     assert "secret" not in str(caught.value)
 
 

@@ -114,10 +114,10 @@ def test_what_was_encoded_is_what_is_counted(
     assert all(found.get("queue_length", queue=queue) == 0 for queue in queues)
     assert SECRET not in found.text
     assert "process_resident_memory_bytes" in found.names
-    # The advert is made of the same numbers.
+    # The worker publishes the same numbers.
     eventually(lambda: worker_info.read(redis)[0].work.sentences == 252, 20)
-    (advert,) = worker_info.read(redis)
-    assert (advert.work.batches, advert.work.redelivered) == (5, 0)
+    (published,) = worker_info.read(redis)
+    assert (published.work.batches, published.work.redelivered) == (5, 0)
 
 
 def test_chunks_that_wait_come_again_or_fail(start: Start, redis: Redis, port: int) -> None:

@@ -34,12 +34,12 @@ def test_each_client_gets_the_rows_of_its_model(
     for worker in workers:
         worker.wait_ready()
     found = worker_info.read(redis)
-    assert [advert.node for advert in found] == [f"cpu0-{name}@{gethostname()}" for name in "ab"]
-    for advert, name in zip(found, "ab", strict=True):
-        assert advert.model_name == name
-        assert advert.queues == [f"bertq.{name}", f"bertq.{name}.cpu0", f"bertq.{name}.small"]
+    assert [info.node for info in found] == [f"cpu0-{name}@{gethostname()}" for name in "ab"]
+    for info, name in zip(found, "ab", strict=True):
+        assert info.model_name == name
+        assert info.queues == [f"bertq.{name}", f"bertq.{name}.cpu0", f"bertq.{name}.small"]
         for queue in (f"bertq.{name}", f"bertq.{name}.small"):
-            assert redis.get(keys.claim(queue)) == advert.fingerprint.encode()
+            assert redis.get(keys.claim(queue)) == info.fingerprint.encode()
 
     for name, path in models.items():
         expected = load_encoder(path).encode(MANY)

@@ -19,11 +19,11 @@ from bertq_workers import tasks
 class Looked:
     """Notes how often a job's record was looked at."""
 
-    def __init__(self, *wanted: bool) -> None:
-        self.wanted = list(wanted)
+    def __init__(self, *active: bool) -> None:
+        self.active = list(active)
 
     def __call__(self, *_: Any) -> jobs.JobRecord:
-        return jobs.JobRecord(wanted=self.wanted.pop(0), chunks=1, fingerprint=None)
+        return jobs.JobRecord(active=self.active.pop(0), chunks=1, fingerprint=None)
 
 
 def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
@@ -37,7 +37,7 @@ def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
     with pytest.raises(Ignore):
         tasks._wait(task, "a-0", waiting)
     assert waiting.cancelled()
-    assert look.wanted == []
+    assert look.active == []
 
 
 def test_a_chunk_that_is_computed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

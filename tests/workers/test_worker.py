@@ -233,8 +233,8 @@ def test_sigterm_is_a_clean_end(
 ) -> None:
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1", "-n", "mine@%h").wait_ready()
     with Redis.from_url(redis_url) as redis, BertClient(redis_url=redis_url, timeout=60) as client:
-        (advert,) = worker_info.read(redis)
-        assert advert.node.startswith("mine@")
+        (info,) = worker_info.read(redis)
+        assert info.node.startswith("mine@")
         future = client.encode_async(sentences(2000))
         worker.wait_for(lambda: " rows, " in worker.log)
         assert worker.stop() == 0
@@ -252,7 +252,7 @@ def test_a_worker_that_was_killed_is_no_worker(
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
     worker.kill()
     with Redis.from_url(redis_url) as redis:
-        eventually(lambda: not worker_info.read(redis), keys.WORKER_TTL + 5)
+        eventually(lambda: not worker_info.read(redis), keys.WORKER_TTL_SECONDS + 5)
     with (
         BertClient(redis_url=redis_url, timeout=1) as client,
         pytest.raises(NoWorker, match="no worker takes from queue"),

@@ -116,7 +116,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     if (
         record is not None
         and record.fingerprint is None
-        and (record.chunks > 1 or durable_jobs.is_kept(task_id, self.request.reply_to))
+        and (record.chunks > 1 or durable_jobs.is_durable(task_id, self.request.reply_to))
     ):
         _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
     lengths = list(map(len, ids))
@@ -146,7 +146,7 @@ def _admit(
     record = _look(task, task_id, "again" if redelivered else "new")
     if record is None:
         return None, redelivered
-    if not record.wanted:
+    if not record.active:
         logs.dropped(task_id)
         raise Ignore()
     _check_number(task_id, record)
@@ -165,7 +165,7 @@ def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
             if future.done():
                 return future.result()  # the batch raised it, or the rows have just arrived
         record = _look(task, task_id, "")
-        if record is not None and not record.wanted and future.cancel():
+        if record is not None and not record.active and future.cancel():
             logs.dropped(task_id)
             raise Ignore()
 
@@ -184,9 +184,9 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | Non
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
-        return jobs.JobRecord(wanted=False, chunks=0, fingerprint=None)
+        return jobs.JobRecord(active=False, chunks=0, fingerprint=None)
     try:
-        return jobs.look(_redis(task), *parts, delivery)
+        return jobs.count_delivery(_redis(task), *parts, delivery)
     except RedisError:
         # Redis cannot be reached for a moment. Compute the chunk; the backend retries storing the
         # rows.
@@ -213,7 +213,7 @@ def _begin(task: EncodeTask, task_id: str) -> None:
     parts = keys.split_task_id(task_id)
     assert parts is not None  # otherwise the chunk was dropped
     try:
-        jobs.begin(_redis(task), *parts)
+        jobs.count_attempt(_redis(task), *parts)
     except RedisError as error:
         log.warning("chunk %s: an attempt is not counted: %s", task_id, type(error).__name__)
 

@@ -77,7 +77,7 @@ class Campaign:
         watcher: gets reports of the progress.
         say: gets messages of the services.
         figures: the results so far.
-        advert: worker info of one worker, which describes the model and the device.
+        worker: worker info of one worker, which describes the model and the device.
     """
 
     planned: Mapping[Setup, Sequence[Point]]
@@ -89,7 +89,7 @@ class Campaign:
     watcher: Watcher
     say: Say
     figures: list[Figure] = field(default_factory=list, init=False)
-    advert: worker_info.WorkerInfo | None = field(default=None, init=False)
+    worker: worker_info.WorkerInfo | None = field(default=None, init=False)
 
     @property
     def steps(self) -> int:
@@ -112,7 +112,7 @@ class Campaign:
     async def _measure(self, url: str, points: Sequence[Point]) -> None:
         self.watcher.step()
         with connect(url) as redis:
-            self.advert = worker_info.read(redis)[0]
+            self.worker = worker_info.read(redis)[0]
         with ExitStack() as stack:
             sessions = []
             for point in points:

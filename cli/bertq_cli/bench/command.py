@@ -204,12 +204,12 @@ def _make(output: Path) -> None:
 
 
 def _context(campaign: Campaign) -> dict[str, str]:
-    advert = campaign.advert
-    assert advert is not None  # a worker was ready, otherwise perform would have raised an error
-    layers = _text(advert.pooling_layer)
+    worker = campaign.worker
+    assert worker is not None  # a worker was ready, otherwise perform would have raised an error
+    layers = _text(worker.pooling_layer)
     return {
-        "model": f"{advert.model}, fingerprint {advert.fingerprint[:12]}, {advert.dtype}, "
-        f"{advert.pooling_strategy} of {layers}",
-        "device": f"{advert.device_name}; the workers share {cores.available()} cores",
+        "model": f"{worker.model}, fingerprint {worker.fingerprint[:12]}, {worker.dtype}, "
+        f"{worker.pooling_strategy} of {layers}",
+        "device": f"{worker.device_name}; the workers share {cores.available()} cores",
         "corpus": str(corpus.summary(corpus.counter(campaign.model_dir))),
     }

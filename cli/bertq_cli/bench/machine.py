@@ -62,8 +62,8 @@ def gpus() -> list[str]:
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        wanted = [name.strip() for name in visible.split(",")]
-        rows = [row for row in rows if row[0] in wanted or row[1] in wanted]
+        chosen = [name.strip() for name in visible.split(",")]
+        rows = [row for row in rows if row[0] in chosen or row[1] in chosen]
     return [f"{name}, {memory}" for _, _, name, memory in rows]
 
 

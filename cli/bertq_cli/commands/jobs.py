@@ -217,10 +217,10 @@ def _save_whole(found: DurableJob, output: Path, part: Path) -> tuple[tuple[int,
 
 
 def _check_suffix(output: Path, *, is_sparse: bool) -> None:
-    wanted = ".npz" if is_sparse else ".npy"
-    if output.suffix != wanted:
+    required = ".npz" if is_sparse else ".npy"
+    if output.suffix != required:
         what = "sparse rows" if is_sparse else "vectors"
-        raise BadInputValue(f"{output}: the job has {what}, which are written as {wanted}")
+        raise BadInputValue(f"{output}: the job has {what}, which are written as {required}")
 
 
 def _reserve(path: Path) -> None:

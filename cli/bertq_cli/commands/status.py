@@ -34,25 +34,25 @@ def show(url: str, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(f"redis       {redis_url.redact(url)}", markup=False, soft_wrap=True)
     console.print(workers(found.workers) if found.workers else "workers     none is alive")
-    for line in sorted({model(advert) for advert in found.workers}):
+    for line in sorted({model(worker) for worker in found.workers}):
         console.print(f"model       {line}", markup=False, soft_wrap=True)
     console.print(queues(found.queues))
     console.print(f"unacked     {found.unacked} {_plural(found.unacked, 'chunk')} with workers")
     console.print(f"requests    {requests(found)}", soft_wrap=True)
 
 
-def workers(adverts: Iterable[WorkerInfo]) -> Table:
+def workers(workers: Iterable[WorkerInfo]) -> Table:
     """Return a table of the workers."""
     table = Table("worker", "device", "model", "up", "sentences", "per s", "busy", "failed")
     for column in table.columns[3:]:
         column.justify = "right"
-    for advert in adverts:
-        work = advert.work
+    for worker in workers:
+        work = worker.work
         table.add_row(
-            advert.node,
-            advert.device_name,
-            _short(advert),
-            duration(time.time() - advert.started),
+            worker.node,
+            worker.device_name,
+            _short(worker),
+            duration(time.time() - worker.started),
             f"{work.sentences:,}",
             f"{work.sentences_per_second:,.1f}",
             f"{100 * work.busy:.0f} %",
@@ -61,13 +61,13 @@ def workers(adverts: Iterable[WorkerInfo]) -> Table:
     return table
 
 
-def model(advert: WorkerInfo) -> str:
+def model(worker: WorkerInfo) -> str:
     """Return a model's name, the start of its fingerprint, and a description of its rows."""
-    return f"{_short(advert)}  {advert.model}, {advert.meaning}"
+    return f"{_short(worker)}  {worker.model}, {worker.meaning}"
 
 
-def _short(advert: WorkerInfo) -> str:
-    return " ".join(filter(None, (advert.model_name, advert.fingerprint[:8])))
+def _short(worker: WorkerInfo) -> str:
+    return " ".join(filter(None, (worker.model_name, worker.fingerprint[:8])))
 
 
 def queues(found: Iterable[QueueStatus]) -> Table:

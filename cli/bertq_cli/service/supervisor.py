@@ -134,21 +134,21 @@ class Service:
             try:
                 with connect(self.url) as redis:
                     found[:] = [
-                        advert
-                        for advert in worker_info.read(redis)
-                        if advert.pid == pid and advert.node.endswith(f"@{socket.gethostname()}")
+                        worker
+                        for worker in worker_info.read(redis)
+                        if worker.pid == pid and worker.node.endswith(f"@{socket.gethostname()}")
                     ]
             except (RedisError, OSError):
                 return False
             return bool(found)
 
         def describe(seconds: float) -> str:
-            (advert,) = found
+            (worker,) = found
             return (
-                f"{name}: ready after {seconds:.1f} s, {advert.model} on {advert.device_name}, "
-                f"{threads} {'thread' if threads == 1 else 'threads'}, pid {advert.pid}"
+                f"{name}: ready after {seconds:.1f} s, {worker.model} on {worker.device_name}, "
+                f"{threads} {'thread' if threads == 1 else 'threads'}, pid {worker.pid}"
                 + (metrics and f", metrics at port {metrics}")
-                + f"; {advert.meaning}"
+                + f"; {worker.meaning}"
             )
 
         return ProcessSpec(

@@ -31,7 +31,7 @@ class DurableCalls(ClientBase):
         is_tokenized: bool = False,
         show_tokens: bool = False,
         *,
-        ttl: float = keys.KEPT_TTL,
+        ttl: float = keys.DURABLE_JOB_TTL_SECONDS,
         **options: Unpack[Options],
     ) -> DurableJob:
         """Submit a durable job: workers encode it even if no client waits for it.
@@ -63,8 +63,8 @@ class DurableCalls(ClientBase):
         session = self._session
         session.check_open()
         submission = Submission(
-            session.redis, session.client_id, session.fleet,
-            Retry(self._url, session.fleet, time.sleep), session.check_open,
+            session.redis, session.client_id, session.directory,
+            Retry(self._url, session.directory, time.sleep), session.check_open,
         )  # fmt: skip
         return self._kept(submission.write(frozen, queue, encoding, seconds))
 
@@ -97,4 +97,4 @@ class DurableCalls(ClientBase):
 
     def _reader(self, job_id: str) -> Reader:
         session = self._session  # the session of this process
-        return Reader(self._url, session.redis, session.fleet, session.check_open, job_id)
+        return Reader(self._url, session.redis, session.directory, session.check_open, job_id)

@@ -147,7 +147,7 @@ class DurableJob:
         found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
         return bool(found) and reader.ask(lambda: durable_jobs.cancel(reader.redis, found[0]))
 
-    def renew(self, ttl: float = keys.KEPT_TTL) -> bool:
+    def renew(self, ttl: float = keys.DURABLE_JOB_TTL_SECONDS) -> bool:
         """Set the job's time to live to ``ttl`` seconds from now, longer or shorter than before.
 
         Returns:

@@ -33,7 +33,7 @@ class Reader:
     Args:
         url: address of Redis, for the errors.
         redis: a connection.
-        fleet: the workers, as the client knows them.
+        directory: the workers, as the client knows them.
         check: raises if the client is closed.
         job_id: id of the job.
 
@@ -45,14 +45,14 @@ class Reader:
         self,
         url: str,
         redis: Redis,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         check: Callable[[], object],
         job_id: str,
     ) -> None:
         self.redis = redis
         self._where = redis_url.redact(url)
-        self._fleet = fleet
-        self._patience = Retry(url, fleet, time.sleep)
+        self._directory = directory
+        self._retry = Retry(url, directory, time.sleep)
         self._check = check
         self._id = job_id
         self._give_up = math.inf
@@ -123,7 +123,7 @@ class Reader:
 
     def serving(self, queue: str) -> bool:
         """Return whether a worker takes from a queue."""
-        return bool(self.ask(lambda: self._fleet.serving(queue)))
+        return bool(self.ask(lambda: self._directory.serving(queue)))
 
     def ask(self, question: Callable[[], _T]) -> _T:
         """Send a command to Redis, with retries until the limit of ``bound``.
@@ -144,7 +144,7 @@ class Reader:
                     "ask again later"
                 )
 
-        return self._patience.persist(question, time.monotonic(), check)
+        return self._retry.persist(question, time.monotonic(), check)
 
     def _notices(self, last: bytes, wait: float) -> list[Any]:
         """Return the entries after ``last`` in the stream, waiting some seconds; perhaps none."""

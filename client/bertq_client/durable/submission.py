@@ -37,8 +37,8 @@ class Submission:
     Args:
         redis: a connection.
         client_id: id of the client, for the counters.
-        fleet: the workers, as the client knows them.
-        patience: retries while Redis is unreachable or full.
+        directory: the workers, as the client knows them.
+        retry: retries while Redis is unreachable or full.
         check: raises if the client is closed.
     """
 
@@ -46,14 +46,14 @@ class Submission:
         self,
         redis: Redis,
         client_id: str,
-        fleet: WorkerDirectory,
-        patience: Retry,
+        directory: WorkerDirectory,
+        retry: Retry,
         check: Callable[[], object],
     ) -> None:
         self._redis = redis
         self._client_id = client_id
-        self._fleet = fleet
-        self._patience = patience
+        self._directory = directory
+        self._retry = retry
         self._check = check
         self._began = time.monotonic()
         self._id = uuid.uuid4().hex
@@ -69,7 +69,7 @@ class Submission:
         distinct = Deduplicator()
         for part in inputs.parts(texts, is_tokenized=encoding.is_tokenized):
             distinct.add(part)
-        workers = self._persist(lambda: self._fleet.serving(queue))
+        workers = self._persist(lambda: self._directory.serving(queue))
         chunks = distinct.deal(chunk_rows(workers))
         try:
             for _ in range(_TIMES):
@@ -140,4 +140,4 @@ class Submission:
             yield some
 
     def _persist(self, act: Callable[[], _T]) -> _T:
-        return self._patience.persist(act, self._began, self._check)
+        return self._retry.persist(act, self._began, self._check)

@@ -17,7 +17,7 @@ def check(kept: Manifest, order: RunOptions, source: TextSource, workers: list[W
         ModelMismatch: the workers have another model.
     """
     kept.check(order.output, order.meaning(), source.identity)
-    if workers and all(advert.fingerprint != kept.fingerprint for advert in workers):
+    if workers and all(worker.fingerprint != kept.fingerprint for worker in workers):
         raise line_errors.other_model(order.output, kept.fingerprint, workers[0].fingerprint)
 
 

@@ -130,7 +130,7 @@ class Run:
         workers: list[WorkerInfo] = []
         with suppress(RedisUnavailable):
             workers = self._workers()
-        if workers and all(advert.task == "sparse" for advert in workers):
+        if workers and all(worker.task == "sparse" for worker in workers):
             check_sparse(self._order.output)
         return workers
 
@@ -173,7 +173,7 @@ class Run:
     def _batch_size(self, workers: list[WorkerInfo]) -> int:
         if self._order.batch_size is not None:
             return self._order.batch_size
-        row = max((advert.row_bytes for advert in workers), default=1)
+        row = max((worker.row_bytes for worker in workers), default=1)
         return max(1, min(stream.BATCH_SIZE, _BATCH_BYTES // max(1, row)))
 
     def _total(self) -> int | None:
@@ -223,9 +223,9 @@ class Run:
         """Return the shape of a row; for token vectors, with the model's maximum length."""
         if len(shape) == 1:
             return shape
-        for advert in self._workers():
-            if advert.fingerprint == fingerprint:
-                return (advert.max_seq_len, *shape[1:])
+        for worker in self._workers():
+            if worker.fingerprint == fingerprint:
+                return (worker.max_seq_len, *shape[1:])
         raise NoWorker("no worker of the model is there to say how many tokens it reads")
 
     def _finish(self, record: RunProgress, lines: Lines) -> None:

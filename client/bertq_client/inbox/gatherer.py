@@ -42,17 +42,17 @@ class Gatherer:
         redis: Redis,
         client_id: str,
         registry: Registry,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         sender: Sender,
     ) -> None:
         self._redis = redis
         self._stream = keys.reply(client_id)
         self._registry = registry
-        self._fleet = fleet
+        self._directory = directory
         self._sender = sender
         # Processed but still in Redis: entry of the stream, task id, job id if it is answered.
         self._spent: list[tuple[bytes, str, str | None]] = []
-        self._recovery = Recovery(redis, registry, fleet, sender.send_again, self._fail)
+        self._recovery = Recovery(redis, registry, directory, sender.send_again, self._fail)
         self.thread = threads.start(self._run, "gatherer")
 
     def dismiss(self) -> None:
@@ -75,7 +75,7 @@ class Gatherer:
                 if not self._registry.wait(_LINGER if self._spent else None):
                     self._clean_up()
                     continue
-                self._fleet.refresh(ahead=True)
+                self._directory.refresh(ahead=True)
                 self._recovery.look()
                 self._collect()
             except Exception as error:
@@ -90,7 +90,7 @@ class Gatherer:
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, RedisError):
-            self._fleet.missed(error)
+            self._directory.missed(error)
         else:
             log.error("results could not be collected; trying again", exc_info=error)
 

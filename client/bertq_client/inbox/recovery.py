@@ -32,7 +32,7 @@ _AT_ONCE = 500
 #: Most times that a chunk is sent.
 _TIMES = 10
 
-_RENEW_EVERY = keys.JOB_TTL / 4
+_RENEW_EVERY = keys.JOB_TTL_SECONDS / 4
 
 
 class Recovery:
@@ -49,13 +49,13 @@ class Recovery:
         self,
         redis: Redis,
         registry: Registry,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         resend: Callable[[Job, list[int]], None],
         fail: Callable[[Job, Exception], None],
     ) -> None:
         self._redis = redis
         self._registry = registry
-        self._fleet = fleet
+        self._directory = directory
         self._resend = resend
         self._fail = fail
         self._looked = time.monotonic()
@@ -97,7 +97,7 @@ class Recovery:
         """Return the numbers of the chunks that are lost, by job id."""
         lost: dict[str, list[int]] = {}
         suspects: list[tuple[Job, int, Sent]] = []
-        epoch = self._fleet.epoch
+        epoch = self._directory.epoch
         lengths = self._lengths({job.queue for job in recorded if job.pending})
         for job, number, sent in _pending(recorded):
             if sent.epoch != epoch and None not in (sent.epoch, epoch):

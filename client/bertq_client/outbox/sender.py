@@ -50,16 +50,16 @@ class Sender:
         redis: Redis,
         client_id: str,
         registry: Registry,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         limits: Limits,
     ) -> None:
         self._redis = redis
         self._registry = registry
-        self._fleet = fleet
+        self._directory = directory
         self._work: queue.SimpleQueue[Request | Again | Callable[[], object] | None]
         self._work = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._writer = Writer(url, redis, client_id, registry, fleet, limits, self._closing)
+        self._writer = Writer(url, redis, client_id, registry, directory, limits, self._closing)
         self._late = False  # ``close`` no longer waits for the thread
         self._left: list[Job] = []  # abandoned while closing
         self._farewell: Callable[[], None] = lambda: None
@@ -149,13 +149,13 @@ class Sender:
 
     def _groups(self, name: str, requests: list[Request]) -> list[list[Request]]:
         try:
-            return list(share(requests, self._fleet.known(name)))
+            return list(share(requests, self._directory.known(name)))
         except Exception:
             log.exception("requests cannot share a chunk; each is sent alone")
             return [[request] for request in requests]
 
     def _send(self, requests: list[Request]) -> Iterator[bool]:
-        requests = self._registry.still_wanted(requests)
+        requests = self._registry.active_requests(requests)
         if not requests:
             return
         job = Job(requests)

@@ -45,7 +45,7 @@ class Writer:
         redis: Redis,
         client_id: str,
         registry: Registry,
-        fleet: WorkerDirectory,
+        directory: WorkerDirectory,
         limits: Limits,
         closing: threading.Event,
     ) -> None:
@@ -53,12 +53,12 @@ class Writer:
         self._redis = redis
         self._client_id = client_id
         self._registry = registry
-        self._fleet = fleet
+        self._directory = directory
         self._limits = limits
         self._window = Window(redis, registry, limits.max_pending_chunks)
         self._closing = closing
         self._envelope = Envelope(client_id)
-        self._patience = Retry(url, fleet, closing.wait)
+        self._retry = Retry(url, directory, closing.wait)
         self._warned = False
 
     def write(self, job: Job) -> Iterator[bool]:
@@ -98,7 +98,7 @@ class Writer:
                 yield DONE
 
     def _plan(self, job: Job) -> Iterator[bool]:
-        workers = self._persist(job, lambda: self._fleet.serving(job.queue))
+        workers = self._persist(job, lambda: self._directory.serving(job.queue))
         distinct = Deduplicator()
         for part in inputs.parts(job.texts, is_tokenized=job.encoding.is_tokenized):
             distinct.add(part)
@@ -137,7 +137,7 @@ class Writer:
 
     def _within(self, job: Job) -> bool:
         """Return whether another chunk of a job may be sent."""
-        return self._window.within(job.queue, self._fleet.known(job.queue)) and bool(
+        return self._window.within(job.queue, self._directory.known(job.queue)) and bool(
             self._persist(job, lambda: self._window.room(job.queue))
         )
 
@@ -169,7 +169,7 @@ class Writer:
 
     def _note(self, job: Job, number: int, length: int) -> None:
         # The last epoch seen: if Redis has lost its data since then, the chunk is sent again.
-        self._registry.mark_sent(job, number, self._fleet.epoch)
+        self._registry.mark_sent(job, number, self._directory.epoch)
         self._window.note(job.queue, length)
 
     def _check_wanted(self, job: Job) -> None:
@@ -178,13 +178,13 @@ class Writer:
 
     def _persist(self, job: Job, act: Callable[[], Any]) -> Any:
         """Call ``act`` with retries; raises as ``Retry.persist``, and GivenUp."""
-        return self._patience.persist(act, job.submitted, lambda: self._check_wanted(job))
+        return self._retry.persist(act, job.submitted, lambda: self._check_wanted(job))
 
     def _warn_if_alone(self, job: Job) -> None:
         if self._warned or all(request.timeout is not None for request in job.requests):
             return
         try:
-            if self._fleet.serving(job.queue):
+            if self._directory.serving(job.queue):
                 return
         except RedisError:
             return  # the chunks are sent; the gatherer logs that Redis is unreachable

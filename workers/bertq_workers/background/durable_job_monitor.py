@@ -23,7 +23,7 @@ from bertq_workers.celery_compat.wakeup import WakeUp
 log = logging.getLogger("bertq.worker")
 
 #: Seconds between two checks; three checks fit into the lease of the monitor.
-EVERY = keys.WORKER_TTL / 3
+EVERY = keys.WORKER_TTL_SECONDS / 3
 
 #: Seconds for which a chunk must be neither on a queue, nor unacknowledged, nor answered.
 LOST_AFTER = 8.0
@@ -107,7 +107,7 @@ class DurableJobMonitor:
                     silent = True
                 self._bell.wait(EVERY)
             try:
-                run_script(redis, _LEAVE, [keys.TENDER], self._name)
+                run_script(redis, _LEAVE, [keys.MONITOR], self._name)
             except RedisError:
                 log.debug("the task of looking after jobs is left to expire")
 
@@ -117,7 +117,7 @@ class DurableJobMonitor:
         Raises:
             redis.RedisError: Redis cannot be reached, or refuses a command.
         """
-        if not run_script(redis, _TAKE, [keys.TENDER], self._name, keys.WORKER_TTL):
+        if not run_script(redis, _TAKE, [keys.MONITOR], self._name, keys.WORKER_TTL_SECONDS):
             self._watched.clear()  # it would be out of date next time
             return
         found = running(redis, durable_jobs.ids(redis))

@@ -29,12 +29,12 @@ class Registration:
     dead.
 
     Attributes:
-        advert: the published worker info; set by ``hold``, and may be replaced until ``announce``.
+        info: the published worker info; set by ``hold``, and may be replaced until ``announce``.
     """
 
     def __init__(self, url: Callable[[], str], meter: Meter, leave: Callable[[str], None]) -> None:
         """``leave`` is called with a reason if another model has claimed a queue."""
-        self.advert: WorkerInfo | None = None
+        self.info: WorkerInfo | None = None
         self._url = url
         self._meter = meter
         self._leave = leave
@@ -43,10 +43,10 @@ class Registration:
         self._bell = WakeUp()
         self._thread: threading.Thread | None = None
 
-    def hold(self, advert: WorkerInfo) -> None:
+    def hold(self, info: WorkerInfo) -> None:
         """Start to renew the claims of an admitted worker."""
-        self.advert = advert
-        self._thread = threading.Thread(target=self._run, name="bertq-advert", daemon=True)
+        self.info = info
+        self._thread = threading.Thread(target=self._run, name="bertq-registration", daemon=True)
         self._thread.start()
 
     def announce(self) -> None:
@@ -84,17 +84,17 @@ class Registration:
                     silent = False
                 except Exception as error:  # the thread must not end
                     if not silent:
-                        log.warning("the advert cannot be renewed: %s", code(error))
+                        log.warning("the worker's registration cannot be renewed: %s", code(error))
                     silent = True
                 if not self._leaving:
-                    self._bell.wait(keys.WORKER_TTL / 3)
+                    self._bell.wait(keys.WORKER_TTL_SECONDS / 3)
             self._take_back(redis)
 
     def _renew_claims(self, redis: Redis) -> None:
-        advert = self._published()
-        for queue in admission.claimed(advert):
-            holder = claims.take(redis, queue, advert.fingerprint)
-            if holder != advert.fingerprint:
+        info = self._published()
+        for queue in admission.claimed(info):
+            holder = claims.take(redis, queue, info.fingerprint)
+            if holder != info.fingerprint:
                 # Redis could not be reached, or restarted empty, for long enough that other workers
                 # could claim the queue.
                 whose = admission.describe(redis, queue, holder)
@@ -103,27 +103,27 @@ class Registration:
                 return
 
     def _take_back(self, redis: Redis) -> None:
-        advert = self._published()
+        info = self._published()
         try:
-            worker_info.withdraw(redis, advert)
-            for queue in admission.claimed(advert):
-                claims.release(redis, queue, advert.fingerprint)
+            worker_info.withdraw(redis, info)
+            for queue in admission.claimed(info):
+                claims.release(redis, queue, info.fingerprint)
         except RedisError:
-            log.debug("the advert is left to expire")
+            log.debug("the worker's registration is left to expire")
 
     def _published(self) -> WorkerInfo:
-        assert self.advert is not None  # set by hold
+        assert self.info is not None  # set by hold
         work = replace(self._meter.read(), memory=process.memory())
-        return replace(self.advert, work=work)
+        return replace(self.info, work=work)
 
 
-def _look_for_namesake(redis: Redis, advert: WorkerInfo) -> None:
+def _look_for_namesake(redis: Redis, info: WorkerInfo) -> None:
     for other in worker_info.read(redis):
-        if other.node == advert.node and not _is_gone(other):
+        if other.node == info.node and not _is_gone(other):
             log.warning(
                 "another worker named %s is alive, or was seconds ago: two of one name hide each "
                 "other; give each its own with -n",
-                advert.node,
+                info.node,
             )
 
 

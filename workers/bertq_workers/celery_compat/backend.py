@@ -147,7 +147,7 @@ class ReplyBackend(RedisBackend):
 
     def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         reply_to = getattr(request, "reply_to", None)
-        if durable_jobs.is_kept(task_id, reply_to) and state in self.READY_STATES:
+        if durable_jobs.is_durable(task_id, reply_to) and state in self.READY_STATES:
             queue = request.delivery_info["routing_key"]
             durable_jobs.finish(self.client, task_id, payload, queue=queue, failed=state != SUCCESS)
             return

@@ -163,7 +163,9 @@ class Channel(_StockChannel):  # type: ignore[misc]
         if self._can_take_many is None:
             try:
                 # Redis 7 and Valkey have BLMPOP, and the user may lack the permission for it.
-                self._create_client().execute_command("BLMPOP", 0.001, 1, keys.NOTHING, "RIGHT")
+                self._create_client().execute_command(
+                    "BLMPOP", 0.001, 1, keys.MISSING_LIST, "RIGHT"
+                )
             except ResponseError as error:
                 if refuses_writes(error):
                     return False  # it may still have BLMPOP

@@ -48,13 +48,13 @@ class WorkerMetrics(Collector):
     """The metrics of one worker.
 
     Attributes:
-        advert: the worker info, once the model is loaded.
+        info: the worker info, once the model is loaded.
         held: returns how many chunks are in the worker.
     """
 
     def __init__(self, meter: Meter, url: str) -> None:
         """``url`` is the address of the Redis with the worker's queues."""
-        self.advert: WorkerInfo | None = None
+        self.info: WorkerInfo | None = None
         self.held: Callable[[], int] = lambda: 0
         self._meter = meter
         self._redis: Any = connect(url, _REDIS_WITHIN)
@@ -87,10 +87,10 @@ class WorkerMetrics(Collector):
             "For how long the oldest batch has been computed that is not done; 0 without one.",
             work.batch_seconds,
         )
-        if self.advert is not None:
-            yield _info(self.advert)
+        if self.info is not None:
+            yield _info(self.info)
             yield from _memory()
-            yield from self._queues(self.advert.queues)
+            yield from self._queues(self.info.queues)
 
     def _histograms(self) -> Iterator[Metric]:
         spread = self._meter.spread()
@@ -146,18 +146,18 @@ def _memory() -> Iterator[Metric]:
     yield _gauge("device_memory_peak_bytes", "The most of it that there was at once.", most)
 
 
-def _info(advert: WorkerInfo) -> Metric:
+def _info(info: WorkerInfo) -> Metric:
     shown = {
-        "node": advert.node,
-        "model": advert.model,
-        "model_name": advert.model_name or "",
-        "fingerprint": advert.fingerprint,
-        "device": advert.device,
-        "device_name": advert.device_name,
-        "dtype": advert.dtype,
-        "pooling_strategy": advert.pooling_strategy,
-        "max_seq_len": str(advert.max_seq_len),
-        **{f"version_{name}": number for name, number in advert.versions.items()},
+        "node": info.node,
+        "model": info.model,
+        "model_name": info.model_name or "",
+        "fingerprint": info.fingerprint,
+        "device": info.device,
+        "device_name": info.device_name,
+        "dtype": info.dtype,
+        "pooling_strategy": info.pooling_strategy,
+        "max_seq_len": str(info.max_seq_len),
+        **{f"version_{name}": number for name, number in info.versions.items()},
     }
     return InfoMetricFamily(_PREFIX, "Description of the worker in labels; always 1.", value=shown)
 

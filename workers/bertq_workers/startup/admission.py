@@ -10,7 +10,7 @@ from redis import Redis, RedisError
 
 from bertq.errors import ModelMismatch
 from bertq.protocol import keys, queues
-from bertq.redis.connection import PATIENCE, explain
+from bertq.redis.connection import RETRY_SECONDS, explain
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
 
@@ -20,29 +20,29 @@ _PAUSE = 0.25
 _T = TypeVar("_T")
 
 
-def claimed(advert: WorkerInfo) -> list[str]:
+def claimed(info: WorkerInfo) -> list[str]:
     """Return the queues that a worker claims: the shared ones.
 
     Workers do not claim the queue of a device; its models are kept apart by the record of each job.
     """
-    return [name for name in advert.queues if queues.is_shared(name)]
+    return [name for name in info.queues if queues.is_shared(name)]
 
 
-def admit(redis: Redis, url: str, advert: WorkerInfo) -> None:
+def admit(redis: Redis, url: str, info: WorkerInfo) -> None:
     """Claim the worker's queues, waiting for Redis for a bounded time.
 
-    A claim of dead workers expires within ``keys.WORKER_TTL`` seconds; this function waits for it.
+    It waits for a claim of dead workers to expire, ``keys.WORKER_TTL_SECONDS`` at most.
 
     Raises:
-        RedisUnavailable, RedisFull: Redis did not respond within ``PATIENCE`` seconds, or refuses
-            for good.
+        RedisUnavailable, RedisFull: Redis did not respond within ``RETRY_SECONDS``, or refuses for
+            good.
         ModelMismatch: living workers with another model have claimed a queue.
     """
-    patience = _Patience(url)
-    for queue in claimed(advert):
-        _claim(redis, queue, advert, patience)
-    if not claimed(advert):
-        patience.ask(redis.ping)
+    retry = _Patience(url)
+    for queue in claimed(info):
+        _claim(redis, queue, info, retry)
+    if not claimed(info):
+        retry.ask(redis.ping)
 
 
 def describe(redis: Redis, queue: str, holder: str) -> str:
@@ -58,25 +58,25 @@ def describe(redis: Redis, queue: str, holder: str) -> str:
     return f"model {meaning(other)} of {', '.join(worker.node for worker in others)}"
 
 
-def meaning(advert: WorkerInfo) -> str:
+def meaning(info: WorkerInfo) -> str:
     """Return the description of a model that distinguishes it from others, for messages."""
-    return f"{advert.model} ({advert.meaning}, {advert.fingerprint[:12]})"
+    return f"{info.model} ({info.meaning}, {info.fingerprint[:12]})"
 
 
-def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") -> None:
+def _claim(redis: Redis, queue: str, info: WorkerInfo, retry: "_Patience") -> None:
     shortest = float("inf")
     # Longer than the lifetime of a claim that is not renewed.
-    until = time.monotonic() + keys.WORKER_TTL + 2
+    until = time.monotonic() + keys.WORKER_TTL_SECONDS + 2
     while True:
-        holder = patience.ask(lambda: claims.take(redis, queue, advert.fingerprint))
-        if holder == advert.fingerprint:
+        holder = retry.ask(lambda: claims.take(redis, queue, info.fingerprint))
+        if holder == info.fingerprint:
             return
-        left = patience.ask(lambda: claims.time_left(redis, queue))
+        left = retry.ask(lambda: claims.time_left(redis, queue))
         if left > shortest or time.monotonic() > until:
             # The claim was renewed in the meantime, so its workers are alive.
-            whose = patience.ask(partial(describe, redis, queue, holder))
+            whose = retry.ask(partial(describe, redis, queue, holder))
             raise ModelMismatch(
-                f"queue {queue} is held by {whose}, and this worker has {meaning(advert)}: "
+                f"queue {queue} is held by {whose}, and this worker has {meaning(info)}: "
                 "stop those first, or serve this model under another name with --model-name"
             )
         if shortest == float("inf"):
@@ -86,11 +86,11 @@ def _claim(redis: Redis, queue: str, advert: WorkerInfo, patience: "_Patience") 
 
 
 class _Patience:
-    """Runs Redis commands, retrying until ``PATIENCE`` seconds have passed."""
+    """Runs Redis commands, retrying until ``RETRY_SECONDS`` seconds have passed."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._give_up = time.monotonic() + PATIENCE
+        self._give_up = time.monotonic() + RETRY_SECONDS
         self._said = False
 
     def ask(self, question: Callable[[], _T]) -> _T:
@@ -102,6 +102,6 @@ class _Patience:
                 if trouble.final or time.monotonic() > self._give_up:
                     raise trouble.error from None
                 if not self._said:
-                    log.warning("%s; trying again for %d s", trouble.error, PATIENCE)
+                    log.warning("%s; trying again for %d s", trouble.error, RETRY_SECONDS)
                 self._said = True
             time.sleep(_PAUSE)

@@ -50,13 +50,13 @@ def take_queues(worker: Any, names: ModelQueues) -> Device | None:
         # Without -Q, Celery has selected the shared queues of the model without a name.
         asked = asked - {queues.SHARED, queues.SMALL} or {names.shared, names.small}
     excluded = {names.own(name) for name in _option("exclude_queues")}
-    wanted = {names.own(name) for name in asked} - excluded
-    device = queues.device_of(sorted(wanted))
+    selected_queues = {names.own(name) for name in asked} - excluded
+    device = queues.device_of(sorted(selected_queues))
     if device is not None:
-        wanted |= {names.shared, names.small} - excluded
-    if not wanted:
+        selected_queues |= {names.shared, names.small} - excluded
+    if not selected_queues:
         raise SettingsError("-X leaves no queue to take from")
-    selected.select(sorted(wanted))
+    selected.select(sorted(selected_queues))
     return device
 
 

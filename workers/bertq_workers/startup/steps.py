@@ -115,15 +115,15 @@ class ModelStep(bootsteps.Step):
             meter = type(task).meter
             metrics = exporter.start(settings, meter, worker.app.conf.broker_url)
             source = loading.read(settings, device)
-            advert = _advert(worker, source.model, device, names)
-            _admit(worker.app.conf.broker_url, advert)
-            advertiser.hold(advert)
+            info = _advert(worker, source.model, device, names)
+            _admit(worker.app.conf.broker_url, info)
+            advertiser.hold(info)
             encoder, device_name = loading.build(source, settings, device, worker.concurrency)
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
         except (exporter.PortTaken, OutOfMemory) as error:
             refuse(str(error), os.EX_UNAVAILABLE)
-        advertiser.advert = replace(advert, device_name=device_name, started=time.time())
+        advertiser.info = replace(info, device_name=device_name, started=time.time())
         from bertq_workers.batching.batcher import (
             Batcher,  # imported late: until here the import might have failed
         )
@@ -143,7 +143,7 @@ class ModelStep(bootsteps.Step):
         self._encoder = encoder
         self._metrics = metrics
         if metrics is not None:
-            metrics.advert = advertiser.advert
+            metrics.info = advertiser.info
         log.info(
             "model %s on %s: %s, %s; ready after %.1f s, %d MiB",
             encoder.name, device_name, encoder.description, encoder.dtype,
@@ -159,10 +159,10 @@ class ModelStep(bootsteps.Step):
             self._metrics.held = lambda: flow.small.chunks + flow.large.chunks
 
 
-def _admit(url: str, advert: WorkerInfo) -> None:
+def _admit(url: str, info: WorkerInfo) -> None:
     try:
         with connect(url) as redis:
-            admission.admit(redis, url, advert)
+            admission.admit(redis, url, info)
     except BertqError as error:
         refuse(str(error), os.EX_UNAVAILABLE)
 
