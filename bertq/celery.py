@@ -11,7 +11,9 @@ from bertq.errors import SettingsError
 from bertq.system import extras
 
 try:
-    extras.need("celery -A bertq", "worker", "celery", "kombu", "click", "packaging")
+    extras.need(
+        "celery -A bertq", "worker", "celery", "kombu", "click", "packaging", "prometheus_client"
+    )
 except SettingsError as error:
     raise SystemExit(f"Error: {error}") from None
 

@@ -78,7 +78,7 @@ def test_a_namesake_that_has_died_is_no_matter(
 def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
     advertiser = Registration(lambda: redis_url, meter, print)
-    meter.add(250, 6000)
+    meter.count_chunk(250, 6000)
     advertiser.hold(info(["bertq"]))
     advertiser.announce()
     eventually(lambda: worker_info.read(redis))
@@ -120,4 +120,4 @@ def test_redis_out_of_reach_is_said_once(
     advertiser.announce()
     time.sleep(0.5)
     advertiser.stop()
-    assert caplog.text.count("the advert cannot be renewed") == 1
+    assert caplog.text.count("the worker's registration cannot be renewed") == 1

@@ -21,10 +21,10 @@ def test_totals_and_rates() -> None:
     clock.now += 50  # loading
     meter.start()
     clock.now += 10
-    meter.computed(60, 0.5, 1.0)
-    meter.computed(40, 0.5, 3.0)
-    meter.add(100, 2000)
-    meter.failed()
+    meter.count_batch(60, 0.5, 1.0)
+    meter.count_batch(40, 0.5, 3.0)
+    meter.count_chunk(100, 2000)
+    meter.count_failed()
     work = meter.read()
     assert (work.chunks, work.sentences, work.tokens, work.failures) == (1, 100, 2000, 1)
     assert (work.batches, work.busy_seconds, work.batch_rows) == (2, 4.0, 50.0)
@@ -32,8 +32,8 @@ def test_totals_and_rates() -> None:
     assert work.busy == pytest.approx(0.4)
     assert (work.redelivered, work.batch_seconds) == (0, 0.0)
     clock.now += 45
-    meter.computed(50, 0.5, 1.0)
-    meter.add(50, 1000)
+    meter.count_batch(50, 0.5, 1.0)
+    meter.count_chunk(50, 1000)
     assert meter.read().sentences_per_second == pytest.approx(150 / 55)
     clock.now += 30  # the first chunk is more than a minute ago
     work = meter.read()
@@ -48,7 +48,7 @@ def test_a_batch_longer_than_the_window_keeps_it_busy_all_the_time() -> None:
     meter = Meter(clock)
     meter.start()
     clock.now += 200
-    meter.computed(256, 1.0, 190.0)
+    meter.count_batch(256, 1.0, 190.0)
     assert meter.read().busy == 1.0
 
 
@@ -58,7 +58,7 @@ def test_two_lanes_are_busy_by_halves() -> None:
     meter.lanes = 2
     meter.start()
     clock.now += 10
-    meter.computed(256, 1.0, 10.0)
+    meter.count_batch(256, 1.0, 10.0)
     assert meter.read().busy == pytest.approx(0.5)
 
 
@@ -67,30 +67,36 @@ def test_before_any_work() -> None:
     assert (work.sentences_per_second, work.busy, work.batch_rows) == (0.0, 0.0, 0.0)
 
 
-def test_how_it_is_spread() -> None:
+def samples(meter: Meter) -> dict[str, float]:
+    """The distributions of a meter, as they are scraped."""
+    families = meter.distributions.collect()
+    return {
+        sample.name + sample.labels.get("le", ""): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_distributions() -> None:
     meter = Meter(Clock())
-    meter.computed(256, 0.5, 0.001)  # a bound belongs to what is below it
-    meter.computed(4097, 1.0, 0.0011)
+    meter.count_batch(256, 0.5, 0.001)  # a bucket includes its bound
+    meter.count_batch(4097, 1.0, 0.0011)
     for waited in (0.2, None, -3.0):  # the client's clock is ahead
-        meter.add(1, 3, waited)
-    meter.stored(0.04)
-    meter.again()
-    before = meter.spread()
-    meter.stored(400.0)
-    assert dict(before.computed.buckets()) | {"0.001": 1, "0.0025": 2, "+Inf": 2} == dict(
-        before.computed.buckets()
-    )
-    assert dict(before.rows.buckets())["256.0"] == 1
-    assert before.rows.buckets()[-2:] == [("4096.0", 1), ("+Inf", 2)]
-    assert before.rows.total == 4353
-    assert before.share.buckets()[-1] == ("+Inf", 2)
-    assert (before.waited.total, before.waited.buckets()[0]) == (0.2, ("0.001", 1))
-    assert before.waited.buckets()[-1] == ("+Inf", 2)
-    assert (before.stored.total, meter.spread().stored.total) == (0.04, 400.04)
+        meter.count_chunk(1, 3, waited)
+    meter.count_stored(0.04)
+    meter.count_redelivered()
+    found = {name.removeprefix("bertq_worker_"): value for name, value in samples(meter).items()}
+    assert (found["compute_seconds_bucket0.001"], found["compute_seconds_bucket0.0025"]) == (1, 2)
+    assert (found["batch_rows_bucket256.0"], found["batch_rows_bucket4096.0"]) == (1, 1)
+    assert (found["batch_rows_count"], found["batch_rows_sum"]) == (2, 4353)
+    assert found["batch_fill_bucket+Inf"] == 2
+    assert (found["queue_wait_seconds_sum"], found["queue_wait_seconds_count"]) == (0.2, 2)
+    assert found["queue_wait_seconds_bucket0.001"] == 1
+    assert (found["store_seconds_sum"], found["store_seconds_bucket+Inf"]) == (0.04, 1)
     assert meter.read().redelivered == 1
 
 
 def test_how_long_the_oldest_batch_takes() -> None:
     meter = Meter(Clock())
-    meter.longest = lambda: 12.5
+    meter.oldest_batch_seconds = lambda: 12.5
     assert meter.read().batch_seconds == 12.5

@@ -101,7 +101,7 @@ def test_what_was_encoded_is_what_is_counted(
     assert found["queue_wait_seconds_count"] == 3
     assert 0 < found["queue_wait_seconds_sum"] < took
     assert found["compute_seconds_count"] == 5
-    assert found["compute_seconds_sum"] == pytest.approx(252 * 50e-3 / 256, rel=0.5)
+    assert 0.9 * 252 * 50e-3 / 256 < found["compute_seconds_sum"] < took
     assert found["store_seconds_count"] == 3
     assert 0 < found["store_seconds_sum"] < took
     assert (found["held_chunks"], found["batch_seconds_running"], found["lanes"]) == (0, 0, 1)
@@ -113,6 +113,7 @@ def test_what_was_encoded_is_what_is_counted(
     assert {labels["queue"] for labels in found.labels("queue_length")} == queues
     assert all(found.get("queue_length", queue=queue) == 0 for queue in queues)
     assert SECRET not in found.text
+    assert "_created" not in found.text
     assert "process_resident_memory_bytes" in found.names
     # The worker publishes the same numbers.
     eventually(lambda: worker_info.read(redis)[0].work.sentences == 252, 20)

@@ -64,7 +64,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
         """Log a failed chunk, whether it failed in the task's body, before it or after it."""
-        self.meter.failed()
+        self.meter.count_failed()
         log.error(
             "chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc),
             extra={"chunk": task_id},
@@ -102,7 +102,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     record, suspicious = _admit(self, encoder, task_id)
     if suspicious:
-        self.meter.again()
+        self.meter.count_redelivered()
     started = time.perf_counter()
     encoding = Encoding.from_wire(options)
     if encoding.show_tokens and not self.show_tokens:
@@ -124,7 +124,9 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     finished = chunk.finish(encoder, rows, encoding)
     # The waiting time of a redelivered chunk includes its time in the other worker.
-    self.meter.add(len(finished), tokens, None if suspicious else _waited(self, future.began))
+    self.meter.count_chunk(
+        len(finished), tokens, None if suspicious else _waited(self, future.began)
+    )
     logs.computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
     return ChunkResult(finished, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)

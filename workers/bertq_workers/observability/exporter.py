@@ -1,34 +1,27 @@
-"""Start of the metrics server, which is imported only if the settings request it."""
+"""Start of the metrics server, if the settings request it."""
 
 import errno
-from typing import TYPE_CHECKING
 
 from bertq.config.settings import Settings
 from bertq.errors import BertqError, SettingsError
-from bertq.system import extras
 from bertq_workers.observability.meter import Meter
-
-if TYPE_CHECKING:
-    from bertq_workers.observability.metrics import WorkerMetrics
+from bertq_workers.observability.metrics import WorkerMetrics
 
 
 class PortTaken(BertqError):
     """Another program listens on the port, perhaps for a while, such as the previous worker."""
 
 
-def start(settings: Settings, meter: Meter, url: str) -> "WorkerMetrics | None":
+def start(settings: Settings, meter: Meter, url: str) -> WorkerMetrics | None:
     """Serve a worker's metrics, if its settings request it.
 
     Raises:
-        SettingsError: a package is not installed, or the address cannot be used.
+        SettingsError: the address cannot be used.
         PortTaken: another program listens there.
     """
     port, host = settings.metrics_port, settings.metrics_host
     if port is None:
         return None
-    extras.need("--metrics-port", "metrics", "prometheus_client")
-    from bertq_workers.observability.metrics import WorkerMetrics
-
     metrics = WorkerMetrics(meter, url)
     where = f"port {port} of {host}, for metrics,"
     try:

@@ -3,47 +3,28 @@
 The worker info and the metrics are both made from these counters.
 """
 
-import copy
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from bertq.state.worker_info import WorkerStats
-from bertq_workers.observability.histogram import ROWS, SECONDS, SHARES, Histogram
+from bertq_workers.observability.distributions import Distributions
 
-#: Seconds covered by the rates.
-WINDOW = 60.0
+#: Time covered by the rates.
+WINDOW_SECONDS = 60.0
 
 
 @dataclass
-class _Second:
+class _SecondOfWork:
     """The work done in one second. The number of such records is bounded."""
 
     sentences: int = 0
     batches: int = 0
     rows: int = 0
-    busy: float = 0.0
-
-
-@dataclass
-class Distributions:
-    """The distributions of a worker's work, since it was ready.
-
-    Attributes:
-        waited: seconds from sending a chunk to computing it for the first time.
-        rows: rows of a batch.
-        share: share of its budget that a batch uses.
-        computed: seconds to compute a batch.
-        stored: seconds to store the result of a chunk.
-    """
-
-    waited: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
-    share: Histogram = field(default_factory=lambda: Histogram(SHARES))
-    computed: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    stored: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    busy_seconds: float = 0.0
 
 
 class Meter:
@@ -51,25 +32,27 @@ class Meter:
 
     Attributes:
         lanes: batches that may run at the same time.
-        longest: returns the seconds for which the oldest batch has been running.
+        oldest_batch_seconds: returns the seconds for which the oldest batch has been running.
+        distributions: the distributions of the work.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.lanes = 1
-        self.longest: Callable[[], float] = lambda: 0.0
+        self.oldest_batch_seconds: Callable[[], float] = lambda: 0.0
+        self.distributions = Distributions()
         self._clock = clock
-        self._spread = Distributions()
         self._lock = threading.Lock()
         self._started = clock()
-        self._work = WorkerStats()
-        self._seconds: dict[int, _Second] = {}  # by whole seconds of the clock
+        self._totals: Counter[str] = Counter()  # by field of WorkerStats
+        self._busy_seconds = 0.0
+        self._seconds: dict[int, _SecondOfWork] = {}  # by whole seconds of the clock
 
     def start(self) -> None:
         """Start the clock of the rates: the worker is ready."""
         with self._lock:
             self._started = self._clock()
 
-    def add(self, sentences: int, tokens: int, waited: float | None = None) -> None:
+    def count_chunk(self, sentences: int, tokens: int, waited: float | None = None) -> None:
         """Count a chunk that was answered with rows.
 
         Args:
@@ -78,83 +61,74 @@ class Meter:
             waited: seconds from sending the chunk to computing it for the first time, if known.
         """
         with self._lock:
-            done = self._work
-            self._work = replace(
-                done,
-                chunks=done.chunks + 1,
-                sentences=done.sentences + sentences,
-                tokens=done.tokens + tokens,
-            )
+            self._totals["chunks"] += 1
+            self._totals["sentences"] += sentences
+            self._totals["tokens"] += tokens
             self._second(self._clock()).sentences += sentences
-            if waited is not None:
-                # The clocks of two machines may differ.
-                self._spread.waited.add(max(0.0, waited))
+        if waited is not None:
+            # The clocks of two machines may differ.
+            self.distributions.queue_wait_seconds.observe(max(0.0, waited))
 
-    def computed(self, rows: int, share: float, seconds: float) -> None:
+    def count_batch(self, rows: int, share: float, seconds: float) -> None:
         """Count a batch that has run, with its share of the budget, 0 to 1."""
         with self._lock:
-            done = self._work
-            self._work = replace(
-                done, batches=done.batches + 1, busy_seconds=done.busy_seconds + seconds
-            )
-            self._spread.rows.add(rows)
-            self._spread.share.add(share)
-            self._spread.computed.add(seconds)
+            self._totals["batches"] += 1
+            self._busy_seconds += seconds
             end = self._clock()
             last = self._second(end)
             last.batches += 1
             last.rows += rows
             # The lane was also busy in the seconds before; count those within the window of the
             # rates.
-            start = max(end - seconds, end - WINDOW)
+            start = max(end - seconds, end - WINDOW_SECONDS)
             while end > start:
                 since = max(start, math.ceil(end) - 1)
-                self._second(since).busy += end - since
+                self._second(since).busy_seconds += end - since
                 end = since
+        self.distributions.batch_rows.observe(rows)
+        self.distributions.batch_fill.observe(share)
+        self.distributions.compute_seconds.observe(seconds)
 
-    def failed(self) -> None:
+    def count_failed(self) -> None:
         """Count a chunk that was answered with an error."""
         with self._lock:
-            self._work = replace(self._work, failures=self._work.failures + 1)
+            self._totals["failures"] += 1
 
-    def again(self) -> None:
+    def count_redelivered(self) -> None:
         """Count a chunk that is begun again."""
         with self._lock:
-            self._work = replace(self._work, redelivered=self._work.redelivered + 1)
+            self._totals["redelivered"] += 1
 
-    def stored(self, seconds: float) -> None:
+    def count_stored(self, seconds: float) -> None:
         """Count a stored result, and the seconds that storing it took."""
-        with self._lock:
-            self._spread.stored.add(seconds)
-
-    def spread(self) -> Distributions:
-        """Return a copy of the distributions."""
-        with self._lock:
-            return copy.deepcopy(self._spread)
+        self.distributions.store_seconds.observe(seconds)
 
     def read(self) -> WorkerStats:
         """Return the totals, the rates, and the seconds of the oldest running batch."""
         with self._lock:
             now = self._clock()
-            span = max(min(WINDOW, now - self._started), 1e-3)
-            seconds = [done for time, done in self._seconds.items() if time >= now - WINDOW]
-            batches = sum(second.batches for second in seconds)
-            return replace(
-                self._work,
-                sentences_per_second=sum(second.sentences for second in seconds) / span,
-                busy=min(1.0, sum(second.busy for second in seconds) / span / self.lanes),
-                batch_rows=sum(second.rows for second in seconds) / max(batches, 1),
-                batch_seconds=self.longest(),
+            span = max(min(WINDOW_SECONDS, now - self._started), 1e-3)
+            recent = [
+                work for second, work in self._seconds.items() if second >= now - WINDOW_SECONDS
+            ]
+            batches = sum(work.batches for work in recent)
+            return WorkerStats(
+                **self._totals,
+                busy_seconds=self._busy_seconds,
+                sentences_per_second=sum(work.sentences for work in recent) / span,
+                busy=min(1.0, sum(work.busy_seconds for work in recent) / span / self.lanes),
+                batch_rows=sum(work.rows for work in recent) / max(batches, 1),
+                batch_seconds=self.oldest_batch_seconds(),
             )
 
-    def _second(self, moment: float) -> _Second:
-        number = math.floor(moment)
+    def _second(self, now: float) -> _SecondOfWork:
+        number = math.floor(now)
         if number not in self._seconds:
             # Remove old seconds only at twice the window, so that few calls search the records.
-            if len(self._seconds) >= 2 * WINDOW:
-                oldest = number - WINDOW
+            if len(self._seconds) >= 2 * WINDOW_SECONDS:
+                oldest = number - WINDOW_SECONDS
                 self._seconds = {
-                    time: done for time, done in self._seconds.items() if time >= oldest
+                    second: work for second, work in self._seconds.items() if second >= oldest
                 }
-            self._seconds[number] = _Second()
+            self._seconds[number] = _SecondOfWork()
         return self._seconds[number]

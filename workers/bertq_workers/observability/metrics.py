@@ -1,7 +1,7 @@
 """The metrics of a worker at ``/metrics``, for Prometheus.
 
-This module counts nothing. At each scrape it reads the totals from the worker's ``Meter``, and
-queries current values. There is no login and no TLS.
+This module counts nothing. At each scrape it reads the worker's ``Meter`` and queries current
+values. The endpoint has no login and no TLS.
 """
 
 import logging
@@ -9,29 +9,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import RedisError
 
 from bertq.redis.connection import connect
 from bertq.state.worker_info import WorkerInfo, WorkerStats
-from bertq_workers.observability.histogram import Histogram
+from bertq_workers.observability.distributions import PREFIX
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import devices, process
 
 log = logging.getLogger("bertq.worker")
 
-#: Prefix of each metric's name.
-_PREFIX = "bertq_worker"
-
-#: Seconds allowed to connect to Redis, and for its answer about the queues.
-_REDIS_WITHIN = 1.0
+#: Time to connect to Redis, and for its answer about the queues.
+_REDIS_TIMEOUT_SECONDS = 1.0
 
 #: Totals of ``WorkerStats``: the name of the field, and the help.
 _TOTALS = {
@@ -49,15 +40,15 @@ class WorkerMetrics(Collector):
 
     Attributes:
         info: the worker info, once the model is loaded.
-        held: returns how many chunks are in the worker.
+        chunks_in_worker: returns how many chunks the worker has taken and not answered.
     """
 
     def __init__(self, meter: Meter, url: str) -> None:
         """``url`` is the address of the Redis with the worker's queues."""
         self.info: WorkerInfo | None = None
-        self.held: Callable[[], int] = lambda: 0
+        self.chunks_in_worker: Callable[[], int] = lambda: 0
         self._meter = meter
-        self._redis: Any = connect(url, _REDIS_WITHIN)
+        self._redis: Any = connect(url, _REDIS_TIMEOUT_SECONDS)
 
     def serve(self, host: str, port: int) -> None:
         """Serve the metrics, on separate threads, until the process ends.
@@ -79,9 +70,11 @@ class WorkerMetrics(Collector):
         """Return all current metrics."""
         work = self._meter.read()
         yield from _totals(work)
-        yield from self._histograms()
+        yield from self._meter.distributions.collect()
         yield _gauge("lanes", "Batches that may run at the same time.", self._meter.lanes)
-        yield _gauge("held_chunks", "Chunks that the worker has taken from queues.", self.held())
+        yield _gauge(
+            "held_chunks", "Chunks that the worker has taken from queues.", self.chunks_in_worker()
+        )
         yield _gauge(
             "batch_seconds_running",
             "For how long the oldest batch has been computed that is not done; 0 without one.",
@@ -92,24 +85,6 @@ class WorkerMetrics(Collector):
             yield from _memory()
             yield from self._queues(self.info.queues)
 
-    def _histograms(self) -> Iterator[Metric]:
-        spread = self._meter.spread()
-        yield _histogram("batch_rows", "Sentences of a batch.", spread.rows)
-        yield _histogram(
-            "batch_fill",
-            "Share of a batch's limit that was used, in rows, tokens or attention scores.",
-            spread.share,
-        )
-        yield _histogram(
-            "queue_wait_seconds",
-            "From when a client sent a chunk to when it was first computed, by their clocks.",
-            spread.waited,
-        )
-        yield _histogram("compute_seconds", "Time that a batch took.", spread.computed)
-        yield _histogram(
-            "store_seconds", "Time that storing the result of a chunk took.", spread.stored
-        )
-
     def _queues(self, names: list[str]) -> Iterator[Metric]:
         try:
             with self._redis.pipeline(transaction=False) as pipe:
@@ -119,7 +94,7 @@ class WorkerMetrics(Collector):
         except RedisError:
             return  # no metric: 0 would mean that the queue is empty
         metric = GaugeMetricFamily(
-            f"{_PREFIX}_queue_length",
+            f"{PREFIX}_queue_length",
             "Chunks waiting on a queue of this worker, for any worker.",
             labels=["queue"],
         )
@@ -131,19 +106,19 @@ class WorkerMetrics(Collector):
 def _totals(work: WorkerStats) -> Iterator[Metric]:
     for name, text in _TOTALS.items():
         value = getattr(work, name.removesuffix("_chunks"))
-        yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
 def _memory() -> Iterator[Metric]:
     """Return the memory of the device: of the GPU, or of the process in main memory."""
-    used, most = devices.memory() or (process.memory(), process.peak())
-    most = max(used, most)  # the system updates the two separately, and in steps
+    used, peak = devices.memory() or (process.memory(), process.peak())
+    peak = max(used, peak)  # the system updates the two separately, and in steps
     yield _gauge(
         "device_memory_bytes",
         "GPU memory that TensorFlow uses; on a CPU, the memory of the process.",
         used,
     )
-    yield _gauge("device_memory_peak_bytes", "The most of it that there was at once.", most)
+    yield _gauge("device_memory_peak_bytes", "The most of it that there was at once.", peak)
 
 
 def _info(info: WorkerInfo) -> Metric:
@@ -159,14 +134,8 @@ def _info(info: WorkerInfo) -> Metric:
         "max_seq_len": str(info.max_seq_len),
         **{f"version_{name}": number for name, number in info.versions.items()},
     }
-    return InfoMetricFamily(_PREFIX, "Description of the worker in labels; always 1.", value=shown)
+    return InfoMetricFamily(PREFIX, "Description of the worker in labels; always 1.", value=shown)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
-
-
-def _histogram(name: str, text: str, values: Histogram) -> Metric:
-    return HistogramMetricFamily(
-        f"{_PREFIX}_{name}", text, buckets=values.buckets(), sum_value=values.total
-    )
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)

@@ -135,10 +135,10 @@ class ModelStep(bootsteps.Step):
             encoder,
             lanes=encoder.lanes,
             small=settings.priority_batch_size,
-            computed=meter.computed,
+            computed=meter.count_batch,
         )
-        meter.longest = batcher.longest
-        worker.app.backend.stored = meter.stored
+        meter.oldest_batch_seconds = batcher.longest
+        worker.app.backend.stored = meter.count_stored
         Watchdog(batcher.longest, settings.batch_timeout)
         self._encoder = encoder
         self._metrics = metrics
@@ -156,7 +156,7 @@ class ModelStep(bootsteps.Step):
         flow = worker.pool.flow
         flow.bound(self._encoder.budget, self._encoder.lanes)
         if self._metrics is not None:
-            self._metrics.held = lambda: flow.small.chunks + flow.large.chunks
+            self._metrics.chunks_in_worker = lambda: flow.small.chunks + flow.large.chunks
 
 
 def _admit(url: str, info: WorkerInfo) -> None:
