@@ -15,10 +15,11 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import msgpack
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import sparse
@@ -32,14 +33,37 @@ WIRE_VERSION = 3
 SERIALIZER = "bertq"
 CONTENT_TYPE = "application/x-bertq"
 
-#: Redis's own limit on a value, in bytes.
-MAX_PAYLOAD = 512 * 1024 * 1024
+#: Redis's own limit on a value.
+MAX_PAYLOAD_BYTES = 512 * 1024 * 1024
 
-_NDARRAY = 1
-_MAX_DIMENSIONS = 4
-_DTYPE = re.compile(r"[<>|](f[248]|[iu][1248])")
+#: Number of the msgpack extension that stands for an array.
+_ARRAY_EXTENSION = 1
+
+_DTYPE = r"\A[<>|](f[248]|[iu][1248])\Z"
 _SIZE = struct.Struct(">I")
-_ALIGNMENT = 16
+_ALIGNMENT_BYTES = 16
+
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class _ArrayHeader(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The description of an array in a document."""
+
+    dtype: Annotated[str, Meta(pattern=_DTYPE)]
+    shape: Annotated[list[_Count], Meta(max_length=4)]
+
+
+_header_decoder = msgspec.msgpack.Decoder(_ArrayHeader)
+
+
+class _ResultFields(msgspec.Struct):
+    """The fields of a chunk's result, without those that are checked separately."""
+
+    fingerprint: str
+    tokens: list[list[str]] | None = None
+    cut: list[_Count] = []
+    max_seq_len: int = 0
+    lengths: list[Annotated[int, Meta(ge=0, lt=2**31)]] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,43 +119,23 @@ class ChunkResult:
             raise WireError(f"a result must be a map, not {type(value).__name__}")
         # Check the version first: in another version, the other fields may have another meaning.
         check_version(value.get("wire"), sender="worker", receiver="client")
-        rows, fingerprint = value.get("rows"), value.get("fingerprint")
+        rows = value.get("rows")
         if isinstance(rows, dict):
             rows = sparse.from_wire(rows)
         elif not isinstance(rows, np.ndarray) or rows.ndim < 2:
             raise WireError("a result must hold an array of rows")
-        if not isinstance(fingerprint, str):
-            raise WireError("a result must name the fingerprint of its model")
-        tokens = value.get("tokens")
-        if tokens is not None and not _are_tokens(tokens, len(rows)):
-            raise WireError("the tokens of a result must be a list of str for each row")
-        cut, length = value.get("cut", []), value.get("max_seq_len", 0)
-        if not _are_numbers(cut, len(rows)) or type(length) is not int:
-            raise WireError("a result must name truncated texts by their row numbers")
-        lengths = value.get("lengths")
-        if lengths is not None and not _are_lengths(lengths, len(rows)):
-            raise WireError("the lengths of a result must be a number for each row")
-        return cls(rows, fingerprint, tokens, cut, length, lengths)
-
-
-def _are_tokens(value: Any, rows: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == rows
-        and all(isinstance(row, list) and all(isinstance(t, str) for t in row) for row in value)
-    )
-
-
-def _are_numbers(value: Any, rows: int) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < rows for n in value)
-
-
-def _are_lengths(value: Any, rows: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == rows
-        and all(type(n) is int and 0 <= n < 2**31 for n in value)
-    )
+        try:
+            found = msgspec.convert(value, _ResultFields)
+        except msgspec.ValidationError as error:
+            raise WireError(f"a result is malformed: {error}") from None
+        for name, items in (("tokens", found.tokens), ("lengths", found.lengths)):
+            if items is not None and len(items) != len(rows):
+                raise WireError(f"a result has {len(rows)} rows and {len(items)} {name}")
+        if any(number >= len(rows) for number in found.cut):
+            raise WireError("a result names a truncated text that it does not have")
+        return cls(
+            rows, found.fingerprint, found.tokens, found.cut, found.max_seq_len, found.lengths
+        )
 
 
 def check_version(version: Any, *, sender: str, receiver: str) -> None:
@@ -147,9 +151,9 @@ def check_version(version: Any, *, sender: str, receiver: str) -> None:
     """
     if type(version) is int and version == WIRE_VERSION:
         return
-    speaks = f"wire format {version}" if type(version) is int else "no known wire format"
+    found = f"wire format {version}" if type(version) is int else "no known wire format"
     raise VersionMismatch(
-        f"the {sender} speaks {speaks} and this {receiver} {WIRE_VERSION}: install the same "
+        f"the {sender} speaks {found} and this {receiver} {WIRE_VERSION}: install the same "
         "version of bertq on both"
     )
 
@@ -162,20 +166,21 @@ def dumps(value: Any) -> bytes:
     """
     arrays: list[np.ndarray[Any, np.dtype[Any]]] = []
 
-    def stand_in(item: Any) -> Any:
+    def describe(item: Any) -> msgspec.msgpack.Ext:
         if not isinstance(item, np.ndarray):
             raise WireError(f"a {type(item).__name__} cannot be sent")
-        if not _DTYPE.fullmatch(item.dtype.str):
+        if not re.match(_DTYPE, item.dtype.str):
             raise WireError(f"an array of dtype {item.dtype} cannot be sent")
         arrays.append(item)
-        return msgpack.ExtType(_NDARRAY, msgpack.packb([item.dtype.str, item.shape]))
+        header = msgspec.msgpack.encode((item.dtype.str, item.shape))
+        return msgspec.msgpack.Ext(_ARRAY_EXTENSION, header)
 
-    document: bytes = msgpack.packb(value, default=stand_in)
+    document = msgspec.msgpack.encode(value, enc_hook=describe)
     parts: list[Any] = [_SIZE.pack(len(document)), document]
     end = _SIZE.size + len(document)
     for array in arrays:
-        parts += [bytes(-end % _ALIGNMENT), np.ascontiguousarray(array).reshape(-1).data]
-        end += -end % _ALIGNMENT + array.nbytes
+        parts += [bytes(-end % _ALIGNMENT_BYTES), np.ascontiguousarray(array).reshape(-1).data]
+        end += -end % _ALIGNMENT_BYTES + array.nbytes
     return b"".join(parts)
 
 
@@ -190,17 +195,14 @@ def loads(payload: Any) -> Any:
     """
     whole = memoryview(payload).cast("B").toreadonly()
     size = whole.nbytes
-    if size > MAX_PAYLOAD:
-        raise WireError(f"a payload of {size} bytes is over the limit of {MAX_PAYLOAD}")
+    if size > MAX_PAYLOAD_BYTES:
+        raise WireError(f"a payload of {size} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
     reader = _Reader(whole)
     try:
-        # unpackb limits every length to the real size of the document.
-        value = msgpack.unpackb(reader.document, ext_hook=reader.array)
-    except WireError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        reason = str(error) or type(error).__name__
-        raise WireError(f"a payload of {size} bytes cannot be decoded: {reason}") from None
+        # msgspec reserves memory for a list or map as its items arrive, not for its stated length.
+        value = msgspec.msgpack.decode(reader.document, ext_hook=reader.array)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"a payload of {size} bytes cannot be decoded: {error}") from None
     if reader.end != size:
         raise WireError(f"a payload of {size} bytes should have {reader.end}")
     return value
@@ -218,29 +220,18 @@ class _Reader:
             raise WireError(f"a payload of {whole.nbytes} bytes is cut")
         self.document = whole[_SIZE.size : self.end]
 
-    def array(self, code: int, data: bytes) -> Any:
+    def array(self, code: int, data: memoryview) -> Any:
         """Return the next array, described by ``data``."""
-        if code != _NDARRAY:
+        if code != _ARRAY_EXTENSION:
             raise WireError(f"extension {code} is not known")
-        header = msgpack.unpackb(data)
-        if not isinstance(header, list) or len(header) != 2:
-            raise WireError("an array is described by its dtype and shape")
-        dtype, shape = header
-        if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-            raise WireError(f"an array of dtype {str(dtype)[:40]!r} is refused")
-        if (
-            not isinstance(shape, list)
-            or len(shape) > _MAX_DIMENSIONS
-            or not all(type(size) is int and size >= 0 for size in shape)
-        ):
-            raise WireError("an array's shape must be at most four sizes")
-        kind = np.dtype(dtype)
-        count = math.prod(shape)
-        start = self.end + -self.end % _ALIGNMENT
-        claimed, left = count * kind.itemsize, max(0, self._whole.nbytes - start)
-        if claimed > left:
-            raise WireError(f"an array claims {claimed} bytes and has {left}")
-        self.end = start + claimed
-        if not claimed:
-            return np.zeros(shape, kind)  # frombuffer accepts no empty buffer
-        return np.frombuffer(self._whole, kind, count, start).reshape(shape)
+        header = _header_decoder.decode(data)
+        dtype = np.dtype(header.dtype)
+        count = math.prod(header.shape)
+        start = self.end + -self.end % _ALIGNMENT_BYTES
+        size, left = count * dtype.itemsize, max(0, self._whole.nbytes - start)
+        if size > left:
+            raise WireError(f"an array should have {size} bytes and has {left}")
+        self.end = start + size
+        if not size:
+            return np.zeros(header.shape, dtype)  # frombuffer accepts no empty buffer
+        return np.frombuffer(self._whole, dtype, count, start).reshape(header.shape)

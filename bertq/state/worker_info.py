@@ -3,9 +3,10 @@
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -163,45 +164,14 @@ def read(redis: Redis) -> list[WorkerInfo]:
 
 
 def _parse(text: Any) -> WorkerInfo | None:
-    # The info of a worker of another version may have additional fields, or lack some.
+    """Return the info in a document; None if there is none, or a field has another type.
+
+    The info of a worker of another version may have additional fields, or lack those with a
+    default.
+    """
     if text is None:
         return None
     try:
-        document = json.loads(text)
-        work = WorkerStats(**_known(WorkerStats, document["work"]))
-        worker = WorkerInfo(**{**_known(WorkerInfo, document), "work": work})
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return msgspec.convert(json.loads(text), WorkerInfo)
+    except (ValueError, RecursionError):
         return None
-    return worker if _is_sound(worker) else None
-
-
-def _is_sound(worker: WorkerInfo) -> bool:
-    """Return whether every field has its type: any program may have written the info."""
-    numbers = (worker.max_seq_len, worker.max_batch_size, worker.pid, worker.started)
-    work = asdict(worker.work).values()
-    texts = (
-        worker.node, worker.instance, worker.device, worker.device_name, worker.model,
-        worker.fingerprint, worker.pooling_strategy, worker.dtype,
-        worker.description, worker.task,
-    )  # fmt: skip
-    optional = (worker.model_name, worker.default_prompt, worker.similarity)
-    return (
-        all(isinstance(number, int | float) for number in (*numbers, *work))
-        and all(isinstance(text, str) for text in texts)
-        and all(text is None or isinstance(text, str) for text in optional)
-        and _is_list(worker.queues, str)
-        and _is_list(worker.pooling_layer, int)
-        and _is_list(worker.row_shape, int | None)
-        and isinstance(worker.normalized, bool)
-        and _is_list(worker.prompts, str)
-        and _is_list(worker.labels, str)
-        and isinstance(worker.versions, dict)
-    )
-
-
-def _is_list(value: Any, kind: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def _known(kind: type[WorkerStats] | type[WorkerInfo], document: Any) -> dict[str, Any]:
-    return {spec.name: document[spec.name] for spec in fields(kind) if spec.name in document}

@@ -251,7 +251,7 @@ def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.Mon
 def test_rows_too_large_to_store_are_an_error_of_their_caller(
     redis_url: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_workers.celery_compat.backend.MAX_PAYLOAD", 2000)
+    monkeypatch.setattr("bertq_workers.celery_compat.backend.MAX_PAYLOAD_BYTES", 2000)
     with BertClient(redis_url=redis_url, timeout=30) as client:
         with pytest.raises(RemoteError, match="WireError: the rows of the chunk take"):
             client.encode(sentences(200))

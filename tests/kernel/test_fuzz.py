@@ -3,11 +3,11 @@
 import tracemalloc
 from typing import Any
 
-import msgpack
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from msgspec import msgpack
 
 from bertq.errors import BertqError, WireError
 from bertq.protocol import wire
@@ -144,7 +144,7 @@ def test_a_claim_allocates_nothing(
     dtype: str, shape: list[int], raw: bytes, kind: int, length: bytes
 ) -> None:
     # An array that says how large it is, and a list, map, text or extension that does.
-    array = msgpack.packb(msgpack.ExtType(1, msgpack.packb([dtype, shape])))
+    array = msgpack.encode(msgpack.Ext(1, msgpack.encode([dtype, shape])))
     for document in (array, bytes([kind]) + length):
         payload = len(document).to_bytes(4, "big") + document
         payload += bytes(-len(payload) % 16) + raw

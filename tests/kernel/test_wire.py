@@ -1,10 +1,10 @@
 """The wire format: what goes through it, and what hostile bytes come to."""
 
+import base64
 import pickle
 import struct
 from typing import Any
 
-import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from kombu import serialization
 from kombu.exceptions import ContentDisallowed
+from msgspec import msgpack
 from numpy.typing import NDArray
 
 from bertq.config import celery_config
@@ -34,7 +35,7 @@ def payload_of(document: bytes, behind: bytes = b"") -> bytes:
 
 def array_payload(dtype: Any, shape: Any, raw: bytes) -> bytes:
     """A payload whose array claims what it likes."""
-    return payload_of(msgpack.packb(msgpack.ExtType(1, msgpack.packb([dtype, shape]))), raw)
+    return payload_of(msgpack.encode(msgpack.Ext(1, msgpack.encode([dtype, shape]))), raw)
 
 
 @given(ARRAYS)
@@ -87,27 +88,27 @@ def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("dtype", "shape", "raw", "reason"),
     [
-        ("<f4", [2, 2], b"\0" * 15, "claims 16 bytes and has 15"),
+        ("<f4", [2, 2], b"\0" * 15, "should have 16 bytes and has 15"),
         ("<f4", [2, 2], b"\0" * 17, "payload of 33 bytes should have 32"),
-        ("<f4", [2**40, 2**40], b"", "claims"),
-        ("<f4", [2**62, 4], b"", "claims"),
+        ("<f4", [2**40, 2**40], b"", "should have"),
+        ("<f4", [2**62, 4], b"", "should have"),
         ("<f4", [0, 2**62, 4], b"", "decoded"),
-        ("|O", [1], b"\0" * 8, "dtype '|O' is refused"),
-        ("|V4", [1], b"\0" * 4, "dtype '|V4' is refused"),
-        ("<M8", [1], b"\0" * 8, "is refused"),
-        ("|S4", [1], b"abcd", "is refused"),
-        ("f4,i4", [1], b"\0" * 8, "is refused"),
-        ("<f1", [1], b"\0", "is refused"),
-        (7, [1], b"\0" * 4, "is refused"),
-        ("<f4", [-1, -1], b"\0" * 4, "four sizes"),
-        ("<f4", [1.5], b"\0" * 4, "four sizes"),
-        ("<f4", [True], b"\0" * 4, "four sizes"),
-        ("<f4", [1] * 33, b"\0" * 4, "four sizes"),
-        ("<f4", "11", b"\0" * 4, "four sizes"),
+        ("|O", [1], b"\0" * 8, r"matching regex .*\$\[0\]"),
+        ("|V4", [1], b"\0" * 4, r"matching regex .*\$\[0\]"),
+        ("<M8", [1], b"\0" * 8, r"matching regex .*\$\[0\]"),
+        ("|S4", [1], b"abcd", r"matching regex .*\$\[0\]"),
+        ("f4,i4", [1], b"\0" * 8, r"matching regex .*\$\[0\]"),
+        ("<f1", [1], b"\0", r"matching regex .*\$\[0\]"),
+        (7, [1], b"\0" * 4, "Expected `str`"),
+        ("<f4", [-1, -1], b"\0" * 4, r"- at `\$\[1\]"),
+        ("<f4", [1.5], b"\0" * 4, r"- at `\$\[1\]"),
+        ("<f4", [True], b"\0" * 4, r"- at `\$\[1\]"),
+        ("<f4", [1] * 33, b"\0" * 4, r"- at `\$\[1\]"),
+        ("<f4", "11", b"\0" * 4, r"- at `\$\[1\]"),
     ],
 )
 def test_a_lying_array_is_refused(dtype: Any, shape: Any, raw: bytes, reason: str) -> None:
-    with pytest.raises(WireError, match=reason.replace("|", r"\|")):
+    with pytest.raises(WireError, match=reason):
         wire.loads(array_payload(dtype, shape, raw))
 
 
@@ -124,12 +125,12 @@ def test_a_lying_array_is_refused(dtype: Any, shape: Any, raw: bytes, reason: st
         payload_of(struct.pack(">BIb", 0xC9, 2**31, 1)),  # an extension of two gigabytes
         payload_of(b"\x91" * 100_000),  # nested too deeply
         wire.dumps(1) + b"\0",  # something behind the end
-        payload_of(msgpack.packb(1) + b"\0"),
-        payload_of(msgpack.packb(msgpack.ExtType(1, b""))),
-        payload_of(msgpack.packb(msgpack.ExtType(1, b"\x93\xa3<f4"))),
-        payload_of(msgpack.packb(msgpack.ExtType(5, b"x"))),
-        msgpack.packb(msgpack.ExtType(5, b"x")),
-        payload_of(msgpack.packb({1: b"\xff"}) + b"\x80"),
+        payload_of(msgpack.encode(1) + b"\0"),
+        payload_of(msgpack.encode(msgpack.Ext(1, b""))),
+        payload_of(msgpack.encode(msgpack.Ext(1, b"\x93\xa3<f4"))),
+        payload_of(msgpack.encode(msgpack.Ext(5, b"x"))),
+        msgpack.encode(msgpack.Ext(5, b"x")),
+        payload_of(msgpack.encode({1: b"\xff"}) + b"\x80"),
         pickle.dumps({"rows": 1}),
     ],
 )
@@ -138,7 +139,7 @@ def test_a_damaged_payload_is_refused(payload: bytes) -> None:
         wire.loads(payload)
 
 
-@pytest.mark.parametrize("value", [object(), np.array([object()]), np.array(["a"]), {"a": {1, 2}}])
+@pytest.mark.parametrize("value", [object(), np.array([object()]), np.array(["a"]), {"a": [1j]}])
 def test_only_plain_values_and_numbers_are_sent(value: Any) -> None:
     with pytest.raises(WireError, match="cannot be sent"):
         wire.dumps(value)
@@ -174,12 +175,16 @@ def test_kombu_knows_the_serializer_and_refuses_pickle() -> None:
                 {"cut": [True]},
                 {"cut": 1},
                 {"cut": [0], "max_seq_len": "25"},
+                {"lengths": [1]},
+                {"lengths": [1, -1]},
+                {"lengths": [1, 2**31]},
+                {3: 4},
             )
         ),
     ],
 )
 def test_a_result_of_another_form_is_refused(value: dict[str, Any]) -> None:
-    with pytest.raises(WireError, match=r"a? results? must (hold|name|be|tell)|of a result must"):
+    with pytest.raises(WireError, match="a result "):
         ChunkResult.from_wire({"wire": WIRE_VERSION, **value})
 
 
@@ -195,6 +200,24 @@ def test_a_result_goes_through() -> None:
     assert back.fingerprint == "f"
     np.testing.assert_array_equal(back.rows, result.rows)
     assert (back.tokens, back.cut, back.max_seq_len) == (None, [], 0)
+
+
+def test_the_bytes_are_those_of_the_first_version() -> None:
+    """The payload was written with the package msgpack, which bertq used before msgspec."""
+    value: dict[str, Any] = {
+        "wire": 3, "rows": np.array([[1, 2], [3, 4]], "<f4"), "fingerprint": "f" * 33,
+        "tokens": [["\u00e9", "##s"], []], "cut": [1], "max_seq_len": 300,
+        "more": [None, True, -1, 2**40, 1.5, b"x"],
+    }  # fmt: skip
+    payload = base64.b64decode(
+        "AAAAiYekd2lyZQOkcm93c9cBkqM8ZjSSAgKrZmluZ2VycHJpbnTZIWZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZ"
+        "mZmZmZmZqZ0b2tlbnOSkqLDqaMjI3OQo2N1dJEBq21heF9zZXFfbGVuzQEspG1vcmWWwMP/zwAAAQAAAAAAyz/4AA"
+        "AAAAAAxAF4AAAAAACAPwAAAEAAAEBAAACAQA=="
+    )
+    assert wire.dumps(value) == payload
+    found = wire.loads(payload)
+    np.testing.assert_array_equal(found.pop("rows"), value.pop("rows"))
+    assert found == value
 
 
 def test_wordpieces_and_what_was_cut_go_through() -> None:

@@ -76,7 +76,7 @@ def test_what_it_says_of_itself(built: Path) -> None:
         for line in metadata.get_all("Requires-Dist") or []
         if Requirement(line).marker is None
     }
-    assert plain == {"redis", "numpy", "msgpack", "tqdm"}
+    assert plain == {"redis", "numpy", "msgspec", "tqdm"}
 
 
 def test_the_sdist_can_be_tested(built: Path) -> None:

@@ -3,15 +3,19 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from bertq.errors import OutputError
 from bertq_client.files.source import Identity
 
 #: Version of the manifest's format.
 _VERSION = 2
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,10 @@ class Position:
         digest: digest of the sentences of the rows (``LineDigest``).
     """
 
-    rows: int
-    line: int
-    bytes: int
-    cut: int
+    rows: _Count
+    line: _Count
+    bytes: _Count
+    cut: _Count
     digest: str
 
 
@@ -103,16 +107,7 @@ def load(path: Path) -> Manifest | None:
         document = json.loads(path.read_bytes())
         if document["bertq_encode"] != _VERSION:
             raise OutputError(f"{path} was written by another version of bertq")
-        known = document["input"]
-        return Manifest(
-            document["complete"] is True,
-            str(document["fingerprint"]),
-            tuple(map(int, document["row_shape"])),
-            document["is_sparse"] is True,
-            dict(document["options"]),
-            None if known is None else Identity(**known),
-            _position(document["position"]),
-        )
+        return msgspec.convert(document, Manifest)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -121,12 +116,3 @@ def load(path: Path) -> Manifest | None:
         raise OutputError(
             f"{path} is there, and was not written by bertq encode: choose another output"
         ) from None
-
-
-def _position(document: Any) -> Position:
-    position = Position(**document)
-    for spec in fields(Position):
-        value = getattr(position, spec.name)
-        if type(value) is not spec.type or (isinstance(value, int) and value < 0):
-            raise TypeError(spec.name)
-    return position

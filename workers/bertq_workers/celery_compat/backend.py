@@ -26,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bertq.errors import SentenceTooLong, WireError
 from bertq.protocol import keys
-from bertq.protocol.wire import MAX_PAYLOAD, ChunkResult
+from bertq.protocol.wire import MAX_PAYLOAD_BYTES, ChunkResult
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.state import durable_jobs
 
@@ -100,10 +100,10 @@ class ReplyBackend(RedisBackend):
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = task_id
         payload = self.encode(meta)
-        if len(payload) > MAX_PAYLOAD:
+        if len(payload) > MAX_PAYLOAD_BYTES:
             raise WireError(
                 f"the rows of the chunk take {len(payload)} bytes, a value in Redis at most "
-                f"{MAX_PAYLOAD}: encode fewer sentences at once"
+                f"{MAX_PAYLOAD_BYTES}: encode fewer sentences at once"
             )
         try:
             self._write_at_last(task_id, payload, state, request)
