@@ -95,7 +95,7 @@ def test_what_fails_is_dropped_or_refused(
         jobs.cancel(redis, "over")
         redis.lpush("bertq", envelope.seal("over-0", [SECRET], "bertq"))
     worker.wait_for(lambda: "its job is over" in worker.log)
-    worker.wait_for(lambda: "it is no JSON" in worker.log)
+    worker.wait_for(lambda: "it is not JSON" in worker.log)
     worker.wait_for(lambda: "cannot be decoded" in worker.log)
     worker.wait_for(lambda: "failed, BadInputType" in worker.log)
     failed = [entry for entry in lines(worker.log) if entry.get("chunk") in ("job-0", "over-0")]

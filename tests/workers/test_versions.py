@@ -56,8 +56,8 @@ def test_a_client_of_another_version_is_told_so(
         (lambda headers: headers.update(wire=0), "the client speaks wire format 0 and"),
         (lambda headers: headers.update(id="job-2"), "there is no chunk 2: the job has 2"),
         (lambda headers: headers.update(task="celery.map"), "no task of that name"),
-        (lambda headers: headers.update(eta="2999-01-01T00:00:00"), "eta is more than a chunk"),
-        (lambda headers: headers.update(chord={"task": "x"}), "chord is more than a chunk"),
+        (lambda headers: headers.update(eta="2999-01-01T00:00:00"), "a chunk cannot have eta"),
+        (lambda headers: headers.update(chord={"task": "x"}), "a chunk cannot have chord"),
     ],
 )
 def test_it_is_refused_and_whoever_waits_is_told(
@@ -95,7 +95,7 @@ def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redi
     body = [[["a"]], {}, {"id": SECRET}]
     message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
     redis.lpush("bertq", json.dumps(message))
-    worker.wait_for(lambda: "more comes with its arguments" in worker.log)
+    worker.wait_for(lambda: "more than the arguments of a chunk" in worker.log)
     assert SECRET not in worker.log
     assert wire.loads(redis.get(keys.result("job-0")))["status"] == "FAILURE"
 

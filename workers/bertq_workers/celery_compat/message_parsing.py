@@ -22,17 +22,19 @@ from bertq.protocol.queues import ENCODE_TASK
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,200}", re.ASCII)
 
 #: A Unix time in seconds, later than any clock shows.
-_FAR_FUTURE = 2**40
+_FAR_FUTURE_SECONDS = 2**40
 
 #: Headers that request features which chunks do not use.
-_ASKS = ("eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers")
+_UNUSED_HEADERS = (
+    "eta", "expires", "group", "chord", "chain", "callbacks", "errbacks", "stamped_headers",
+)  # fmt: skip
 
 # kombu has no types, and its stubs omit private parts.
 _StockMessage: Any = virtual.Message
 
 
 class Unfit(Exception):
-    """A message is not that of a chunk; the error's text gives the reason."""
+    """A message is not the message of a chunk; the error's text gives the reason."""
 
 
 class UnknownTask(Unfit):
@@ -72,7 +74,7 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
         text = raw.decode()
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unfit(f"it is no JSON ({type(error).__name__})") from None
+        raise Unfit(f"it is not JSON ({type(error).__name__})") from None
     check_envelope(message)
     properties = message["properties"]
     properties["delivery_info"] = {
@@ -89,19 +91,19 @@ def check_envelope(message: Any) -> None:
     Raises:
         Unfit: kombu has not written it.
     """
-    _expect(message, dict, "it")
+    _check_type(message, dict, "it")
     for part in ("headers", "properties"):
-        _expect(message.get(part), dict, f"what it has for {part}")
+        _check_type(message.get(part), dict, f"its {part}")
     for part in ("body", "content-type", "content-encoding"):
-        _expect(message.get(part), str, f"its {part}")
+        _check_type(message.get(part), str, f"its {part}")
     properties = message["properties"]
-    _expect(properties.get("delivery_info"), dict, "its delivery_info")
+    _check_type(properties.get("delivery_info"), dict, "its delivery_info")
     if not is_name(properties.get("delivery_tag")):
-        raise Unfit("its delivery tag is no name")
+        raise Unfit("its delivery tag is not a name")
     if properties.get("body_encoding") != "base64":
         raise Unfit("its body is not in base64")
     if type(properties.get("priority", 0)) is not int:
-        raise Unfit("its priority is no number")
+        raise Unfit("its priority is not a whole number")
     if message["headers"].get("compression"):
         raise Unfit("its body is compressed")
 
@@ -124,15 +126,15 @@ def check(message: Any) -> None:
     if task != ENCODE_TASK:
         raise UnknownTask("no task of that name is registered")
     if not is_name(headers.get("id")):
-        raise Unfit("it is malformed (its id is no name)")
+        raise Unfit("it is malformed (its id is not a name)")
     reply_to = message.properties.get("reply_to")
     if reply_to is not None and not is_name(reply_to):
-        raise Unfit("it is malformed (the name of its client is none)")
-    for name in _ASKS:
+        raise Unfit("it is malformed (its reply_to is not a name)")
+    for name in _UNUSED_HEADERS:
         if headers.get(name):
-            raise Unfit(f"it is malformed ({name} is more than a chunk can ask for)")
+            raise Unfit(f"it is malformed (a chunk cannot have {name})")
     if headers.get("timelimit") not in (None, [], [None, None]):
-        raise Unfit("it is malformed (timelimit is more than a chunk can ask for)")
+        raise Unfit("it is malformed (a chunk cannot have timelimit)")
     # The encoding may name any of Python's codecs, and some of them decompress.
     if message.content_encoding.lower() != "utf-8":
         raise Unfit("it is malformed (its encoding is not UTF-8)")
@@ -152,22 +154,22 @@ def check(message: Any) -> None:
 
 def _is_time(value: Any) -> bool:
     """Return whether a value can be a Unix time; Python's JSON allows NaN and Infinity."""
-    return type(value) in (int, float) and 0 < value < _FAR_FUTURE
+    return type(value) in (int, float) and 0 < value < _FAR_FUTURE_SECONDS
 
 
 def _check_arguments(payload: Any) -> int:
     """Check the arguments of the task; return the apparent number of sentences."""
     if not isinstance(payload, list) or [type(part) for part in payload] != [list, dict, dict]:
-        raise Unfit("it is malformed (its arguments are not Celery's)")
+        raise Unfit("it is malformed (its body does not have Celery's form)")
     arguments, named, rest = payload
     if named:
-        raise Unfit("it is malformed (its arguments have names)")
+        raise Unfit("it is malformed (it has named arguments)")
     # These would set attributes of the request, such as its id.
     if any(rest.values()) or not rest.keys() <= {"callbacks", "errbacks", "chain", "chord"}:
-        raise Unfit("it is malformed (more comes with its arguments than a chunk can ask for)")
+        raise Unfit("it is malformed (it has more than the arguments of a chunk)")
     return len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0
 
 
-def _expect(value: Any, kind: type, what: str) -> None:
+def _check_type(value: Any, kind: type, part: str) -> None:
     if not isinstance(value, kind):
-        raise Unfit(f"{what} is a {type(value).__name__}, not a {kind.__name__}")
+        raise Unfit(f"{part} is a {type(value).__name__}, not a {kind.__name__}")

@@ -122,7 +122,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
             # The answer to a PING, as in ``_brpop_start``; kombu reconnects if that continues.
             raise Empty() from None
         except RecursionError:
-            log.error("refused a broadcast: it is no JSON (RecursionError)")
+            log.error("refused a broadcast: it is not JSON (RecursionError)")
             return False
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
