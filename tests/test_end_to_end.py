@@ -40,9 +40,8 @@ def test_the_vectors_of_sentence_transformers(worker: WorkerProcess) -> None:
         (config,) = client.server_config.values()
     description = "mean of the last layer, 256 tokens, L2-normalized (from modules.json)"
     assert (config["description"], config["normalized"]) == (description, True)
-    assert (
-        f"model {config['model']} on {config['device_name']}: {description}, float32; ready af"
-        in (worker.log)
+    worker.wait_for_log(
+        f"model {config['model']} on {config['device_name']}: {description}, float32; ready after"
     )
     with running(worker.url) as gateway:
         (entry,) = gateway.http.get("/v1/models").json()["data"]
@@ -58,7 +57,7 @@ def test_the_vectors_of_bert_as_service(old: WorkerProcess) -> None:
     sentences = json.loads((GOLDEN / "minilm.json").read_text())["sentences"]
     with np.load(GOLDEN / "minilm.npz") as golden:
         expected = golden["REDUCE_MEAN|-2|25"]
-    assert "REDUCE_MEAN of layer -2, 25 tokens (from bert-as-service), float32; ready" in old.log
+    old.wait_for_log("REDUCE_MEAN of layer -2, 25 tokens (from bert-as-service), float32; ready")
     with BertClient(redis_url=old.url, model="old", timeout=100, check_length=False) as client:
         vectors = client.encode(sentences)
         assert vectors.dtype == np.float32
@@ -74,11 +73,12 @@ def test_a_gpu_queue_on_a_machine_without_a_gpu_says_so(worker: WorkerProcess) -
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
-    assert "queue gpu0: no GPU found, this worker runs on the CPU" in worker.log
+    worker.wait_for_log("queue gpu0: no GPU found, this worker runs on the CPU")
 
 
 def test_sentences_do_not_reach_the_log(worker: WorkerProcess) -> None:
     with BertClient(redis_url=worker.url, timeout=100, check_length=False) as client:
+        before = worker.log.count("chunk ")
         client.encode(["a very secret xylophone"])
+    worker.wait_for_log("chunk ", count=before + 1)
     assert "xylophone" not in worker.log
-    assert "chunk " in worker.log

@@ -231,7 +231,7 @@ def test_what_the_model_does_not_have(
         client.encode(["the secret"], **options)
     assert caught.value.type_name == type_name
     assert "secret" not in str(caught.value)
-    workers["embed"].wait_for(lambda: type_name in workers["embed"].log)
+    workers["embed"].wait_for_log(type_name)
     assert "secret" not in workers["embed"].log
 
 

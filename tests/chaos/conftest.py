@@ -16,17 +16,17 @@ class PoisonWorker(ClockWorker):
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start clock workers on the test's database; they end with the test."""
+    """Start stand-in workers on the test's database; they end with the test."""
     yield from starter(ClockWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
 def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """The same, with a visibility timeout of ``quick.TIMEOUT``."""
+    """Start stand-in workers whose visibility timeout is ``quick.TIMEOUT``."""
     yield from starter(QuickWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
 def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """The same, where some sentences do harm."""
+    """Start stand-in workers that some sentences kill, hang or fail."""
     yield from starter(PoisonWorker, redis_url, tmp_path)

@@ -1,4 +1,4 @@
-"""A quick clock worker that some sentences end, hang or fail."""
+"""A stand-in worker with short timeouts that some sentences kill, hang or fail."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from bertq.config import celery_config
 from bertq_bert.checkpoint import Array
 from tests.chaos import quick
 
-#: Words by the token that they become, which the graph cannot bear.
+#: Words that make the graph fail, and the tokens that they become.
 KILL, HANG, FAIL, SHORT = "!kill", "!hang", "!fail", "!short"
 WORDS = {KILL: 2, HANG: 3, FAIL: 4, SHORT: 5}
 
-#: Rows that there is memory for where one is ``SHORT``.
-ROOM = 8
+#: Largest batch, in rows, that fits into memory if one of the rows is ``SHORT``.
+MAX_SHORT_ROWS = 8
 
 _encode, _run = standin.Words.encode, standin.Clock.run
 
@@ -36,8 +36,8 @@ def run(self: standin.Clock, ids: Sequence[Sequence[int]]) -> Array:
     if WORDS[HANG] in tokens:
         time.sleep(600)
     if WORDS[FAIL] in tokens:
-        raise ArithmeticError("the graph cannot bear it")
-    if WORDS[SHORT] in tokens and len(ids) > ROOM:
+        raise ArithmeticError("the graph fails")
+    if WORDS[SHORT] in tokens and len(ids) > MAX_SHORT_ROWS:
         raise MemoryError
     return rows
 

@@ -1,6 +1,6 @@
-"""A clock worker whose chunks are given to another after a second without a sign of life.
+"""A stand-in worker with a visibility timeout of one second instead of many.
 
-What is lost of a kept job it sends again after another.
+It also sends a lost chunk of a durable job again after one second.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from benchmarks import standin
 from bertq.config import celery_config
 from bertq_workers.background import durable_job_monitor
 
-#: Seconds, for ``bertq.config.celery_config.VISIBILITY_TIMEOUT``.
+#: In seconds; replaces ``bertq.config.celery_config.VISIBILITY_TIMEOUT``.
 TIMEOUT = 1.0
 
 if __name__ == "__main__":

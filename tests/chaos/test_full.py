@@ -1,4 +1,4 @@
-"""A Redis that takes no writes for some seconds: it is full, or cannot write to its disk."""
+"""A Redis that refuses writes for some seconds: it is full, or cannot write to its disk."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ SMALL = [f"a {SECRET} request"]
 
 
 @pytest.fixture
-def server(start_own_server: StartServer) -> ValkeyServer:  # in place of the one that all share
+def server(start_own_server: StartServer) -> ValkeyServer:  # instead of the shared one
     return start_own_server(**{"enable-protected-configs": "yes"})
 
 
@@ -69,46 +69,54 @@ def empty(redis: Redis) -> None:
 
 
 def lose_disk(redis: Redis) -> None:
-    """Have the server save where it cannot: not even as root."""
+    """Have the server save to a directory that does not exist, where even root cannot write."""
     place = Path(str(redis.config_get("dir")["dir"])) / "gone"
     place.mkdir()
     redis.config_set("dir", str(place))
     place.rmdir()
-    redis.config_set("save", "1 1")  # it refuses writes only where it is to save
+    redis.config_set("save", "1 1")  # without a schedule for saving, it would not refuse writes
     redis.bgsave()
     eventually(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err")
 
 
 def find_disk(redis: Redis) -> None:
     redis.config_set("stop-writes-on-bgsave-error", "no")
-    redis.config_set("save", "")  # or the server would try it at its end
+    redis.config_set("save", "")  # or the server would try to save at its end
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """What strikes, how it ends, and what a worker says of it."""
+class Outage:
+    """An outage.
 
-    strike: Callable[[Redis], None]
+    Attributes:
+        begin, end: begin and end it.
+        error: its name in the log of a worker.
+    """
+
+    begin: Callable[[Redis], None]
     end: Callable[[Redis], None]
-    said: str
+    error: str
 
 
-FULL = Trouble(fill, empty, "OutOfMemoryError")
-DISK = Trouble(lose_disk, find_disk, "MISCONF")
+FULL = Outage(fill, empty, "OutOfMemoryError")
+DISK = Outage(lose_disk, find_disk, "MISCONF")
 
 
-def nothing_is_held(redis: Redis) -> bool:
+def nothing_is_unacknowledged(redis: Redis) -> bool:
     return not redis.exists("unacked", "unacked_index")
 
 
-def refused(trouble: Trouble, what: str) -> str:
-    return f"Redis refuses ({trouble.said}): {what}"
+def refusal(outage: Outage, effect: str) -> str:
+    return f"Redis refuses ({outage.error}): {effect}"
 
 
 def check_log(worker: ClockWorker, *expected: str) -> None:
-    """Check that each line is there, and only once; and what must never be there."""
+    """Check that the log has each line exactly once, and no user text and no traceback."""
+    lines = (*expected, "registration cannot be renewed", "the chunks of dead workers")
+    for line in lines:
+        worker.wait_for_log(line)
     log = worker.log
-    for line in (*expected, "registration cannot be renewed", "the chunks of dead workers"):
+    for line in lines:
         times = sum(line in one and "no more" not in one for one in log.splitlines())
         assert times == 1, (line, log)
     for never in ("Traceback", SECRET, "this worker ends"):
@@ -117,23 +125,23 @@ def check_log(worker: ClockWorker, *expected: str) -> None:
 
 
 def check_refused(client: BertClient, worker: ClockWorker, error: type[BertqError]) -> None:
-    """Ask while Redis takes nothing, and wait until the worker has noticed everywhere."""
+    """Send a request while Redis refuses writes, and wait until the worker has logged it."""
     began = time.monotonic()
     with pytest.raises(error):
         client.encode([f"too late, {SECRET}"])
     assert time.monotonic() - began < 20
-    worker.wait_for(lambda: "registration cannot be renewed" in worker.log)
-    worker.wait_for(lambda: "results cannot be stored" in worker.log)
+    worker.wait_for_log("registration cannot be renewed")
+    worker.wait_for_log("results cannot be stored")
 
 
 def check_afterwards(
     redis: Redis, client: BertClient, worker: ClockWorker, ended: float, future: EncodeFuture
 ) -> None:
-    """Check that the request is answered, and all is as it was."""
+    """Check that the request is answered, and the worker works as before."""
     np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
     np.testing.assert_array_equal(client.encode(TEXTS[:300]), clocks.rows(TEXTS[:300]))
     assert worker.process.poll() is None
-    eventually(lambda: nothing_is_held(redis))
+    eventually(lambda: nothing_is_unacknowledged(redis))
     (info,) = worker_info.read(redis)
     eventually(lambda: float(redis.zscore(keys.WORKERS, info.node) or 0) > ended, 15)
     assert redis.get(keys.claim("bertq")) == info.fingerprint.encode()
@@ -141,24 +149,24 @@ def check_afterwards(
 
 def test_a_full_redis(redis: Redis, redis_url: str, client: BertClient, start: Start) -> None:
     worker = start(300)
-    # Frozen for longer than it waits at Redis: it takes nothing before Redis is full.
+    # Frozen for longer than its blocking pop: it takes no chunk before Redis is full.
     os.kill(worker.process.pid, signal.SIGSTOP)
     time.sleep(1.5)
     future, small = client.encode_async(TEXTS), client.encode_async(SMALL)
-    with create_app(redis_url) as stranger:
-        stranger.send_task("no.such.task", [SECRET], queue="bertq.small")
+    with create_app(redis_url) as other_app:
+        other_app.send_task("no.such.task", [SECRET], queue="bertq.small")
     eventually(lambda: (redis.llen("bertq"), redis.llen("bertq.small")) == (CHUNKS, 2))
-    FULL.strike(redis)
+    FULL.begin(redis)
     os.kill(worker.process.pid, signal.SIGCONT)
     check_refused(client, worker, RedisFull)
     assert redis.llen("bertq") < CHUNKS
-    assert nothing_is_held(redis)
+    assert nothing_is_unacknowledged(redis)
     FULL.end(redis)
     ended = time.time()
     np.testing.assert_array_equal(small.result(30), clocks.rows(SMALL))
     check_afterwards(redis, client, worker, ended, future)
     lines = ("chunks that are taken are held in memory alone", "results cannot be stored")
-    check_log(worker, *(refused(FULL, line) for line in lines), "no task of that name")
+    check_log(worker, *(refusal(FULL, line) for line in lines), "no task of that name")
 
 
 def test_a_redis_that_cannot_write_to_its_disk(
@@ -167,34 +175,34 @@ def test_a_redis_that_cannot_write_to_its_disk(
     worker = start(300)
     future = client.encode_async(TEXTS)
     eventually(lambda: done(worker))
-    DISK.strike(redis)
+    DISK.begin(redis)
     check_refused(client, worker, RedisFull)
     assert redis.llen("bertq")
     DISK.end(redis)
     check_afterwards(redis, client, worker, time.time(), future)
     lines = ("no chunks can be taken", "results cannot be stored")
-    check_log(worker, *(refused(DISK, line) for line in lines))
+    check_log(worker, *(refusal(DISK, line) for line in lines))
 
 
-def test_a_connection_that_is_lost_while_redis_is_full(
+def test_a_connection_is_lost_while_redis_is_full(
     redis: Redis, client: BertClient, start: Start
 ) -> None:
     worker = start(300)
     future = client.encode_async(TEXTS)
     eventually(lambda: done(worker))
-    FULL.strike(redis)
+    FULL.begin(redis)
     redis.client_kill_filter(_type="normal", skipme=True)
-    waits = refused(FULL, "this worker waits until it can connect anew")
-    worker.wait_for(lambda: waits in worker.log)
+    waits = refusal(FULL, "this worker waits until it can connect anew")
+    worker.wait_for_log(waits)
     check_refused(client, worker, RedisFull)
     FULL.end(redis)
     check_afterwards(redis, client, worker, time.time(), future)
-    check_log(worker, waits, refused(FULL, "results cannot be stored"))
+    check_log(worker, waits, refusal(FULL, "results cannot be stored"))
 
 
 @pytest.fixture
 def store(redis_url: str) -> Iterator[Callable[[], Any]]:
-    """Store a result as a worker does."""
+    """Return a function that stores a result as a worker does."""
     app = create_app(redis_url)
     backend: Any = app.backend
     assert isinstance(backend, ReplyBackend)
@@ -203,11 +211,11 @@ def store(redis_url: str) -> Iterator[Callable[[], Any]]:
     app.close()
 
 
-def test_a_result_waits_on_a_thread(
+def test_a_thread_waits_until_it_can_store_its_result(
     redis: Redis, store: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "bertq.worker")
-    FULL.strike(redis)
+    FULL.begin(redis)
     threads = [threading.Thread(target=store) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -217,23 +225,23 @@ def test_a_result_waits_on_a_thread(
     for thread in threads:
         thread.join(20)
     assert redis.exists(keys.result("job-0"))
-    assert caplog.text.count("results cannot be stored") == 2  # and that they are again
+    assert caplog.text.count("results cannot be stored") == 2  # at the start and at the end
 
 
-def test_a_worker_that_stops_gives_the_chunk_back(
+def test_a_stopping_worker_returns_a_chunk_without_a_stored_result(
     redis: Redis, store: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bertq_workers.celery_compat.backend, "_LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(state, "should_stop", os.EX_OK)
-    FULL.strike(redis)
+    FULL.begin(redis)
     with ThreadPoolExecutor(1) as pool, pytest.raises(Reject) as caught:
         pool.submit(store).result(20)
     error: Any = caught.value
     assert error.requeue
 
 
-def test_the_loops_thread_does_not_wait(redis: Redis, redis_url: str) -> None:
-    FULL.strike(redis)
+def test_the_thread_of_the_event_loop_does_not_wait(redis: Redis, redis_url: str) -> None:
+    FULL.begin(redis)
     with create_app(redis_url) as app:
         backend: Any = app.backend
         with pytest.raises(OutOfMemoryError):

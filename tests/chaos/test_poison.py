@@ -1,4 +1,4 @@
-"""Chunks that end, hang or fail their worker: they are found out, and nothing else suffers."""
+"""Chunks that kill, hang or fail their worker: only these chunks fail."""
 
 import re
 
@@ -25,7 +25,7 @@ def poisoned(word: str, count: int, *places: int) -> list[str]:
 
 
 def restart_until_done(start: Start, future: EncodeFuture) -> list[ClockWorker]:
-    """Start a worker each time that one has died; return those that have."""
+    """Start a worker whenever the last one has died; return those that died."""
     dead = []
     while not future.done():
         worker = start(20, "-Q", "cpu0", "--batch-timeout", "1")
@@ -36,7 +36,7 @@ def restart_until_done(start: Start, future: EncodeFuture) -> list[ClockWorker]:
 
 
 @pytest.mark.parametrize("word", [poison.KILL, poison.HANG])
-def test_a_chunk_that_ends_its_worker(
+def test_a_chunk_that_kills_its_worker(
     redis: Redis, client: BertClient, start_poisoned: Start, word: str
 ) -> None:
     guilty = client.encode_async(poisoned(word, 40, 7, 30))
@@ -57,7 +57,7 @@ def test_a_chunk_that_ends_its_worker(
     check_nothing_is_left(redis)
 
 
-def test_a_chunk_that_the_graph_fails(
+def test_a_chunk_that_fails_in_the_graph(
     redis: Redis, client: BertClient, start_poisoned: Start
 ) -> None:
     texts = clocks.sentences(600)
@@ -66,7 +66,7 @@ def test_a_chunk_that_the_graph_fails(
     neighbours = [client.encode_async(TEXTS[n : n + 30]) for n in range(5)]
     eventually(lambda: redis.llen("bertq") == 8)
     worker = start_poisoned(20, "-Q", "cpu0")
-    with pytest.raises(RemoteError, match="ArithmeticError: the graph cannot bear it") as caught:
+    with pytest.raises(RemoteError, match="ArithmeticError: the graph fails") as caught:
         guilty.result(30)
     assert 5 in caught.value.rows
     assert len(caught.value.rows) == 200  # of three chunks
@@ -76,17 +76,17 @@ def test_a_chunk_that_the_graph_fails(
     check_nothing_is_left(redis)
 
 
-def test_memory_that_is_short_is_shared_out(
+def test_a_batch_that_does_not_fit_into_memory_is_split(
     redis: Redis, client: BertClient, start_poisoned: Start
 ) -> None:
     texts = poisoned(poison.SHORT, 100, 3)
     worker = start_poisoned(1, "-Q", "cpu0")
     np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
-    assert "no memory for a batch of 100 rows: trying parts of it" in worker.log
+    worker.wait_for_log("no memory for a batch of 100 rows: trying parts of it")
     check_nothing_is_left(redis)
 
 
-def test_what_would_have_killed_is_dropped_before_it_is_computed(
+def test_chunks_of_inactive_jobs_are_dropped_before_they_are_encoded(
     redis: Redis, client: BertClient, start_poisoned: Start
 ) -> None:
     futures = [client.encode_async(poisoned(poison.KILL, 20 + n, 1)) for n in range(3)]
@@ -99,7 +99,8 @@ def test_what_would_have_killed_is_dropped_before_it_is_computed(
     redis.delete(keys.job(gone), keys.job(answered))
     worker = start_poisoned(1, "-Q", "cpu0")
     np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
-    assert worker.log.count("dropped, its job is over") == 3
+    worker.wait_for(lambda: done(worker))
+    worker.wait_for_log("dropped, its job is over", count=3)
     assert len(done(worker)) == 1
     assert worker.process.poll() is None
     for future in futures:

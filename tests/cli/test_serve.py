@@ -165,9 +165,7 @@ def test_what_dies_is_started_again(serve: Serve, options: list[str], port: int)
     status, output = run.wait()
     assert status == 0, output
     assert "Traceback" not in output
-    # What the worker says of it: that the connection is lost, and that it tries again.
-    assert all(re.search(r"consumer: C|Trying again", line) for line in output.splitlines()
-               if line.startswith("cpu0 ")), output  # fmt: skip
+    assert re.search("^cpu0 .*Connection to broker lost", output, re.MULTILINE), output
     assert run.left() == ({}, [])
 
 

@@ -6,17 +6,17 @@ import pytest
 from redis import Redis
 
 from tests.hosts.network import Network, Unavailable
-from tests.hosts.service import Asker, HostWorker, Server
+from tests.hosts.service import HostWorker, RemoteClient, Server
 
 HOSTS = ("redis", "a", "b", "c")
 
-#: Starts a worker on the host of that name, with options of Celery's.
+#: Starts a worker on a host, with options of ``celery worker``.
 StartOn = Callable[..., HostWorker]
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Hosts that are cut off and joined."""
+    """Hosts that a test can cut off and join again."""
     try:
         made = Network(HOSTS)
     except Unavailable as error:
@@ -27,7 +27,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def server(network: Network, tmp_path: Path) -> Iterator[Server]:
-    """Redis, on the host of that name."""
+    """Redis, on the host ``redis``."""
     directory = tmp_path / "redis"
     directory.mkdir()
     with closing(Server(network.hosts["redis"], directory)) as started:
@@ -37,8 +37,8 @@ def server(network: Network, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def redis(server: Server) -> Iterator[Redis]:
-    """A look into Redis that no cut disturbs."""
-    with Redis.from_url(server.seen(0)) as connection:
+    """A connection to Redis that works while hosts are cut off."""
+    with Redis.from_url(server.forwarded_url(0)) as connection:
         yield connection
 
 
@@ -49,8 +49,8 @@ def start_on(network: Network, server: Server, tmp_path: Path) -> Iterator[Start
 
     def start(name: str, batch_ms: float, *options: str) -> HostWorker:
         log = tmp_path / f"{name}-{len(workers)}.log"
-        where = network.hosts[name], server.url(0), server.seen(0)
-        workers.append(HostWorker(*where, log, batch_ms, *options))
+        urls = server.url(0), server.forwarded_url(0)
+        workers.append(HostWorker(network.hosts[name], *urls, log, batch_ms, *options))
         workers[-1].wait_ready()
         return workers[-1]
 
@@ -60,7 +60,7 @@ def start_on(network: Network, server: Server, tmp_path: Path) -> Iterator[Start
 
 
 @pytest.fixture
-def asker(network: Network, server: Server, tmp_path: Path) -> Iterator[Asker]:
+def remote_client(network: Network, server: Server, tmp_path: Path) -> Iterator[RemoteClient]:
     """A client on host c."""
-    with closing(Asker(network.hosts["c"], server.url(0), tmp_path)) as started:
+    with closing(RemoteClient(network.hosts["c"], server.url(0), tmp_path)) as started:
         yield started

@@ -1,8 +1,8 @@
 """Hosts on a network of their own, on one machine: Linux namespaces.
 
-A host is a network and a host name. They belong to a process that does nothing else, and are gone
-with it, and so is what joins them: nothing is named outside, nothing need be removed. The
-machine's own network is not touched.
+A host is a network namespace and a host name. They belong to a process that does nothing else. When
+it ends, the kernel removes them and the links between them, so there is nothing to clean up. The
+machine's own network is not changed.
 
 Needs ``unshare`` and ``nsenter`` (util-linux), ``ip`` (iproute2), and root or the right to make
 user namespaces.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 _NETWORK = "10.213.7"
 
-# Lives until its standard input is closed, as by the death of the test's process.
+# Runs until its standard input is closed, also by the end of the test process.
 _BE_A_HOST = """
 import socket, sys
 socket.sethostname(sys.argv[1])
@@ -24,12 +24,12 @@ print("here", flush=True)
 sys.stdin.read()
 """
 
-# What ip says where the kernel has no bridges or veths, or gives us none.
+# Errors of ip where the kernel has no bridges or veths, or does not permit them.
 _LACKING = ("not permitted", "not supported", "Unknown device type")
 
 
 class Unavailable(Exception):
-    """This machine lets nobody make namespaces, or not us; the text says why."""
+    """This machine does not permit namespaces; the message says why."""
 
 
 class Host:
@@ -41,9 +41,9 @@ class Host:
     """
 
     def __init__(self, name: str, beside: "Host | None" = None) -> None:
-        """Make it; ``beside`` is a host by whose rights it is made."""
+        """Make it, with the rights of the host ``beside`` if there is one."""
         self.name, self.address = name, ""
-        # Who is not root can be it in a namespace of users, which all hosts share.
+        # Other users are root in a user namespace, which all hosts share.
         user = [] if os.geteuid() == 0 else ["--user"]
         self._user = [*user, "--preserve-credentials"] if user else []
         command = ["unshare", "--net", "--uts"]
@@ -66,12 +66,12 @@ class Host:
 
     @property
     def _pid(self) -> int:
-        # Both programs before it became this one by exec.
+        # unshare and nsenter replaced themselves with this program by exec.
         return self._process.pid
 
     @property
     def enter(self) -> list[str]:
-        """What comes before a command that shall run on this host; its process is the command's."""
+        """The start of a command line that runs a command on this host, under the same pid."""
         return ["nsenter", "--target", str(self._pid), *self._user, "--net", "--uts"]
 
     def ip(self, line: str) -> None:
@@ -89,7 +89,7 @@ class Host:
         subprocess.run([*self.enter, sys.executable, "-S", "-c", script], check=True, timeout=10)
 
     def close(self) -> None:
-        """End it. What still runs on it keeps its network until it ends."""
+        """End it. Processes on it keep its network until they end."""
         self._process.communicate()
 
 
@@ -132,16 +132,16 @@ class Network:
         host.address = f"{_NETWORK}.{number}"
         host.ip(f"addr add {host.address}/24 dev eth0")
 
-    def readdress(self, name: str, number: int) -> None:
-        """Give a host another address in place of its own; ``number`` is the last of it."""
+    def change_address(self, name: str, number: int) -> None:
+        """Replace the address of a host; ``number`` is the last part of the new one."""
         host = self.hosts[name]
         host.ip(f"addr del {host.address}/24 dev eth0")
         self._address(host, number)
 
     def cut(self, name: str) -> None:
-        """Cut a host off: what it sends, and what is sent to it, is lost without a word.
+        """Cut a host off: packets from it and to it are lost, and no error is reported.
 
-        As with a cable pulled at a switch further away: the host's own link stays up.
+        This is like a cable pulled at a distant switch: the host's own link stays up.
         """
         self._switch.ip(f"link set to-{name} nomaster")
 

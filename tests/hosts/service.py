@@ -1,4 +1,4 @@
-"""What runs on the hosts: a server, workers whose model is a clock, clients."""
+"""Programs on the hosts: a server, stand-in workers, clients."""
 
 import select
 import socket
@@ -22,7 +22,7 @@ _PORT = 6379
 
 
 class Server:
-    """``bertq redis`` on a host, and a window through which the test sees it."""
+    """``bertq redis`` on a host, and a port of this machine that is forwarded to it."""
 
     def __init__(self, host: Host, directory: Path) -> None:
         self.address = f"{host.address}:{_PORT}"
@@ -38,11 +38,11 @@ class Server:
                 start_new_session=True,
             )
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            self._window_port = listening.getsockname()[1]
+            self._forwarded_port = listening.getsockname()[1]
             fd = listening.fileno()
-            window = ["-m", "tests.hosts.window", str(fd), host.address, str(_PORT)]
-            self._window = subprocess.Popen(
-                [*host.enter, sys.executable, *window],
+            forward = ["-m", "tests.hosts.port_forward", str(fd), host.address, str(_PORT)]
+            self._forward = subprocess.Popen(
+                [*host.enter, sys.executable, *forward],
                 cwd=ROOT,
                 pass_fds=[fd],
                 start_new_session=True,
@@ -52,13 +52,13 @@ class Server:
         """The URL for hosts."""
         return f"redis://{_LOGIN}{self.address}/{database}"
 
-    def seen(self, database: int) -> str:
+    def forwarded_url(self, database: int) -> str:
         """The URL for the test."""
-        return f"redis://{_LOGIN}127.0.0.1:{self._window_port}/{database}"
+        return f"redis://{_LOGIN}127.0.0.1:{self._forwarded_port}/{database}"
 
     def wait_ready(self) -> None:
         """Wait until it answers."""
-        with Redis.from_url(self.seen(0)) as redis:
+        with Redis.from_url(self.forwarded_url(0)) as redis:
 
             def answers() -> bool:
                 assert self._server.poll() is None, self._log.read_text(errors="replace")
@@ -70,9 +70,9 @@ class Server:
 
     def close(self) -> None:
         """End it as an operator does."""
-        for process in (self._window, self._server):
+        for process in (self._forward, self._server):
             process.terminate()
-        for process in (self._window, self._server):
+        for process in (self._forward, self._server):
             try:
                 process.wait(20)
             finally:
@@ -83,9 +83,9 @@ class HostWorker(ClockWorker):
     """A worker on a host that needs ``batch_ms`` for 256 rows."""
 
     def __init__(
-        self, host: Host, url: str, seen: str, log: Path, batch_ms: float, *options: str
+        self, host: Host, url: str, test_url: str, log: Path, batch_ms: float, *options: str
     ) -> None:
-        self.log_path, self.url = log, seen
+        self.log_path, self.url = log, test_url
         standin = [*self.program, "--batch-ms", str(batch_ms), "--dim", str(DIM)]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -99,15 +99,15 @@ class HostWorker(ClockWorker):
             )
 
 
-class Asker:
-    """A client on a host; it does one thing at a time."""
+class RemoteClient:
+    """A client on a host, which runs one command at a time."""
 
     def __init__(self, host: Host, url: str, directory: Path) -> None:
         self._answer = directory / "answer.npy"
-        self._errors = directory / "asker.log"
+        self._errors = directory / "client.log"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*host.enter, sys.executable, "-m", "tests.hosts.asker", url],
+                [*host.enter, sys.executable, "-m", "tests.hosts.client_program", url],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -117,23 +117,23 @@ class Asker:
         self._wait_for(b"ready", 30)
 
     def encode(self, count: int) -> None:
-        """Begin to encode so many sentences."""
-        self._tell("encode", count)
+        """Begin to encode ``count`` sentences."""
+        self._send("encode", count)
 
     def vectors(self, seconds: float) -> NDArray[np.float32]:
-        """Wait for their vectors, for so long."""
+        """Wait for the vectors, at most ``seconds``."""
         self._wait_for(b"done", seconds)
         vectors: NDArray[np.float32] = np.load(self._answer)
         return vectors
 
     def submit(self, count: int) -> str:
-        """Leave a job with so many sentences; return its id."""
-        self._tell("submit", count)
+        """Submit a durable job of ``count`` sentences; return its id."""
+        self._send("submit", count)
         self._wait_for(b"done", 30)
         return self._answer.read_text()
 
     def has_answered(self) -> bool:
-        """Whether there is an answer that was not waited for."""
+        """Whether an answer has arrived that was not read yet."""
         assert self.process.stdout is not None
         return bool(select.select([self.process.stdout], [], [], 0)[0])
 
@@ -142,9 +142,9 @@ class Asker:
         self.process.kill()
         self.process.communicate()
 
-    def _tell(self, what: str, count: int) -> None:
+    def _send(self, command: str, count: int) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{what} {count} {self._answer}\n".encode())
+        self.process.stdin.write(f"{command} {count} {self._answer}\n".encode())
         self.process.stdin.flush()
 
     def _wait_for(self, word: bytes, seconds: float) -> None:

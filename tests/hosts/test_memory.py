@@ -1,4 +1,4 @@
-"""The formula for Redis' memory in docs/deploy.md: a bound, and not a wasteful one."""
+"""The formula for Redis' memory in docs/deploy.md: an upper bound, and at most twice the memory."""
 
 import re
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from tests.waiting import eventually
 from tests.workers.clocks import ClockWorker, Start, starter
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
-WAITING, KEPT = 256 * 128, 256 * 32
+WAITING, STORED = 256 * 128, 256 * 32
 TEXTS = [f"{number} " + "the quick brown fox " * 4 for number in range(WAITING)]
 LENGTH = sum(map(len, TEXTS)) / len(TEXTS)
 DIM = 768
 
 
 def formula(**values: float) -> float:
-    """What the page says, without what Redis takes when it holds nothing."""
+    """Evaluate the formula of the page, without the memory of an empty Redis."""
     (text,) = re.findall(r"^memory = 20e6 \+ (.*)$", PAGE.read_text(), re.MULTILINE)
     return float(eval(text, {}, {"W": 0, "R": 0, "C": LENGTH, "D": DIM} | values))
 
@@ -44,20 +44,20 @@ def start_on_own(own_url: str, tmp_path: Path) -> Iterator[Start]:
 
 
 def used(redis: Redis) -> int:
-    """Bytes that Redis has."""
+    """Return the bytes that Redis uses."""
     found: dict[str, int] = redis.info("memory")
     return found["used_memory"]
 
 
-def check(redis: Redis, before: int, said: float) -> None:
-    # Buffers of connections and of the append-only file shrink in a moment.
+def check(redis: Redis, before: int, bound: float) -> None:
+    # Buffers of connections and of the append-only file shrink after a moment.
     with suppress(AssertionError):
-        eventually(lambda: used(redis) - before <= said, 10)
-    taken = used(redis) - before
-    assert taken <= said <= 2 * taken
+        eventually(lambda: used(redis) - before <= bound, 10)
+    added = used(redis) - before
+    assert added <= bound <= 2 * added
 
 
-def test_sentences_that_wait(own: Redis, own_url: str) -> None:
+def test_waiting_sentences(own: Redis, own_url: str) -> None:
     before = used(own)
     with BertClient(redis_url=own_url, timeout=60, check_length=False) as client:
         future = client.encode_async(TEXTS)
@@ -66,11 +66,11 @@ def test_sentences_that_wait(own: Redis, own_url: str) -> None:
         future.cancel()
 
 
-def test_rows_that_are_kept(own: Redis, own_url: str, start_on_own: Start) -> None:
+def test_rows_of_a_durable_job(own: Redis, own_url: str, start_on_own: Start) -> None:
     before = used(own)
     with BertClient(redis_url=own_url, timeout=60, check_length=False) as client:
-        job = client.submit(TEXTS[:KEPT])
+        job = client.submit(TEXTS[:STORED])
         start_on_own(1, "-Q", "cpu0", "--dim", str(DIM))
         eventually(lambda: job.info.finished, 30)
         eventually(lambda: own.hlen(keys.UNACKED) == 0)
-        check(own, before, formula(R=KEPT))
+        check(own, before, formula(R=STORED))

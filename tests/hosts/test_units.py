@@ -1,4 +1,4 @@
-"""The systemd units in docs/deploy.md: systemd takes them, and their commands can be run."""
+"""The systemd units in docs/deploy.md: systemd accepts them, and their commands run."""
 
 import os
 import re
@@ -25,32 +25,33 @@ BLOCKS = dict(
 UNITS = {Path(path).name: text for path, text in BLOCKS.items() if path.endswith(".service")}
 
 
-def test_both_units_are_there() -> None:
+def test_the_page_has_two_units() -> None:
     assert set(UNITS) == {"bertq-worker@.service", "bertq-http.service"}
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_takes_it(name: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("there is no systemd-analyze")
-    # It looks whether the program is there.
+        pytest.skip("systemd-analyze is not installed")
+    # systemd-analyze checks that the program exists.
     unit = tmp_path / name.replace("@.", "@gpu0.")
     unit.write_text(UNITS[name].replace("/opt/bertq/bin", HERE))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60
     )
-    # What it does not know it tells, and goes on.
-    told = [line for line in done.stderr.splitlines() if name.partition(".")[0].rstrip("@") in line]
-    assert (done.returncode, told) == (0, [])
+    # An unknown setting is only a warning, and the status is still 0.
+    stem = name.partition(".")[0].rstrip("@")
+    warnings = [line for line in done.stderr.splitlines() if stem in line]
+    assert (done.returncode, warnings) == (0, [])
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_its_command_has_these_options(name: str) -> None:
+def test_the_command_knows_its_options(name: str) -> None:
     unit = ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[method-assign,assignment]
     unit.read_string(UNITS[name])
     command = unit["Service"]["ExecStart"].replace("/opt/bertq/bin", HERE).replace("%i", "gpu0")
-    # Options are read before help is printed: an unknown one is refused.
+    # Options are parsed before the help is printed, so an unknown one is an error.
     for more, status in (["--help"], 0), (["--no-such-option", "--help"], 2):
         done = subprocess.run(
             [*shlex.split(command), *more],
@@ -59,12 +60,12 @@ def test_its_command_has_these_options(name: str) -> None:
         assert done.returncode == status, done.stderr
 
 
-def test_what_cannot_start_is_left_alone() -> None:
+def test_a_worker_that_cannot_start_is_not_restarted() -> None:
     (status,) = re.findall("^RestartPreventExitStatus=(.*)$", UNITS["bertq-worker@.service"], re.M)
     assert status.split() == ["2", str(os.EX_CONFIG)]
 
 
-def test_variables_are_settings() -> None:
+def test_the_variables_are_settings() -> None:
     known = set(re.findall(r"`(BERTQ_\w+)`", (DOCS / "settings.md").read_text(encoding="utf-8")))
     used = set(re.findall(r"^(BERTQ_\w+)=", BLOCKS["/etc/bertq/worker.env"], re.MULTILINE))
     assert used

@@ -99,6 +99,7 @@ def batches(world: World) -> None:
         rows = client.encode(texts)
         alone = np.concatenate([client.encode([text]) for text in texts])
     close(rows, alone, 2e-3)
+    world.tuned.wait_for_log(" rows, ")
     sizes = [int(size) for size in re.findall(r"chunk \w+-\d+: (\d+) rows", world.tuned.log)]
     assert max(sizes) <= 4
 

@@ -86,7 +86,7 @@ def test_tls_certificates_and_users_at_once(server: Server, tmp_path: Path) -> N
     texts = clocks.sentences(1000)
     worker = ClockWorker(server.url("worker"), tmp_path / "worker.log", 1, "-Q", "gpu0")
     try:
-        worker.wait_for(lambda: "gpu0@" in worker.log and " ready." in worker.log)
+        worker.wait_for_log(" ready.")
         with BertClient(redis_url=server.url("client"), timeout=60) as client:
             np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
             job = client.submit(texts)

@@ -35,7 +35,7 @@ def guarded(start_own_server: StartServer, tmp_path: Path) -> Iterator[Guarded]:
 def working(url: str, log: Path, batch_ms: float, queue: str) -> Iterator[ClockWorker]:
     worker = ClockWorker(url, log, batch_ms, "-Q", queue)
     try:
-        worker.wait_for(lambda: f"{queue}@" in worker.log and " ready." in worker.log)
+        worker.wait_for_log(" ready.")
         yield worker
     finally:
         worker.kill()

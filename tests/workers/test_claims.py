@@ -67,7 +67,7 @@ def test_the_claim_of_a_worker_that_died_ends(
 ) -> None:
     first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
     second = start_worker(redis_url, tiny_model, *LONG)
-    second.wait_for(lambda: "queue bertq is claimed for another model" in second.log, 60)
+    second.wait_for_log("queue bertq is claimed for another model", timeout=60)
     first.kill()
     second.wait_ready()
     (running,) = (worker for worker in worker_info.read(redis) if worker.max_seq_len == 20)
@@ -93,7 +93,7 @@ def test_a_model_that_changes_in_the_middle_of_a_job(
     first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
     with BertClient(redis_url=redis_url, timeout=90) as client:
         future = client.encode_async(texts)
-        first.wait_for(lambda: first.log.count(" rows, ") > 2)
+        first.wait_for_log(" rows, ", count=3)
         assert first.stop() == 0
         assert not future.done()
         second = start_worker(redis_url, tiny_model, *LONG).wait_ready()

@@ -43,7 +43,8 @@ def test_a_client_of_another_version_is_told_so(
         f"the client speaks wire format {WIRE_VERSION + 1} and this worker {WIRE_VERSION}: "
         "install the same version of bertq on both"
     )
-    assert worker.log.count(f"failed, VersionMismatch: {caught.value}") == 1
+    worker.wait_for_log(f"failed, VersionMismatch: {caught.value}")
+    assert worker.log.count("failed, VersionMismatch") == 1
     assert SECRET not in worker.log
     assert "Traceback" not in worker.log
 
@@ -73,7 +74,7 @@ def test_it_is_refused_and_whoever_waits_is_told(
     payload: Any = redis.get(keys.result(task_id))
     with pytest.raises(Exception, match=error.rpartition(": ")[2]):
         decode(payload, task_id)
-    worker.wait_for(lambda: error in worker.log)
+    worker.wait_for_log(error)
     worker.wait_for(lambda: redis.hlen("unacked") == 0)
     assert SECRET not in worker.log
 
@@ -82,7 +83,7 @@ def test_one_that_names_itself_part_of_a_kept_job(worker: ClockWorker, redis: Re
     message = json.loads(Envelope("job").seal("job-0", [SECRET], "bertq"))
     message["headers"]["task"] = "celery.map"
     redis.lpush("bertq", json.dumps(message))
-    worker.wait_for(lambda: "no task of that name" in worker.log)
+    worker.wait_for_log("no task of that name")
     worker.wait_for(lambda: redis.hlen("unacked") == 0)
     with BertClient(redis_url=worker.url, timeout=20) as client:
         np.testing.assert_array_equal(client.encode(["a b"]), clocks.rows(["a b"]))
@@ -95,7 +96,7 @@ def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redi
     body = [[["a"]], {}, {"id": SECRET}]
     message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
     redis.lpush("bertq", json.dumps(message))
-    worker.wait_for(lambda: "more than the arguments of a chunk" in worker.log)
+    worker.wait_for_log("more than the arguments of a chunk")
     assert SECRET not in worker.log
     assert wire.loads(redis.get(keys.result("job-0")))["status"] == "FAILURE"
 
@@ -108,7 +109,7 @@ def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: An
     with redis.pubsub() as listener:
         listener.psubscribe("*")
         redis.lpush("bertq", json.dumps(message))
-        worker.wait_for(lambda: ": 2 rows, " in worker.log)
+        worker.wait_for_log(": 2 rows, ")
         while b"task-succeeded" not in heard:
             found: Any = listener.get_message(timeout=5)
             assert found is not None
@@ -127,7 +128,7 @@ def test_a_broadcast_that_is_none_is_refused_and_others_are_heard(
     eventually(lambda: redis.publish(channel, broadcasts[0]) == 1)
     for broadcast in broadcasts[1:]:
         assert redis.publish(channel, broadcast) == 1
-    worker.wait_for(lambda: worker.log.count("refused a broadcast: ") == len(broadcasts))
+    worker.wait_for_log("refused a broadcast: ", count=len(broadcasts))
     app = create_app(redis_url)
     control: Any = app.control
     assert [list(answer.values()) for answer in control.ping(timeout=5, limit=1)] == [

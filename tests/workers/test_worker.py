@@ -87,6 +87,7 @@ def test_it_says_what_it_is(worker: WorkerProcess, client: BertClient, tiny_mode
 
 
 def test_ready_comes_after_the_model(worker: WorkerProcess) -> None:
+    worker.wait_for_log(" ready.")
     log = worker.log
     assert 0 < log.index("queue cpu0: CUDA_VISIBLE_DEVICES=-1") < log.index("ready after")
     assert log.index("ready after") < log.index(" ready.")
@@ -122,7 +123,7 @@ def test_a_failing_chunk_fails_alone(
         with pytest.raises(RemoteError, match=reason) as caught:
             future.result(30)
         assert caught.value.type_name == error
-        worker.wait_for(lambda error=error: f"failed, {error}: " in worker.log)  # type: ignore[misc]
+        worker.wait_for_log(f"failed, {error}: ")
     assert client.encode(["after"]).shape[0] == 1
     assert SECRET not in worker.log
 
@@ -236,7 +237,7 @@ def test_sigterm_is_a_clean_end(
         (info,) = worker_info.read(redis)
         assert info.node.startswith("mine@")
         future = client.encode_async(sentences(2000))
-        worker.wait_for(lambda: " rows, " in worker.log)
+        worker.wait_for_log(" rows, ")
         assert worker.stop() == 0
         assert worker_info.read(redis) == []
         assert redis.hlen("unacked") == 0
@@ -264,7 +265,7 @@ def test_a_worker_that_is_still_loading_can_be_stopped(
     redis_url: str, tiny_model: Path, start_worker: StartWorker
 ) -> None:
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu0")
-    worker.wait_for(lambda: "CUDA_VISIBLE_DEVICES" in worker.log)
+    worker.wait_for_log("CUDA_VISIBLE_DEVICES")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(10) == -signal.SIGTERM
 

@@ -1,7 +1,7 @@
-"""A client on a host: ``python -m tests.hosts.asker URL``, told by lines what to do.
+"""A client on a host, ``python -m tests.hosts.client_program URL``, that reads commands.
 
-``encode COUNT FILE`` encodes so many sentences and stores their vectors, ``submit COUNT FILE``
-leaves a job and stores its id. A line is answered by ``done``, or by an error and the end.
+``encode COUNT FILE`` encodes that many sentences and stores their vectors. ``submit COUNT FILE``
+submits a durable job and stores its id. After each command it prints ``done``; an error ends it.
 """
 
 import sys
@@ -13,14 +13,14 @@ from bertq import BertClient
 from tests.workers import clocks
 
 
-def _say(word: str) -> None:
+def _print(word: str) -> None:
     sys.stdout.write(word + "\n")
     sys.stdout.flush()
 
 
 def main(url: str) -> None:
     with BertClient(redis_url=url, timeout=90, check_length=False) as client:
-        _say("ready")
+        _print("ready")
         for line in sys.stdin:
             what, count, name = line.split()
             texts = clocks.sentences(int(count))
@@ -28,7 +28,7 @@ def main(url: str) -> None:
                 np.save(Path(name), client.encode(texts))
             else:
                 Path(name).write_text(client.submit(texts).id)
-            _say("done")
+            _print("done")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A window into a host: what connects to a socket of this machine is connected to an address there.
+"""Forward connections to a socket of this machine to an address on a host.
 
-Usage: ``python -m tests.hosts.window FD HOST PORT``, run on that host, with a socket that listens
-and was made elsewhere: a socket stays in the network in which it was made. So a test looks into
-Redis while its host is cut off.
+Usage: ``python -m tests.hosts.port_forward FD HOST PORT``, run on that host, with a listening
+socket that was made outside: a socket belongs to the network in which it was made. A test can
+therefore read Redis while the host of Redis is cut off.
 """
 
 import asyncio
