@@ -43,7 +43,7 @@ def wheel(built: Path) -> list[str]:
 
 def test_the_wheel_has_the_packages_whole_and_nothing_else(wheel: list[str]) -> None:
     info = f"bertq-{bertq.__version__}.dist-info"
-    assert {name.partition("/")[0] for name in wheel} == ROOMS | {info}
+    assert {name.partition("/")[0] for name in wheel} == ROOMS | {"bertq_http.py", info}
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
@@ -86,7 +86,7 @@ def test_the_sdist_can_be_tested(built: Path) -> None:
     for name in (
         "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt",
         "tests/conftest.py", "tests/data/golden/minilm.npz", "docs/users.acl", "bertq/celery.py",
-        "compose/compose.yaml", "compose/Dockerfile",
+        "compose/compose.yaml", "compose/Dockerfile", "client/bertq_http.py",
     ):  # fmt: skip
         assert name in names
     assert not any(name.startswith((".ci", ".git/", "shared")) for name in names)
