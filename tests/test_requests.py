@@ -200,7 +200,7 @@ def test_tokens_have_no_prompt(client: BertClient) -> None:
 
 
 @of_vectors
-def test_all_of_it_in_jobs_streams_and_files(
+def test_options_in_jobs_streams_and_files(
     client: BertClient, embedder: Encoder, tmp_path: Path
 ) -> None:
     options: Any = {"input_type": "query", "dimensions": 8, "precision": "binary"}
@@ -224,7 +224,7 @@ def test_all_of_it_in_jobs_streams_and_files(
         ({"normalize": False, "precision": "int8"}, "UnsuitedRows"),
     ],
 )
-def test_what_the_model_does_not_have(
+def test_options_that_the_model_lacks(
     client: BertClient, workers: dict[str, WorkerProcess], options: Any, type_name: str
 ) -> None:
     with pytest.raises(RemoteError) as caught:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmarks.families import document
+from benchmarks.families import build_document
 from benchmarks.peers.__main__ import Contest
 from benchmarks.peers.random_models import SHAPES
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.timing import MedianRange
 
 
 def contest() -> Contest:
@@ -13,14 +13,14 @@ def contest() -> Contest:
     found = Contest()
     for peer, speed, wait in (("own", 200.0, 5.0), ("sbert", 100.0, 20.0)):
         for variant in ("float32", "bfloat16"):
-            found.speeds[peer, variant] = Spread.of([speed, speed, speed])
+            found.speeds[peer, variant] = MedianRange.from_values([speed, speed, speed])
             found.waits[peer, variant] = [wait] * 4
             found.agreement[peer, variant] = "1e-07"
     return found
 
 
 def test_the_ratios() -> None:
-    page = document({"BERT-base": contest()}, {"machine": "this"}).markdown()
+    page = build_document({"BERT-base": contest()}, {"machine": "this"}).markdown()
     (row,) = [line for line in page.splitlines() if line.startswith("| BERT-base, float32")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[3] == "2.00"  # 200 / 100 sentences a second

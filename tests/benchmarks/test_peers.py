@@ -65,7 +65,7 @@ def test_the_exporter_can_be_read() -> None:
     assert callable(module.main)
 
 
-def test_foreign_peers_need_nothing_of_bertq() -> None:
+def test_other_servers_do_not_need_bertq() -> None:
     # They run in a virtual environment that does not have it.
     block = "import sys; sys.modules.update(dict.fromkeys(('bertq', 'bertq_bert', 'bertq_cli')))"
     program = f"{block}; import benchmarks.peers.sbert, benchmarks.peers.ort"

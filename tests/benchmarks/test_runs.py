@@ -106,7 +106,7 @@ def test_a_client_process_that_ends(redis_url: str) -> None:
             senders.send(1, 0, 0, 0)
 
 
-def test_what_is_simulated() -> None:
+def test_the_simulated_cases() -> None:
     plain = cases([1, 2], [0, 25], None)
     assert [(case.workers, case.batch_ms) for case in plain] == [(1, 0), (2, 0), (1, 25), (2, 25)]
     unusual = cases([1], [25], Path("model"))[1:]
@@ -122,7 +122,7 @@ def test_how_busy_a_device_is() -> None:
     assert Case(1, 0.0).busy(10240) is None
 
 
-def test_what_flows_between_two_moments() -> None:
+def test_the_traffic_between_two_snapshots() -> None:
     first = Snapshot(10.0, 1.0, 2.0, 3.0, 100, 200, 5)
     last = Snapshot(12.0, 2.0, 2.5, 3.2, 1100, 2200, 25)
     flow = Flow.between(first, last, rows=10)
@@ -130,7 +130,7 @@ def test_what_flows_between_two_moments() -> None:
     assert flow.cores == pytest.approx({"workers": 0.5, "client": 0.25, "redis": 0.1})
 
 
-def test_all_of_them() -> None:
+def test_the_list_of_benchmarks() -> None:
     assert list(_FULL) == list(_QUICK)
     refused = CliRunner().invoke(run_all, ["--only", "nothing"])
     assert refused.exit_code == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import plan, rows
-from benchmarks.soak.crew import Chunks
+from benchmarks.soak.format_workers import Chunks
 from benchmarks.soak.ledger import Ledger, Reservoir
 from benchmarks.soak.outcome import faults, warm_and_end
 from benchmarks.soak.run import Findings
@@ -87,7 +87,7 @@ def answer(value: Any) -> "Future[Any]":
     return future
 
 
-def test_a_good_answer() -> None:
+def test_a_correct_answer() -> None:
     book = ledger()
     book.ask(TEXTS).answer(answer(rows.expected(TEXTS, DIM)))
     book.settle(0)
@@ -97,7 +97,7 @@ def test_a_good_answer() -> None:
     assert found["seconds"]["count"] == 1
 
 
-def test_wrong_rows_are_noticed() -> None:
+def test_incorrect_rows_are_noticed() -> None:
     book = ledger()
     bad = rows.expected(TEXTS, DIM)
     bad[1, -1] += 1
@@ -122,7 +122,7 @@ def test_lost_answers_are_noticed() -> None:
     assert (found["lost"], found["answered"], found["doubled"]) == (1, 0, 0)
 
 
-def test_doubled_answers_are_noticed() -> None:
+def test_duplicate_answers_are_noticed() -> None:
     book = ledger()
     ticket = book.ask(TEXTS)
     good = answer(rows.expected(TEXTS, DIM))
@@ -132,7 +132,7 @@ def test_doubled_answers_are_noticed() -> None:
     assert (found["answered"], found["doubled"]) == (3, 1)
 
 
-def test_errors_are_noticed_unless_they_were_asked_for() -> None:
+def test_unexpected_errors_are_noticed() -> None:
     book = ledger()
     book.ask(TEXTS).answer(answer(LostResult("gone")))
     book.ask(TEXTS).answer(answer(Timeout("late")))
@@ -146,7 +146,7 @@ def test_errors_are_noticed_unless_they_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["wrong", "lost", "doubled"])
-def test_what_is_wrong_is_said(name: str) -> None:
+def test_each_fault_is_reported(name: str) -> None:
     one = {**ledger().document(), "final": True}
     good = Findings(ledgers={"bulk": one})
     assert faults(good) == []
@@ -160,7 +160,7 @@ def test_what_is_wrong_is_said(name: str) -> None:
     assert faults(Findings(ledgers={"bulk": one}, broken="it fell over")) == ["it fell over"]
 
 
-def test_every_sentence_has_a_row_of_its_own() -> None:
+def test_every_sentence_has_a_different_row() -> None:
     first, second = (rows.Sentences(name, 0) for name in ("bulk0", "bulk1"))
     texts = list(dict.fromkeys(first.take(2000) + second.take(2000)))
     assert len(texts) >= 3998
@@ -170,7 +170,7 @@ def test_every_sentence_has_a_row_of_its_own() -> None:
     assert not (rows.expected(["a b"], DIM) == rows.expected(["b a"], DIM)).any()
 
 
-def test_what_is_planned() -> None:
+def test_the_plan_of_events() -> None:
     found = plan.events(2400, 7, 300, 6, 2, 20)
     assert found == plan.events(2400, 7, 300, 6, 2, 20) != plan.events(2400, 8, 300, 6, 2, 20)
     kinds = [event.kind for event in found]
@@ -182,7 +182,7 @@ def test_what_is_planned() -> None:
         assert 8 * number <= event.moment <= 8 * (number + 1)
 
 
-def test_chunks_that_are_computed_again_are_counted() -> None:
+def test_chunks_that_are_encoded_again_are_counted() -> None:
     chunks = Chunks()
     line = b"[2026-11-22 23:37:32,369: INFO/MainProcess] chunk %s\n"
     chunks.read(line % b"ab-0: 3 rows, 17 tokens, 0.012 s" + line % b"ab-1: delivered again")

@@ -12,7 +12,7 @@ def test_percentiles_are_interpolated() -> None:
     assert percentiles([0, 1])["p95"] == pytest.approx(0.95)
 
 
-def test_turns_are_taken_and_the_warm_up_does_not_count() -> None:
+def test_rounds_alternate_and_the_warm_up_does_not_count() -> None:
     order: list[str] = []
     clock = iter(range(100))
 

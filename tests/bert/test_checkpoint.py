@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bertq_bert.checkpoint import Parts, Weights, read_weights
+from bertq_bert.checkpoint import Weights, read_weights
 from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import BrokenFile, MissingVariable, ModelError, WrongShape
 from bertq_bert.families import read_config
+from bertq_bert.variables import Parts
 from tests.bert.checkpoints import (
     TINY,
     Variables,
@@ -164,7 +165,7 @@ def test_wrong_shape_in_hugging_face_orientation(broken_hf: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_not_finite(broken_hf: Path, value: float) -> None:
+def test_infinite_weights_are_refused(broken_hf: Path, value: float) -> None:
     def spoil(tensors: dict[str, Any]) -> None:
         tensors["encoder.layer.3.output.dense.bias"][5] = value
 

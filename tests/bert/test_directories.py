@@ -51,7 +51,7 @@ def reference(name: str) -> npt.NDArray[np.float32]:
     return rows[:, None] if rows.ndim == 1 else rows
 
 
-def test_all_families_are_there() -> None:
+def test_all_families_are_listed() -> None:
     assert len(INDEX) == 88
     assert set(FAMILIES) <= INDEX.keys()
 

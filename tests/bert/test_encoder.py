@@ -159,7 +159,7 @@ def test_many_threads(encoder: Encoder) -> None:
         ([[-1]], r"row 0 has an id that is not in 0\.\.159"),
     ],
 )
-def test_ids_that_cannot_be_computed(encoder: Encoder, ids: list[list[int]], message: str) -> None:
+def test_ids_out_of_range(encoder: Encoder, ids: list[list[int]], message: str) -> None:
     with pytest.raises(BadIds, match=message):
         encoder.compute(ids)
 

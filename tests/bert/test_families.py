@@ -185,7 +185,7 @@ def test_nomics_gates(read: Read, function: str, activation: str) -> None:
         ("head_dim", 4),
     ],
 )
-def test_what_nomic_may_not_say(read: Read, key: str, value: object) -> None:
+def test_settings_that_nomic_may_not_have(read: Read, key: str, value: object) -> None:
     with pytest.raises(UnsupportedModel, match=rf"config.json: {key} is .*NomicBERT"):
         read(NOMIC_HUB, **{key: value})
 
@@ -193,7 +193,7 @@ def test_what_nomic_may_not_say(read: Read, key: str, value: object) -> None:
 @pytest.mark.parametrize(
     "key", ["qkv_proj_bias", "mlp_fc1_bias", "rotary_emb_fraction", "activation_function"]
 )
-def test_what_the_hubs_code_would_do_without_a_key(read: Read, key: str) -> None:
+def test_settings_without_a_default(read: Read, key: str) -> None:
     config = {name: value for name, value in NOMIC_HUB.items() if name != key}
     with pytest.raises(UnsupportedModel, match=f"{key} is "):
         read(config)
@@ -215,7 +215,7 @@ def test_no_base_of_rotary_positions(read: Read) -> None:
         ("logn_attention_scale", True),
     ],
 )
-def test_what_gte_may_not_say(read: Read, key: str, value: object) -> None:
+def test_settings_that_gte_may_not_have(read: Read, key: str, value: object) -> None:
     with pytest.raises(UnsupportedModel, match=rf"config.json: {key} is {value!r}: .*GTE"):
         read(GTE_HUB, **{key: value})
 
@@ -349,7 +349,7 @@ def test_modernberts_pooling_for_labels(read: Read) -> None:
         ("albert-mean-old", "inner_group_num", 2),
     ],
 )
-def test_networks_that_are_other_ones(read: Read, name: str, key: str, value: object) -> None:
+def test_other_networks_are_refused(read: Read, name: str, key: str, value: object) -> None:
     with pytest.raises(UnsupportedModel, match=rf"config.json: {key} is "):
         read(name, **{key: value})
 

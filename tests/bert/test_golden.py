@@ -26,7 +26,7 @@ def options(name: str) -> dict[str, Any]:
     }
 
 
-def test_all_arrays_are_there() -> None:
+def test_all_arrays_are_listed() -> None:
     assert len(ARRAYS) == 11
     assert DEFAULT in ARRAYS
 

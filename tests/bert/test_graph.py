@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from bertq_bert import load_encoder
-from bertq_bert.checkpoint import Parts, read_weights
+from bertq_bert.checkpoint import read_weights
 from bertq_bert.directory.layout import find_model
 from bertq_bert.errors import UnknownDtype
 from bertq_bert.families import read_config
 from bertq_bert.pooling import plan_pooling
 from bertq_bert.tokenizing.sequences import marks
+from bertq_bert.variables import Parts
 from tests.bert.checkpoints import write_tiny_hf
 from tests.bert.test_parity import sequences
 
@@ -44,7 +45,7 @@ def operations(graph: Any) -> list[Counter[str]]:
 
 
 @pytest.mark.parametrize(("layer", "computed"), [(-1, 4), (-2, 3), (-3, 2), (-4, 1)])
-def test_layers_above_the_highest_are_not_there(tiny_hf: Path, layer: int, computed: int) -> None:
+def test_layers_above_the_highest_are_not_loaded(tiny_hf: Path, layer: int, computed: int) -> None:
     for kinds in operations(make(tiny_hf, layer=layer)):
         # per part of a layer: QKV, attention output, intermediate, output; Q K^T, softmax V
         assert kinds["MatMul"] == 2 * 4 * computed
@@ -129,7 +130,7 @@ def test_the_parts_of_a_layer_make_the_whole(
 @pytest.mark.parametrize(
     "config", [{"num_attention_heads": 1}, {"intermediate_size": 21, "num_hidden_layers": 4}]
 )
-def test_a_layer_that_cannot_be_dealt_is_whole(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_layer_that_cannot_be_divided_is_whole(tmp_path: Path, config: dict[str, Any]) -> None:
     for kinds in operations(make(write_tiny_hf(tmp_path, **config), layer=-1)):
         assert kinds["MatMul"] == 4 * 4
 

@@ -120,7 +120,7 @@ def test_a_config_by_name(tmp_path: Path) -> None:
         ({"tuned_model_dir": "/nowhere"}, r"no such model directory: /nowhere"),
     ],
 )
-def test_names_that_are_not_there(tmp_path: Path, options: dict[str, str], message: str) -> None:
+def test_missing_names(tmp_path: Path, options: dict[str, str], message: str) -> None:
     touch(tmp_path, *GOOGLE, *HUGGING_FACE, "pytorch_model.bin")
     with pytest.raises(MissingFile, match=message) as caught:
         find_model(tmp_path, **options)
@@ -171,7 +171,7 @@ def test_no_directory(tmp_path: Path) -> None:
         find_model(tmp_path / "file")
 
 
-def test_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_pickle_is_refused_with_advice(tmp_path: Path) -> None:
     touch(tmp_path, "config.json", "pytorch_model.bin")
     with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model.bin is a pickle.*: bertq convert /"):
         find_model(tmp_path)

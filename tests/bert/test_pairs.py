@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bertq_bert import POOLING_STRATEGIES, load_encoder, read_source
 from bertq_bert.errors import BadIds, NoPairs
-from bertq_bert.source import Model
+from bertq_bert.model import Model
 from bertq_bert.tokenizing.google import GoogleTokenizer
-from bertq_bert.tokenizing.sequences import Ids, marks, trimmed
+from bertq_bert.tokenizing.sequences import Ids, marks, trim_like_google
 from tests.bert.checkpoints import VOCABULARY, write_tiny_hf
 from tests.bert.sentences import (
     IDS,
@@ -115,13 +115,13 @@ def test_any_tokens(texts: list[list[str]], length: int, end: str, bare: bool) -
 @pytest.mark.parametrize("first", range(12))
 def test_the_longer_side_gives_way(first: int) -> None:
     for second in range(12):
-        for room in range(24):
+        for max_tokens in range(24):
             one, other = ["a"] * first, ["b"] * second
-            truncate_pair(one, other, room)
-            assert trimmed(first, second, room) == (len(one), len(other))
+            truncate_pair(one, other, max_tokens)
+            assert trim_like_google(first, second, max_tokens) == (len(one), len(other))
 
 
-def test_no_room_for_a_pair(small: Path) -> None:
+def test_a_length_too_short_for_a_pair(small: Path) -> None:
     model = read_source(small, max_seq_len=3).model
     found = model.tokenize(["the ||| of", "the"])
     assert model.tokens(found.ids) == [["[CLS]", "[SEP]"], ["[CLS]", "the", "[SEP]"]]
@@ -134,7 +134,7 @@ def test_a_bar_alone(small: Path) -> None:
         assert model.tokens(model.tokenize([["|||"]], is_tokenized=True).ids) == [wanted]
 
 
-def test_text_has_its_special_tokens_all_the_same(small: Path, model: Model) -> None:
+def test_a_text_gets_its_special_tokens(small: Path, model: Model) -> None:
     bare = read_source(small, max_seq_len=LENGTH, no_special_token=True).model
     found, wanted = bare.tokenize(TEXTS), model.tokenize(TEXTS)
     assert found == wanted
@@ -205,7 +205,7 @@ def test_rows_of_tokens(small: Path, strategy: str, bare: bool) -> None:
     np.testing.assert_allclose(rows, wanted, atol=2e-5, rtol=0)
 
 
-def test_a_row_of_nothing_but_what_was_added(small: Path) -> None:
+def test_a_row_of_special_tokens_only(small: Path) -> None:
     for strategy in ("REDUCE_MEAN_MAX", "NONE"):
         encoder = load_encoder(small, pooling_strategy=strategy, mask_cls_sep=True)
         assert not encoder.encode(["\x00\x07", "the"])[0].any()

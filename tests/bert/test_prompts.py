@@ -91,7 +91,9 @@ def test_a_pointer_of_git_lfs(copied: Copy) -> None:
         read_source(path)
 
 
-def test_settings_that_disagree_are_told(copied: Copy, caplog: pytest.LogCaptureFixture) -> None:
+def test_contradicting_settings_are_reported(
+    copied: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
     path = copied("bert-mean")
     with caplog.at_level(logging.WARNING, "bertq.model"):
         read_source(path)

@@ -131,7 +131,7 @@ def test_modules_after_the_pooling() -> None:
     assert [(step.kind, step.activation) for step in linear] == [("dense_without_bias", "identity")]
 
 
-def test_both_forms_are_the_same_to_us(copied: Copy, edit_json: Edit) -> None:
+def test_both_forms_give_the_same_model(copied: Copy, edit_json: Edit) -> None:
     """The new form rewritten as the old one: the same model, by its fingerprint."""
     new = model_of(MODELS / "bert-lasttoken-cls").fingerprint
     path = copied("bert-lasttoken-cls")
@@ -245,7 +245,7 @@ def test_unknown_modules(copied: Copy, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["WordEmbeddings", "StaticEmbedding", "CLIPModel", "BoW", "Asym"])
-def test_models_that_begin_otherwise(copied: Copy, kind: str) -> None:
+def test_models_with_other_first_tokens(copied: Copy, kind: str) -> None:
     path = copied("bert-mean-norm-old")
     modules(path, ("", f"sentence_transformers.models.{kind}"))
     refused(path, UnsupportedModel, rf"modules.json: the first module is {kind}: .*Transformer")
@@ -380,14 +380,14 @@ def test_default_prompt_without_a_prompt(copied: Copy, edit_json: Edit) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "512", 3.5, True, [512]])
 @pytest.mark.parametrize("file", ["sentence_bert_config.json", "tokenizer_config.json"])
-def test_lengths_that_are_none(copied: Copy, edit_json: Edit, file: str, value: object) -> None:
+def test_invalid_lengths(copied: Copy, edit_json: Edit, file: str, value: object) -> None:
     path = copied("bert-length-unset-old")
     key = "max_seq_length" if file.startswith("sentence") else "model_max_length"
     edit_json(path / file, **{key: value})
     refused(path, BadConfig, rf"{file}: the longest sequence")
 
 
-def test_a_length_without_room_for_a_token(copied: Copy, edit_json: Edit) -> None:
+def test_a_length_too_short_for_a_token(copied: Copy, edit_json: Edit) -> None:
     path = copied("bert-length-16-old")
     edit_json(path / "sentence_bert_config.json", max_seq_length=2)
     refused(path, BadConfig, r"longest sequence is 2 tokens, .* needs 3")
@@ -464,7 +464,7 @@ def test_a_classifier_with_modules_behind_it(copied: Copy) -> None:
     refused(path, UnsupportedModel, r"modules.json: module Pooling follows a classifier")
 
 
-def test_heads_that_are_not_there(copied: Copy) -> None:
+def test_missing_heads(copied: Copy) -> None:
     path = copied("cross-bert")
     file = path / "model.safetensors"
     tensors = load_file(file)

@@ -89,7 +89,7 @@ def test_lone_surrogates(name: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=()), max_size=60))
-def test_no_text_is_too_odd(text: str) -> None:
+def test_unusual_texts(text: str) -> None:
     for name in NAMES:
         tokenizer = load(name)
         (row,) = ids(tokenizer, text, length=24)
@@ -155,7 +155,7 @@ def test_no_token_for_unknown_ones(tokenizer_json: TokenizerJson) -> None:
         tokenizer.look_up([["b"]], 9)
 
 
-def test_its_own_padding_and_truncation_mean_nothing(tmp_path: Path) -> None:
+def test_padding_and_truncation_of_the_tokenizer_are_ignored(tmp_path: Path) -> None:
     for name in ("bert-mean", "xlmr-mean-old", "roberta-mean"):
         content = json.loads((MODELS / name / "tokenizer.json").read_text())
         content["truncation"] = {

@@ -197,7 +197,7 @@ def test_which_tokenizers_split_at_spaces() -> None:
     truncate=st.sampled_from(["right", "left"]),
     name=st.sampled_from(sorted(FAR)),
 )
-def test_tokens_that_depend_on_what_is_far_away(
+def test_tokens_that_depend_on_distant_text(
     text: str, tokens: int, truncate: str, name: str
 ) -> None:
     same(FAR[name], text, tokens, truncate)

@@ -130,7 +130,7 @@ def test_casing_and_accents(cased: bool, options: dict[str, bool], pieces: list[
     assert tiny(cased=cased, **options).wordpieces(["Éé"]) == [pieces]
 
 
-def test_cjk_is_split_unless_told_otherwise() -> None:
+def test_cjk_is_split_by_default() -> None:
     vocabulary = vocabulary_of(["好的"])
     assert GoogleTokenizer(vocabulary, cased=False).wordpieces(["好的"]) == [["好", "的"]]
     joined = GoogleTokenizer(vocabulary, cased=False, split_cjk=False)

@@ -25,7 +25,7 @@ def more_than(kept: int, output: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
-def test_killed_again_and_again(
+def test_killed_repeatedly(
     slow: Stub, corpus: Write, tmp_path: Path, encode: Encode, suffix: str
 ) -> None:
     source, output, whole = corpus(TEXTS), tmp_path / f"v{suffix}", tmp_path / f"whole{suffix}"
@@ -85,7 +85,7 @@ def test_interrupted_before_the_first_row(
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
-def test_ended_at_every_step(stub: Stub, redis_url: str, tmp_path: Path, suffix: str) -> None:
+def test_killed_at_every_step(stub: Stub, redis_url: str, tmp_path: Path, suffix: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bulk.crashes", redis_url, str(tmp_path), suffix],
         cwd=ROOT,

@@ -37,7 +37,7 @@ def killed_at(run: Run, output: Path, rows: int) -> int:
 
 
 @pytest.mark.timeout(300)
-def test_a_file_is_the_same_whatever_is_killed(
+def test_a_file_is_the_same_after_interruptions(
     redis_url: str, tiny_model: Path, start_worker: StartWorker, corpus: Write, encode: Encode,
     tmp_path: Path, distinct: list[str],
 ) -> None:  # fmt: skip

@@ -101,7 +101,7 @@ def test_sparse_rows(
     assert read_lines(output) == documents
 
 
-def test_sparse_rows_are_no_array(
+def test_sparse_rows_need_jsonl(
     client: BertClient, stub: Stub, redis: Redis, corpus: Write, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -175,7 +175,7 @@ def test_the_bar_knows_the_total(
 # -- what is there already
 
 
-def test_an_output_is_replaced_only_when_that_is_said(
+def test_an_output_is_replaced_only_with_overwrite(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     output = tmp_path / "v.npy"
@@ -190,7 +190,7 @@ def test_an_output_is_replaced_only_when_that_is_said(
     np.testing.assert_array_equal(np.load(output), rows(TEXTS))
 
 
-def test_the_old_output_stays_until_the_new_one_is_whole(
+def test_the_old_output_stays_until_the_new_one_is_complete(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     output = tmp_path / "v.npy"
@@ -202,7 +202,7 @@ def test_the_old_output_stays_until_the_new_one_is_whole(
     np.testing.assert_array_equal(np.load(output), rows(TEXTS))
 
 
-def test_a_part_is_gone_on_with_or_replaced_only_when_that_is_said(
+def test_a_partial_output_needs_resume_or_overwrite(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     output, growing = tmp_path / "v.npy", tmp_path / "v.npy.part"
@@ -217,7 +217,7 @@ def test_a_part_is_gone_on_with_or_replaced_only_when_that_is_said(
 
 
 @pytest.mark.parametrize("content", ["mine", "{}", "[]", '{"bertq_encode": 2}'])
-def test_a_file_that_is_no_manifest_is_left_alone(
+def test_a_file_that_is_not_a_manifest_is_not_replaced(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, content: str
 ) -> None:
     foreign = tmp_path / "v.npy.json"
@@ -228,7 +228,7 @@ def test_a_file_that_is_no_manifest_is_left_alone(
     assert foreign.read_text() == content
 
 
-def test_names_that_no_vectors_can_have(client: BertClient, corpus: Write, tmp_path: Path) -> None:
+def test_unknown_suffixes_of_the_output(client: BertClient, corpus: Write, tmp_path: Path) -> None:
     source = corpus(["{}"], "c.jsonl")
     (tmp_path / "d.npy").mkdir()
     for name, said in [
@@ -263,7 +263,7 @@ def test_two_processes(
     np.testing.assert_array_equal(np.load(output), rows(TEXTS))
 
 
-def test_a_part_that_was_finished_while_its_lock_was_awaited(
+def test_an_output_that_was_finished_during_the_wait_for_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     growing, output = tmp_path / "v.npy.part", tmp_path / "v.npy"

@@ -57,7 +57,7 @@ def test_only_what_is_missing_is_encoded(
     assert names(tmp_path) == ["corpus.txt", "v.npy", "v.npy.json"]
 
 
-def test_what_is_there_can_be_looked_at_while_it_grows(half: Path) -> None:
+def test_a_partial_output_can_be_read_during_the_run(half: Path) -> None:
     shape = (600, *manifest(half)["row_shape"])
     found = np.memmap(half.with_name("v.npy.part"), "<f4", "r", offset=128, shape=shape)
     np.testing.assert_array_equal(found, rows(TEXTS[:600]))
@@ -76,7 +76,7 @@ def test_the_error_of_a_batch_names_lines(
     assert caught.value.__notes__ == ["kept so far 8 rows: run again with --resume (resume=True)"]
 
 
-def test_a_sentence_that_must_not_be_cut(
+def test_a_sentence_that_must_not_be_truncated(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     lines = [*TEXTS[:300], "w " * 30, "last"]
@@ -88,7 +88,9 @@ def test_a_sentence_that_must_not_be_cut(
     assert rows_kept(tmp_path / "v.npy") == 300
 
 
-def test_timeout_and_redis_away(redis_url: str, stub: Stub, corpus: Write, tmp_path: Path) -> None:
+def test_timeout_while_redis_is_unreachable(
+    redis_url: str, stub: Stub, corpus: Write, tmp_path: Path
+) -> None:
     stub.gate.clear()
     with BertClient(redis_url=redis_url, timeout=0.3) as client, pytest.raises(Timeout):
         client.encode_file(corpus(TEXTS), tmp_path / "v.npy")
@@ -101,13 +103,13 @@ def test_timeout_and_redis_away(redis_url: str, stub: Stub, corpus: Write, tmp_p
     assert names(tmp_path) == ["corpus.txt"]
 
 
-def test_resuming_nothing_begins(
+def test_resuming_without_an_earlier_run(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     assert client.encode_file(corpus(TEXTS), tmp_path / "v.npy", resume=True).encoded == 1000
 
 
-def test_resuming_what_is_whole(
+def test_resuming_a_complete_output(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     output, source = tmp_path / "v.npy", corpus([*TEXTS, ""])
@@ -130,7 +132,7 @@ def test_resuming_what_is_whole(
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
-def test_between_the_manifest_and_the_name(
+def test_killed_between_the_manifest_and_the_rename(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, suffix: str
 ) -> None:
     output, growing = tmp_path / f"v{suffix}", tmp_path / f"v{suffix}.part"
@@ -169,7 +171,7 @@ def test_other_options_are_refused(
     assert rows_kept(half) == 600
 
 
-def test_a_prompt_is_compared_and_not_kept(
+def test_a_prompt_is_compared_and_not_stored(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     source, output = corpus(["a"]), tmp_path / "v.npy"
@@ -244,7 +246,7 @@ def test_damage_is_refused(client: BertClient, corpus: Write, half: Path) -> Non
         client.encode_file(corpus(TEXTS), half, resume=True)
 
 
-def test_standard_input_again(
+def test_resuming_from_standard_input(
     client: BertClient, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "v.jsonl"

@@ -204,7 +204,7 @@ def test_standard_input(
         client.encode_file("-", tmp_path / "x.npy", blank="zero")
 
 
-def test_what_was_read_before_a_bad_line_of_standard_input_is_kept(
+def test_rows_before_a_bad_line_of_standard_input_are_kept(
     client: BertClient, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Stdin([*TEXTS, "", *TEXTS]))
@@ -227,7 +227,7 @@ def test_a_named_pipe(client: BertClient, stub: Stub, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(tmp_path / "v.npy"), rows(TEXTS))
 
 
-def test_a_file_that_changes_meanwhile(
+def test_a_file_that_changes_during_the_run(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path
 ) -> None:
     source = corpus(sentences(20_000))

@@ -59,7 +59,7 @@ def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, st
 def test_a_timeout_cancels_the_chunks(redis: Redis, client: BertClient, start: Start) -> None:
     worker = start(1000, "-Q", "cpu0")
     client._timeout = 1.5
-    with pytest.raises(Timeout, match=r"no answer within 1\.5 s: \d of 8 chunks are in"):
+    with pytest.raises(Timeout, match=r"no answer within 1\.5 s: \d of 8 chunks are answered"):
         client.encode(TEXTS)
     client._timeout = 60
     np.testing.assert_array_equal(client.encode(TEXTS[:20]), clocks.rows(TEXTS[:20]))
@@ -77,7 +77,7 @@ def test_every_worker_drops_cancelled_chunks(
     for future in futures[:3]:
         assert future.cancel()
     np.testing.assert_array_equal(futures[3].result(60), clocks.rows(TEXTS))
-    assert client._session._registry.pending("bertq") == 0
+    assert client._session._registry.pending_chunks("bertq") == 0
     eventually(lambda: dropped_count(*workers) + len(done(*workers)) == 32)
     assert dropped_count(*workers) > 12
     check_nothing_is_left(redis)

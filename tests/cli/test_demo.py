@@ -19,7 +19,7 @@ from tests.waiting import eventually
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
 
-def test_sentences_of_ones_own(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_corpus_file(tmp_path: Path, tiny_model: Path) -> None:
     demo = Run(tmp_path, "demo", "--model-dir", str(tiny_model), "the lord", "the law", "his him")
     status, output = demo.wait()
     assert status == 0, output
@@ -66,7 +66,7 @@ def test_a_cross_encoder_is_refused(tmp_path: Path) -> None:
     assert demo.left() == ({}, [])
 
 
-def test_somebody_elses_server(
+def test_another_server_at_the_port(
     tmp_path: Path, tiny_model: Path, redis_url: str, redis: Redis
 ) -> None:
     demo = Run(
@@ -91,7 +91,7 @@ def test_somebody_elses_server(
         ("redis ", signal.SIGTERM, 143),
     ],
 )
-def test_interrupted_it_leaves_nothing(
+def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, tiny_model: Path, moment: str, number: int, status: int
 ) -> None:
     # Many sentences, so that there is something to interrupt once the worker is ready.
@@ -116,7 +116,7 @@ def test_interrupted_it_leaves_nothing(
         (["--port", "1"], {}, "No such option"),
     ],
 )
-def test_what_cannot_work_is_one_line(
+def test_a_mistake_in_the_options_is_one_line(
     tmp_path: Path,
     demo_model: Path,
     arguments: list[str],

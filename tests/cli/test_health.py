@@ -128,7 +128,7 @@ def test_for_programs(redis: Redis, redis_url: str) -> None:
     }
 
 
-def test_an_advert_of_a_worker_of_an_older_version(redis: Redis, redis_url: str) -> None:
+def test_a_worker_info_of_an_older_version(redis: Redis, redis_url: str) -> None:
     publish(redis, "gpu0@a")
     document = json.loads(redis.get("bertq:worker:gpu0@a"))  # type: ignore[arg-type]
     for name in ("batch_seconds", "redelivered"):
@@ -147,7 +147,7 @@ def test_an_advert_of_a_worker_of_an_older_version(redis: Redis, redis_url: str)
         (["--redis-url", "nonsense"], "--redis-url is 'nonsense'"),
     ],
 )
-def test_what_cannot_be_asked(redis_url: str, options: list[str], reason: str) -> None:
+def test_impossible_requests(redis_url: str, options: list[str], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         run(redis_url, *options)
 

@@ -79,7 +79,7 @@ def test_ctrl_c(http: Http) -> None:
         (["--max-batch", "0"], {}, "--max-batch"),
     ],
 )
-def test_what_is_refused(
+def test_refused_options(
     http: Http, tmp_path: Path, arguments: list[str], variables: dict[str, str], reason: str
 ) -> None:
     files = {name: tmp_path / name for name in ("empty", "binary", "none")}

@@ -157,7 +157,7 @@ def test_ctrl_c(stub: Stub, redis_url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "ranges.json").exists()
 
 
-def test_rows_that_do_not_fit_together() -> None:
+def test_contradicting_rows() -> None:
     ranges = Ranges()
     ranges.add(np.ones((2, 3), np.float32), "f")
     with pytest.raises(ModelMismatch):

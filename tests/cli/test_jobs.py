@@ -69,7 +69,7 @@ def test_one_job(redis_url: str, client: BertClient, job: Job) -> None:
     assert (document["status"], document["done"], document["fingerprint"]) == ("done", 700, None)
 
 
-def test_watched(redis_url: str, client: BertClient, job: Job) -> None:
+def test_watching_a_job(redis_url: str, client: BertClient, job: Job) -> None:
     kept = client.submit(TEXTS)
     with stub_worker(redis_url):
         shown = job(kept.id, "--watch")
@@ -132,7 +132,7 @@ def test_sparse_rows(redis_url: str, client: BertClient, job: Job, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_vectors_are_no_sparse_rows(
+def test_a_model_without_sparse_rows(
     redis_url: str, client: BertClient, job: Job, tmp_path: Path
 ) -> None:
     kept = client.submit(["a"])

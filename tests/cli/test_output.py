@@ -56,7 +56,7 @@ def end() -> Iterator[list[Service]]:
             service.process.wait()
 
 
-def test_a_terminal_that_is_gone(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
+def test_a_closed_terminal(tiny_model: Path, tmp_path: Path, end: list[Service]) -> None:
     reading, terminal = pty.openpty()
     service = Service(tiny_model, tmp_path, terminal)
     end.append(service)
@@ -132,7 +132,7 @@ def test_a_status_that_cannot_be_printed(redis_url: str) -> None:
     assert done.stderr == "Error: [Errno 28] No space left on device\n"
 
 
-def test_the_last_lines_are_printed_and_the_oldest_are_dropped() -> None:
+def test_the_oldest_lines_are_dropped() -> None:
     reading, writing = os.pipe()
     voice = StatusOutput(writing)
     for number in range(20_000):

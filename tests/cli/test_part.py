@@ -46,7 +46,7 @@ async def keep_until(kept: ManagedProcess, condition: Callable[[], bool]) -> Non
         await task
 
 
-def test_it_is_started_again_after_longer_and_longer_pauses(
+def test_pauses_between_restarts_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.1)
@@ -61,7 +61,7 @@ def test_it_is_started_again_after_longer_and_longer_pauses(
     assert said[::2] == ["worker cpu0: ready"] * len(said[::2])
 
 
-def test_what_was_ready_for_long_starts_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_ready_for_long_restarts_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(managed_process, "STABLE", 0.1)
     said: list[str] = []
@@ -83,7 +83,7 @@ async def never(_: int) -> bool:
         ("print('a'); print('b'); raise SystemExit(1)", {"reason": lambda tail: tail[-1]}, "b"),
     ],
 )
-def test_what_was_never_ready_is_given_up_at_once(
+def test_a_process_that_was_never_ready_is_not_restarted(
     program: str, more: dict[str, Any], reason: str
 ) -> None:
     said: list[str] = []
@@ -94,7 +94,7 @@ def test_what_was_never_ready_is_given_up_at_once(
     assert said == []
 
 
-def test_what_is_killed_while_it_starts_has_more_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_killed_at_its_start_has_more_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(managed_process, "STARTS", 3)
     said: list[str] = []
@@ -115,7 +115,7 @@ def only_once() -> Callable[[int], Awaitable[bool]]:
     return is_ready
 
 
-def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(managed_process, "STARTS", 3)
     said: list[str] = []
@@ -139,7 +139,7 @@ def taken() -> None:
     raise ProcessFailed("port 5555 is taken")
 
 
-def test_what_cannot_be_started_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_process, "FIRST_PAUSE", 0.01)
     said: list[str] = []
     with pytest.raises(ProcessFailed, match=r"^worker cpu0 cannot start: port 5555 is taken$"):
@@ -158,7 +158,7 @@ def test_what_cannot_be_started_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_one_that_was_killed_for_good_is_not_started_again() -> None:
+def test_a_killed_process_is_not_restarted() -> None:
     said: list[str] = []
     kept = make("import time; time.sleep(60)", said)
 
@@ -172,7 +172,7 @@ def test_one_that_was_killed_for_good_is_not_started_again() -> None:
     assert said == ["worker cpu0: ready"]
 
 
-def test_it_shows_what_is_news_and_survives_any_output() -> None:
+def test_important_lines_are_shown() -> None:
     said: list[str] = []
     program = (
         "import sys, time\n"
@@ -183,7 +183,7 @@ def test_it_shows_what_is_news_and_survives_any_output() -> None:
     assert said == ["worker cpu0: ready", "cpu0 news", "cpu0 � news"]
 
 
-def test_it_reads_what_it_is_given_and_gets_the_environment(tmp_path: Path) -> None:
+def test_standard_input_and_environment(tmp_path: Path) -> None:
     said: list[str] = []
     program = "import os, sys, time; print('news', sys.stdin.read(), os.environ['X'], flush=True)"
     kept = make(program + "; time.sleep(60)", said, stdin=b"secret", environ={"X": "y"})
@@ -191,7 +191,7 @@ def test_it_reads_what_it_is_given_and_gets_the_environment(tmp_path: Path) -> N
     assert said[1] == "cpu0 news secret y"
 
 
-def test_one_that_does_not_listen_is_killed_in_the_end() -> None:
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
     said: list[str] = []
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('news', flush=True)"
     kept = make(program + "; time.sleep(60)", said, stop_within=0.3)

@@ -142,7 +142,7 @@ def test_workers_of_a_named_model_that_share_a_device(
     assert run.wait()[0] == 0
 
 
-def test_what_dies_is_started_again(serve: Serve, options: list[str], port: int) -> None:
+def test_killed_processes_are_restarted(serve: Serve, options: list[str], port: int) -> None:
     run = serve(*options)
     run.wait_for("\nready ")
     first = run.find("celery", "cpu0")
@@ -169,7 +169,7 @@ def test_what_dies_is_started_again(serve: Serve, options: list[str], port: int)
     assert run.left() == ({}, [])
 
 
-def test_killed_it_leaves_no_process_and_loses_no_data(
+def test_a_killed_service_leaves_no_process_and_loses_no_data(
     serve: Serve, options: list[str], port: int
 ) -> None:
     run = serve(*options, "--flower", str(free_port()))
@@ -193,7 +193,7 @@ def test_killed_it_leaves_no_process_and_loses_no_data(
     assert again.wait()[0] == 0
 
 
-def test_a_worker_that_cannot_come_back(
+def test_a_worker_that_cannot_be_restarted(
     serve: Serve, options: list[str], tiny_model: Path, tmp_path: Path
 ) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "model")
@@ -248,7 +248,7 @@ def test_a_password(serve: Serve, options: list[str], port: int) -> None:
     assert run.wait()[0] == 0
 
 
-def test_a_redis_that_runs_already(serve: Serve, tiny_model: Path, redis_url: str) -> None:
+def test_a_running_redis(serve: Serve, tiny_model: Path, redis_url: str) -> None:
     run = serve("--cpu", BERTQ_MODEL_DIR=str(tiny_model), BERTQ_REDIS_URL=redis_url)
     run.wait_for("\nready ")
     assert f"redis       {redis_url}, as given" in run.output
@@ -309,7 +309,7 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
         (["--data-dir", "/dev/null"], r"^Error: data directory /dev/null: "),
     ],
 )
-def test_what_cannot_work_is_one_line(
+def test_a_mistake_in_the_options_is_one_line(
     serve: Serve, options: list[str], arguments: list[str], reason: str
 ) -> None:
     line = refusal(serve(*options, "--num-workers", "2", *arguments))
@@ -326,13 +326,13 @@ def test_a_variable_that_cannot_be_used(serve: Serve) -> None:
     assert line.startswith("Error: BERTQ_MASK_CLS_SEP is 'maybe': it must be 1, true, yes or on")
 
 
-def test_a_redis_that_is_not_there(serve: Serve, tiny_model: Path) -> None:
+def test_no_redis_at_the_url(serve: Serve, tiny_model: Path) -> None:
     run = serve("--cpu", "--model-dir", str(tiny_model), "--redis-url", "redis://127.0.0.1:1/0")
     line = refusal(run)
     assert "worker cpu0 cannot start: Redis at redis://127.0.0.1:1/0 cannot be reached" in line
 
 
-def test_a_data_directory_has_one_user(serve: Serve, options: list[str]) -> None:
+def test_a_data_directory_in_use_is_refused(serve: Serve, options: list[str]) -> None:
     run = serve(*options)
     run.wait_for("redis ")
     line = refusal(serve(*options, "--port", str(free_port())))

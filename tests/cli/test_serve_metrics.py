@@ -93,7 +93,7 @@ def test_each_worker_has_a_port_and_all_lines_are_objects(serve: Serve) -> None:
     assert run.left() == ({}, [])
 
 
-def test_what_a_worker_refuses_is_understood(serve: Serve) -> None:
+def test_refusals_of_workers_are_parsed(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         ports = ["--port", str(free_port()), "--metrics-port", str(taken)]
@@ -119,7 +119,7 @@ def test_what_a_worker_refuses_is_understood(serve: Serve) -> None:
         (["--log-format", "xml"], "--log-format is 'xml': it must be text or json"),
     ],
 )
-def test_what_cannot_be(serve: Serve, options: list[str], reason: str) -> None:
+def test_impossible_values(serve: Serve, options: list[str], reason: str) -> None:
     port = [] if "--port" in options else ["--port", str(free_port())]
     status, output = serve(*port, *options).wait()
     assert status in (1, 2)
@@ -140,7 +140,7 @@ def test_lines_of_workers() -> None:
     assert worker_lines.refusal(["one", '{"message": "two"}']) == "one\ntwo"
 
 
-def test_a_line_that_is_no_object_becomes_one(tmp_path: Path) -> None:
+def test_a_plain_line_becomes_an_object(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
         voice = StatusOutput(file.fileno(), as_json=True)

@@ -63,7 +63,7 @@ def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
     assert re.search(r"│ bertq.news +│ +0 │ +1 │ - +│", shown), shown
 
 
-def test_what_a_model_does(redis: Redis, redis_url: str) -> None:
+def test_the_task_of_a_model(redis: Redis, redis_url: str) -> None:
     described = dataclasses.replace(
         info(["bertq"]),
         fingerprint="0123456789",
@@ -82,7 +82,7 @@ def test_what_a_model_does(redis: Redis, redis_url: str) -> None:
     )  # fmt: skip
 
 
-def test_nobody_there(redis_url: str) -> None:
+def test_no_worker(redis_url: str) -> None:
     shown = run("--redis-url", redis_url)
     assert "workers     none is alive" in shown.output
     assert "requests    0 with 0 sentences" in shown.output
@@ -114,7 +114,7 @@ def test_for_programs(redis: Redis, redis_url: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_asked_is_one_line(
+def test_an_impossible_request_is_one_line(
     url: str, reason: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     asked = Run(tmp_path_factory.mktemp("status"), "status", "--redis-url", url)

@@ -88,18 +88,18 @@ class Stub:
         return ChunkResult(answer, fingerprint, shown, cut, MAX_WORDS, lengths)
 
 
-def info(queues: list[str], max_batch_size: int = 256) -> WorkerInfo:
+def info(queues: list[str], max_batch_size: int = 256, row_size: int = DIM) -> WorkerInfo:
     """The advert of a stub."""
     return WorkerInfo(
         node="stub@test", instance="1", queues=queues, device="cpu0", device_name="cpu",
         model="stub", fingerprint="f", max_seq_len=25, max_batch_size=max_batch_size,
-        pooling_strategy="REDUCE_MEAN", pooling_layer=[-2], row_shape=[DIM], dtype="float32",
+        pooling_strategy="REDUCE_MEAN", pooling_layer=[-2], row_shape=[row_size], dtype="float32",
         pid=0, started=0.0, versions={},
     )  # fmt: skip
 
 
 @contextmanager
-def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
+def stub_worker(url: str, *, max_batch_size: int = 256, row_size: int = DIM) -> Iterator[Stub]:
     """Run a stub worker on the shared queues of the server at ``url``."""
     stub = Stub()
     app = create_app(url)
@@ -111,7 +111,7 @@ def stub_worker(url: str, *, max_batch_size: int = 256) -> Iterator[Stub]:
         return stub.encode(self.request, self.backend.client, texts, options)
 
     with Redis.from_url(url) as redis:
-        worker_info.publish(redis, info(["bertq", "bertq.small"], max_batch_size))
+        worker_info.publish(redis, info(["bertq", "bertq.small"], max_batch_size, row_size))
         with start_worker(
             app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
         ):

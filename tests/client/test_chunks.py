@@ -41,7 +41,7 @@ def deal(texts: list[str], rows: int = 256) -> list[PlannedChunk]:
     distinct = Deduplicator()
     distinct.add(texts[: len(texts) // 2])
     distinct.add(texts[len(texts) // 2 :])
-    return distinct.deal(rows)
+    return distinct.plan_chunks(rows)
 
 
 TEXTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=300)

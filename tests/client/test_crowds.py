@@ -108,7 +108,7 @@ def test_many_clients_at_once(redis_url: str, stub: Stub, redis: Redis) -> None:
 # -- errors stay where they belong
 
 
-def test_bad_sentences_disturb_no_neighbour(client: BertClient, stub: Stub) -> None:
+def test_an_invalid_sentence_fails_only_its_request(client: BertClient, stub: Stub) -> None:
     def work(number: int) -> str:
         texts = [f"{number} {'w' * index}" for index in range(1 + number % 5 * 90)]
         try:

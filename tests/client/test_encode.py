@@ -28,6 +28,7 @@ from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
 from bertq.state import jobs, worker_info
 from bertq_client import inputs
+from bertq_client.context import Timings
 from bertq_client.request import Request
 from tests.client.stub import DIM, Stub, info, rows, stub_worker
 from tests.waiting import eventually
@@ -125,16 +126,16 @@ def test_bad_input_is_refused_before_anything_is_sent(
 
 
 def test_a_bad_sentence_far_behind_comes_out_of_the_future(redis_url: str, redis: Redis) -> None:
-    texts: list[object] = ["a"] * (inputs.AT_ONCE + 10)
+    texts: list[object] = ["a"] * (inputs.PART_ROWS + 10)
     texts[-1] = 5
     with BertClient(redis_url=redis_url, timeout=20) as client:
         future = client.encode_async(texts)  # type: ignore[arg-type]
-        with pytest.raises(BadInputType, match=rf"texts\[{inputs.AT_ONCE + 9}\] is a int"):
+        with pytest.raises(BadInputType, match=rf"texts\[{inputs.PART_ROWS + 9}\] is a int"):
             future.result(20)
     assert redis.keys() == [b"bertq:epoch"]
 
 
-def test_a_large_request_keeps_no_small_one_waiting(redis_url: str, redis: Redis) -> None:
+def test_a_large_request_does_not_delay_a_small_one(redis_url: str, redis: Redis) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
         large = client.encode_async([f"{n}" for n in range(200_000)])
         small = client.encode_async(["y"])
@@ -153,9 +154,7 @@ def test_the_list_may_be_changed_after_the_call(client: BertClient, stub: Stub) 
     np.testing.assert_array_equal(future.result(30), rows(["abc", "d"]))
 
 
-def test_a_failure_reaches_its_caller_and_nobody_else(
-    client: BertClient, stub: Stub, redis: Redis
-) -> None:
+def test_a_failure_reaches_only_its_caller(client: BertClient, stub: Stub, redis: Redis) -> None:
     bad = client.encode_async([*sentences(300), "!fail"])
     good = client.encode_async(sentences(300))
     with pytest.raises(RemoteError, match="the stub was asked to fail") as caught:
@@ -218,9 +217,8 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
         np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
 
 
-def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.3)
-    with BertClient("127.0.0.1", 1) as client:
+def test_an_unreachable_redis() -> None:
+    with BertClient("127.0.0.1", 1, _timings=Timings(retry_seconds=0.3)) as client:
         with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
             client.encode(["a"])
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
@@ -229,7 +227,7 @@ def test_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch) -> None:
             BertClient("127.0.0.1", 1, timeout=0.2).encode(["a"])
 
 
-def test_a_redis_that_is_away_is_a_warning_at_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_redis_is_a_warning_at_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), BertClient("127.0.0.1", 1, timeout=60) as client:
         futures = [client.encode_async(["a"]), client.encode_async(["b"] * 20)]
         eventually(lambda: "trying again" in caplog.text)
@@ -238,9 +236,8 @@ def test_a_redis_that_is_away_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
         assert not any(future.done() for future in futures)
 
 
-def test_requests_wait_for_an_unreachable_redis_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.5)
-    with BertClient("127.0.0.1", 1) as client:
+def test_requests_wait_for_an_unreachable_redis_together() -> None:
+    with BertClient("127.0.0.1", 1, _timings=Timings(retry_seconds=0.5)) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
         # One after the other they would take 15 s.
         assert wait(futures, timeout=10).not_done == set()
@@ -259,7 +256,7 @@ def test_rows_too_large_to_store_are_an_error_of_their_caller(
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body")
-def test_a_worker_that_may_not_answer_lives_on(redis_url: str, redis: Any) -> None:
+def test_a_worker_that_may_not_answer_continues(redis_url: str, redis: Any) -> None:
     name = f"mute{redis.connection_pool.connection_kwargs['db']}"
     redis.execute_command("ACL", "SETUSER", name, "on", ">pw", "~*", "&*", "+@all", "-xadd")
     try:
@@ -297,7 +294,7 @@ def test_a_refused_login_is_final(redis_url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_client_that_is_forgotten_ends_its_threads(redis_url: str, stub: Stub) -> None:
+def test_an_unreferenced_client_ends_its_threads(redis_url: str, stub: Stub) -> None:
     before = set(threading.enumerate())
     client = BertClient(redis_url=redis_url)
     client.encode(["a"])
@@ -355,9 +352,7 @@ def test_a_hostile_result_is_a_clear_error(
             future.result(20)
 
 
-def test_what_the_workers_advertise(
-    redis_url: str, stub: Stub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_server_config(redis_url: str, stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     with BertClient(redis_url=redis_url, show_server_config=True) as client:
         config = client.server_config["stub@test"]
     assert config["queues"] == ["bertq", "bertq.small"]

@@ -108,7 +108,7 @@ def test_a_callback_that_fails_is_logged(
     assert "a bug of the user's" in caplog.text
 
 
-def test_a_callback_may_not_end_the_callbacks(
+def test_a_callback_cannot_end_the_thread_of_callbacks(
     client: BertClient, stub: Stub, caplog: pytest.LogCaptureFixture
 ) -> None:
     called = threading.Event()
@@ -178,7 +178,7 @@ def test_a_cancelled_coroutine_cancels_the_request(client: BertClient, stub: Stu
     asyncio.run(cancelled_elsewhere())
 
 
-def test_a_loop_that_is_gone_does_no_harm(
+def test_a_closed_event_loop_is_ignored(
     client: BertClient, stub: Stub, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub.gate.clear()

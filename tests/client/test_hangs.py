@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from bertq import BertClient
 from bertq.errors import BertqError, ClientClosed, RedisUnavailable, Timeout
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
+from bertq_client.context import Timings
 from tests.client.stub import Stub, rows, stub_worker
 from tests.conftest import StartServer
 from tests.waiting import eventually
@@ -41,11 +43,11 @@ def hung(url: str) -> Iterator[None]:
         os.kill(information["process_id"], signal.SIGCONT)
 
 
-def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let the client's sockets wait for so long, and its reads of the stream almost as long."""
+def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Timings:
+    """Let sockets wait for so long; return timings with reads that wait almost as long."""
     monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT_SECONDS", seconds)
     monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT_SECONDS", seconds)
-    monkeypatch.setattr("bertq_client.inbox.gatherer._BLOCK", seconds * 0.75)
+    return Timings(read_seconds=seconds * 0.75)
 
 
 def within(seconds: float, call: Callable[[], object]) -> Any:
@@ -76,8 +78,7 @@ def threads_of(client: BertClient) -> list[threading.Thread]:
 def test_closing_wakes_the_reading_thread(
     redis_url: str, redis: Redis, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient(monkeypatch, 90)
-    client = BertClient(redis_url=redis_url)
+    client = BertClient(redis_url=redis_url, _timings=patient(monkeypatch, 90))
     client.encode(["a"])
     eventually(lambda: redis.hlen("unacked") == 0)
     stub.gate.clear()
@@ -86,7 +87,7 @@ def test_closing_wakes_the_reading_thread(
     eventually(lambda: _blocked_readers(redis) == 1)
     threads = threads_of(client)
     # That would wake it too, but not every version of redis-py does it without trouble.
-    monkeypatch.setattr(client._session.redis, "close", lambda: None)
+    monkeypatch.setattr(client._session.context.redis, "close", lambda: None)
     within(20, client.close)
     assert not any(thread.is_alive() for thread in threads)
     assert isinstance(future.exception(0), ClientClosed)
@@ -105,8 +106,7 @@ def _blocked_readers(redis: Redis) -> int:
 def test_closing_while_redis_is_hung(
     own_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    patient(monkeypatch, 90)
-    client = BertClient(redis_url=own_url)
+    client = BertClient(redis_url=own_url, _timings=patient(monkeypatch, 90))
     futures = [client.encode_async(["a"]) for _ in range(3)]
     with Redis.from_url(own_url) as redis:
         eventually(lambda: len(client._session._registry.jobs()) == redis.llen("bertq.small") > 0)
@@ -353,15 +353,14 @@ def test_no_thread_ends_by_an_error(
     def broken(*_: object) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
-    with BertClient(redis_url=redis_url, timeout=0.7) as client:
+    timings = Timings(search_interval_seconds=0, renewal_interval_seconds=0)
+    with BertClient(redis_url=redis_url, timeout=0.7, _timings=timings) as client:
         future = client.encode_async(["a"])
         eventually(lambda: redis.llen("bertq.small") == 1)
         session = client._session
         with monkeypatch.context() as patch:
-            patch.setattr(session.directory, "known", broken)
-            patch.setattr("bertq_client.inbox.recovery.jobs.renew", broken)
-            patch.setattr("bertq_client.inbox.recovery._RENEW_EVERY", 0.0)
-            patch.setattr("bertq_client.inbox.recovery._EVERY", 0.0)
+            patch.setattr(client.worker_directory, "known", broken)
+            patch.setattr("bertq.state.jobs.renew", broken)
             with pytest.raises(Timeout, match=r"no answer within 0\.7 s \(ZeroDivisionError"):
                 future.result(20)
             assert session._sender is not None
@@ -390,9 +389,8 @@ def test_a_server_that_accepts_and_never_answers(silent_url: str) -> None:
 def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
     silent_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.5)
-    patient(monkeypatch, 0.2)
-    with BertClient(redis_url=silent_url) as client:
+    timings = replace(patient(monkeypatch, 0.2), retry_seconds=0.5)
+    with BertClient(redis_url=silent_url, _timings=timings) as client:
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["a"]))
         with pytest.raises(RedisUnavailable):
@@ -403,9 +401,12 @@ def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
 def test_redis_hangs_amid_a_request_and_comes_back(
     own_url: str, monkeypatch: pytest.MonkeyPatch, timeout: float | None
 ) -> None:
-    patient(monkeypatch, 0.4)
+    timings = patient(monkeypatch, 0.4)
     texts = [f"{number} {'x' * (number % 60)}" for number in range(700)]
-    with stub_worker(own_url) as stub, BertClient(redis_url=own_url, timeout=timeout) as client:
+    with (
+        stub_worker(own_url) as stub,
+        BertClient(redis_url=own_url, timeout=timeout, _timings=timings) as client,
+    ):
         with Redis.from_url(own_url) as redis:
             client.encode(["before"])
             eventually(lambda: redis.hlen("unacked") == 0)
@@ -428,19 +429,22 @@ def test_redis_hangs_amid_a_request_and_comes_back(
             np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
 
 
-def test_redis_goes_away_for_good(own_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with BertClient(redis_url=own_url) as client, Redis.from_url(own_url) as redis:
+def test_redis_goes_away_for_good(own_url: str) -> None:
+    timings = Timings(retry_seconds=0.3)
+    with (
+        BertClient(redis_url=own_url, _timings=timings) as client,
+        Redis.from_url(own_url) as redis,
+    ):
         future = client.encode_async(["b"])
         eventually(lambda: redis.llen("bertq.small"))
         redis.shutdown(nosave=True)
-        monkeypatch.setattr("bertq_client.retry.RETRY_SECONDS", 0.3)
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["c"]))
         assert not future.done()
     assert isinstance(future.exception(0), ClientClosed)
 
 
-def test_a_server_whose_clock_is_behind_is_heard(redis_url: str, redis: Redis) -> None:
+def test_a_server_with_a_slow_clock(redis_url: str, redis: Redis) -> None:
     def answer(text: str, entry: str) -> None:
         # What a worker does.
         eventually(lambda: redis.llen("gpu7"))
@@ -448,7 +452,7 @@ def test_a_server_whose_clock_is_behind_is_heard(redis_url: str, redis: Redis) -
         task_id = keys.task_id(record.decode().removeprefix("bertq:job:"), 0)
         result = ChunkResult(rows([text]), "f").to_wire()
         redis.set(keys.result(task_id), wire.dumps({"status": "SUCCESS", "result": result}), ex=60)
-        redis.xadd(keys.reply(client._session.client_id), {"task": task_id}, id=entry)
+        redis.xadd(keys.reply(client._session.context.client_id), {"task": task_id}, id=entry)
 
     with BertClient(redis_url=redis_url, queue="gpu7", timeout=30) as client:
         future = client.encode_async(["today"])
@@ -456,7 +460,7 @@ def test_a_server_whose_clock_is_behind_is_heard(redis_url: str, redis: Redis) -
         np.testing.assert_array_equal(future.result(30), rows(["today"]))
         # Another server has taken over, and there it is 1970.
         eventually(lambda: not list(redis.scan_iter("bertq:job:*")))
-        redis.delete("gpu7", keys.reply(client._session.client_id))
+        redis.delete("gpu7", keys.reply(client._session.context.client_id))
         future = client.encode_async(["long ago"])
         answer("long ago", "1-1")
         np.testing.assert_array_equal(future.result(30), rows(["long ago"]))

@@ -51,7 +51,7 @@ def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
 
 
 @pytest.mark.parametrize("queue", ["bertq", "bertq.small", "gpu7"])
-def test_it_is_the_one_that_celery_sends(redis_url: str, redis: Redis, queue: str) -> None:
+def test_the_message_is_that_of_celery(redis_url: str, redis: Redis, queue: str) -> None:
     theirs = json.loads(sent_by_celery(redis_url, redis, queue))
     mine = json.loads(Envelope("client").seal("job-0", TEXTS, queue, OPTIONS))
     assert theirs["properties"].pop("delivery_tag")
@@ -102,7 +102,7 @@ def test_a_worker_that_refuses_the_version_is_no_failed_chunk(
         client.encode(["a"])
 
 
-def test_a_notice_of_a_chunk_that_was_not_sent_is_passed_over(
+def test_a_notice_of_an_unknown_chunk_is_ignored(
     client: BertClient, stub: Stub, redis: Redis
 ) -> None:
     stub.gate.clear()

@@ -114,7 +114,7 @@ def test_wrong_options(client: BertClient, options: dict[str, Any], said: str) -
         ({"input_type": 1}, "input_type must be a str, not a int"),
     ],
 )
-def test_options_that_are_none(client: BertClient, options: dict[str, Any], said: str) -> None:
+def test_invalid_options(client: BertClient, options: dict[str, Any], said: str) -> None:
     calls: list[Callable[..., Any]] = [
         client.encode, client.encode_query, client.encode_async, client.submit, client.encode_stream
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_a_prompt_is_shown_nowhere() -> None:
 @pytest.mark.parametrize(
     "options", [None, [], {"speed": 11}, {"truncate": "middle"}, {"prompt": 1}, {"dimensions": 0}]
 )
-def test_what_a_worker_is_asked_must_be_known(options: Any) -> None:
+def test_unknown_options_are_refused_by_the_worker(options: Any) -> None:
     with pytest.raises(BadInput):
         Encoding.from_wire(options)
 
@@ -175,9 +175,7 @@ def test_tokenized_sentences(client: BertClient, stub: Stub) -> None:
         ((["a"],), BadInputType, "must be a list of lists of str"),
     ],
 )
-def test_what_is_not_tokenized(
-    client: BertClient, texts: Any, error: type[Exception], said: str
-) -> None:
+def test_invalid_tokens(client: BertClient, texts: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         client.encode(texts, is_tokenized=True)
 
@@ -194,7 +192,7 @@ def test_tokens_by_mistake(client: BertClient, texts: Any) -> None:
         client.encode(texts)
 
 
-def test_what_comes_late_is_checked_too(client: BertClient, stub: Stub) -> None:
+def test_late_input_is_checked_too(client: BertClient, stub: Stub) -> None:
     texts: Any = [["a"]] * 5000 + [["b", 1]]
     with pytest.raises(BadInputType, match=r"texts\[5000\]\[1\] is a int"):
         client.encode(texts, is_tokenized=True)
@@ -268,7 +266,7 @@ def test_one_warning_says_how_many_were_cut(client: BertClient, stub: Stub) -> N
     assert caught[0].filename == __file__
 
 
-def test_the_warning_names_the_line_that_waits(client: BertClient, stub: Stub) -> None:
+def test_the_warning_points_to_the_line_that_fetches(client: BertClient, stub: Stub) -> None:
     async def wait_for_it() -> None:
         await client.encode_async([LONG])
 
@@ -286,7 +284,7 @@ def test_a_future_warns_once(client: BertClient, stub: Stub) -> None:
         future.result()
 
 
-def test_who_shares_a_chunk_hears_of_its_own(client: BertClient, stub: Stub) -> None:
+def test_requests_of_one_chunk_get_their_own_rows(client: BertClient, stub: Stub) -> None:
     stub.gate.clear()
     client.encode_async(["first"])
     eventually(lambda: stub.asked == 1)
@@ -339,7 +337,7 @@ def test_only_the_request_with_the_long_sentence_fails(client: BertClient, stub:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_a_worker_of_another_version_is_told_of_once(
+def test_a_worker_of_another_version_is_one_warning(
     redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture, check: bool
 ) -> None:
     other = info(["bertq.small"])
@@ -348,8 +346,8 @@ def test_a_worker_of_another_version_is_told_of_once(
     with BertClient(redis_url=redis_url, check_version=check, timeout=1) as client:
         for _ in range(2):
             client.encode_async(["a"]).cancel()
-            client._session.directory._read_at = -100.0
-            client._session.directory.refresh()
+            client.worker_directory.expire()
+            client.worker_directory.refresh()
     told = [record for record in caplog.records if "has bertq 7.1" in record.getMessage()]
     assert len(told) == check
     if told:

@@ -82,7 +82,7 @@ def test_the_caller_may_change_a_pair_after_the_call(client: BertClient, stub: S
         ([{"a", "b"}], BadInputType, r"texts\[0\] is a set: it must be a str, or a pair"),
     ],
 )
-def test_what_is_no_pair(client: BertClient, texts: Any, error: type[Exception], said: str) -> None:
+def test_invalid_pairs(client: BertClient, texts: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         client.encode(texts)
 

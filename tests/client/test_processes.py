@@ -114,7 +114,7 @@ client.close()
 """
 
 
-def test_forks_under_load_disturb_nobody(redis_url: str, stub: Stub) -> None:
+def test_forks_under_load(redis_url: str, stub: Stub) -> None:
     assert run(FORKS_UNDER_LOAD, redis_url) == ["{0} 6"]
 
 

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,19 +12,22 @@ from redis import Redis
 from bertq import BertClient
 from bertq.errors import LostResult
 from bertq.protocol import keys
+from bertq_client.context import Timings
 from bertq_client.futures import EncodeFuture
-from bertq_client.inbox import recovery
 from tests.client.stub import Stub, rows, stub_worker
 from tests.waiting import eventually
 
 TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 4)]
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "_EVERY", 0.05)
-    monkeypatch.setattr(recovery, "LOST_AFTER", 0.5)
-    monkeypatch.setattr("bertq_client.worker_directory._FRESH", 0.1)
+#: Short times, so that chunks are lost soon.
+TIMINGS = Timings(search_interval_seconds=0.05, lost_after_seconds=0.5, worker_info_seconds=0.1)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=redis_url, timeout=30, _timings=TIMINGS) as made:
+        yield made
 
 
 def send(redis: Redis, client: BertClient, texts: list[str], chunks: int) -> EncodeFuture:
@@ -32,10 +37,11 @@ def send(redis: Redis, client: BertClient, texts: list[str], chunks: int) -> Enc
 
 
 def sent_times(client: BertClient) -> list[int]:
-    return [sent.times for job in client._session._registry.jobs() for sent in job.pending.values()]
+    jobs = client._session.context.registry.jobs()
+    return [sending.count for job in jobs for sending in job.pending.values()]
 
 
-def test_what_a_worker_took_and_never_held(
+def test_a_chunk_that_a_worker_popped_and_did_not_note(
     redis_url: str, redis: Redis, client: BertClient
 ) -> None:
     future = send(redis, client, TEXTS, 4)
@@ -47,7 +53,7 @@ def test_what_a_worker_took_and_never_held(
     assert not redis.exists("bertq", "unacked", "unacked_index")
 
 
-def test_one_that_is_lost_under_a_backlog(redis_url: str, redis: Redis, client: BertClient) -> None:
+def test_a_lost_chunk_before_waiting_ones(redis_url: str, redis: Redis, client: BertClient) -> None:
     future = send(redis, client, TEXTS, 4)
     oldest = json.loads(redis.rpop("bertq"))["headers"]["id"]  # type: ignore[arg-type]
     with stub_worker(redis_url) as stub:
@@ -65,16 +71,14 @@ def test_one_that_is_lost_under_a_backlog(redis_url: str, redis: Redis, client: 
             np.testing.assert_array_equal(other.result(30), rows(TEXTS[:20]))
 
 
-def test_a_backlog_and_a_long_chunk_are_left_alone(
+def test_waiting_and_long_chunks_are_not_sent_again(
     redis_url: str, redis: Redis, client: BertClient
 ) -> None:
     with stub_worker(redis_url) as stub:
         stub.gate.clear()
         future = client.encode_async(TEXTS)
         eventually(lambda: redis.hlen("unacked") and redis.llen("bertq"))
-        looked = client._session._gatherer._recovery._looked  # type: ignore[union-attr]
         time.sleep(2)
-        assert client._session._gatherer._recovery._looked > looked + 1  # type: ignore[union-attr]
         assert sent_times(client) == [1] * 4
         stub.gate.set()
         np.testing.assert_array_equal(future.result(30), rows(TEXTS))
@@ -103,7 +107,7 @@ def test_a_redis_that_has_lost_its_data(redis_url: str, redis: Redis, client: Be
         assert len(stub.chunks) == 5
 
 
-def test_one_that_came_back_without_the_last_second(
+def test_a_redis_that_lost_its_last_second(
     redis_url: str, redis: Redis, client: BertClient
 ) -> None:
     # The epoch is there: only that the chunks are nowhere tells.
@@ -114,17 +118,15 @@ def test_one_that_came_back_without_the_last_second(
         np.testing.assert_array_equal(future.result(30), rows(TEXTS))
 
 
-def test_a_record_that_is_gone(
-    redis_url: str, redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    future = send(redis, client, TEXTS, 4)
-    (record,) = redis.scan_iter("bertq:job:*")
-    redis.delete(record)  # as after ten minutes of a laptop that sleeps
-    monkeypatch.setattr(recovery, "_RENEW_EVERY", 0.1)
-    eventually(lambda: redis.exists(record))
-    monkeypatch.setattr(recovery, "_RENEW_EVERY", 60)
-    with stub_worker(redis_url):
-        np.testing.assert_array_equal(future.result(30), rows(TEXTS))
+def test_an_expired_job(redis_url: str, redis: Redis) -> None:
+    timings = replace(TIMINGS, renewal_interval_seconds=0.1)
+    with BertClient(redis_url=redis_url, timeout=30, _timings=timings) as client:
+        future = send(redis, client, TEXTS, 4)
+        (record,) = redis.scan_iter("bertq:job:*")
+        redis.delete(record)  # as after ten minutes of a laptop that sleeps
+        eventually(lambda: redis.exists(record))
+        with stub_worker(redis_url):
+            np.testing.assert_array_equal(future.result(30), rows(TEXTS))
 
 
 def test_a_result_that_is_gone(redis_url: str, redis: Redis, client: BertClient) -> None:
@@ -132,28 +134,26 @@ def test_a_result_that_is_gone(redis_url: str, redis: Redis, client: BertClient)
     (record,) = redis.scan_iter("bertq:job:*")
     task_id = keys.task_id(record.decode().removeprefix("bertq:job:"), 0)
     redis.rpop("bertq")
-    redis.xadd(keys.reply(client._session.client_id), {"task": task_id})
+    redis.xadd(keys.reply(client._session.context.client_id), {"task": task_id})
     eventually(lambda: redis.llen("bertq") == 1)
     with stub_worker(redis_url):
         np.testing.assert_array_equal(future.result(30), rows(TEXTS[:100]))
 
 
-def test_what_is_lost_each_time_is_an_error(
-    redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recovery, "_TIMES", 3)
-    monkeypatch.setattr(recovery, "LOST_AFTER", 0.1)
-    future = client.encode_async(TEXTS[:20])
-    taken = 0
-    while not future.done():
-        taken += redis.rpop("bertq") is not None
-        time.sleep(0.01)
-    with pytest.raises(LostResult, match=r"chunk \w+-0 was sent 3 times and lost each time"):
-        future.result(0)
-    assert taken == 3
+def test_a_chunk_that_is_lost_each_time_is_an_error(redis_url: str, redis: Redis) -> None:
+    timings = replace(TIMINGS, lost_after_seconds=0.1)
+    with BertClient(redis_url=redis_url, timeout=30, _timings=timings) as client:
+        future = client.encode_async(TEXTS[:20])
+        taken = 0
+        while not future.done():
+            taken += redis.rpop("bertq") is not None
+            time.sleep(0.01)
+        with pytest.raises(LostResult, match=r"chunk \w+-0 was sent 10 times and lost each time"):
+            future.result(0)
+        assert taken == 10
 
 
-def test_computed_twice_changes_nothing(redis_url: str, redis: Redis, client: BertClient) -> None:
+def test_a_second_answer_changes_nothing(redis_url: str, redis: Redis, client: BertClient) -> None:
     future = send(redis, client, TEXTS, 4)
     for message in redis.lrange("bertq", 0, -1):
         redis.lpush("bertq", message)
@@ -166,5 +166,5 @@ def test_computed_twice_changes_nothing(redis_url: str, redis: Redis, client: Be
 
 def assert_usable(client: BertClient, stub: Stub) -> None:
     np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
-    assert client._session._registry.pending("bertq") == 0
+    assert client._session.context.registry.pending_chunks("bertq") == 0
     assert stub.asked

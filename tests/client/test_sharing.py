@@ -17,7 +17,7 @@ from bertq.protocol.encoding import PLAIN
 from bertq.protocol.wire import ChunkResult
 from bertq.state import counters, jobs, worker_info
 from bertq_client.futures import Callbacks, EncodeFuture
-from bertq_client.outbox.coalescing import SHARED_ROWS, share
+from bertq_client.outbox.coalescing import MAX_SHARED_ROWS, coalesce
 from bertq_client.request import Request
 from tests.client.stub import Stub, info, row, rows
 from tests.waiting import eventually
@@ -117,7 +117,9 @@ def test_many_share_chunks_in_the_order_of_their_arrival(client: BertClient, stu
     futures = together(client, *requests)
     for number, future in enumerate(futures):
         np.testing.assert_array_equal(future.result(20), rows([f"{number}"]))
-    assert stub.chunks == [1] + [SHARED_ROWS] * (100 // SHARED_ROWS) + [100 % SHARED_ROWS]
+    assert stub.chunks == [1] + [MAX_SHARED_ROWS] * (100 // MAX_SHARED_ROWS) + [
+        100 % MAX_SHARED_ROWS
+    ]
 
 
 def test_large_requests_and_other_queues_are_apart(redis_url: str, redis: Redis) -> None:
@@ -152,13 +154,13 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
     assert stub.chunks == [1, 2, 1, 1]
     published = info(["bertq", "bertq.small"])
     worker_info.publish(redis, replace(published, row_shape=[None, 2]))
-    client._session.directory._read_at = -100.0
+    client.worker_directory.expire()
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks[4:] == [1, 1, 1]
 
 
-def test_the_guilty_one_fails_alone(client: BertClient, stub: Stub, redis: Redis) -> None:
+def test_only_the_failing_request_fails(client: BertClient, stub: Stub, redis: Redis) -> None:
     good, bad, other = together(client, ["a"], ["b", "!fail"], ["c", "d"])
     np.testing.assert_array_equal(good.result(20), rows(["a"]))
     np.testing.assert_array_equal(other.result(20), rows(["c", "d"]))
@@ -171,7 +173,9 @@ def test_the_guilty_one_fails_alone(client: BertClient, stub: Stub, redis: Redis
 
 
 @pytest.mark.parametrize("error", [ModelMismatch("another model"), ValueError("rows")])
-def test_what_is_wrong_with_all_fails_all(client: BertClient, stub: Stub, error: Exception) -> None:
+def test_an_error_of_the_chunk_fails_all_its_requests(
+    client: BertClient, stub: Stub, error: Exception
+) -> None:
     real = stub.encode
 
     def fail(request: Any, redis: Redis, texts: list[str], options: Any) -> ChunkResult:
@@ -209,9 +213,7 @@ def test_one_is_cancelled_and_the_others_go_on(
     assert stub.chunks == [1, 3]
 
 
-def test_all_are_cancelled_and_the_workers_are_told(
-    client: BertClient, stub: Stub, redis: Redis
-) -> None:
+def test_cancelling_all_cancels_the_job(client: BertClient, stub: Stub, redis: Redis) -> None:
     leave = held(client)
     stub.gate.clear()
     futures = [client.encode_async([text]) for text in "abc"]
@@ -224,7 +226,7 @@ def test_all_are_cancelled_and_the_workers_are_told(
     assert stub.chunks == [1]
 
 
-def test_each_has_its_own_timeout(redis_url: str, stub: Stub) -> None:
+def test_each_request_has_its_own_timeout(redis_url: str, stub: Stub) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
         leave = held(client)
         stub.gate.clear()
@@ -232,7 +234,7 @@ def test_each_has_its_own_timeout(redis_url: str, stub: Stub) -> None:
         client._timeout = 0.3
         hasty = client.encode_async(["b"])
         leave.set()
-        with pytest.raises(Timeout, match="0 of 1 chunks are in, 1 workers serve"):
+        with pytest.raises(Timeout, match="0 of 1 chunks are answered, and 1 workers take"):
             hasty.result(20)
         assert not patient.done()
         stub.gate.set()
@@ -254,7 +256,7 @@ def test_closing_fails_all_of_them(redis_url: str, stub: Stub, redis: Redis) -> 
     eventually(lambda: len(stub.dropped) == 1)
 
 
-def test_threads_that_ask_again_and_again(redis_url: str, stub: Stub, redis: Redis) -> None:
+def test_threads_that_poll_their_futures(redis_url: str, stub: Stub, redis: Redis) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
         leave = held(client)
 
@@ -284,11 +286,11 @@ def request(size: int, characters: int = 1) -> Request:
 
 
 def test_groups_are_bounded() -> None:
-    groups = share([request(size) for size in (3, 9, 4, 16, 2)], [])
+    groups = coalesce([request(size) for size in (3, 9, 4, 16, 2)], [])
     assert [[len(one.texts) for one in group] for group in groups] == [[3, 9, 4], [16], [2]]
     small = [info([]), info([], max_batch_size=4)]
-    assert [len(group) for group in share([request(1) for _ in range(9)], small)] == [4, 4, 1]
+    assert [len(group) for group in coalesce([request(1) for _ in range(9)], small)] == [4, 4, 1]
     tokens = [replace(info([]), row_shape=[25, 4])]
-    assert [len(group) for group in share([request(1), request(1)], tokens)] == [1, 1]
+    assert [len(group) for group in coalesce([request(1), request(1)], tokens)] == [1, 1]
     long = [request(1, 3 * 2**20) for _ in range(3)]
-    assert [len(group) for group in share(long, [])] == [1, 1, 1]
+    assert [len(group) for group in coalesce(long, [])] == [1, 1, 1]

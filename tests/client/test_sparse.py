@@ -84,7 +84,7 @@ def test_a_job_of_which_a_part_is_there(client: BertClient, stub: Stub) -> None:
 def test_chunks_come_in_any_order(texts: list[str], rng: Any) -> None:
     distinct = Deduplicator()
     distinct.add(texts)
-    plan = distinct.deal(rows=3)
+    plan = distinct.plan_chunks(max_rows=3)
     assembly = Assembly(plan)
     numbers = list(range(len(plan)))
     rng.shuffle(numbers)
@@ -96,7 +96,7 @@ def test_chunks_come_in_any_order(texts: list[str], rng: Any) -> None:
     np.testing.assert_array_equal(found.toarray(), rows(texts))
 
 
-def test_what_does_not_go_together_is_refused() -> None:
+def test_conflicting_options_are_refused() -> None:
     two = np.ones((2, 3), np.float32)
     sparse = SparseRows.from_dense(two)
 

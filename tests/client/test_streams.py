@@ -59,7 +59,9 @@ def test_the_error_of_a_batch_ends_the_stream(client: BertClient, stub: Stub) ->
         check(list(batches), texts, 1)
 
 
-def test_the_source_is_read_as_there_is_room(client: BertClient, stub: Stub, redis: Redis) -> None:
+def test_the_source_is_read_as_requests_finish(
+    client: BertClient, stub: Stub, redis: Redis
+) -> None:
     read = 0
 
     def source() -> Iterator[str]:
@@ -82,7 +84,7 @@ def test_the_source_is_read_as_there_is_room(client: BertClient, stub: Stub, red
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("twin", [False, True])
-def test_what_was_taken_is_not_kept(
+def test_fetched_results_are_released(
     client: BertClient, stub: Stub, ordered: bool, twin: bool
 ) -> None:
     taken: list[weakref.ref[Any]] = []
@@ -313,7 +315,7 @@ def test_status_and_identity(redis_url: str, stub: Stub) -> None:
         waits = client.encode_async(["b"])
         status = client.status
         assert status["identity"] == client.identity == "my-app@1"
-        assert client._session.client_id.startswith("my-app@1-")
+        assert client._session.context.client_id.startswith("my-app@1-")
         assert (status["num_request"], status["num_pending_request"]) == (2, 1)
         assert status["pending_request"] == [waits.number]
         assert (status["timeout"], status["output_fmt"]) == (7, "ndarray")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ from bertq import BertClient
 from bertq.errors import QueueFull, SettingsError, Timeout
 from bertq.state import worker_info
 from bertq_client.outbox import window
-from tests.client.stub import Stub, info, rows, stub_worker
+from tests.client.stub import info, rows, stub_worker
 from tests.waiting import eventually
 
 TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
 
 
-def test_a_client_waits_for_room_on_the_queue(redis_url: str, redis: Redis) -> None:
+def test_a_client_waits_for_space_on_the_queue(redis_url: str, redis: Redis) -> None:
     with BertClient(redis_url=redis_url, timeout=60, max_pending_chunks=4) as client:
         large = client.encode_async(TEXTS)
         others = [client.encode_async(TEXTS[n : n + 20]) for n in range(5)]
@@ -57,7 +58,7 @@ class Most:
         return self._most
 
 
-def test_what_others_sent_counts(redis_url: str, redis: Redis) -> None:
+def test_chunks_of_other_clients_count(redis_url: str, redis: Redis) -> None:
     with (
         BertClient(redis_url=redis_url, max_pending_chunks=3) as first,
         BertClient(redis_url=redis_url, max_pending_chunks=3, timeout=1) as second,
@@ -89,7 +90,7 @@ def test_a_full_queue_can_be_an_error(redis_url: str, redis: Redis) -> None:
             np.testing.assert_array_equal(client.encode(TEXTS[:20]), rows(TEXTS[:20]))
 
 
-def test_a_wait_for_room_is_bounded_by_the_timeout(redis_url: str, redis: Redis) -> None:
+def test_the_wait_for_space_is_bounded_by_the_timeout(redis_url: str, redis: Redis) -> None:
     worker_info.publish(redis, info(["bertq"]))
     with BertClient(redis_url=redis_url, max_pending_chunks=2, timeout=0.5) as client:
         client.encode_async(TEXTS).cancel()
@@ -105,35 +106,47 @@ def test_a_wait_for_room_is_bounded_by_the_timeout(redis_url: str, redis: Redis)
         time.sleep(0.2)
         assert redis.llen("bertq") == 1
         assert set(redis.scan_iter("bertq:job:*")) == jobs
-        assert client._session._registry.pending("bertq") == 0
+        assert client._session.context.registry.pending_chunks("bertq") == 0
 
 
-def test_results_that_nobody_fetches_are_bounded(
-    redis_url: str, redis: Redis, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A fast worker, and a client that gathers nothing for a while.
-    monkeypatch.setattr(window, "_LEAST", 3)
-    monkeypatch.setattr(window, "_MOST", 3)
+def stop_gathering(client: BertClient) -> threading.Event:
+    """Let a client take no results until the event is set."""
     gate = threading.Event()
-    with BertClient(redis_url=redis_url, timeout=60) as client:
-        client.encode(["before"])
-        eventually(lambda: not list(redis.scan_iter("celery-task-meta-*")))
-        gatherer = client._session._gatherer
-        assert gatherer is not None
-        collect = gatherer._collect
+    # Not bertq's own method: this calls back on the thread that takes the results.
+    Future.add_done_callback(client.encode_async(["before"]), lambda _: gate.wait(60))
+    return gate
 
-        def slow() -> None:
-            gate.wait(20)
-            collect()
 
-        monkeypatch.setattr(gatherer, "_collect", slow)
+def test_results_that_nobody_fetches_are_bounded(redis_url: str, redis: Redis) -> None:
+    # The rows of a chunk are so large that 32 chunks may be in flight.
+    with (
+        stub_worker(redis_url, row_size=512 * 1024) as stub,
+        BertClient(redis_url=redis_url, timeout=60) as client,
+    ):
+        gate = stop_gathering(client)
         future = client.encode_async(TEXTS)
-        eventually(lambda: len(stub.chunks) == 1 + 3)
+        eventually(lambda: print(stub.chunks) or len(stub.chunks) == 1 + 32)
         time.sleep(0.5)
-        assert len(list(redis.scan_iter("celery-task-meta-*"))) == 3
+        assert len(list(redis.scan_iter("celery-task-meta-*"))) == 1 + 32
         gate.set()
         np.testing.assert_array_equal(future.result(60), rows(TEXTS))
-        assert len(stub.chunks) == 1 + 12
+        assert len(stub.chunks) == 1 + len(TEXTS) // 16
+
+
+def test_a_client_is_closed_while_it_may_send_no_more(redis_url: str) -> None:
+    with stub_worker(redis_url, row_size=512 * 1024) as stub:
+        client = BertClient(redis_url=redis_url, timeout=60)
+        gate = stop_gathering(client)
+        future = client.encode_async(TEXTS)
+        eventually(lambda: print(stub.chunks) or len(stub.chunks) == 1 + 32)
+        sender = client._session._sender
+        assert sender is not None
+        closing = threading.Thread(target=client.close)
+        closing.start()
+        eventually(future.done)
+        gate.set()
+        closing.join(20)
+        eventually(lambda: not sender.thread.is_alive())
 
 
 @pytest.mark.parametrize(
@@ -141,11 +154,11 @@ def test_results_that_nobody_fetches_are_bounded(
     [([], 682), ([4], 1024), ([768], 682), ([512 * 1024], 32)],
     ids=["unknown", "narrow", "usual", "token vectors"],
 )
-def test_wider_rows_leave_room_for_fewer(workers: list[int], most: int) -> None:
+def test_wider_rows_allow_fewer_chunks(workers: list[int], most: int) -> None:
     pending = 0
 
     class Registry:
-        def pending(self, queue: str) -> int:
+        def pending_chunks(self, queue: str) -> int:
             return pending
 
     made = [info(["bertq"]) for _ in workers]
@@ -153,9 +166,9 @@ def test_wider_rows_leave_room_for_fewer(workers: list[int], most: int) -> None:
         object.__setattr__(worker, "row_shape", [size])
     bound = window.Window(None, Registry(), 1)  # type: ignore[arg-type]
     pending = most - 1
-    assert bound.within("bertq", made)
+    assert bound.client_has_capacity("bertq", made)
     pending = most
-    assert not bound.within("bertq", made)
+    assert not bound.client_has_capacity("bertq", made)
 
 
 def test_settings(redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

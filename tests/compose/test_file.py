@@ -26,7 +26,7 @@ def test_it_is_a_compose_file() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_docker_compose_takes_it() -> None:
+def test_docker_compose_accepts_it() -> None:
     docker = shutil.which("docker")
     version = docker and subprocess.run([docker, "compose", "version"], capture_output=True)
     if not version or version.returncode:
@@ -48,7 +48,7 @@ def test_the_example_has_every_variable_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["REDIS_PASSWORD", "HTTP_API_KEYS", "FLOWER_LOGIN", "MODEL_DIR"])
-def test_what_must_be_filled_in(name: str) -> None:
+def test_required_variables(name: str) -> None:
     with pytest.raises(stack.Missing, match=f"{name}: set (it|them) in .env"):
         stack.read(stack.filled() | {name: ""})
     assert name == "MODEL_DIR" or stack.example()[name] == ""
@@ -76,7 +76,7 @@ def test_variables_are_known(name: str) -> None:
     assert own <= known
 
 
-def test_redis_is_for_the_others_alone() -> None:
+def test_redis_is_reachable_only_by_the_other_services() -> None:
     redis = SERVICES["redis"]
     assert "ports" not in redis
     assert redis["networks"] == ["queue"]
@@ -124,7 +124,7 @@ def test_images_are_pinned_and_not_root() -> None:
     assert all(text.startswith("-c constraints.txt ") for text in installs)
 
 
-def test_the_targets_are_there() -> None:
+def test_the_build_targets_exist() -> None:
     targets = {s["build"]["target"] for s in SERVICES.values() if "build" in s}
     assert targets == {"front", "cpu", "gpu"}
     for target in targets:

@@ -87,7 +87,9 @@ def listens_on(process: "subprocess.Popen[str]", port: int) -> set[str]:
     return {f[1].split(":")[0] for f in fields if f[3] == "0A" and f[1].endswith(f":{port:04X}")}
 
 
-def test_what_it_shows(redis_url: str, start: Start, flower: Flower) -> None:
+def test_the_dashboard_shows_chunks_without_texts(
+    redis_url: str, start: Start, flower: Flower
+) -> None:
     port = free_port()
     process = flower(f"--port={port}")
     wait_for(port)
@@ -151,7 +153,7 @@ def test_in_a_browser(redis_url: str, start: Start, flower: Flower, tmp_path: Pa
     assert SECRET not in tasks + workers
 
 
-def test_others_need_a_login(flower: Flower, tmp_path: Path) -> None:
+def test_other_addresses_need_a_login(flower: Flower, tmp_path: Path) -> None:
     for options, variables in (
         (["--address=0.0.0.0"], {}),
         (["--address="], {}),

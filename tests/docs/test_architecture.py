@@ -41,7 +41,7 @@ def told() -> dict[str, set[str]]:
     return {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in rows}
 
 
-def test_the_rooms_import_what_the_page_says() -> None:
+def test_packages_import_only_what_the_page_says() -> None:
     assert told().keys() == ROOMS.keys()
     # The kernel resolves the public names of the client when they are asked for.
     assert imported("bertq") == {"bertq_client"}
@@ -49,14 +49,14 @@ def test_the_rooms_import_what_the_page_says() -> None:
         assert imported(room) == told()[room], room
 
 
-def test_the_kernel_imports_the_client_lazily_alone() -> None:
+def test_bertq_imports_the_client_only_lazily() -> None:
     for path in ROOMS["bertq"].glob("*.py"):
         if re.search(r"^ *(from|import) bertq_client", path.read_text(encoding="utf-8"), re.M):
             assert path.name == "__init__.py"
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:bertq\w*\.)?[a-z_]+)`", PAGE))))
-def test_its_modules_are_there(name: str) -> None:
+def test_the_modules_of_the_page_exist(name: str) -> None:
     room, dot, module = name.rpartition(".")
     rooms = [ROOMS[room]] if dot and room in ROOMS else list(ROOMS.values())
     found = any(any(path.rglob(f"{module}.py")) or (path / module).is_dir() for path in rooms)

@@ -45,7 +45,7 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
     return found & known.keys()
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_circular_imports() -> None:
     known = modules()
     assert len(known) > 150
     graph = {name: imports(path, known) - {name} for name, path in known.items()}
@@ -55,7 +55,7 @@ def test_there_are_no_circles() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_folders_can_be_taken_in() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     folders: dict[Path, int] = {}
     for path in modules().values():
         if path.name != "__init__.py":
@@ -63,7 +63,7 @@ def test_folders_can_be_taken_in() -> None:
     assert {folder: count for folder, count in folders.items() if count > MOST} == {}
 
 
-def test_public_classes_have_names_of_their_own() -> None:
+def test_public_classes_have_different_names() -> None:
     places: dict[str, list[str]] = {}
     for name, path in modules().items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

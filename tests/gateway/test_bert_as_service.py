@@ -85,7 +85,7 @@ def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, re
     assert redis.llen("bertq.stub.small") == 1
 
 
-def test_none_without_a_name(gateway: Gateway, redis: Redis) -> None:
+def test_no_model_without_a_name(gateway: Gateway, redis: Redis) -> None:
     for name in ("one", "two"):
         made = info([f"bertq.{name}", f"bertq.{name}.small"])
         worker_info.publish(

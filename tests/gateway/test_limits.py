@@ -76,7 +76,7 @@ def test_too_many_connections(start_gateway: StartGateway, stub: Stub) -> None:
     eventually(lambda: gateway.http.get("/healthz").status_code == 200)
 
 
-def test_nobody_is_there(gateway: Gateway, redis: Redis) -> None:
+def test_no_worker(gateway: Gateway, redis: Redis) -> None:
     check(gateway.embed("a"), 503, "no_worker")
     answer = gateway.http.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "not ready: no worker is alive")
@@ -123,7 +123,7 @@ def silent_port() -> int:
     return port
 
 
-def test_what_fails_in_the_worker(gateway: Gateway, stub: Stub) -> None:
+def test_errors_of_the_worker(gateway: Gateway, stub: Stub) -> None:
     fault = check(gateway.embed("!fail"), 500, "RemoteError")
     assert "ZeroDivisionError" in fault["message"]
 
@@ -144,7 +144,7 @@ def test_a_caller_that_hangs_up(gateway: Gateway, stub: Stub) -> None:
     eventually(lambda: len(stub.dropped) == 1)
 
 
-def test_what_is_under_way_is_answered(gateway: Gateway, stub: Stub) -> None:
+def test_requests_in_progress_are_answered(gateway: Gateway, stub: Stub) -> None:
     stub.gate.clear()
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(gateway.embed, "a")

@@ -9,7 +9,7 @@ from tests.client.stub import info
 from tests.gateway.conftest import StartGateway
 
 
-def test_what_a_model_does(start_gateway: StartGateway, redis: Redis) -> None:
+def test_the_task_of_a_model(start_gateway: StartGateway, redis: Redis) -> None:
     worker = dataclasses.replace(
         info(["bertq"]),
         description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",

@@ -169,5 +169,5 @@ def test_a_long_sentence_is_cut(gateway: Gateway, stub: Stub) -> None:
         ("ResourceExhausted", 500),
     ],
 )
-def test_whose_fault_an_error_of_a_worker_is(name: str, status: int) -> None:
+def test_status_of_errors_of_a_worker(name: str, status: int) -> None:
     assert errors.refused(RemoteError(name, "why", "job-0")).status == status

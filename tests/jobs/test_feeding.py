@@ -74,7 +74,7 @@ def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> Non
     assert redis.llen("bertq") == 0
 
 
-def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) -> None:
+def test_a_job_behind_others_has_few_messages(redis: Redis, client: BertClient) -> None:
     redis.lpush("bertq", *[f"other {number}" for number in range(durable_jobs.MAX_QUEUED_CHUNKS)])
     job = submit(client, 30)
     assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS + durable_jobs.MIN_SENT_CHUNKS
@@ -86,7 +86,7 @@ def test_behind_others_a_job_has_few_messages(redis: Redis, client: BertClient) 
     assert job.info.done == durable_jobs.MIN_SENT_CHUNKS * 256
 
 
-def test_an_answer_counts_once(redis: Redis, client: BertClient) -> None:
+def test_a_second_answer_is_not_counted(redis: Redis, client: BertClient) -> None:
     job = submit(client, 3)
     (task_id,) = take(redis)
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_the_size_in_redis(redis: Redis, client: BertClient) -> None:
     assert job.info.bytes == plan + 2 * len(b"rows")
 
 
-def test_what_is_held_or_waits_is_not_sent_again(
+def test_waiting_and_unacknowledged_chunks_are_not_sent_again(
     redis: Redis, client: BertClient, clock: Callable[[float], None]
 ) -> None:
     submit(client, 4)
@@ -123,7 +123,7 @@ def test_what_is_held_or_waits_is_not_sent_again(
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_what_is_lost_is_sent_again(
+def test_lost_chunks_are_sent_again(
     redis: Redis, client: BertClient, clock: Callable[[float], None], idle: bool
 ) -> None:
     job = submit(client, 6)
@@ -167,7 +167,7 @@ def test_it_can_be_lost_twice(
         assert redis.llen("bertq") == 0, times
 
 
-def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient) -> None:
+def test_a_stopped_job_is_continued(redis: Redis, client: BertClient) -> None:
     job = submit(client, LARGE)
     # As in a Redis that has forgotten the last second.
     redis.unlink("bertq")
@@ -176,7 +176,7 @@ def test_a_job_that_has_come_to_a_halt_goes_on(redis: Redis, client: BertClient)
     assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS
 
 
-def test_one_worker_does_it(
+def test_one_worker_monitors_the_jobs(
     redis: Redis, client: BertClient, clock: Callable[[float], None]
 ) -> None:
     submit(client, 2)
@@ -190,7 +190,7 @@ def test_one_worker_does_it(
     assert redis.llen("bertq") == 2
 
 
-def test_what_is_over_is_left_alone(redis: Redis, client: BertClient) -> None:
+def test_finished_jobs_are_not_changed(redis: Redis, client: BertClient) -> None:
     jobs = [submit(client, 2) for _ in range(3)]
     jobs[0].cancel()
     jobs[1].discard()
@@ -200,7 +200,7 @@ def test_what_is_over_is_left_alone(redis: Redis, client: BertClient) -> None:
     assert redis.llen("bertq") == 2
 
 
-def test_a_chunk_that_is_answered_is_not_sent_again(redis: Redis, client: BertClient) -> None:
+def test_an_answered_chunk_is_not_sent_again(redis: Redis, client: BertClient) -> None:
     job = submit(client, 2)
     first, _ = take(redis, 2)
     answer(redis, first)

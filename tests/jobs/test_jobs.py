@@ -31,7 +31,7 @@ from bertq.errors import (
 )
 from bertq.protocol import keys
 from bertq.state import counters, durable_jobs
-from bertq_client import retry
+from bertq_client.context import Timings
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.client.stub import Stub, rows, stub_worker
 from tests.servers import start_server
@@ -40,7 +40,7 @@ from tests.waiting import eventually
 TEXTS = [f"number {number}" for number in range(700)]
 
 
-def test_a_job_is_read_by_whoever_has_its_id(redis_url: str, stub: Stub) -> None:
+def test_any_client_with_the_id_reads_a_job(redis_url: str, stub: Stub) -> None:
     with BertClient(redis_url=redis_url) as first:
         job = first.submit(TEXTS)
     with pytest.raises(ClientClosed):
@@ -67,7 +67,7 @@ def test_several_readers_at_once(redis_url: str, stub: Stub) -> None:
         reader.close()
 
 
-def test_a_sentence_is_encoded_once_and_has_all_its_rows(client: BertClient, stub: Stub) -> None:
+def test_a_repeated_sentence_is_encoded_once(client: BertClient, stub: Stub) -> None:
     texts = [f"number {number % 300}" for number in range(1500)]
     job = client.submit(texts)
     np.testing.assert_array_equal(job.result(20), rows(texts))
@@ -86,7 +86,7 @@ def test_one_sentence(client: BertClient, stub: Stub) -> None:
     assert job.info.queue == "bertq.small"
 
 
-def test_the_rows_so_far(redis: Redis, redis_url: str, client: BertClient) -> None:
+def test_partial_rows(redis: Redis, redis_url: str, client: BertClient) -> None:
     texts = ["!fail", *TEXTS[:255], *(f"longer {text}" for text in TEXTS[:256])]
     job = client.submit(texts)
     assert job.status == "waiting"
@@ -149,7 +149,7 @@ def test_sentences_that_were_cut(redis_url: str, client: BertClient, stub: Stub)
         client.submit(["short", long], truncate="error").result(20)
 
 
-def test_nothing_is_kept_for_ever(redis: Redis, client: BertClient, stub: Stub) -> None:
+def test_every_key_expires(redis: Redis, client: BertClient, stub: Stub) -> None:
     job = client.submit(TEXTS, ttl=500)
     job.result(20)
     check_nothing_is_left(redis)
@@ -234,13 +234,13 @@ def test_jobs_are_listed(redis_url: str, client: BertClient) -> None:
     assert all(info.bytes > 100 for info in found)
 
 
-def test_waiting_is_bounded(redis_url: str, client: BertClient) -> None:
+def test_the_wait_has_a_timeout(redis_url: str, client: BertClient) -> None:
     job = client.submit(TEXTS)
     with pytest.raises(NoWorker, match="700 of 700 rows of job"):
         job.result(0.2)
     with stub_worker(redis_url) as stub:
         stub.gate.clear()
-        client._session.directory._read_at = -100.0
+        client.worker_directory.expire()
         with pytest.raises(Timeout, match="the job continues"):
             job.result(0.2)
         stub.gate.set()
@@ -248,7 +248,7 @@ def test_waiting_is_bounded(redis_url: str, client: BertClient) -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, -1, True, None, "1", 10**12, float("nan")])
-def test_times_that_are_none(client: BertClient, ttl: Any) -> None:
+def test_invalid_times(client: BertClient, ttl: Any) -> None:
     with pytest.raises(BadInputValue, match="ttl must be a number of seconds"):
         client.submit(["a"], ttl=ttl)
 
@@ -265,7 +265,7 @@ def test_bad_input(redis: Redis, client: BertClient) -> None:
     assert redis.keys() == []
 
 
-def test_a_request_is_no_kept_job(redis: Redis, client: BertClient) -> None:
+def test_a_request_is_not_a_durable_job(redis: Redis, client: BertClient) -> None:
     client.encode_async(TEXTS)
     eventually(lambda: redis.keys("bertq:job:*") != [])
     (key,) = redis.keys("bertq:job:*")
@@ -283,7 +283,9 @@ def test_another_model_joins(client: BertClient, stub: Stub) -> None:
         job.result()
 
 
-def test_what_redis_has_lost_is_told(redis: Redis, client: BertClient, stub: Stub) -> None:
+def test_a_job_that_redis_has_lost_is_an_error(
+    redis: Redis, client: BertClient, stub: Stub
+) -> None:
     job = client.submit(TEXTS)
     job.result(20)
     redis.unlink(keys.result(keys.task_id(job.id, 1)))
@@ -299,7 +301,7 @@ def test_what_redis_has_lost_is_told(redis: Redis, client: BertClient, stub: Stu
     assert plan is not None
 
 
-def test_a_redis_that_loses_what_is_being_written(
+def test_redis_loses_the_job_while_it_is_submitted(
     redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare, calls = durable_jobs.prepare, []
@@ -334,7 +336,7 @@ def test_ctrl_c_just_after_it_was_committed(
     assert redis.keys("bertq:job:*") == []
 
 
-def test_a_timeout_holds_while_redis_is_away(tmp_path: Path) -> None:
+def test_a_timeout_applies_while_redis_is_unreachable(tmp_path: Path) -> None:
     server = start_server(tmp_path)
     with BertClient(redis_url=f"redis://127.0.0.1:{server.port}/0") as client:
         job = client.submit(TEXTS)
@@ -343,17 +345,17 @@ def test_a_timeout_holds_while_redis_is_away(tmp_path: Path) -> None:
             job.result(0.5)
 
 
-def test_a_redis_without_room(start_own_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.3)
+def test_a_full_redis(start_own_server: Any) -> None:
     server: ValkeyServer = start_own_server(maxmemory="3mb")
     url = f"redis://127.0.0.1:{server.port}/0"
-    with BertClient(redis_url=url) as client, Redis.from_url(url) as redis:
+    timings = Timings(retry_seconds=0.3)
+    with BertClient(redis_url=url, _timings=timings) as client, Redis.from_url(url) as redis:
         with pytest.raises(RedisFull):
             client.submit([f"{number} " * 50 for number in range(50_000)])
         assert redis.keys("bertq:job:*") == []
 
 
-def test_a_lost_answer_makes_no_second_job(redis: Redis, client: BertClient) -> None:
+def test_a_lost_reply_creates_no_second_job(redis: Redis, client: BertClient) -> None:
     job = client.submit(TEXTS)
     before = redis.llen("bertq")
     again = durable_jobs.commit(

@@ -95,7 +95,7 @@ class ReaderProcess:
         return self._log.read_text().splitlines()
 
 
-def test_three_readers_of_a_job_whose_client_is_gone(
+def test_three_readers_of_a_job_without_its_client(
     redis: Redis, redis_url: str, start: Start, tmp_path: Path
 ) -> None:
     job_id = submit(redis_url)
@@ -116,9 +116,7 @@ def test_three_readers_of_a_job_whose_client_is_gone(
     check_nothing_is_left(redis)
 
 
-def test_a_worker_is_killed_and_nobody_watches(
-    redis: Redis, redis_url: str, start_quick: Start
-) -> None:
+def test_a_killed_worker_without_a_reader(redis: Redis, redis_url: str, start_quick: Start) -> None:
     job_id = submit(redis_url)
     first = start_quick(400, "-Q", "cpu0")
     eventually(lambda: len(done(first)) >= 2, 30)
@@ -133,9 +131,7 @@ def test_a_worker_is_killed_and_nobody_watches(
     check_nothing_is_left(redis)
 
 
-def test_a_message_is_lost_and_nobody_watches(
-    redis: Redis, redis_url: str, start_quick: Start
-) -> None:
+def test_a_lost_message_without_a_reader(redis: Redis, redis_url: str, start_quick: Start) -> None:
     job_id = submit(redis_url)
     for _ in range(3):
         assert redis.rpop("bertq")  # as a worker that dies before it can note it
@@ -152,7 +148,7 @@ def test_a_message_is_lost_and_nobody_watches(
         np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
 
 
-def test_one_worker_after_the_other_looks_after_the_jobs(
+def test_the_next_worker_takes_over_the_monitor(
     redis: Redis, redis_url: str, start_quick: Start
 ) -> None:
     first = start_quick(1, "-Q", "cpu0")
@@ -186,7 +182,7 @@ def test_redis_is_killed(start_own_server: StartServer, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(some.vectors, wanted)
 
 
-def test_a_poisonous_sentence_spoils_its_chunk_alone(
+def test_a_poisoned_sentence_fails_only_its_chunk(
     redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     texts = [*TEXTS[:600], FAIL]

@@ -23,13 +23,13 @@ def test_a_new_chunk_counts_once(redis: Redis, job: str) -> None:
     assert (record.active, record.chunks, record.attempts, record.returns) == (True, 2, 0, 0)
 
 
-def test_one_that_comes_back_is_counted_when_it_begins(redis: Redis, job: str) -> None:
+def test_a_redelivered_chunk_is_counted_when_it_begins(redis: Redis, job: str) -> None:
     looks = [jobs.count_delivery(redis, job, 0, "again") for _ in range(3)]
     assert [look.attempts for look in looks] == [0, 0, 0]
     assert [look.returns for look in looks] == [0, 1, 2]
 
 
-def test_sending_again_forgets_nothing(redis: Redis, job: str) -> None:
+def test_sending_again_keeps_the_attempts(redis: Redis, job: str) -> None:
     jobs.count_delivery(redis, job, 0, "new")
     jobs.pin(redis, job, "f")
     jobs.create(redis, job, client="c", queue="q", rows=5, chunks=2, requests=[], message="m")
@@ -38,7 +38,7 @@ def test_sending_again_forgets_nothing(redis: Redis, job: str) -> None:
     assert (record.attempts, record.fingerprint) == (1, "f")
 
 
-def test_a_record_that_is_gone_stays_gone(redis: Redis) -> None:
+def test_cancelling_does_not_recreate_an_expired_job(redis: Redis) -> None:
     assert not jobs.count_delivery(redis, "j", 0, "new").active
     assert not jobs.count_delivery(redis, "j", 0, "again").active
     jobs.count_attempt(redis, "j", 0)
@@ -51,7 +51,7 @@ def test_a_cancelled_job_counts_nothing(redis: Redis, job: str) -> None:
     assert jobs.count_delivery(redis, job, 0, "").attempts == 0
 
 
-def test_what_takes_no_writes_is_read(redis: Redis, job: str) -> None:
+def test_errors_of_refused_writes_are_recognized(redis: Redis, job: str) -> None:
     redis.hset(keys.job(job), keys.attempts(0), "no number")
     assert jobs.count_delivery(redis, job, 0, "").attempts == 0
     # A hash that cannot be counted stands for a server that refuses to write.

@@ -112,7 +112,7 @@ def test_an_error_that_celery_wraps_keeps_its_name(backend: ReplyBackend, redis:
     assert (result["exc_type"], result["exc_message"]) == ("NeedsTwo", ["1 and 2"])
 
 
-def test_what_is_tried_again(backend: ReplyBackend) -> None:
+def test_which_errors_are_retried(backend: ReplyBackend) -> None:
     assert backend.exception_safe_to_retry(OutOfMemoryError("maxmemory"))
     assert backend.exception_safe_to_retry(ReadOnlyError("a replica"))
     assert backend.exception_safe_to_retry(ConnectionError("away"))
@@ -127,7 +127,7 @@ def test_the_tracer_gets_an_exception_for_its_report(backend: ReplyBackend) -> N
     assert "prepare_exception(exc, 'pickle')" in inspect.getsource(trace.report_internal_error)
 
 
-def test_celery_still_says_in_this_way_that_a_worker_is_to_stop() -> None:
+def test_celery_still_has_the_state_of_a_stopping_worker() -> None:
     source = inspect.getsource(state.maybe_shutdown)
     for name in ("should_stop", "should_terminate"):
         assert f"if {name} is not None and {name} is not False:" in source
@@ -138,7 +138,7 @@ def test_messages_are_bounded() -> None:
     assert len(summarize(ValueError("x" * 10_000))) < 600
 
 
-def test_a_task_without_a_reply_stream_is_stored_all_the_same(
+def test_the_result_of_a_task_without_a_reply_stream_is_stored(
     backend: ReplyBackend, redis: Redis
 ) -> None:
     backend.mark_as_done("other", 5, Context(id="other"))

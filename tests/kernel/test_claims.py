@@ -7,7 +7,7 @@ from bertq.state import claims
 from tests.waiting import eventually
 
 
-def test_one_model_holds_a_queue(redis: Redis) -> None:
+def test_one_model_claims_a_queue(redis: Redis) -> None:
     assert claims.take(redis, "bertq", "mine") == "mine"
     assert claims.take(redis, "bertq", "other") == "mine"
     assert claims.take(redis, "bertq.small", "other") == "other"
@@ -27,7 +27,7 @@ def test_a_claim_ends_unless_it_is_renewed(redis: Redis) -> None:
     eventually(lambda: claims.take(redis, "bertq", "other") == "other")
 
 
-def test_a_worker_that_leaves_shortens_the_claim(redis: Redis) -> None:
+def test_a_stopping_worker_shortens_its_claim(redis: Redis) -> None:
     claims.take(redis, "bertq", "mine")
     claims.release(redis, "bertq", "other")  # not its own
     renewal = keys.WORKER_TTL_SECONDS / 3

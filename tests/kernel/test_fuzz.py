@@ -140,7 +140,7 @@ SIZES = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**20, 2**31, 2**40, 
     st.sampled_from([0xDC, 0xDD, 0xDE, 0xDF, 0xC5, 0xC6, 0xC8, 0xC9, 0xDA, 0xDB]),
     st.binary(min_size=5, max_size=9),
 )
-def test_a_claim_allocates_nothing(
+def test_an_array_larger_than_its_payload_allocates_nothing(
     dtype: str, shape: list[int], raw: bytes, kind: int, length: bytes
 ) -> None:
     # An array that says how large it is, and a list, map, text or extension that does.

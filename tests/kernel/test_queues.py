@@ -64,7 +64,7 @@ def test_a_queue_of_another_model() -> None:
             queues.of_model(mine).own(queue)
 
 
-def test_what_is_no_text_is_no_name() -> None:
+def test_an_option_of_another_type_is_refused() -> None:
     number: Any = 5
     with pytest.raises(SettingsError, match="no queue is named 5"):
         queues.of_model(None).own(number)

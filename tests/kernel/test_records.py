@@ -13,7 +13,7 @@ from tests import records
 from tests.client.stub import info
 
 
-def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
+def test_a_worker_info_expires_after_its_worker(redis: Redis) -> None:
     mine = info(["gpu0", "bertq"])
     assert worker_info.read(redis) == []
     worker_info.publish(redis, mine)
@@ -29,7 +29,7 @@ def test_an_advert_lives_as_long_as_its_worker(redis: Redis) -> None:
     assert redis.dbsize() == 0
 
 
-def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
+def test_a_dead_worker_is_removed(redis: Redis) -> None:
     mine, dead = info(["bertq"]), dataclasses.replace(info(["bertq"]), node="dead@test")
     worker_info.publish(redis, mine)
     redis.zadd(keys.WORKERS, {dead.node: 1.0})
@@ -37,7 +37,7 @@ def test_a_worker_that_died_is_forgotten(redis: Redis) -> None:
     assert redis.zscore(keys.WORKERS, dead.node) is None
 
 
-def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
+def test_a_fast_clock_does_not_remove_a_worker(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = info(["bertq"])
@@ -48,7 +48,7 @@ def test_a_worker_is_not_forgotten_by_a_clock_that_is_ahead(
         assert worker_info.read(redis) == [mine]
 
 
-def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
+def test_a_worker_info_of_another_version(redis: Redis) -> None:
     mine = info(["bertq"])
     worker_info.publish(redis, mine)
     more = {**dataclasses.asdict(mine), "colour": "green"}
@@ -59,7 +59,7 @@ def test_an_advert_of_another_version_is_ignored_or_read(redis: Redis) -> None:
         assert worker_info.read(redis) == []
 
 
-def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
+def test_the_worker_info_of_an_older_worker_is_read(redis: Redis) -> None:
     mine = info(["bertq"])
     worker_info.publish(redis, mine)
     newer = {
@@ -71,7 +71,7 @@ def test_the_advert_of_an_older_worker_is_read(redis: Redis) -> None:
     assert mine.meaning == "REDUCE_MEAN of -2, max_seq_len 25, float32"
 
 
-def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
+def test_a_worker_info_describes_the_model(redis: Redis) -> None:
     mine = dataclasses.replace(
         info(["bertq"]),
         description="mean of the last layer, 256 tokens, L2-normalized (from modules.json)",
@@ -93,9 +93,7 @@ def test_an_advert_says_what_the_model_does(redis: Redis) -> None:
         ("similarity", ["cosine"]), ("labels", None), ("labels", [0]), ("model_name", 0),
     ],
 )  # fmt: skip
-def test_an_advert_with_a_field_of_another_type_is_ignored(
-    redis: Redis, name: str, value: object
-) -> None:
+def test_a_worker_info_with_a_wrong_type_is_ignored(redis: Redis, name: str, value: object) -> None:
     mine = info(["bertq"])
     worker_info.publish(redis, mine)
     redis.set(keys.worker(mine.node), json.dumps({**dataclasses.asdict(mine), name: value}))
@@ -112,7 +110,7 @@ def create_job(redis: Redis, *, chunks: int = 1) -> None:
     records.write(redis, "j", rows=5, chunks=chunks)
 
 
-def test_a_job_is_wanted_until_it_is_cancelled_or_gone(redis: Redis) -> None:
+def test_a_job_is_active_until_it_is_cancelled_or_expired(redis: Redis) -> None:
     assert not jobs.read(redis, "j").active
     create_job(redis, chunks=3)
     assert jobs.read(redis, "j") == jobs.JobRecord(active=True, chunks=3, fingerprint=None)
@@ -149,6 +147,6 @@ def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:
     assert jobs.read(redis, "j").fingerprint == "mine"
 
 
-def test_a_job_that_is_gone_does_not_come_back_by_being_pinned(redis: Redis) -> None:
+def test_pinning_a_model_does_not_recreate_an_expired_job(redis: Redis) -> None:
     assert jobs.pin(redis, "gone", "mine") == "mine"
     assert redis.dbsize() == 0

@@ -10,7 +10,7 @@ from bertq.redis.outage import OutageLog, code, refuses_writes
 from tests.conftest import StartServer
 
 
-def test_nothing_that_was_sent_is_in_a_code(start_own_server: StartServer) -> None:
+def test_an_error_code_contains_nothing_that_was_sent(start_own_server: StartServer) -> None:
     port = start_own_server(**{"min-replicas-to-write": 1}).port
     with (
         Redis(port=port) as redis,
@@ -26,7 +26,7 @@ def test_nothing_that_was_sent_is_in_a_code(start_own_server: StartServer) -> No
     assert code(OutOfMemoryError("SECRET")) == "OutOfMemoryError"
 
 
-def test_a_trouble_of_several_is_told_twice(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_of_several_callers_is_two_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "bertq.worker")
     told, error = OutageLog(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
     for who in ("a", "b", "a"):

@@ -59,7 +59,7 @@ def test_the_server_gets_no_comments_and_compiles_each(redis: Redis) -> None:
         redis.script_load(source)
 
 
-def test_a_function_is_put_in_front_of_its_script() -> None:
+def test_a_script_contains_its_function() -> None:
     function, script = scripts.load("feed"), scripts.load("feed_job")
     assert scripts.load("feed", "feed_job") == f"{function}\n{script}"
     with pytest.raises(FileNotFoundError):

@@ -40,7 +40,7 @@ def test_the_directory_decides_by_default() -> None:
     )
 
 
-def test_variables_and_options_options_win() -> None:
+def test_options_override_variables() -> None:
     environ = {
         "BERTQ_MODEL_DIR": "/models/a",
         "BERTQ_COMPAT": " Bert-as-Service",

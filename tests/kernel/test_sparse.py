@@ -76,7 +76,7 @@ def test_nothing_can_be_changed_and_nothing_is_shown() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_scipy_takes_them(dtype: type[np.generic]) -> None:
+def test_scipy_reads_sparse_rows(dtype: type[np.generic]) -> None:
     found = SparseRows.from_dense(ROWS.astype(dtype)).to_scipy()
     np.testing.assert_array_equal(found.toarray(), ROWS)
     np.testing.assert_array_equal((found @ found.T).toarray(), ROWS @ ROWS.T)

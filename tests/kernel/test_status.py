@@ -62,7 +62,7 @@ def test_rates_come_from_the_times_of_the_requests(redis: Any) -> None:
     assert counted["requests_per_second"] == 0  # all of it was long ago
 
 
-def test_a_busy_minute_is_measured_by_what_is_remembered(
+def test_the_rate_of_a_busy_minute_uses_the_remembered_requests(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "LATEST", 5)
@@ -74,14 +74,14 @@ def test_a_busy_minute_is_measured_by_what_is_remembered(
     assert counted["num_data_request"] == 20
 
 
-def test_a_client_that_is_silent_is_not_active(redis: Redis) -> None:
+def test_an_idle_client_is_not_active(redis: Redis) -> None:
     request(redis, "a", 1)
     redis.zincrby(keys.CLIENTS, -counters.ACTIVE_FOR - 1, "a")
     counted = counters.read(redis)
     assert (counted["num_total_client"], counted["num_active_client"]) == (1, 0)
 
 
-def test_a_server_that_takes_no_writes_can_be_asked(redis_url: str, redis: Any) -> None:
+def test_a_server_that_refuses_writes_can_be_read(redis_url: str, redis: Any) -> None:
     request(redis, "a", 1)
     rights = ("~*", "+@read", "+@connection", "+time")
     redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", *rights)
@@ -103,7 +103,7 @@ def test_every_counter_expires(redis: Redis) -> None:
         assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL_SECONDS
 
 
-def test_adverts_that_nobody_understands(redis: Redis) -> None:
+def test_unreadable_worker_infos_are_ignored(redis: Redis) -> None:
     worker = info(["bertq"])
     worker_info.publish(redis, worker)
     document = dataclasses.asdict(worker)

@@ -107,7 +107,9 @@ def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
         ("<f4", "11", b"\0" * 4, r"- at `\$\[1\]"),
     ],
 )
-def test_a_lying_array_is_refused(dtype: Any, shape: Any, raw: bytes, reason: str) -> None:
+def test_an_array_with_a_wrong_size_is_refused(
+    dtype: Any, shape: Any, raw: bytes, reason: str
+) -> None:
     with pytest.raises(WireError, match=reason):
         wire.loads(array_payload(dtype, shape, raw))
 

@@ -57,7 +57,7 @@ def test_the_wheel_has_the_packages_whole_and_nothing_else(wheel: list[str]) -> 
     assert f"{info}/licenses/LICENSE" in wheel
 
 
-def test_what_it_says_of_itself(built: Path) -> None:
+def test_versions_of_the_peers(built: Path) -> None:
     (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -92,7 +92,7 @@ def test_the_sdist_can_be_tested(built: Path) -> None:
     assert not any(name.startswith((".ci", ".git/", "shared")) for name in names)
 
 
-def test_constraints_have_what_the_project_needs() -> None:
+def test_constraints_list_every_requirement() -> None:
     """``constraints.txt`` is what CI installs by: a version for every requirement of its extras."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {}

@@ -82,7 +82,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         started.process.wait(10)
 
 
-def test_tls_certificates_and_users_at_once(server: Server, tmp_path: Path) -> None:
+def test_tls_with_certificates_and_users(server: Server, tmp_path: Path) -> None:
     texts = clocks.sentences(1000)
     worker = ClockWorker(server.url("worker"), tmp_path / "worker.log", 1, "-Q", "gpu0")
     try:

@@ -204,13 +204,13 @@ def commands(text: str) -> list[str]:
     return [part.strip() for line in text.splitlines() for part in line.split("|") if part.strip()]
 
 
-def test_nothing_else(guarded: Guarded) -> None:
+def test_each_role_may_run_only_its_commands(guarded: Guarded) -> None:
     for role in ROLES:
         assert [command for command in commands(NOT[role]) if guarded.may(role, command)] == []
         assert [command for command in commands(MAY[role]) if not guarded.may(role, command)] == []
 
 
-def test_no_command_that_runs_the_server(guarded: Guarded) -> None:
+def test_no_role_may_administer_the_server(guarded: Guarded) -> None:
     admin: Any = guarded.admin
     kept = {str(name) for kind in ("admin", "dangerous") for name in admin.acl_cat(kind)}
     assert {"config|set", "keys", "info"} <= kept
@@ -220,7 +220,7 @@ def test_no_command_that_runs_the_server(guarded: Guarded) -> None:
         assert given & kept == set()
 
 
-def test_nobody_without_a_name(guarded: Guarded) -> None:
+def test_the_default_user_is_refused(guarded: Guarded) -> None:
     url = f"redis://127.0.0.1:{guarded.server.port}/0"
     with (
         BertClient(redis_url=url, timeout=10) as client,
@@ -229,7 +229,7 @@ def test_nobody_without_a_name(guarded: Guarded) -> None:
         client.encode(["a"])
 
 
-def test_who_has_too_few_rights_is_told(guarded: Guarded, tmp_path: Path) -> None:
+def test_missing_rights_are_a_clear_error(guarded: Guarded, tmp_path: Path) -> None:
     with (
         BertClient(redis_url=guarded.url("dashboard"), timeout=30) as client,
         pytest.raises(RedisUnavailable, match=r"refuses: .* .docs/users.acl lists the rights"),

@@ -98,7 +98,7 @@ def test_the_service_and_its_process_list(service: Run, url: str) -> None:
     ],
     ids=lambda command: "-".join(command[-2:]),
 )
-def test_what_commands_print(service: Run, url: str, command: list[str]) -> None:
+def test_output_of_commands(service: Run, url: str, command: list[str]) -> None:
     shown = run(url, *command)
     assert shown
     assert "Traceback" not in shown

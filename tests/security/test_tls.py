@@ -108,7 +108,7 @@ def test_everything_goes_through_tls(
         check_nothing_is_left(redis)
 
 
-def test_tls_is_cut_in_the_middle(
+def test_the_tls_connection_is_lost_in_the_middle(
     plain: ValkeyServer, certificate: Certificate, authority: Authority, tmp_path: Path
 ) -> None:
     proxy = Proxy(plain.port, certificate)
@@ -142,7 +142,7 @@ def test_clients_with_certificates(
 
 
 @pytest.mark.parametrize("whom", ["an authority that is not known", "another host"])
-def test_whom_nobody_trusts(
+def test_an_untrusted_certificate(
     proxy: Proxy, stranger: Proxy, authority: Authority, tmp_path: Path, whom: str
 ) -> None:
     wrong, reason = url(stranger, ssl_ca_certs=authority.file), "Hostname mismatch"
@@ -166,7 +166,7 @@ def test_whom_nobody_trusts(
     assert "Traceback" not in worker.log
 
 
-def test_celerys_own_connections_look_at_the_host(stranger: Proxy, authority: Authority) -> None:
+def test_connections_of_celery_check_the_host_name(stranger: Proxy, authority: Authority) -> None:
     """That they do is in redis-py: neither kombu nor celery asks for it."""
     app = create_app(redis_url.check(url(stranger, ssl_ca_certs=authority.file)))
     with (
@@ -189,7 +189,7 @@ def test_a_server_without_tls(plain: ValkeyServer) -> None:
     assert "does it speak TLS at this port?" in str(explain(caught.value, address).error)
 
 
-def test_files_that_hold_something_else(
+def test_files_without_certificates(
     authority: Authority, certificate: Certificate, tmp_path: Path
 ) -> None:
     empty, missing = tmp_path / "empty", tmp_path / "a missing%20one.pem"
@@ -234,9 +234,7 @@ def test_a_gateway_with_tls(redis_url: str, authority: Authority, certificate: C
             thread.join(30)
 
 
-def test_certificates_of_a_gateway_that_do_not_fit(
-    authority: Authority, certificate: Certificate
-) -> None:
+def test_unusable_certificates_of_a_gateway(authority: Authority, certificate: Certificate) -> None:
     other_key = str(authority.issue("third")[1])
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"certfile": "/nowhere"}, "--certfile /nowhere: it must hold a certificate .*No such"),

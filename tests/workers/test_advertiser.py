@@ -29,7 +29,7 @@ def make(url: str, left: list[str] | None = None) -> Registration:
     return Registration(lambda: url, Meter(), ([] if left is None else left).append)
 
 
-def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
+def test_the_worker_info_is_renewed_while_the_main_thread_is_busy(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
@@ -49,7 +49,7 @@ def test_the_advert_outlives_a_chunk_that_keeps_the_main_thread_busy(
     eventually(lambda: claims.take(redis, "bertq", "other") == "other")
 
 
-def test_a_namesake_is_warned_about(
+def test_a_second_worker_with_the_same_name_is_a_warning(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker_info.publish(redis, info(["bertq"]))
@@ -62,7 +62,7 @@ def test_a_namesake_is_warned_about(
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["mine", "nobody"])
-def test_a_namesake_that_has_died_is_no_matter(
+def test_a_dead_worker_with_the_same_name_is_no_warning(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture, pid: int
 ) -> None:
     dead = dataclasses.replace(info(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
@@ -91,7 +91,7 @@ def test_work_is_published(redis_url: str, redis: Redis) -> None:
     )
 
 
-def test_a_queue_that_went_to_another_model_is_left(
+def test_a_worker_leaves_a_queue_that_another_model_has_claimed(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
@@ -111,7 +111,7 @@ def test_a_queue_that_went_to_another_model_is_left(
     assert claims.take(redis, "bertq", "third") == "0123456789abcdef"
 
 
-def test_redis_out_of_reach_is_said_once(
+def test_an_unreachable_redis_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.1)

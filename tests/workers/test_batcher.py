@@ -95,7 +95,7 @@ def test_a_lone_chunk_starts_at_once(device: Device, batcher: Batcher) -> None:
         assert future.result(WAIT).tolist() == [[1, 3]]
 
 
-def test_what_waits_is_merged_and_sorted_by_length(device: Device, batcher: Batcher) -> None:
+def test_waiting_rows_are_merged_and_sorted_by_length(device: Device, batcher: Batcher) -> None:
     batcher.submit(chunk(0, 1))
     device.batch()
     waiting = [
@@ -178,7 +178,7 @@ def test_a_chunk_that_is_cancelled_in_time_is_not_computed(
         dropped.result(WAIT)
 
 
-def test_only_the_guilty_chunk_fails(device: Device, batcher: Batcher) -> None:
+def test_only_the_poisoned_chunk_fails(device: Device, batcher: Batcher) -> None:
     batcher.submit(chunk(0, 1))
     device.batch()
     futures = [batcher.submit(chunk(first, 2)) for first in (1, 3, BAD, 5, 7)]

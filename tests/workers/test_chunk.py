@@ -16,14 +16,14 @@ from bertq_workers.batching.chunk import TokenizerError
 @pytest.mark.parametrize(
     "texts", [None, "a", {"a": 1}, [1], ["a", None], [["a"]], [["a", 1]], [["a", "b", "c"]], [[]]]
 )
-def test_what_is_no_chunk(texts: Any) -> None:
+def test_arguments_that_are_not_a_chunk(texts: Any) -> None:
     chunk.check(["a", ["a", "b"], "c"])
     with pytest.raises(BadInputType, match="a chunk must be a list"):
         chunk.check(texts)
 
 
 @pytest.mark.parametrize("texts", [None, ["a"], [[]], [["a"], []], [["a", 1]], [[["a"]]]])
-def test_what_is_no_tokenized_chunk(texts: Any) -> None:
+def test_arguments_that_are_not_a_tokenized_chunk(texts: Any) -> None:
     chunk.check([["a", "b"], ["c"]], is_tokenized=True)
     with pytest.raises(BadInputType, match=r"chunk must be a list"):
         chunk.check(texts, is_tokenized=True)
@@ -72,7 +72,7 @@ class Cutting:
 PLAIN_TEXT = {"is_tokenized": False, "truncate": "right", "pairs": None, "prompt": None}
 
 
-def test_what_the_tokenizer_is_asked() -> None:
+def test_the_texts_that_are_tokenized() -> None:
     encoder: Any = Cutting()
     assert chunk.tokenize(encoder, ["a", "b"], PLAIN) == ([[1, 2]] * 2, [1])
     assert encoder.asked == PLAIN_TEXT

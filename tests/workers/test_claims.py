@@ -62,7 +62,7 @@ def test_a_worker_with_another_model_is_refused(
     eventually(lambda: claims.take(redis, "bertq", "other") == "other", 15)
 
 
-def test_the_claim_of_a_worker_that_died_ends(
+def test_the_claim_of_a_dead_worker_expires(
     redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
 ) -> None:
     first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
@@ -75,7 +75,7 @@ def test_the_claim_of_a_worker_that_died_ends(
     assert claims.take(redis, "bertq.small", "other") == running.fingerprint
 
 
-def test_a_worker_whose_queue_is_taken_over_ends(
+def test_a_worker_ends_when_another_model_claims_its_queue(
     redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
 ) -> None:
     worker = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
@@ -115,7 +115,7 @@ def test_a_claim_that_never_ends_is_not_waited_for(
         admission.admit(redis, redis_url, info(["bertq"]))
 
 
-def test_redis_out_of_reach_is_waited_for_and_not_for_ever(
+def test_a_worker_waits_for_redis_for_a_limited_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Celery workers of other tests in this process have set levels of their own.

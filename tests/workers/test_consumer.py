@@ -14,7 +14,7 @@ REPLACED = ["on_unknown_message", "on_unknown_task", "on_invalid_task", "on_deco
 
 
 @pytest.mark.parametrize("name", REPLACED)
-def test_celery_still_logs_bodies_in_what_is_replaced(name: str) -> None:
+def test_celery_still_logs_bodies_in_the_replaced_functions(name: str) -> None:
     stock = getattr(CeleryConsumer, name)
     assert list(inspect.signature(stock).parameters) == list(
         inspect.signature(getattr(Consumer, name)).parameters
@@ -29,7 +29,7 @@ def test_no_other_place_of_the_consumer_logs_bodies() -> None:
     assert source.count("self._message_report(") == 1
 
 
-def test_celery_still_sends_events_and_connects_by_what_is_replaced() -> None:
+def test_celery_still_uses_the_replaced_functions() -> None:
     stock: Any = CeleryConsumer
     assert "_flush_events_promise" in inspect.getsource(stock.on_send_event_buffered)
     assert "self.connection_for_read(heartbeat=" in inspect.getsource(stock.connect)

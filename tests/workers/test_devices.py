@@ -29,7 +29,7 @@ from bertq_workers.startup import cuda, devices
         (None, "1", "1"),
     ],
 )
-def test_what_the_process_sees(
+def test_the_environment_of_the_process(
     device: Device | None, given: str | None, visible: str | None
 ) -> None:
     environ = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}

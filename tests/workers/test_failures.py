@@ -51,7 +51,7 @@ def watched() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("error", [Ignore(), ValueError("no")], ids=["ignored", "failed"])
-def test_what_an_error_holds_goes_at_once(watched: Any, error: Exception) -> None:
+def test_an_error_releases_its_memory_at_once(watched: Any, error: Exception) -> None:
     answer, held = watched(error)
     assert held() is not None  # or Celery has found another way, and ours is not needed
     traceback = answer[1].traceback
@@ -63,7 +63,7 @@ def test_what_an_error_holds_goes_at_once(watched: Any, error: Exception) -> Non
 
 
 @pytest.mark.parametrize("answer", [None, (), (0, "rows", 0.1), (1, "an error's text", 0.1)])
-def test_what_holds_no_error_stays(answer: Any) -> None:
+def test_other_objects_are_not_changed(answer: Any) -> None:
     failures.untie(answer)
 
 

@@ -41,7 +41,7 @@ def test_about_two_batches_are_taken(
     assert take(flow.small, 1) >= 32
 
 
-def test_what_leaves_makes_room() -> None:
+def test_a_finished_chunk_frees_capacity() -> None:
     flow = WorkerCapacity()
     flow.bound(Budget(256, 4096, 2**30), 1)
     take(flow.large, 256)
@@ -51,7 +51,7 @@ def test_what_leaves_makes_room() -> None:
     assert (flow.large.rows, flow.large.chunks) == (0, 0)
 
 
-def test_so_many_small_ones_may_be_taken_at_once() -> None:
+def test_the_number_of_small_chunks_is_limited() -> None:
     room = Capacity(most_rows=512, most_chunks=64)
     assert room.free == 32
     for _ in range(60):
@@ -61,7 +61,7 @@ def test_so_many_small_ones_may_be_taken_at_once() -> None:
     assert (room.free, room.open) == (1, True)
 
 
-def test_each_queue_has_its_room() -> None:
+def test_each_queue_has_its_capacity() -> None:
     flow = WorkerCapacity()
     assert flow.room("bertq.small") is flow.small
     assert flow.room("bertq.news.small") is flow.small

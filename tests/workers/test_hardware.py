@@ -44,7 +44,7 @@ def test_instructions_of_a_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("known", "warned"), [({"avx2"}, True), ({"avx512_bf16"}, False)])
-def test_what_has_no_use_on_a_device_is_warned_about(
+def test_settings_without_effect_are_a_warning(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

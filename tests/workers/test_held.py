@@ -92,7 +92,7 @@ MEMORY = "Redis refuses (OutOfMemoryError): chunks that are taken are held in me
 
 
 @pytest.mark.parametrize(("at_once", "came"), [(1, 1), (4, 3)])
-def test_a_full_redis_hands_out_what_cannot_be_noted(
+def test_chunks_that_a_full_redis_cannot_note_are_delivered(
     connection: Any, redis: Redis, suffer: Any, hub: Any, at_once: int, came: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -114,7 +114,7 @@ def test_a_full_redis_hands_out_what_cannot_be_noted(
     assert not redis.exists("unacked", "unacked_index")
 
 
-def test_it_takes_no_more_for_a_moment(
+def test_it_takes_no_chunk_for_a_moment_after_a_refusal(
     connection: Any, suffer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unacked, "AGAIN", 60.0)
@@ -124,7 +124,7 @@ def test_it_takes_no_more_for_a_moment(
     assert not channel.qos.can_consume()
 
 
-def test_what_cannot_be_taken_is_asked_for_again(
+def test_a_refused_pop_is_retried(
     connection: Any, suffer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     send(connection, "a secret")
@@ -168,7 +168,7 @@ def test_a_refused_acknowledgement_is_tried_again(
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_what_cannot_be_given_back_is_kept(
+def test_a_chunk_that_cannot_be_returned_stays_unacknowledged(
     connection: Any, redis: Redis, suffer: Any, hub: Any, noted: bool
 ) -> None:
     send(connection, "a")
@@ -186,7 +186,7 @@ def test_what_cannot_be_given_back_is_kept(
     assert not redis.exists("unacked", "unacked_index")
 
 
-def test_a_channel_that_is_closed_leaves_what_it_must_not_give_back(
+def test_a_closed_channel_does_not_return_chunks_in_progress(
     connection: Any, redis: Redis, suffer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     send(connection, "a", "b")
@@ -197,7 +197,7 @@ def test_a_channel_that_is_closed_leaves_what_it_must_not_give_back(
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2  # for another worker
 
 
-def test_after_a_refused_sweep_the_living_have_time(
+def test_after_a_refused_sweep_living_workers_renew_their_chunks_first(
     connection: Any, redis: Redis, suffer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     send(connection, "a")

@@ -37,7 +37,7 @@ SLOW = 60_000  # milliseconds for 256 rows
     ],
     ids=["plain", "two lanes, a named model", "half the batch", "bound by messages"],
 )
-def test_so_much_is_taken_and_no_more(
+def test_a_worker_takes_only_what_fits_its_capacity(
     redis_url: str,
     redis: Redis,
     start: Start,
@@ -98,7 +98,7 @@ def test_requests_of_many_clients_share_batches(
     assert worker_info.read(redis)[0].work.batches <= 10
 
 
-def test_a_lost_connection_is_made_anew(redis: Redis, client: BertClient, start: Start) -> None:
+def test_a_worker_reconnects(redis: Redis, client: BertClient, start: Start) -> None:
     worker = start(100, "-Q", "cpu0")
     texts = clocks.sentences(256 * 20)
     future = client.encode_async(texts)
@@ -161,7 +161,7 @@ def test_every_chunk_has_its_events(
     }
 
 
-def test_a_chunk_that_is_revoked_ends_nothing_else(
+def test_revoking_a_chunk_does_not_affect_others(
     redis_url: str, redis: Redis, client: BertClient, start: Start
 ) -> None:
     worker = start(1000, "-Q", "cpu0")
@@ -179,7 +179,7 @@ def test_a_chunk_that_is_revoked_ends_nothing_else(
     future.cancel()
 
 
-def test_an_idle_worker_rests(client: BertClient, start: Start) -> None:
+def test_an_idle_worker_uses_no_cpu_time(client: BertClient, start: Start) -> None:
     worker = start(1, "-Q", "cpu0")
     for future in [client.encode_async(["word"]) for _ in range(50)]:
         future.result(60)  # its threads are there
@@ -194,7 +194,7 @@ def test_an_idle_worker_rests(client: BertClient, start: Start) -> None:
     assert seconds() - before < 0.4
 
 
-def test_celery_and_kombu_still_ask_where_the_bounds_are_put() -> None:
+def test_celery_and_kombu_still_ask_for_the_capacity() -> None:
     # Where celery puts a bound of its own.
     stock_start = inspect.getsource(tasks.Tasks.start)
     assert "channel_qos.can_consume = MethodType" in stock_start

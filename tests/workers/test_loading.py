@@ -59,7 +59,7 @@ def fingerprint(models: Path, **options: Any) -> str:
     ],
     ids=str,
 )
-def test_what_changes_a_row(models: Path, options: dict[str, Any]) -> None:
+def test_settings_that_change_a_row_reach_the_model(models: Path, options: dict[str, Any]) -> None:
     wanted = {name.replace("layer", "layers"): value for name, value in options.items()}
     expected = read_source(models / "plain", **wanted).model.fingerprint
     assert fingerprint(models, **options) == expected

@@ -43,7 +43,7 @@ def test_totals_and_rates() -> None:
     assert (work.batches, work.batch_rows) == (3, 50.0)
 
 
-def test_a_batch_longer_than_the_window_keeps_it_busy_all_the_time() -> None:
+def test_a_batch_longer_than_the_window_counts_as_busy() -> None:
     clock = Clock()
     meter = Meter(clock)
     meter.start()

@@ -74,7 +74,7 @@ def push(redis: Redis, texts: list[Any], *, again: bool = False, **headers: Any)
     )
 
 
-def test_what_was_encoded_is_what_is_counted(
+def test_metrics_count_what_was_encoded(
     start: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
     worker = start(50, *observed(port, "--max-batch-size", "100", "-n", "w@h"))
@@ -121,7 +121,9 @@ def test_what_was_encoded_is_what_is_counted(
     assert (published.work.batches, published.work.redelivered) == (5, 0)
 
 
-def test_chunks_that_wait_come_again_or_fail(start: Start, redis: Redis, port: int) -> None:
+def test_metrics_of_waiting_redelivered_and_failed_chunks(
+    start: Start, redis: Redis, port: int
+) -> None:
     push(redis, [f"{SECRET} {text}" for text in sentences(200)])
     time.sleep(1.2)
     worker = start(50, *observed(port))
@@ -147,13 +149,13 @@ def test_chunks_that_wait_come_again_or_fail(start: Start, redis: Redis, port: i
 
 
 @pytest.mark.parametrize("sent", [True, 10**400, math.inf, math.nan, 0, -1.5, "1", [1], None])
-def test_what_is_no_time(sent: Any) -> None:
+def test_invalid_times(sent: Any) -> None:
     assert not message_parsing._is_time(sent)
     assert message_parsing._is_time(time.time())
     assert message_parsing._is_time(int(time.time()))
 
 
-def test_jobs_that_are_kept_do_not_tell_when_they_were_written(
+def test_messages_of_durable_jobs_have_no_time(
     start: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
     # A worker puts their chunks on the queue, whenever there is room.
@@ -168,7 +170,7 @@ def test_jobs_that_are_kept_do_not_tell_when_they_were_written(
     assert found["queue_wait_seconds_count"] == 0
 
 
-def test_a_batch_that_hangs_is_to_be_seen(
+def test_a_hanging_batch_is_visible_in_the_metrics(
     start_poisoned: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
     worker = start_poisoned(1, *observed(port, "--batch-timeout", "8"))
@@ -184,9 +186,7 @@ def test_a_batch_that_hangs_is_to_be_seen(
     assert SECRET not in worker.log
 
 
-def test_without_redis_the_rest_is_told_all_the_same(
-    start_own_server: StartServer, tmp_path: Path, port: int
-) -> None:
+def test_metrics_without_redis(start_own_server: StartServer, tmp_path: Path, port: int) -> None:
     server = start_own_server()
     url = f"redis://127.0.0.1:{server.port}/0"
     for start in starter(ClockWorker, url, tmp_path):
@@ -240,13 +240,13 @@ def test_a_real_model(
     assert info["version_tensorflow"]
 
 
-def test_nothing_is_put_into_the_registry_that_all_programs_share() -> None:
+def test_the_default_registry_is_not_used() -> None:
     assert metrics.WorkerMetrics is not None
     names = {family.name for family in REGISTRY.collect()}
     assert not any(name.startswith("bertq") for name in names)
 
 
-def test_the_manual_has_all_of_them() -> None:
+def test_the_documentation_lists_every_metric() -> None:
     page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `bertq_worker_(\w+)` \| (\w+) \|", page, re.MULTILINE)
     assert len(listed) == len(NAMES)

@@ -139,7 +139,7 @@ def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("args", [(), ("n", "i", {}), ("n", "i", {"args": [5]}), ("n", "i", None)])
-def test_what_is_no_chunk_counts_as_one_row(pool: ChunkPool, args: Any) -> None:
+def test_a_message_that_is_not_a_chunk_counts_as_one_row(pool: ChunkPool, args: Any) -> None:
     done: list[Any] = []
     pool.apply_async(lambda *_: None, args=args, callback=done.append)
     assert (pool.flow.large.rows, pool.flow.large.chunks) == (1, 1)
@@ -147,7 +147,7 @@ def test_what_is_no_chunk_counts_as_one_row(pool: ChunkPool, args: Any) -> None:
     assert pool.flow.large.chunks == 0
 
 
-def test_a_callback_that_crashes_hurts_nobody(
+def test_a_callback_that_raises_does_not_affect_others(
     pool: ChunkPool, calls: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     def crash(_: Any) -> None:
@@ -185,7 +185,7 @@ def test_an_error_outside_of_the_tasks_body(
     turn(pool, lambda: len(calls.heard) == 4)
 
 
-def test_what_is_terminated_is_heard_of_no_more(pool: ChunkPool, calls: Calls) -> None:
+def test_a_terminated_chunk_calls_no_callback(pool: ChunkPool, calls: Calls) -> None:
     gate = threading.Event()
     job = calls.apply(pool, gate.wait, 100)
     pool.terminate_job(os.getpid(), 15)
@@ -241,7 +241,7 @@ def test_a_cold_stop_ends_the_wait_of_a_warm_one(
     gate.set()
 
 
-def test_the_loop_may_be_made_anew(pool: ChunkPool, calls: Calls) -> None:
+def test_the_event_loop_may_be_replaced(pool: ChunkPool, calls: Calls) -> None:
     for count in range(1, 4):
         gate = threading.Event()
         calls.apply(pool, gate.wait)

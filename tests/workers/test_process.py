@@ -45,7 +45,7 @@ print(held - process.memory())
 """
 
 
-def test_what_is_freed_can_be_given_back() -> None:
+def test_freed_memory_is_returned_to_the_system() -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRIM], capture_output=True, text=True, timeout=60, check=True
     )

@@ -84,14 +84,14 @@ def test_the_queues_that_it_takes_from(
         ("a", [], ["bertq.a", "bertq.a.small"], "-X leaves no queue"),
     ],
 )
-def test_queues_that_it_cannot_take_from(
+def test_unknown_queues_are_refused(
     model: str | None, take: list[str], exclude: list[str], reason: str
 ) -> None:
     with pytest.raises(SettingsError, match=reason):
         taken(model, take, exclude)
 
 
-def test_celery_still_has_what_is_looked_at() -> None:
+def test_celery_still_has_the_attributes_that_are_read() -> None:
     names = {option.name for option in command.params}
     assert {"queues", "exclude_queues", "hostname"} <= names
     source = inspect.getsource(WorkController)
@@ -110,7 +110,7 @@ def test_celery_still_has_what_is_looked_at() -> None:
         ("a-1", ["bertq.a-1.cpu2"], "cpu2-a-1"),
     ],
 )
-def test_what_it_is_called(
+def test_the_node_name(
     model: str | None, take: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BERTQ_MODEL_NAME", raising=False)

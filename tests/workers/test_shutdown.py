@@ -16,7 +16,7 @@ CHUNKS = 6
 TEXTS = clocks.sentences(256 * CHUNKS)
 
 
-def test_warm_what_was_taken_is_finished(redis_url: str, redis: Redis, start: Start) -> None:
+def test_a_warm_shutdown_finishes_taken_chunks(redis_url: str, redis: Redis, start: Start) -> None:
     first = start(300, "-Q", "cpu0")
     with BertClient(redis_url=redis_url, timeout=60) as client:
         future = client.encode_async(TEXTS)
@@ -43,7 +43,7 @@ def test_warm_what_was_taken_is_finished(redis_url: str, redis: Redis, start: St
     ],
     ids=["quit", "int twice", "term and quit"],
 )
-def test_cold_what_was_taken_goes_back(
+def test_a_cold_shutdown_returns_unfinished_chunks(
     redis_url: str, redis: Redis, start: Start, signals: list[signal.Signals]
 ) -> None:
     first = start(60_000, "-Q", "cpu0")

@@ -26,7 +26,7 @@ def batcher(device: Device) -> Iterator[Batcher]:
     device.compute(100)
 
 
-def test_a_suspicious_chunk_has_the_device_to_itself(device: Device, batcher: Batcher) -> None:
+def test_a_suspicious_chunk_is_encoded_alone(device: Device, batcher: Batcher) -> None:
     begun = threading.Event()
     first = batcher.submit(chunk(0, 1))
     assert device.batch() == [0]
@@ -62,7 +62,7 @@ def test_two_suspicious_chunks_come_one_after_the_other(device: Device, batcher:
     assert order == [0, 1, 3]
 
 
-def test_one_that_was_cancelled_keeps_nobody_waiting(device: Device) -> None:
+def test_a_cancelled_suspicious_chunk_delays_no_other(device: Device) -> None:
     batcher = Batcher(device)
     first = batcher.submit(chunk(0, 1))
     assert device.batch() == [0]
@@ -74,9 +74,7 @@ def test_one_that_was_cancelled_keeps_nobody_waiting(device: Device) -> None:
     assert behind.result(WAIT).tolist() == [[9, 3]]
 
 
-def test_a_suspicious_chunk_that_fails_keeps_nobody_waiting(
-    device: Device, batcher: Batcher
-) -> None:
+def test_others_continue_after_a_suspicious_chunk_fails(device: Device, batcher: Batcher) -> None:
     def broken() -> None:
         raise ZeroDivisionError("it cannot be counted")
 
@@ -108,7 +106,9 @@ class Short(Device):
 
 
 @pytest.mark.parametrize("error", [OutOfMemory, MemoryError])
-def test_what_does_not_fit_is_computed_in_parts(error: type[BaseException]) -> None:
+def test_a_batch_that_does_not_fit_into_memory_is_split_into_parts(
+    error: type[BaseException],
+) -> None:
     short = Short(4, error)
     batcher = Batcher(short)
     ids = [[number] * (number % 5 + 1) for number in range(16)]
@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_computed_in_parts(error: type[BaseException]) -> N
     assert short.sizes_run == [16, 8, 4, 4, 8, 4, 4]
 
 
-def test_what_does_not_fit_at_all_is_an_error_of_its_own() -> None:
+def test_a_row_that_does_not_fit_into_memory_is_an_error() -> None:
     short = Short(0, MemoryError)
     batcher = Batcher(short)
     with pytest.raises(OutOfMemory, match="no room"):

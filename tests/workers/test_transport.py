@@ -64,7 +64,7 @@ def bodies(messages: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("at_once", "came"), [(1, 1), (2, 2), (3, 3), (16, 5)])
-def test_so_many_are_taken_at_once(
+def test_the_number_of_chunks_is_limited(
     connect: Any, send: Any, redis: Redis, at_once: int, came: int
 ) -> None:
     send(1, 2, 3, 4, 5)
@@ -91,9 +91,7 @@ def test_unacked_holds_what_kombu_would_have_written(connect: Any, send: Any, re
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
 
 
-def test_what_is_not_acknowledged_goes_back_in_its_order(
-    connect: Any, send: Any, redis: Redis
-) -> None:
+def test_unacknowledged_chunks_are_returned_in_order(connect: Any, send: Any, redis: Redis) -> None:
     send(1, 2, 3)
     channel, messages = take(connect(), 2, 2)
     messages[0].ack()
@@ -133,7 +131,7 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
     assert redis.llen("q") == 0
 
 
-def test_what_is_acknowledged_in_a_callback_is_sent_before_the_loop_waits(
+def test_acknowledgements_of_callbacks_are_sent_before_the_loop_waits(
     connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub: Any = Hub()
@@ -177,7 +175,7 @@ def test_an_acknowledgement_that_cannot_be_sent_is_a_line(
     assert "1 chunks could not be acknowledged" in caplog.text
 
 
-def test_a_message_that_is_none_is_left_out(
+def test_a_malformed_message_is_skipped(
     connect: Any, send: Any, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "bertq.worker")
@@ -242,13 +240,11 @@ def test_a_channel_has_one_client(connect: Any) -> None:
         (stock.QoS, "pipe_or_acquire", ["self", "pipe", "client"]),
     ],
 )
-def test_what_is_replaced_or_used_is_still_there(
-    owner: Any, name: str, parameters: list[str]
-) -> None:
+def test_the_private_parts_still_exist(owner: Any, name: str, parameters: list[str]) -> None:
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
 
 
-def test_a_channel_whose_connection_is_gone_is_closed_with_an_error_that_celery_knows(
+def test_closing_a_channel_without_a_connection_is_an_error_that_celery_handles(
     redis: Redis, connect: Callable[..., Any], send: Callable[..., None]
 ) -> None:
     send(1)

@@ -61,7 +61,7 @@ def test_a_client_of_another_version_is_told_so(
         (lambda headers: headers.update(chord={"task": "x"}), "a chunk cannot have chord"),
     ],
 )
-def test_it_is_refused_and_whoever_waits_is_told(
+def test_a_refused_message_is_answered(
     worker: ClockWorker, redis: Redis, change: Any, error: str
 ) -> None:
     records.write(redis, "job", chunks=2)
@@ -79,7 +79,7 @@ def test_it_is_refused_and_whoever_waits_is_told(
     assert SECRET not in worker.log
 
 
-def test_one_that_names_itself_part_of_a_kept_job(worker: ClockWorker, redis: Redis) -> None:
+def test_a_refused_message_that_replies_to_a_job(worker: ClockWorker, redis: Redis) -> None:
     message = json.loads(Envelope("job").seal("job-0", [SECRET], "bertq"))
     message["headers"]["task"] = "celery.map"
     redis.lpush("bertq", json.dumps(message))
@@ -89,7 +89,7 @@ def test_one_that_names_itself_part_of_a_kept_job(worker: ClockWorker, redis: Re
         np.testing.assert_array_equal(client.encode(["a b"]), clocks.rows(["a b"]))
 
 
-def test_an_id_in_the_arguments_is_not_believed(worker: ClockWorker, redis: Redis) -> None:
+def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) -> None:
     # What comes with the arguments would replace the id that was looked at, and go into the log.
     records.write(redis, "job")
     message = json.loads(Envelope("me").seal("job-0", ["a"], "bertq"))
@@ -119,7 +119,7 @@ def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: An
     assert SECRET.encode() not in heard
 
 
-def test_a_broadcast_that_is_none_is_refused_and_others_are_heard(
+def test_malformed_broadcasts_are_refused_and_others_are_answered(
     worker: ClockWorker, redis: Redis, redis_url: str
 ) -> None:
     channel = f"/{redis.connection_pool.connection_kwargs['db']}.celery.pidbox"

@@ -72,7 +72,7 @@ def test_it_takes_from_its_own_and_the_shared_queues(worker: WorkerProcess) -> N
         np.testing.assert_array_equal(other, vectors[0])
 
 
-def test_it_says_what_it_is(worker: WorkerProcess, client: BertClient, tiny_model: Path) -> None:
+def test_the_worker_info(worker: WorkerProcess, client: BertClient, tiny_model: Path) -> None:
     ((node, config),) = client.server_config.items()
     assert node.startswith("cpu0@")
     assert config["queues"] == ["bertq", "bertq.small", "cpu0"]
@@ -188,7 +188,7 @@ def test_a_pickle_is_not_loaded(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_nothing_stays_behind(worker: WorkerProcess, redis: Redis) -> None:
+def test_nothing_is_left_in_redis(worker: WorkerProcess, redis: Redis) -> None:
     with BertClient(redis_url=worker.url, timeout=60, check_length=False) as client:
         client.encode(sentences(600))
     ours = [key for key in redis.scan_iter("bertq:*") if key != keys.EPOCH.encode()]
@@ -247,7 +247,7 @@ def test_sigterm_is_a_clean_end(
         assert future.result(60).shape[0] == 2000
 
 
-def test_a_worker_that_was_killed_is_no_worker(
+def test_a_killed_worker_is_not_listed(
     redis_url: str, tiny_model: Path, start_worker: StartWorker
 ) -> None:
     worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
