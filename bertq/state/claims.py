@@ -1,19 +1,15 @@
 """The claim on a shared queue, which ensures that all its workers have the same model.
 
-A claim is a key with a time to live that holds a fingerprint. Every worker with that fingerprint
-renews it. Some seconds after the last of them has ended, the claim expires, and another model can
-use the queue.
+A claim is a lease whose holder is a fingerprint. Every worker with that fingerprint renews it. Some
+seconds after the last of them has ended, the claim expires, and another model can use the queue.
 """
 
 from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys, scripts
-from bertq.redis.connection import run_script
-
-_TAKE = scripts.load("take_claim")
-_RELEASE = scripts.load("release_claim")
+from bertq.protocol import keys
+from bertq.redis import lease
 
 
 def take(redis: Redis, queue: str, fingerprint: str) -> str:
@@ -22,10 +18,7 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
     Returns:
         The fingerprint that holds the queue: another one if the claim was refused.
     """
-    holder: bytes = run_script(
-        redis, _TAKE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL_SECONDS
-    )
-    return holder.decode()
+    return lease.take(redis, keys.claim(queue), fingerprint, keys.WORKER_TTL_SECONDS)
 
 
 def release(redis: Redis, queue: str, fingerprint: str) -> None:
@@ -33,7 +26,7 @@ def release(redis: Redis, queue: str, fingerprint: str) -> None:
 
     The claim ends slightly later than any other worker with the same fingerprint would renew it.
     """
-    run_script(redis, _RELEASE, [keys.claim(queue)], fingerprint, keys.WORKER_TTL_SECONDS // 3 + 1)
+    lease.release(redis, keys.claim(queue), fingerprint, keys.WORKER_TTL_SECONDS // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from redis import Redis, RedisError
 
-from bertq.protocol import keys, scripts
-from bertq.redis.connection import connect, run_script
+from bertq.protocol import keys
+from bertq.redis import lease
+from bertq.redis.connection import connect
 from bertq.redis.outage import code
 from bertq.state import durable_jobs, jobs
 from bertq_workers.celery_compat.wakeup import WakeUp
@@ -28,9 +29,6 @@ EVERY = keys.WORKER_TTL_SECONDS / 3
 #: Seconds for which a chunk must be neither on a queue, nor unacknowledged, nor answered.
 LOST_AFTER = 8.0
 
-# A worker that has the lease renews it for as long as it lives.
-_TAKE = scripts.load("take_lease")
-_LEAVE = scripts.load("release_lease")
 
 
 @dataclass
@@ -107,7 +105,7 @@ class DurableJobMonitor:
                     silent = True
                 self._bell.wait(EVERY)
             try:
-                run_script(redis, _LEAVE, [keys.MONITOR], self._name)
+                lease.release(redis, keys.MONITOR, self._name)
             except RedisError:
                 log.debug("the task of looking after jobs is left to expire")
 
@@ -117,7 +115,7 @@ class DurableJobMonitor:
         Raises:
             redis.RedisError: Redis cannot be reached, or refuses a command.
         """
-        if not run_script(redis, _TAKE, [keys.MONITOR], self._name, keys.WORKER_TTL_SECONDS):
+        if lease.take(redis, keys.MONITOR, self._name, keys.WORKER_TTL_SECONDS) != self._name:
             self._watched.clear()  # it would be out of date next time
             return
         found = running(redis, durable_jobs.ids(redis))
