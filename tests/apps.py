@@ -1,4 +1,4 @@
-"""Celery apps that tests run beside the product's own."""
+"""Celery apps of tests, separate from the app of the product."""
 
 from celery import Celery
 

@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey server of this run's own, with a database for every test."""
+    """A Valkey server for this process, with a database for every test."""
     started = start_server(tmp_path_factory.mktemp("server"), databases=1000)
     yield started
     started.stop()
@@ -58,7 +58,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[BertClient]:
-    """A client on the test's database, which waits for a minute."""
+    """A client on the test's database, with a timeout of a minute."""
     with BertClient(redis_url=redis_url, timeout=60, check_length=False) as made:
         yield made
 
@@ -71,7 +71,7 @@ class StartServer(Protocol):
 
 @pytest.fixture
 def start_own_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Start servers that end with the test: to be stopped, hung or locked up by it."""
+    """Start servers that end with the test, which may stop, freeze or fill them."""
     servers: list[ValkeyServer] = []
 
     def start(**config: Any) -> ValkeyServer:
@@ -100,7 +100,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment without what would configure Celery or bertq."""
+    """The environment without variables that configure Celery or bertq."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
 
 
@@ -127,14 +127,15 @@ class WorkerProcess:
 
     @property
     def log(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self.log_path.read_text(errors="replace")
 
     def wait_ready(self, timeout: float = 90.0) -> "WorkerProcess":
-        """Wait until it has advertised itself."""
+        """Wait until it has published its info."""
         with Redis.from_url(self.url) as redis:
             self.wait_for(
-                lambda: any(a.pid == self.process.pid for a in worker_info.read(redis)), timeout
+                lambda: any(info.pid == self.process.pid for info in worker_info.read(redis)),
+                timeout,
             )
         return self
 
@@ -162,7 +163,7 @@ class WorkerProcess:
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """End it for certain."""
+        """Kill it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

@@ -1,8 +1,7 @@
 """End the processes of a test run that was ended by a signal.
 
-Fixtures end what they start, but do not run when pytest is killed. A process of its own therefore
-waits for the end of pytest, and then ends all processes that the run has started, whatever started
-them: fixtures, programs of the product, or a test.
+Fixtures end their processes, but they do not run when pytest is killed. Therefore another process
+waits for the end of pytest, and then ends all processes that the run has started, directly or not.
 
 It finds them by a mark that every process inherits: an unusual limit of POSIX message queues, which
 nothing here uses. An environment variable is no such mark, because Redis overwrites its environment

@@ -10,7 +10,7 @@ def write(
     redis: Redis, job_id: str, *, client: str = "me", queue: str = "bertq", rows: int = 1,
     chunks: int = 1,
 ) -> None:  # fmt: skip
-    """Write the record of a job of one request, and send none of its chunks."""
+    """Write the record of a job of one request, without sending its chunks."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping={"state": jobs.ACTIVE, "chunks": chunks})
         pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)

@@ -39,7 +39,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what it needs")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and pidfd_open of Linux")
 @pytest.mark.parametrize(
     ("processes", "number", "to_test_process"),
     [

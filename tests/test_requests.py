@@ -1,4 +1,4 @@
-"""What requests ask for, of real workers with tiny models of each task: the same as in one process.
+"""Options of requests on real workers with tiny models of each task, compared with one process.
 
 The directories are made here, in the format of sentence-transformers 2 to 5.
 """
@@ -31,7 +31,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def write_modules(directory: Path, *types: str) -> None:
-    """Write ``modules.json``; each module but the first has a directory of its own."""
+    """Write ``modules.json``; each module except the first has its own directory."""
     modules = []
     for index, kind in enumerate(types):
         path = f"{index}_{kind.rpartition('.')[2]}" if index else ""
@@ -63,7 +63,7 @@ def add_tensors(directory: Path, **shapes: tuple[int, ...]) -> None:
 
 
 def write_scorer(directory: Path) -> Path:
-    """A cross-encoder of one label, whose scores are logits."""
+    """A cross-encoder with one label; its scores are logits."""
     write_tiny_hf(
         directory, prefix="bert.", architectures=["BertForSequenceClassification"],
         id2label={"0": "LABEL_0"},

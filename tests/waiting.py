@@ -1,12 +1,12 @@
-"""Waiting for what happens on other threads and in other processes."""
+"""Waiting for other threads and processes."""
 
 import time
 from collections.abc import Callable
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until ``condition()`` holds; fail after so many seconds."""
-    give_up = time.monotonic() + seconds
+    """Wait until ``condition()`` is true; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, f"it did not happen within {seconds} s"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.01)

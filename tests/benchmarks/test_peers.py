@@ -1,4 +1,4 @@
-"""The peers: that they are what the list says, and give the same vectors as bertq."""
+"""The peers match the list of peers, and give the same vectors as bertq."""
 
 import importlib
 import subprocess

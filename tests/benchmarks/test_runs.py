@@ -1,4 +1,4 @@
-"""Each benchmark of a service, run for a moment: that it ends and what it writes."""
+"""Each benchmark of a service, run for a moment: it ends and writes its results."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def test_the_ceiling(tmp_path: Path) -> None:
     found = run("ceiling", tmp_path, *arguments, "--call=256", "--no-extras")
     free, timed = found["cases"]
     assert free["busy"] is None
-    # Counted from answer to answer: what belongs to a call more or less, of some forty, is in.
+    # The time is measured between answers, so the count may be one call of about forty too high.
     assert 0 < timed["busy"] < 1.25
     for case in found["cases"]:
         (flow,) = case["flows"]
@@ -50,7 +50,7 @@ def test_the_ceiling(tmp_path: Path) -> None:
 
 
 def test_rows_in_float16(tmp_path: Path) -> None:
-    # As --extras has it, without the demo's model.
+    # As with --extras, but without the model of the demo.
     program = f"""
 import benchmarks.ceiling.__main__ as ceiling
 from benchmarks.ceiling.clockwork import Case

@@ -1,1 +1,1 @@
-"""The compose file: its form, and what its services run, outside of containers."""
+"""The compose file: its form, and the commands of its services, run without containers."""

@@ -1,4 +1,4 @@
-"""The form of the compose file, and what all of its services have in common."""
+"""The form of the compose file, and settings that all services share."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def test_docker_compose_accepts_it() -> None:
     docker = shutil.which("docker")
     version = docker and subprocess.run([docker, "compose", "version"], capture_output=True)
     if not version or version.returncode:
-        pytest.skip("there is no docker compose")
+        pytest.skip("docker compose is not installed")
     done = subprocess.run(
         [str(docker), "compose", "-f", str(stack.FILE), "--profile", "*", "config", "--quiet"],
         env={"PATH": "/usr/bin:/bin:/usr/local/bin", **stack.filled()},
@@ -103,7 +103,7 @@ def test_a_worker_for_each_device(name: str) -> None:
     assert ("deploy" in service) == (found.kind == "gpu")
     if found.kind == "gpu":
         (asked,) = service["deploy"]["resources"]["reservations"]["devices"]
-        # All of them: its queue says which it takes, by its number among all.
+        # All GPUs: the queue name selects one by its number among all.
         assert asked == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
 
 

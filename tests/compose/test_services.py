@@ -1,4 +1,4 @@
-"""What each service runs, and its health check, for real: as processes of this machine."""
+"""The command and the health check of each service, run as processes of this machine."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class Stack:
         self._make_programs(directory / "bin")
 
     def _make_programs(self, directory: Path) -> None:
-        """What the images have on their path."""
+        """Create the programs that the images have on their path."""
         directory.mkdir()
         (directory / "valkey-server").symlink_to(find_binary())
         client = directory / "valkey-cli"
@@ -95,8 +95,8 @@ class Stack:
         )
         return done.returncode == 0
 
-    def comes_up(self, name: str) -> None:
-        """Start a service that is unhealthy before, and wait until it is healthy."""
+    def start_healthy(self, name: str) -> None:
+        """Start a service that is unhealthy so far, and wait until it is healthy."""
         assert not self.is_healthy(name)
         process = self.start(name)
 
@@ -107,8 +107,8 @@ class Stack:
 
         eventually(up, 60)
 
-    def goes(self, name: str) -> int:
-        """Stop a service as Docker does, and look that it is missed; return its status."""
+    def stop(self, name: str) -> int:
+        """Stop a service as Docker does, check that it is unhealthy, and return its exit status."""
         self.processes[name].terminate()
         status = self.processes[name].wait(30)
         assert not self.is_healthy(name)
@@ -136,7 +136,7 @@ def ask(url: str, document: object = None, **headers: str) -> str:
 
 def test_the_list_of_benchmarks(services: Stack) -> None:
     for name in ("redis", "worker-cpu0", "gateway", "flower"):
-        services.comes_up(name)
+        services.start_healthy(name)
     key = {"Authorization": f"Bearer {services.variables['HTTP_API_KEYS']}"}
     gateway = f"http://127.0.0.1:{services.ports['gateway']}"
     (model,) = json.loads(ask(f"{gateway}/v1/models", **key))["data"]
@@ -146,17 +146,17 @@ def test_the_list_of_benchmarks(services: Stack) -> None:
     workers = f"http://127.0.0.1:{services.ports['flower']}/workers"
     eventually(lambda: "cpu0@" in ask(workers, Authorization=f"Basic {login}"), 30)
     for name in ("flower", "gateway", "worker-cpu0", "redis"):
-        assert services.goes(name) == 0, (services.directory / f"{name}.log").read_text()
-    # What the queue was kept in.
+        assert services.stop(name) == 0, (services.directory / f"{name}.log").read_text()
+    # The data directory of the queue.
     assert list((services.directory / "data" / "appendonlydir").iterdir())
 
 
 @pytest.mark.parametrize("number", [3])
 def test_a_worker_of_a_gpu(services: Stack, number: int) -> None:
-    """It takes the GPU of its queue: here, where there is none, it says so."""
-    services.comes_up("redis")
+    """The worker looks for the GPU of its queue; without one it logs so."""
+    services.start_healthy("redis")
     name = f"worker-gpu{number}"
-    services.comes_up(name)
+    services.start_healthy(name)
     log = (services.directory / f"{name}.log").read_text()
     assert f"queue gpu{number}: CUDA_VISIBLE_DEVICES={number}" in log
-    assert services.goes(name) == 0
+    assert services.stop(name) == 0

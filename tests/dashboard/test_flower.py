@@ -1,4 +1,4 @@
-"""The Flower dashboard: what it shows of the work, what it shows of nobody's text, and to whom."""
+"""The Flower dashboard: it shows chunks but no text, and only to users with a login."""
 
 import http.client
 import re
@@ -24,7 +24,7 @@ SECRET = "mysecret"
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start clock workers on the test's database; they end with the test."""
+    """Start stand-in workers on the test's database; they end with the test."""
     yield from starter(ClockWorker, redis_url, tmp_path)
 
 
@@ -58,7 +58,7 @@ def flower(redis_url: str, tmp_path: Path) -> Iterator[Flower]:
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, str]:
-    """Ask for a page; return its status and text."""
+    """Fetch a page; return its status and text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path, headers=headers)

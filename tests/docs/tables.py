@@ -1,4 +1,4 @@
-"""The tables of the documentation that follow from the code.
+"""The tables of the documentation that are generated from the code.
 
 ``python -m tests.docs.tables`` writes them into the pages.
 """
@@ -39,7 +39,7 @@ def settings() -> str:
 
 
 def filled(page: str) -> str:
-    """The page with its table as it should be."""
+    """The page with its generated table."""
     between = re.compile(f"{_BEGIN}.*{_END}", re.DOTALL)
     return between.sub(lambda _: f"{_BEGIN}\n\n{settings()}\n\n{_END}", page)
 

@@ -1,4 +1,4 @@
-"""The page about the architecture: its rooms import what it says, and its modules are there."""
+"""The page about the architecture: packages import only what it says, and its modules exist."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ ROOMS = {
 
 
 def imported(room: str) -> set[str]:
-    """The other rooms that a room imports, anywhere in its code."""
+    """The other packages that a package imports, anywhere in its code."""
     names: set[str] = set()
     for path in ROOMS[room].rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -34,19 +34,19 @@ def imported(room: str) -> set[str]:
     return (names & ROOMS.keys()) - {room}
 
 
-def told() -> dict[str, set[str]]:
-    """What the page's table says of each room."""
+def documented() -> dict[str, set[str]]:
+    """The imports of each package as in the table of the page."""
     table = PAGE.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", table, re.MULTILINE)
     return {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in rows}
 
 
 def test_packages_import_only_what_the_page_says() -> None:
-    assert told().keys() == ROOMS.keys()
-    # The kernel resolves the public names of the client when they are asked for.
+    assert documented().keys() == ROOMS.keys()
+    # bertq imports the public names of the client when they are first used.
     assert imported("bertq") == {"bertq_client"}
     for room in ROOMS.keys() - {"bertq"}:
-        assert imported(room) == told()[room], room
+        assert imported(room) == documented()[room], room
 
 
 def test_bertq_imports_the_client_only_lazily() -> None:

@@ -1,4 +1,4 @@
-"""No module imports itself through others."""
+"""No circular imports, and no folder with too many modules."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -8,8 +8,8 @@ import pytest
 
 from tests.docs.test_architecture import ROOMS
 
-#: Most modules of one folder: more are hard to take in.
-MOST = 15
+#: Maximum number of modules in one folder.
+MAX_MODULES = 15
 
 
 def modules() -> dict[str, Path]:
@@ -24,7 +24,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules that one imports when it is imported itself."""
+    """The modules that a module imports when it is imported."""
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
@@ -60,7 +60,7 @@ def test_no_folder_has_too_many_modules() -> None:
     for path in modules().values():
         if path.name != "__init__.py":
             folders[path.parent] = folders.get(path.parent, 0) + 1
-    assert {folder: count for folder, count in folders.items() if count > MOST} == {}
+    assert {folder: count for folder, count in folders.items() if count > MAX_MODULES} == {}
 
 
 def test_public_classes_have_different_names() -> None:

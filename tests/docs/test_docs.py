@@ -28,7 +28,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     reference = (tmp_path / "reference/index.html").read_text()
     for name in ("encode_stream", "SentenceTooLong", "read_source"):
         assert name in reference
-    # What a reader's browser would have to fetch from elsewhere.
+    # Files that a browser would fetch from other servers.
     assert not re.search(r'(src|href)="https?://[^"]*\.(js|css|woff2?)', reference)
 
 

@@ -1,4 +1,4 @@
-"""The page about models: its families are those of the code, its lines those of workers."""
+"""The page about models: its families match the code, its lines the log of workers."""
 
 import re
 
@@ -22,8 +22,8 @@ def section(title: str) -> list[list[str]]:
 
 
 def test_the_families() -> None:
-    told = [set(re.findall(r"`(\w+(?:-\w+)*)`", row[1])) for row in section("Families")]
-    assert told == [set(family.model_types) for family in FAMILIES]
+    documented = [set(re.findall(r"`(\w+(?:-\w+)*)`", row[1])) for row in section("Families")]
+    assert documented == [set(family.model_types) for family in FAMILIES]
 
 
 LINE = re.compile(

@@ -26,7 +26,7 @@ def url(
     module_start_worker: StartWorker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    """A service with workers that pool and, under the name ``words``, workers that do not."""
+    """A service with a worker that pools, and one named ``words`` that does not."""
     # Its vocabulary has few words: a sentence has nearly as many wordpieces as letters.
     model = write_tiny_hf(tmp_path_factory.mktemp("model"), max_position_embeddings=256)
     options = ("--concurrency", "1", "--threads", "1", "--max-seq-len", "none")
@@ -42,7 +42,7 @@ def url(
 
 @pytest.fixture
 def client(url: str) -> Iterator[BertClient]:
-    """A client of the test, to see what the script should have got."""
+    """A client, to compute the expected output of the script."""
     with BertClient(redis_url=url, timeout=60) as made:
         yield made
 
@@ -62,7 +62,7 @@ def start(
 
 
 def run(url: str, script: str, *arguments: str) -> str:
-    """Run a script that has nothing to complain of; return what it prints."""
+    """Run a script that must print no error; return its output."""
     done = start(url, script, *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -112,7 +112,7 @@ def test_dataset(url: str, tmp_path: Path) -> None:
     text.write_text("\n".join(["first", "", "second", "  ", "third", "fourth", "fifth"]))
     done = start(url, "dataset.py", str(text), "--batch-size", "2")
     assert done.returncode == 0, done.stderr
-    # TensorFlow itself logs what the machine has.
+    # TensorFlow itself logs the devices of the machine.
     assert not re.search("Warning:|Error|Traceback", done.stderr), done.stderr
     spec = f"TensorSpec(shape=(None, {DIM}), dtype=tf.float32, name=None)"
     batches = [f"  sentences ({n},), vectors ({n}, {DIM})" for n in (2, 2, 1)]
@@ -167,7 +167,8 @@ def test_bulk(url: str, client: BertClient, tmp_path: Path) -> None:
 
 
 def test_stream(url: str, client: BertClient, tmp_path: Path) -> None:
-    # More than one batch, blank lines at both ends, and what else might be taken for a line's end.
+    # More than one batch, blank lines at both ends, and characters that some readers take for a
+    # line end.
     lines = [f"this is {n % 700} of many" if n % 5 else " " for n in range(3000)]
     lines[1] = "a\rb\x0cc\u2028d"
     lines[2] += "\r"
@@ -210,7 +211,7 @@ def test_processes(url: str) -> None:
     assert matched, printed
     parent, *children = matched.groups()
     assert parent not in children
-    # Of each pool two processes, or one that was quicker than the other.
+    # Each pool had two processes, or one of them did all the work.
     assert not set(children[:2]) & set(children[2:])
 
 

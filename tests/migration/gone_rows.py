@@ -1,4 +1,4 @@
-"""Rows of what is gone: whoever still asks for it is told at once."""
+"""Rows of removed features: using one is an error at once."""
 
 import subprocess
 import sys
@@ -92,7 +92,7 @@ def the_old_spelling(world: World) -> None:
         result = CliRunner().invoke(serve, [option, "2"])
         assert result.exit_code == 2
         assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
-    # ... and what it is now, as the service of these tests was started.
+    # ... and its replacement, with which the service of these tests was started.
     assert len([name for name in world.infos() if name.startswith("gpu0")]) == 2
     # Celery takes this for a log file's name.
     done = run(

@@ -1,4 +1,4 @@
-"""Rows of the options that choose a model and say what its vectors are."""
+"""Rows of the options that select a model and define its vectors."""
 
 from functools import cache
 from pathlib import Path
@@ -121,7 +121,7 @@ def the_default_length(world: World) -> None:
     assert len(tokens[0]) == 25
     close(found, reference(["the " * 23], 25).rows("REDUCE_MEAN", [-2]))
     assert world.infos()["cpu0-tuned"].max_seq_len == 40
-    # What a worker says when it is started with more.
+    # The error of a worker that is started with more.
     with pytest.raises(ModelError, match="max_seq_len is 60: give 3"):
         read_source(world.home / "uncased_tiny", max_seq_len=60)
 
@@ -174,7 +174,7 @@ def fingerprint(world: World, strategy: str, **options: Any) -> str:
 
 @cache
 def rows_of(model: Path, strategy: str) -> Any:
-    """What a worker like that of token vectors gives with another strategy."""
+    """The rows of a worker like the one for token vectors, with another strategy."""
     from bertq_bert import load_encoder
 
     encoder = load_encoder(
@@ -203,7 +203,7 @@ def _pooled(x: Any) -> dict[str, Any]:
 
 @row_each("REDUCE_MAX", "REDUCE_MEAN_MAX", "CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED")
 def pooled(world: World, strategy: str) -> None:
-    """The strategy makes of a sentence what is made by hand of the served token vectors."""
+    """Check a strategy against pooling the served token vectors by hand."""
     found = rows_of(world.home / "uncased_tiny", strategy)
     wanted = np.stack([_pooled(world.token_rows[text])[strategy] for text in TEXTS])
     close(found, wanted)

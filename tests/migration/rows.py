@@ -1,4 +1,4 @@
-"""The rows of docs/migration.md, and what does for each of them what it says."""
+"""The rows of docs/migration.md, and a check for each of them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def _names(tables: list[str]) -> Iterator[str]:
 
 
 def row(*cells: str) -> Callable[[Check], Check]:
-    """Register what does as one or several rows say."""
+    """Register the check of one or several rows."""
 
     def register(check: Check) -> Check:
         for cell in cells:

@@ -107,7 +107,7 @@ def batches(world: World) -> None:
 @row("-priority_batch_size 16")
 def small_requests_first(world: World) -> None:
     assert Settings().priority_batch_size == 16
-    # Nobody serves this model, so that the requests stay where they were sent.
+    # No worker serves this model, so the requests stay on their queues.
     with world.client(model="nobody") as client, Redis.from_url(world.url) as redis:
         few = client.encode_async(["the lord"] * 16)
         many = client.encode_async(["the lord"] * 17)
@@ -119,11 +119,11 @@ def small_requests_first(world: World) -> None:
         assert client.encode([f"the {number}" for number in range(17)]).shape == (17, 3)
 
 
-def ask(url: str, path: str, **asked: Any) -> Any:
-    """Ask a gateway something, as a client without any package of ours."""
+def send(url: str, path: str, **document: Any) -> Any:
+    """Send a request to a gateway without bertq."""
     request = urllib.request.Request(
         url + path,
-        json.dumps(asked).encode() if asked else None,
+        json.dumps(document).encode() if document else None,
         {"Content-Type": "application/json", "Origin": "https://example.org"},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -133,12 +133,12 @@ def ask(url: str, path: str, **asked: Any) -> Any:
 @row("-http_port")
 def the_gateway(world: World) -> None:
     url = f"http://127.0.0.1:{world.http}"
-    found, headers = ask(url, "/encode", id=123, texts=TEXTS, is_tokenized=False)
+    found, headers = send(url, "/encode", id=123, texts=TEXTS, is_tokenized=False)
     assert (found["id"], found["status"]) == (123, 200)
     with world.client() as client:
         close(np.array(found["result"]), client.encode(TEXTS), 1e-6)
-    assert ask(url, "/status/server")[0]["num_worker"] == 4
-    (labels,) = ask(url, "/encode", model="tuned", texts=["the lord"])[0]["result"]
+    assert send(url, "/status/server")[0]["num_worker"] == 4
+    (labels,) = send(url, "/encode", model="tuned", texts=["the lord"])[0]["result"]
     assert len(labels) == 3
     assert "access-control-allow-origin" not in headers
 
@@ -151,7 +151,7 @@ def a_gateway_of_its_own(world: World, _cell: str) -> None:
     try:
         gateway.wait_for("http ")
         url = f"http://127.0.0.1:{port}"
-        found, headers = ask(url, "/encode", id=1, texts=TEXTS)
+        found, headers = send(url, "/encode", id=1, texts=TEXTS)
         assert len(found["result"]) == 3
         assert headers["access-control-allow-origin"] == "*"
         # One that is not at its end yet has the only place.
@@ -164,7 +164,7 @@ def a_gateway_of_its_own(world: World, _cell: str) -> None:
 
 def refused_for_now(url: str) -> bool:
     try:
-        ask(url, "/encode", id=1, texts=TEXTS)
+        send(url, "/encode", id=1, texts=TEXTS)
     except urllib.error.HTTPError as error:
         with error:
             return error.code == 429 and "Retry-After" in error.headers

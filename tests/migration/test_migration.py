@@ -1,4 +1,4 @@
-"""Every row of the page for users of bert-as-service, done on a real service."""
+"""Every row of the page for users of bert-as-service, checked on a real service."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,13 @@ from tests.migration import (
     world,
 )
 
-#: Whose import registers the rows.
+#: Importing these modules registers the rows.
 MODULES = (call_rows, client_rows, gone_rows, model_rows, server_rows)
 
 # The first test waits for four workers to start, which a busy machine needs two minutes for.
 pytestmark = pytest.mark.timeout(300)
 
-#: Ends what the others need.
+#: Ends the service that the other rows need.
 LAST = server_rows.LAST
 
 

@@ -1,4 +1,4 @@
-"""One service and two more workers beside it, with all options that rows are about."""
+"""One service and two more workers, with all options that the rows describe."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from tests.conftest import WorkerProcess, clean_environ
 
 IDS = {token: number for number, token in enumerate(VOCABULARY)}
 
-#: Sentences whose words are in the vocabulary, so that a reference needs no tokenizer.
+#: All words are in the vocabulary, so the reference needs no tokenizer.
 TEXTS = ["the lord", "he shall not unto him", "they"]
 #: More words than any worker here reads.
 LONG = "the " * 60
@@ -59,16 +59,15 @@ def tuned_variables() -> dict[str, Any]:
 
 @dataclass
 class World:
-    """What the tests of all rows share.
+    """The service, workers and directories that all rows share.
 
     Attributes:
-        home: a directory of their own.
-        port, flower, http: of the service, whose other options are the defaults, of its dashboard
-            and of its gateway.
+        home: their directory.
+        port, flower, http: ports of the service, its dashboard and its gateway.
         service: ``bertq serve`` with two workers.
-        tuned: a worker of a fine-tuned model, with options of its own.
+        tuned: a worker of a fine-tuned model, with many options.
         tokens: a worker that answers with token vectors.
-        passed: checks of rows that were done and passed.
+        passed: checks that have passed.
     """
 
     home: Path
@@ -85,11 +84,11 @@ class World:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self, **options: Any) -> BertClient:
-        """A client that does not wait for ever."""
+        """A client with a timeout."""
         return BertClient(**{"redis_url": self.url, "timeout": 60, **options})
 
     def infos(self) -> dict[str, worker_info.WorkerInfo]:
-        """What the workers advertise, by device."""
+        """The infos of the workers, by device."""
         with Redis.from_url(self.url) as redis:
             return {info.node.split("@")[0]: info for info in worker_info.read(redis)}
 
@@ -105,7 +104,7 @@ class World:
         return {t: row[: len(g)] for t, g, row in zip(TEXTS, given, rows, strict=True)}
 
     def end(self) -> None:
-        """End everything that still runs."""
+        """End all processes."""
         self.tuned.kill()
         self.tokens.kill()
         self.service.end()

@@ -1,1 +1,1 @@
-"""What is given away: the wheel and the archive of sources."""
+"""The released files: the wheel and the sdist."""

@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of both; without a virtual environment of its own, which needs the network."""
+    """The directory of both; built without isolation, which would need the network."""
     directory = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory), str(ROOT)],
@@ -69,8 +69,8 @@ def test_versions_of_the_peers(built: Path) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert b"bertq = bertq_cli.__main__:main" in scripts
-    # A client machine gets nothing of the worker's and of the command's. What it does get does not
-    # need Celery, so any version of Celery can be there; .ci/packages installs some beside it.
+    # A client installs no dependency of workers or of the command, and not Celery: any version of
+    # Celery can be installed with it; .ci/packages tries some.
     plain = {
         Requirement(line).name
         for line in metadata.get_all("Requires-Dist") or []
@@ -93,7 +93,7 @@ def test_the_sdist_can_be_tested(built: Path) -> None:
 
 
 def test_constraints_list_every_requirement() -> None:
-    """``constraints.txt`` is what CI installs by: a version for every requirement of its extras."""
+    """``constraints.txt``, which CI uses, has a version for every requirement of the extras."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {}
     for line in lines:
@@ -104,7 +104,7 @@ def test_constraints_list_every_requirement() -> None:
             pinned[canonicalize_name(requirement.name)] = specifier.version
     extras = PROJECT["optional-dependencies"]
     wanted = list(PROJECT["dependencies"])
-    for name in extras.keys() - {"gpu", "peers"}:  # not installed by CI
+    for name in extras.keys() - {"gpu", "integrations", "peers"}:  # not installed by CI
         wanted += extras[name]
     for line in wanted:
         requirement = Requirement(line)

@@ -1,4 +1,4 @@
-"""A server with the users of ``docs/users.acl``, and what a user is refused."""
+"""A server with the users of ``docs/users.acl``."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ROLES = ("client", "gateway", "worker", "dashboard")
 
 
 class Guarded:
-    """A server that knows the users of the file, and nobody else.
+    """A server that has only the users of the file.
 
     Attributes:
         admin: a connection that may do everything.
@@ -23,17 +23,17 @@ class Guarded:
         users.write_text("user default on nopass ~* &* +@all\n")
         self.server: ValkeyServer = start(aclfile=str(users))
         self.admin = Redis.from_url(self.url("admin"))
-        with Redis(port=self.server.port) as everybody:
+        with Redis(port=self.server.port) as default_user:
             users.write_text(FILE.read_text())
             # The server refuses a file with a mistake.
-            everybody.acl_load()
+            default_user.acl_load()
 
     def url(self, role: str) -> str:
-        """Where a role finds it; the passwords are those of the file."""
+        """Return the URL for a role; the passwords are those of the file."""
         return f"redis://{role}:{role}-password@127.0.0.1:{self.server.port}/0"
 
     def refused(self) -> list[str]:
-        """What users have asked and were refused since the last call."""
+        """Return the commands that were refused since the last call."""
         entries = [
             f"{entry['username']}: {entry['reason']} {entry['object']}"
             for entry in self.admin.acl_log()
@@ -42,7 +42,7 @@ class Guarded:
         return entries
 
     def may(self, role: str, command: str) -> bool:
-        """Return whether a role may do something; nothing is done."""
+        """Return whether a role may run a command, without running it."""
         try:
             answer = self.admin.acl_dryrun(role, *command.split())
         except ResponseError as error:

@@ -1,4 +1,4 @@
-"""Users of Redis with the rights of a role: each can do its job, and nothing else."""
+"""Users of Redis with the rights of a role: each can do its job, but nothing else."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def working(url: str, log: Path, batch_ms: float, queue: str) -> Iterator[ClockW
 
 @contextmanager
 def running(url: str, *command: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-    """A program that uses the Redis at ``url``, as a process."""
+    """Run a program that uses the Redis at ``url``."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
         env=clean_environ() | {"BERTQ_REDIS_URL": url, **variables},
@@ -87,7 +87,7 @@ def test_a_client_and_workers_one_of_which_dies(guarded: Guarded, tmp_path: Path
     admin: Any = guarded.admin
     with BertClient(redis_url=guarded.url("client")) as client:
         lost = client.submit(["lost on its way"]).id
-        assert admin.rpop("bertq.small")  # a worker that looks after kept jobs will notice
+        assert admin.rpop("bertq.small")  # the monitor of durable jobs will notice
     with (
         working(url, tmp_path / "quick.log", 1, "gpu0") as quick,
         working(url, tmp_path / "slow.log", 3000, "gpu1") as slow,
@@ -160,8 +160,8 @@ def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
     assert guarded.refused() == []
 
 
-#: What a role must not do, of what could be of use to somebody who has its password.
-NOBODY = """
+#: Commands that no role may run: an attacker with its password could use them.
+NO_ROLE = """
     GET other:key | SET other:key 1 | DEL other:key | KEYS * | SCAN 0 | RANDOMKEY | DBSIZE
     FLUSHALL | FLUSHDB | CONFIG GET * | CONFIG SET dir /tmp | ACL LIST | ACL SETUSER other on
     MONITOR | CLIENT LIST | CLIENT KILL TYPE normal | DEBUG SLEEP 1 | SHUTDOWN | SAVE | BGSAVE
@@ -179,10 +179,10 @@ SENDER = """
     PUBLISH /0.celery.pidbox x | PSUBSCRIBE /0.celeryev/* | SADD _kombu.binding.bertq x
 """
 NOT = {
-    "client": NOBODY + SENDER,
-    "gateway": NOBODY + SENDER,
-    "worker": NOBODY,
-    "dashboard": NOBODY
+    "client": NO_ROLE + SENDER,
+    "gateway": NO_ROLE + SENDER,
+    "worker": NO_ROLE,
+    "dashboard": NO_ROLE
     + """
     RPOP bertq | BRPOP bertq 0 | LRANGE bertq 0 -1 | LPUSH bertq x | DEL bertq | HGETALL unacked
     HGET unacked x | HLEN unacked | ZRANGE unacked_index 0 -1 | GET celery-task-meta-x
@@ -191,7 +191,7 @@ NOT = {
     EVAL script 1 bertq:kept
     """,
 }
-#: And, so that the list above is not just misspelt, what each may do.
+#: Commands that each role may run, which shows that the test above can fail.
 MAY = {
     "client": "LPUSH bertq x | LLEN bertq | HLEN unacked | HEXISTS unacked x | GET bertq:worker:x",
     "worker": "BRPOP bertq 0 | HGETALL bertq:job:x | HSET unacked x y | LLEN bertq",

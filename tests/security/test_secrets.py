@@ -20,7 +20,7 @@ from tests.cli.runs import BERTQ, Run
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 
-# Of a form that no masking by position would hide by chance; each is written with % in a URL.
+# Masking by position would not hide them by chance; each needs % in a URL.
 PASSWORD, IN_URL = "hush-hush/Geheim@1", "hush-hush%2FGeheim%401"
 API_KEY = "tell-nobody-0123456789"
 LOGIN = "flo:flowers-are-secret"
@@ -39,7 +39,7 @@ def url(port: int) -> str:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, port: int) -> Iterator[Run]:
-    """``bertq serve`` with a password and all that can be told of it."""
+    """``bertq serve`` with a password and all its output."""
     directory = tmp_path_factory.mktemp("secrets")
     run = Run(
         directory, "serve", "--model-dir", str(tiny_model), "--cpu", "-l", "DEBUG",
@@ -53,8 +53,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, port: in
         run.end()
 
 
-def told(text: str) -> list[str]:
-    """The secrets that a text has."""
+def secrets_in(text: str) -> list[str]:
+    """Return the secrets that a text contains."""
     return [secret for secret in SECRETS if secret in text]
 
 
@@ -77,11 +77,11 @@ def test_the_service_and_its_process_list(service: Run, url: str) -> None:
         job = client.submit(["c"])
         job.result(30)
         shown += f"{job!r} {job.info} {client.jobs()}"
-    assert told(shown) == []
+    assert secrets_in(shown) == []
     processes = service.processes()
     assert len(processes) >= 2
-    assert told(" ".join(processes.values())) == []
-    assert told(service.output) == []
+    assert secrets_in(" ".join(processes.values())) == []
+    assert secrets_in(service.output) == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_output_of_commands(service: Run, url: str, command: list[str]) -> None:
     shown = run(url, *command)
     assert shown
     assert "Traceback" not in shown
-    assert told(shown) == []
+    assert secrets_in(shown) == []
 
 
 def page(port: int, path: str, login: str | None = None, **headers: str) -> str:
@@ -142,12 +142,12 @@ def test_the_dashboard(service: Run, url: str, tmp_path: Path) -> None:
         assert "broker_url" in pages[0]
         for path in ("/workers", "/broker", "/tasks", "/api/workers", "/api/tasks"):
             pages.append(page(port, path, LOGIN))
-        assert told(" ".join(pages)) == []
+        assert secrets_in(" ".join(pages)) == []
         process_list = Path(f"/proc/{flower.pid}/cmdline").read_text()
     finally:
         flower.terminate()
         flower.wait(20)
-    assert told(process_list + log.read_text()) == []
+    assert secrets_in(process_list + log.read_text()) == []
 
 
 def test_the_gateway(service: Run, url: str, tmp_path: Path) -> None:
@@ -163,11 +163,11 @@ def test_the_gateway(service: Run, url: str, tmp_path: Path) -> None:
         shown += page(port, "/metrics", **right) + page(port, "/v1/models", **right)
         shown += page(port, "/v1/models", Authorization="Bearer tell-me-everything")
         shown += page(port, "/openapi.json") + page(port, "/nowhere", **right)
-        assert told(shown + " ".join(gateway.processes().values())) == []
+        assert secrets_in(shown + " ".join(gateway.processes().values())) == []
         gateway.process.terminate()
         _, output = gateway.wait()
         assert "1 API key" in output
-        assert told(output) == []
+        assert secrets_in(output) == []
     finally:
         gateway.end()
 
@@ -175,7 +175,7 @@ def test_the_gateway(service: Run, url: str, tmp_path: Path) -> None:
 def test_errors(service: Run, port: int, tmp_path: Path, tiny_model: Path) -> None:
     for wrong in (
         f"redis://:{IN_URL}-wrong@127.0.0.1:{port}/0",  # the wrong password
-        f"redis://:{IN_URL}@127.0.0.1:{free_port()}/0",  # nobody there
+        f"redis://:{IN_URL}@127.0.0.1:{free_port()}/0",  # no server
         f"redis://:{PASSWORD}@127.0.0.1:{port}/0",  # not written for a URL
         f"redis://:{IN_URL}@127.0.0.1:{port}/zero",
         f"rediss://:{IN_URL}@127.0.0.1:{port}/0?ssl_ca_certs=/nowhere",
@@ -191,7 +191,7 @@ def test_errors(service: Run, port: int, tmp_path: Path, tiny_model: Path) -> No
             assert printed
             assert "Traceback" not in printed
             shown += printed
-        assert told(shown.replace(os.fspath(tmp_path), "")) == []
+        assert secrets_in(shown.replace(os.fspath(tmp_path), "")) == []
 
 
 def test_a_worker_with_the_wrong_password(port: int, service: Run, tiny_model: Path) -> None:
@@ -201,4 +201,4 @@ def test_a_worker_with_the_wrong_password(port: int, service: Run, tiny_model: P
         "--model-dir", str(tiny_model), "-l", "DEBUG",
     )  # fmt: skip
     assert "refuses the login" in shown
-    assert told(shown) == []
+    assert secrets_in(shown) == []

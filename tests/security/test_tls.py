@@ -1,4 +1,4 @@
-"""Redis behind TLS: everybody's connections, and servers that are not trusted."""
+"""Redis behind TLS: all connections use it, and untrusted servers are refused."""
 
 import http.client
 import ssl
@@ -20,7 +20,7 @@ from bertq.errors import RedisUnavailable, SettingsError
 from bertq.redis import redis_url
 from bertq.redis.connection import connect, explain
 from bertq_gateway.config import Config
-from bertq_gateway.server import listen, make
+from bertq_gateway.server import listen, make_server
 from tests.apps import create_app
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer, clean_environ
@@ -44,13 +44,13 @@ def certificate(authority: Authority) -> Certificate:
 
 @pytest.fixture
 def plain(start_own_server: StartServer) -> ValkeyServer:
-    """A server of the test's own, without TLS."""
+    """A server for one test, without TLS."""
     return start_own_server()
 
 
 @pytest.fixture
 def proxy(plain: ValkeyServer, certificate: Certificate) -> Iterator[Proxy]:
-    """TLS in front of it."""
+    """A TLS proxy in front of the server."""
     made = Proxy(plain.port, certificate)
     yield made
     made.stop()
@@ -58,7 +58,7 @@ def proxy(plain: ValkeyServer, certificate: Certificate) -> Iterator[Proxy]:
 
 @pytest.fixture
 def stranger(plain: ValkeyServer, authority: Authority) -> Iterator[Proxy]:
-    """TLS in front of it with the certificate of another host."""
+    """A TLS proxy with the certificate of another host."""
     made = Proxy(plain.port, authority.issue("elsewhere.example"))
     yield made
     made.stop()
@@ -82,7 +82,7 @@ def bertq(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @contextmanager
 def working(address: str, directory: Path, batch_ms: float = 1) -> Iterator[ClockWorker]:
-    """A worker, which ends when its test is through with it."""
+    """A worker that ends with the block."""
     worker = ClockWorker(address, directory / "worker.log", batch_ms, "-Q", "cpu0")
     try:
         worker.wait_ready()
@@ -141,22 +141,22 @@ def test_clients_with_certificates(
         proxy.stop()
 
 
-@pytest.mark.parametrize("whom", ["an authority that is not known", "another host"])
+@pytest.mark.parametrize("certificate_of", ["an unknown authority", "another host"])
 def test_an_untrusted_certificate(
-    proxy: Proxy, stranger: Proxy, authority: Authority, tmp_path: Path, whom: str
+    proxy: Proxy, stranger: Proxy, authority: Authority, tmp_path: Path, certificate_of: str
 ) -> None:
     wrong, reason = url(stranger, ssl_ca_certs=authority.file), "Hostname mismatch"
-    if whom == "an authority that is not known":
+    if certificate_of == "an unknown authority":
         wrong, reason = url(proxy), "unable to get local issuer certificate"
     with BertClient(redis_url=wrong, timeout=20) as client:
         with pytest.raises(RedisUnavailable, match=f"not trusted .{reason}.*ssl_ca_certs=FILE"):
             client.encode(TEXTS)
         with pytest.raises(RedisUnavailable, match=reason):
             client.submit(TEXTS)
-    told = bertq(wrong, "status")
-    assert told.returncode != 0
-    assert reason in told.stderr
-    assert "Traceback" not in told.stderr
+    status = bertq(wrong, "status")
+    assert status.returncode != 0
+    assert reason in status.stderr
+    assert "Traceback" not in status.stderr
     worker = ClockWorker(wrong, tmp_path / "worker.log", 1, "-Q", "cpu0")
     try:
         assert worker.process.wait(30) == 69
@@ -167,7 +167,7 @@ def test_an_untrusted_certificate(
 
 
 def test_connections_of_celery_check_the_host_name(stranger: Proxy, authority: Authority) -> None:
-    """That they do is in redis-py: neither kombu nor celery asks for it."""
+    """redis-py checks it by default; neither kombu nor Celery requests it."""
     app = create_app(redis_url.check(url(stranger, ssl_ca_certs=authority.file)))
     with (
         app.connection_for_read() as connection,
@@ -214,7 +214,7 @@ def test_a_gateway_with_tls(redis_url: str, authority: Authority, certificate: C
     mine, key = map(str, certificate)
     config = Config(redis_url=redis_url, port=0, certfile=mine, keyfile=key)
     with listen(config) as sock:
-        served = make(config)
+        served = make_server(config)
         thread = threading.Thread(target=served.run, kwargs={"sockets": [sock]})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none, with certificates of an authority of the tests' own."""
+"""TLS in front of a server without TLS, with certificates of a test authority."""
 
 import asyncio
 import ssl
@@ -12,10 +12,10 @@ Certificate = tuple[Path, Path]
 
 
 class Authority:
-    """Issues certificates, and keeps them in files.
+    """Issues certificates as files.
 
     Attributes:
-        file: its own certificate, which those trust who connect.
+        file: its own certificate, for clients to trust.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -35,12 +35,12 @@ class Authority:
 
 
 class Proxy:
-    """Speaks TLS on a port of 127.0.0.1 and hands on what it hears to a server of that machine."""
+    """Accepts TLS on a port and forwards the plain text to a server of this machine."""
 
     def __init__(
         self, target: int, certificate: Certificate, clients: Path | None = None, port: int = 0
     ) -> None:
-        """``clients`` is the authority whose certificates clients must have."""
+        """``clients`` is the authority that must have issued the certificates of clients."""
         self._target = target
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*certificate)
@@ -58,39 +58,39 @@ class Proxy:
         assert started.wait(10)
 
     def stop(self) -> None:
-        """Hang up."""
+        """Close all connections and the port."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._loop.close()
 
     async def _run(self, started: threading.Event) -> None:
-        conversations: set[asyncio.Task[None]] = set()
+        connections: set[asyncio.Task[None]] = set()
 
-        def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._converse(reader, writer))
-            conversations.add(task)
-            task.add_done_callback(conversations.discard)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._connect(reader, writer))
+            connections.add(task)
+            task.add_done_callback(connections.discard)
 
-        server = await asyncio.start_server(meet, "127.0.0.1", self.port, ssl=self._context)
+        server = await asyncio.start_server(accept, "127.0.0.1", self.port, ssl=self._context)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         server.close()
-        for task in list(conversations):
+        for task in list(connections):
             task.cancel()
-        await asyncio.gather(*conversations, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
-            await asyncio.gather(_hand_on(reader, outer), _hand_on(inner, writer))
+            await asyncio.gather(_forward(reader, outer), _forward(inner, writer))
         finally:
-            # At once: a peer that is gone answers no farewell.
+            # Without a TLS shutdown, which a dead peer would not answer.
             outer.transport.abort()
             writer.transport.abort()
 
 
-async def _hand_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         while data := await source.read(1 << 16):
             target.write(data)
