@@ -1,4 +1,4 @@
-"""What bert-as-service makes of a sentence, in plain Python, to compare with.
+"""The preprocessing of bert-as-service in plain Python, as a reference.
 
 The rules are those of `extract_features.py` in bert-as-service 1.10: pairs, what is cut, what is
 added. Two differences, on purpose: a pair may have line ends in it, and `no_special_token`.
@@ -125,7 +125,7 @@ def truncate_pair(first: list[str], second: list[str], room: int, end: str = "ri
 
 
 def cut(tokens: list[str], room: int, end: str) -> None:
-    """Drop what is over `room` at an end."""
+    """Truncate to `room` tokens at one end."""
     while len(tokens) > room:
         tokens.pop(0 if end == "left" else -1)
 
@@ -140,7 +140,7 @@ def rows_of(
     variables: Callable[[Mapping[str, Any]], Mapping[str, Any]] = tiny_variables,
     **options: Any,
 ) -> Any:
-    """Rows by the numpy reference; `masked` leaves out what was added."""
+    """Rows by the numpy reference; `masked` leaves out the special tokens."""
     config = TINY | options.pop("config", {})
     reference = Reference(
         config,

@@ -40,12 +40,12 @@ FAMILIES = [
 
 
 def inputs(name: str) -> Sequence[Any]:
-    """What a directory's reference values were made of."""
+    """The inputs of a directory's reference values."""
     return PAIRS if INDEX[name]["kind"] == "scores" else TEXTS
 
 
 def reference(name: str) -> npt.NDArray[np.float32]:
-    """What sentence-transformers gives for it: [inputs, dim]."""
+    """The rows of sentence-transformers for a directory: [inputs, dim]."""
     with np.load(MODELS / f"{name}.npz") as arrays:
         rows: npt.NDArray[np.float32] = arrays[INDEX[name]["kind"]]
     return rows[:, None] if rows.ndim == 1 else rows
@@ -105,7 +105,7 @@ def test_memory_stays_level(name: str) -> None:
             encoder.encode(mixed[start : start + 100])
         return resident()
 
-    encode()  # what is set up late
+    encode()  # set up late
     before = encode()
     after = [encode() for _ in range(4)][-1]
     assert after - before < 24 * 2**20

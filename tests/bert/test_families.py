@@ -1,4 +1,4 @@
-"""Configs of families in the forms in which they are on the hub, and what they may not say.
+"""Configs of families in the forms of the hub, and settings that are refused.
 
 The vectors of each family are compared with sentence-transformers' in ``test_directories.py``; here
 another config describes the same weights, and must give the same model.
@@ -22,7 +22,7 @@ from bertq_bert.network.positions import rotation
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
-#: What the config of nomic-embed-text-v1.5 says beside its sizes.
+#: Settings of nomic-embed-text-v1.5 other than its sizes.
 NOMIC_HUB: dict[str, Any] = {
     "architectures": ["NomicBertModel"],
     "auto_map": {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"},
@@ -65,7 +65,7 @@ NOMIC_HUB: dict[str, Any] = {
     "vocab_size": 406,
 }
 
-#: What the config of gte-multilingual-base says.
+#: Settings of gte-multilingual-base.
 GTE_HUB: dict[str, Any] = {
     "architectures": ["NewModel"],
     "auto_map": {"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"},
@@ -224,7 +224,7 @@ def test_gtes_positions(read: Read) -> None:
     assert read(GTE_HUB, rope_theta=500000).rotary == (Rotary(500000.0),) * 3
     scaled = read(GTE_HUB, rope_scaling={"type": "ntk", "factor": 8.0}, rope_theta=20000)
     assert scaled.rotary == (Rotary(20000.0, ntk_factor=8.0),) * 3
-    # the hub's code and transformers differ in what they do without a base
+    # the code of the hub and transformers have different defaults for the base
     bare = {name: value for name, value in GTE_HUB.items() if name != "rope_theta"}
     assert read(bare).rotary[0].theta == 10000.0
     assert read(bare, model_type="gte").rotary[0].theta == 160000.0

@@ -30,7 +30,7 @@ def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str
 
 
 def flat(*rows: list[int]) -> tuple[Any, Any, Any]:
-    """What a graph takes for rows of ids."""
+    """The inputs of a graph for rows of ids."""
     lengths = np.array(list(map(len, rows)), np.int32)
     return np.concatenate(rows).astype(np.int32), lengths, marks(rows, lengths)
 
@@ -54,7 +54,7 @@ def test_layers_above_the_highest_are_not_loaded(tiny_hf: Path, layer: int, comp
 
 def test_the_pooler_is_there_only_for_its_strategy(tiny_hf: Path) -> None:
     for kinds in operations(make(tiny_hf, "CLS_POOLED")):
-        # Q of the highest layer is a product of its own
+        # Q of the highest layer is a separate product
         assert kinds["MatMul"] == 2 * (4 * 4 + 1) + 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from bertq_bert import load_encoder, read_source
 from tests.bert.test_directories import MODELS
 
-#: Families whose positions are computed, so that a model can be made longer.
+#: Families with computed positions, whose maximum length can be increased.
 ROTARY = ["modernbert-even-heads", "nomic-mean-norm", "gte-cls-norm"]
 
 #: Runs a text of the longest length, alone in a process, and tells how far its memory rose.
@@ -31,7 +31,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 
 
 def lengthened(name: str, directory: Path, positions: int = 8192) -> Path:
-    """A copy of a model whose positions are computed, for longer texts."""
+    """Copy a model with computed positions, and increase its maximum length."""
     shutil.copytree(MODELS / name, directory)
     for file, key in (
         ("config.json", "max_position_embeddings"),

@@ -118,7 +118,7 @@ def test_an_unknown_precision() -> None:
 
 
 def model(task: str = "embed", **more: Any) -> Any:
-    """What is looked at of a model."""
+    """The attributes of a model that are read."""
     fields = {"row_shape": (10,), "normalized": False, "int8_ranges": RANGES, **more}
     return SimpleNamespace(task=task, **fields)
 

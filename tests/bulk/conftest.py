@@ -24,12 +24,12 @@ def sentences(count: int) -> list[str]:
 
 
 def manifest(output: Path) -> Any:
-    """What the manifest of an output says."""
+    """Read the manifest of an output."""
     return json.loads(output.with_name(f"{output.name}.json").read_text())
 
 
 def rows_kept(output: Path) -> int:
-    """Rows that a run that is killed now leaves behind."""
+    """Return the number of rows that a run would keep if it were killed now."""
     try:
         return int(manifest(output)["position"]["rows"])
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def module_stub(module_redis_url: str) -> Iterator[Stub]:
 
 @pytest.fixture
 def stub(module_stub: Stub, redis: Redis) -> Iterator[Stub]:
-    """The stub worker, which remembers nothing of other tests."""
+    """The stub worker, without the records of other tests."""
     worker_info.publish(redis, info(["bertq", "bertq.small"]))  # it expires
     module_stub.chunks.clear()
     module_stub.options.clear()
@@ -67,7 +67,7 @@ def stub(module_stub: Stub, redis: Redis) -> Iterator[Stub]:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[BertClient]:
-    """A client that ends with the test."""
+    """A client that is closed after the test."""
     with BertClient(redis_url=redis_url, timeout=30) as made:
         yield made
 
@@ -86,7 +86,7 @@ def corpus(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def slow(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    """A stub that takes 30 ms for a chunk."""
+    """A stub that takes 50 ms for a chunk."""
     quick = stub.encode
 
     def encode(*arguments: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Ends a process at each step of a run in turn, resumes, and compares with a run without faults.
+"""End a process at each step of a run in turn, resume, and compare with a run without faults.
 
-``python -m tests.bulk.crashes URL DIRECTORY SUFFIX``: prints how many steps there are. As a program
-of its own: it forks, and has no threads.
+``python -m tests.bulk.crashes URL DIRECTORY SUFFIX`` prints the number of steps. It is a separate
+program because it forks, so it must not have threads.
 """
 
 import os
@@ -32,7 +32,7 @@ class Steps:
         return getattr(os, name)
 
     def step(self, half: Callable[[], object] = lambda: None) -> None:
-        """Perhaps end here, in the middle of a step."""
+        """End here if this is step N, in the middle of it."""
         self.taken += 1
         if self.taken == self.end:
             half()
@@ -52,7 +52,7 @@ class Steps:
 
 
 def arrange(steps: Steps) -> None:
-    """Have a run take these steps."""
+    """Make runs of this process use ``steps``."""
     partial_file.os = manifest.os = steps  # type: ignore[attr-defined, assignment]
     run._COMMIT = 0.0
     replace, unlink = Path.replace, Path.unlink
@@ -86,7 +86,7 @@ def child(url: str, source: Path, output: Path, end: int | None, **options: Any)
 
 
 def check(output: Path, whole: bytes, why: object) -> None:
-    """The file is there, as it should be, and nothing else."""
+    """Check that only the output and its manifest exist, with the expected content."""
     assert output.read_bytes() == whole, why
     left = {path.name for path in output.parent.glob(f"{output.name}*")}
     assert left == {output.name, f"{output.name}.json"}, (why, left)
@@ -114,7 +114,7 @@ def main(url: str, directory: Path, suffix: str) -> None:
         check(output, whole, count)
     chosen = random.Random(7)
     for _ in range(20):
-        # Run after run, each of which is ended, the first of them to replace something.
+        # Several runs that are ended, of which the first replaces an existing file.
         output.write_bytes(b"old")
         ends = [chosen.randrange(1, 20) for _ in range(3)]
         options: dict[str, Any] = {"overwrite": True}

@@ -20,7 +20,7 @@ TEXTS = sentences(6000)
 
 
 def more_than(kept: int, output: Path) -> None:
-    """Wait until so many rows would be kept."""
+    """Wait until more than ``kept`` rows would be kept."""
     eventually(lambda: rows_kept(output) > kept, 30)
 
 
@@ -80,7 +80,7 @@ def test_interrupted_before_the_first_row(
     run.process.kill()
     run.wait()
     stub.gate.set()
-    # A part with nothing in it is in nobody's way.
+    # An empty partial output does not prevent another run.
     assert encode(corpus(TEXTS), "-o", tmp_path / "v.npy").wait()[0] == 0
 
 

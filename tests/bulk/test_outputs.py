@@ -1,4 +1,4 @@
-"""What is written: arrays and JSON lines, whole or not at all, and never over anything."""
+"""Outputs: arrays and JSON lines, complete or not at all, which replace nothing by mistake."""
 
 import errno
 import json
@@ -92,7 +92,7 @@ def test_sparse_rows(
         *SparseRows.from_dense(rows(["a"])),
     ]
     assert manifest(output)["is_sparse"] is True
-    # A run that goes on knows it from the manifest.
+    # A resumed run reads it from the manifest.
     output.rename(f"{output}.part")
     known = manifest(output)
     known["complete"] = False
@@ -172,7 +172,7 @@ def test_the_bar_knows_the_total(
     assert "700/700" in capsys.readouterr().err
 
 
-# -- what is there already
+# -- existing files
 
 
 def test_an_output_is_replaced_only_with_overwrite(
@@ -286,7 +286,7 @@ def test_an_output_that_was_finished_during_the_wait_for_its_lock(
 
 
 class Disk:
-    """``os`` for the part, whose disk becomes full."""
+    """``os`` for the partial output, on a disk that becomes full."""
 
     def __init__(self) -> None:
         self.room = 0

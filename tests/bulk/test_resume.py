@@ -1,4 +1,4 @@
-"""Going on: only what is missing, and never from something else."""
+"""Resuming: only missing rows are encoded, and only for the same input and options."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ FAILING = [*TEXTS[:650], "!fail", *TEXTS[651:]]
 
 @pytest.fixture
 def half(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: Any) -> Path:
-    """An output of which the second half is missing: its worker went away."""
+    """An output without its second half, because the worker has ended."""
     output = tmp_path / "v.npy"
     quick = stub.encode
 

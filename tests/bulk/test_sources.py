@@ -1,4 +1,4 @@
-"""What is read: text, JSON lines, compressed or not, from files and from pipes."""
+"""Inputs: text, JSON lines, compressed or not, from files and from pipes."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""A run of the ``bertq`` command, whose processes and files can be told from all others."""
+"""A run of the ``bertq`` command with a mark on all of its processes and files."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ BERTQ = [sys.executable, "-c", "from bertq_cli.main import main; main()"]
 
 
 class Run:
-    """``bertq`` with arguments and variables, as the leader of a process group of its own."""
+    """``bertq`` with arguments and variables, in a new process group."""
 
     def __init__(self, tmp_path: Path, *arguments: str, **variables: str) -> None:
         self.mark = uuid.uuid4().hex
@@ -38,7 +38,7 @@ class Run:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self.path.read_text(errors="replace")
 
     def wait(self, timeout: float = 100) -> tuple[int, str]:
@@ -47,7 +47,7 @@ class Run:
         return status, self.output
 
     def wait_for(self, text: str, timeout: float = 90, times: int = 1) -> None:
-        """Wait until it has printed ``text`` so often; fails when it ends before."""
+        """Wait until it has printed ``text`` ``times`` times; fail if it ends before."""
 
         def printed() -> bool:
             there = self.output.count(text) >= times
@@ -79,11 +79,11 @@ class Run:
         return pid
 
     def left(self) -> tuple[dict[int, str], list[str]]:
-        """Processes and temporary files that are still there."""
+        """Return its remaining processes and temporary files."""
         return self.processes(), [path.name for path in self.temporary.iterdir()]
 
     def end(self) -> None:
-        """End what a failed test has left, process by process."""
+        """Kill its remaining processes."""
         for pid in [self.process.pid, *self.processes()]:
             try:
                 os.kill(pid, 9)

@@ -1,4 +1,4 @@
-"""``bertq bench`` as a user runs it: what it writes, what it refuses, that it leaves nothing."""
+"""``bertq bench`` as a user runs it: its output, refused options, and no remaining files."""
 
 import importlib.util
 import json
@@ -75,7 +75,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, tiny_model: Path) -> 
 def test_interrupted_while_clients_send(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--cpu", "--workers", "1", "--seconds", "60"]
     run = Run(tmp_path, "bench", *arguments, "--table", "num_client", "--num-client", "4")
-    # Each client has threads of its own, and TensorFlow's are elsewhere.
+    # Each client has its own threads, and those of TensorFlow are in other processes.
     eventually(lambda: len(list(Path(f"/proc/{run.process.pid}/task").iterdir())) > 15, 60)
     os.killpg(run.process.pid, signal.SIGINT)
     status, output = run.wait(60)

@@ -164,7 +164,7 @@ def test_the_weights_of_modules_too(model: Path) -> None:
     ]  # fmt: skip
     assert load_file(model / "2_Dense" / "model.safetensors")["a"].tolist() == [1, 2]
     assert not (model / "3_Other" / "model.safetensors").exists()
-    # Only what is missing.
+    # Only the missing packages.
     (model / "2_Dense" / "model.safetensors").unlink()
     before = (model / "model.safetensors").stat().st_mtime_ns
     assert run(model).count("written") == 1

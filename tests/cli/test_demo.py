@@ -1,4 +1,4 @@
-"""``bertq demo`` as a user runs it: what it prints, and that it leaves nothing."""
+"""``bertq demo`` as a user runs it: its output, and no remaining files."""
 
 import os
 import re

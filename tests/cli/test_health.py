@@ -1,4 +1,4 @@
-"""``bertq health``: whether it says yes to what is fit, and no to what is not."""
+"""``bertq health``: its exit status for healthy and unhealthy workers and services."""
 
 import dataclasses
 import json
@@ -182,7 +182,7 @@ def test_a_worker_whose_graph_hangs(start: Start, redis_url: str, client: BertCl
         assert 0 < json.loads(fit.output)["probe_seconds"] < 10
     assert " ms\n" in run(redis_url, "--probe").output
     waiting = client.encode_async([HANG])
-    # Its advert is renewed as before: only what it tells of its batch says no.
+    # Its info is renewed as before: only the time of its batch is unhealthy.
     eventually(lambda: run(redis_url, "--max-batch-seconds", "1").exit_code == 1, 20)
     hung = run(redis_url, "--max-batch-seconds", "1", "--queue", "cpu0", "--probe")
     assert "hangs: it has computed one batch for" in hung.output

@@ -1,4 +1,4 @@
-"""``bertq int8-ranges``: the file that it writes, and what it refuses."""
+"""``bertq int8-ranges``: the file that it writes, and refused options."""
 
 import dataclasses
 import gzip

@@ -1,4 +1,4 @@
-"""A service whose output goes nowhere: it works on, and ends when it is asked to."""
+"""A service whose output is not read: it continues to work, and ends on a signal."""
 
 import os
 import pty
@@ -34,7 +34,7 @@ class Service:
         )
 
     def encode(self, requests: int = 1) -> None:
-        """Have it print a line for each request."""
+        """Send requests, each of which makes it print a line."""
         with BertClient(port=self.port, timeout=90) as client:
             for future in [client.encode_async(["the lord"]) for _ in range(requests)]:
                 assert future.result().shape == (1, 32)
@@ -47,7 +47,7 @@ class Service:
 
 @pytest.fixture
 def end() -> Iterator[list[Service]]:
-    """Services whose processes end with the test; the workers go with them."""
+    """Services that end with the test, together with their workers."""
     started: list[Service] = []
     yield started
     for service in started:

@@ -77,7 +77,7 @@ async def never(_: int) -> bool:
 @pytest.mark.parametrize(
     ("program", "more", "reason"),
     [
-        ("print('what is wrong'); raise SystemExit(1)", {}, "what is wrong"),
+        ("print('the reason'); raise SystemExit(1)", {}, "the reason"),
         ("raise SystemExit(1)", {}, "ended with status 1"),
         ("import time; time.sleep(60)", {"start_within": 0.3}, "not ready in time"),
         ("print('a'); print('b'); raise SystemExit(1)", {"reason": lambda tail: tail[-1]}, "b"),

@@ -19,7 +19,7 @@ PROCFILE = Path(__file__).parents[2] / "Procfile"
 
 
 class Honcho:
-    """``honcho start`` on ports of its own."""
+    """``honcho start`` on free ports."""
 
     def __init__(self, model: Path, directory: Path) -> None:
         self.port, self.flower = free_port(), free_port()
@@ -55,7 +55,7 @@ class Honcho:
             return []
 
     def page(self, path: str) -> bytes:
-        """A page of the dashboard, or nothing while there is none."""
+        """A page of the dashboard, or an empty text while it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.flower}{path}") as answer:
                 text: bytes = answer.read()

@@ -24,7 +24,7 @@ from tests.waiting import eventually
 
 
 class Serve(Protocol):
-    """Starts ``bertq serve``; what is left of it ends with the test."""
+    """Starts ``bertq serve``; its processes end with the test."""
 
     def __call__(self, *arguments: str, **variables: str) -> Run: ...
 
@@ -59,7 +59,7 @@ def url(port: int) -> str:
 
 
 def encode(port: int, count: int = 40) -> None:
-    """Encode sentences and look that there is a row for each."""
+    """Encode sentences and check that each has a different row."""
     with BertClient(port=port, timeout=60) as client:
         rows = client.encode([f"the lord {number}" for number in range(count)])
     assert rows.shape == (count, 32)
@@ -67,7 +67,7 @@ def encode(port: int, count: int = 40) -> None:
 
 
 def server_pid(port: int) -> int:
-    """The process id of the embedded server, whose process title hides the mark of its run."""
+    """The process id of the embedded server; its process title hides the mark of the run."""
     with Redis.from_url(url(port)) as redis:
         found: Any = redis.info("server")
         return int(found["process_id"])
@@ -136,7 +136,7 @@ def test_workers_of_a_named_model_that_share_a_device(
         environ = Path(f"/proc/{info.pid}/environ").read_text().split("\0")
         assert {"BERTQ_CASED=false", "BERTQ_SHOW_TOKENS_TO_CLIENT=off"} <= set(environ)
         assert "BERTQ_GPU_MEMORY_FRACTION=0.4" in environ
-    # Two workers of one name would hide each other; these do not.
+    # The workers have different names.
     assert "give each its own with -n" not in run.output
     run.process.terminate()
     assert run.wait()[0] == 0
@@ -151,7 +151,7 @@ def test_killed_processes_are_restarted(serve: Serve, options: list[str], port: 
     run.wait_for("cpu0: ready after", times=2)
     assert run.find("celery", "cpu0") != first
     encode(port)
-    # The server too, with what it has: its workers find it again.
+    # The server is restarted with its data, and workers reconnect.
     with Redis.from_url(url(port)) as redis:
         redis.set("kept", "yes")
         eventually(lambda: redis.info("persistence")["aof_pending_bio_fsync"] == 0)
@@ -175,7 +175,7 @@ def test_a_killed_service_leaves_no_process_and_loses_no_data(
     run = serve(*options, "--flower", str(free_port()))
     run.wait_for("\nready ")
     with BertClient(port=port) as client, Redis.from_url(url(port)) as redis:
-        # Work for a queue that nobody serves: it must outlive the service.
+        # A chunk on a queue without workers must outlive the service.
         other = BertClient(port=port, queue="cpu7")
         other.encode_async(["the lord"])
         eventually(lambda: redis.llen("cpu7") == 1)
@@ -184,13 +184,13 @@ def test_a_killed_service_leaves_no_process_and_loses_no_data(
     run.process.kill()
     eventually(lambda: not run.processes() and not Path(f"/proc/{server}").exists(), 20)
     assert is_free(port)
-    again = serve(*options)
-    again.wait_for("\nready ")
+    second = serve(*options)
+    second.wait_for("\nready ")
     with Redis.from_url(url(port)) as redis:
         assert redis.llen("cpu7") == 1
     other.close()
-    again.process.send_signal(signal.SIGTERM)
-    assert again.wait()[0] == 0
+    second.process.send_signal(signal.SIGTERM)
+    assert second.wait()[0] == 0
 
 
 def test_a_worker_that_cannot_be_restarted(
@@ -262,7 +262,7 @@ def test_a_running_redis(serve: Serve, tiny_model: Path, redis_url: str) -> None
 
 
 def refusal(run: Run) -> str:
-    """The one clear line with which it ended; it left nothing."""
+    """Return the line of the error; check that no process is left."""
     status, output = run.wait()
     assert status in (1, 2), output
     assert "Traceback" not in output

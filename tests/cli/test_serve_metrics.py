@@ -21,7 +21,7 @@ SECRET = "xylophone"
 
 
 class Serve(Protocol):
-    """Starts ``bertq serve``; what is left of it ends with the test."""
+    """Starts ``bertq serve``; its processes end with the test."""
 
     def __call__(self, *arguments: str, **variables: str) -> Run: ...
 

@@ -1,4 +1,4 @@
-"""A worker without a model: real broker, real backend, rows that tell which sentence they are.
+"""A worker without a model: real broker, real backend, rows that identify their sentences.
 
 It runs Celery's own worker on a thread of the test process, with a task of the real name.
 """
@@ -27,7 +27,7 @@ from tests.apps import create_app
 
 DIM = 4
 
-#: Words of a sentence that the stub reads; it tells of more.
+#: Maximum number of words of a sentence; longer ones are reported as truncated.
 MAX_WORDS = 20
 
 
@@ -43,7 +43,7 @@ def rows(texts: list[str]) -> NDArray[np.float32]:
 
 
 class Stub:
-    """What the stub worker was asked, and how it shall behave.
+    """The requests of the stub worker, and its behaviour.
 
     A chunk with a sentence ``!fail`` raises; none is begun while ``gate`` is closed. Of a pair it
     makes the row of both sides with a blank between them. While ``is_sparse``, rows are compressed.
@@ -89,7 +89,7 @@ class Stub:
 
 
 def info(queues: list[str], max_batch_size: int = 256, row_size: int = DIM) -> WorkerInfo:
-    """The advert of a stub."""
+    """Return the worker info of a stub."""
     return WorkerInfo(
         node="stub@test", instance="1", queues=queues, device="cpu0", device_name="cpu",
         model="stub", fingerprint="f", max_seq_len=25, max_batch_size=max_batch_size,

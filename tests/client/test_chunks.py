@@ -64,7 +64,7 @@ def code(text: str) -> int:
 
 
 def rows_for(texts: list[str], chunk: PlannedChunk) -> NDArray[np.float32]:
-    """Rows that tell what sentence each belongs to."""
+    """Rows that identify their sentences."""
     codes = [code(texts[index]) for index in chunk.sentences]
     return np.repeat(np.array(codes, np.float32)[:, None], 3, axis=1)
 

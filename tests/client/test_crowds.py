@@ -1,4 +1,4 @@
-"""Much at once: large requests, many clients, several workers, and what stays behind of it all."""
+"""Load: large requests, many clients, several workers, and no keys left in Redis."""
 
 import gc
 import subprocess
@@ -55,7 +55,7 @@ with stub_worker(sys.argv[1]):
 
 @contextmanager
 def other_worker(url: str) -> Iterator[None]:
-    """Run a stub worker in a process of its own: two do not go into one."""
+    """Run a stub worker in another process, because a process can have only one."""
     process = subprocess.Popen(
         [sys.executable, "-c", OTHER_WORKER, url],
         cwd=ROOT,
@@ -155,7 +155,7 @@ def test_the_error_of_the_worker_reaches_the_caller(
     np.testing.assert_array_equal(client.encode(["after"]), row("after")[None])
 
 
-# -- what stays behind
+# -- keys that are left
 
 
 def alive(*classes: type) -> Counter[str]:

@@ -35,7 +35,7 @@ from tests.waiting import eventually
 
 
 def left_behind(redis: Redis) -> set[str]:
-    """The keys of ours that are still there, but for those that have to be."""
+    """Return the remaining keys of bertq, except the permanent ones."""
     found = {key.decode() for key in redis.scan_iter("*")}
     return {key for key in found if key.startswith(("bertq:job", "bertq:reply", "celery-task"))}
 
@@ -177,7 +177,7 @@ def test_no_worker(redis_url: str, redis: Redis) -> None:
         with pytest.raises(NoWorker, match=r"no worker takes from queue bertq\.small") as caught:
             client.encode(["a"])
         assert isinstance(caught.value, TimeoutError)
-        # The client goes on, and the worker drops what nobody waits for.
+        # The client continues, and the worker drops the cancelled chunks.
         with stub_worker(redis_url) as stub:
             with BertClient(redis_url=redis_url, timeout=20) as other:
                 other.encode(["b"])

@@ -1,4 +1,4 @@
-"""What a future of bertq does that a future does, and more."""
+"""Futures of bertq: the interface of concurrent futures, and more."""
 
 import asyncio
 import gc

@@ -306,7 +306,7 @@ def test_the_loop_goes_on_without_redis(silent_url: str, away: bool) -> None:
                 assert given_up.cancelled()
                 before = ticks.count
                 client.encode_async(["c"])
-            # With a hung Redis closing takes two seconds, of which the loop has most.
+            # With a hung Redis, closing takes two seconds.
             assert away or ticks.count - before > 20
 
     asyncio.run(asyncio.wait_for(work(), 60))
@@ -321,7 +321,7 @@ def test_closing_needs_no_thread_of_the_loop(redis_url: str) -> None:
 
     async def work() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        blocked = asyncio.ensure_future(asyncio.to_thread(client.encode, ["nobody answers"]))
+        blocked = asyncio.ensure_future(asyncio.to_thread(client.encode, ["never answered"]))
         await asyncio.sleep(0.1)
         await client.aclose()
         with pytest.raises(ClientClosed):
@@ -351,7 +351,7 @@ def test_no_thread_ends_by_an_error(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> Any:
-        raise ZeroDivisionError("a bug of ours")
+        raise ZeroDivisionError("a bug in bertq")
 
     timings = Timings(search_interval_seconds=0, renewal_interval_seconds=0)
     with BertClient(redis_url=redis_url, timeout=0.7, _timings=timings) as client:
@@ -446,7 +446,7 @@ def test_redis_goes_away_for_good(own_url: str) -> None:
 
 def test_a_server_with_a_slow_clock(redis_url: str, redis: Redis) -> None:
     def answer(text: str, entry: str) -> None:
-        # What a worker does.
+        # As a worker does.
         eventually(lambda: redis.llen("gpu7"))
         (record,) = redis.scan_iter("bertq:job:*")
         task_id = keys.task_id(record.decode().removeprefix("bertq:job:"), 0)

@@ -32,7 +32,7 @@ OPTIONS = {"normalize": True, "truncate": "left"}
 
 
 def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
-    """What is on the queue after Celery has sent a chunk."""
+    """The message on the queue after Celery has sent a chunk."""
     app = create_app(url)
     with Connection(url) as connection, app.amqp.Producer(connection) as producer:
         message = app.amqp.create_task_message(

@@ -1,4 +1,4 @@
-"""What a request asks for beside its sentences, and what comes of it, on a stub of a worker."""
+"""Options of a request, on a stub worker."""
 
 import asyncio
 import pickle

@@ -1,4 +1,4 @@
-"""What importing and installing the client costs, and whom it leaves alone."""
+"""Importing and installing the client: its cost, and other programs in the process."""
 
 import subprocess
 import sys

@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 
 def joined(texts: list[Any]) -> list[str]:
-    """What the stub makes rows of."""
+    """The text from which the stub makes the row of a pair."""
     return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 

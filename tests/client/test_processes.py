@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
-#: What every script needs: it prints stacks and ends when it hangs.
+#: The start of every script: a script that hangs prints its stacks and ends.
 PRELUDE = """
 import faulthandler, os, signal, sys, threading, time
 faulthandler.register(signal.SIGALRM, chain=True)
@@ -157,12 +157,12 @@ FORK_WITH_LOCKS_HELD = """
 client, closed, closing = [BertClient(redis_url=url, timeout=40) for _ in range(3)]
 check(client, ["first"])
 closed.close()
-nobody = BertClient(redis_url=url, queue="gpu7")
-pending = nobody.encode_async(["never"])
+no_worker = BertClient(redis_url=url, queue="gpu7")
+pending = no_worker.encode_async(["never"])
 entered, leave = threading.Event(), threading.Event()
 
 def hold():
-    session = nobody._session
+    session = no_worker._session
     with (
         client._session._lock, client._session._registry._lock, client._session._callbacks._lock,
         client._session.redis.connection_pool._lock, closing._session._lock,
@@ -186,7 +186,7 @@ def child():
         raise AssertionError(pending.result(20))
     except ClientClosed:
         assert not pending.cancel()
-    nobody.close()
+    no_worker.close()
     for client_ in (closed, closing):
         try:
             raise AssertionError(client_.encode(["after"]))
@@ -267,7 +267,7 @@ def test_threads_and_processes_at_once(
 
 PENDING_AT_THE_END = """
 client = BertClient(redis_url=url)
-client.encode_async(["nobody answers"]).add_done_callback(print)
+client.encode_async(["never answered"]).add_done_callback(print)
 future = client.encode_async(["nor this"])
 time.sleep(float(sys.argv[2]))
 print("leaving", future.done())
@@ -291,7 +291,7 @@ def test_the_interpreter_ends_with_futures_pending(redis_url: str, pause: str) -
 
 WAITING_THREAD = """
 client = BertClient(redis_url=url)
-future = client.encode_async(["nobody answers"])
+future = client.encode_async(["never answered"])
 
 def wait():
     try:

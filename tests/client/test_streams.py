@@ -305,7 +305,7 @@ def test_a_progress_bar_of_a_stream(
     assert "60.0sentence" in capsys.readouterr().err
 
 
-# -- what a client says of itself
+# -- status of a client
 
 
 def test_status_and_identity(redis_url: str, stub: Stub) -> None:

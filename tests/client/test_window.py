@@ -1,4 +1,4 @@
-"""How much may wait: bounds on queues and on one client, and what happens at them."""
+"""Bounds on waiting chunks, for a queue and for one client."""
 
 import threading
 import time
@@ -78,7 +78,8 @@ def test_a_full_queue_can_be_an_error(redis_url: str, redis: Redis) -> None:
     with BertClient(
         redis_url=redis_url, max_pending_chunks=3, on_full="raise", timeout=60
     ) as client:
-        large = client.encode_async(TEXTS)  # more than may wait: once begun it goes on
+        # It has more chunks than may wait, but a request that has begun continues.
+        large = client.encode_async(TEXTS)
         eventually(lambda: redis.llen("bertq") == 3)
         with pytest.raises(QueueFull, match=r"3 chunks wait on queue bertq of .*, at most 3 may"):
             client.encode(TEXTS[:20])

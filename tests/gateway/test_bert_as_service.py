@@ -80,7 +80,7 @@ def test_a_name_goes_before_that_of_a_directory(gateway: Gateway, stub: Stub, re
         info(["bertq.stub", "bertq.stub.small"]), node="a@test", model_name="stub"
     )
     worker_info.publish(redis, named)
-    with pytest.raises(httpx.ReadTimeout):  # nobody takes from its queue
+    with pytest.raises(httpx.ReadTimeout):  # no worker takes from its queue
         gateway.http.post("/encode", json={"texts": ["a"], "model": "stub"}, timeout=1)
     assert redis.llen("bertq.stub.small") == 1
 

@@ -12,7 +12,7 @@ from tests.client.stub import Stub
 from tests.gateway.conftest import Gateway
 
 
-# What no schema says makes a request wrong too: a blank sentence, a dimension that no model has.
+# Some errors are not in the schema: a blank sentence, a dimension that no model has.
 def test_every_answer_is_as_the_manual_says(gateway: Gateway, stub: Stub) -> None:
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{gateway.port}/openapi.json")
     seen = set()

@@ -1,4 +1,4 @@
-"""What a gateway refuses, and how it stops."""
+"""Limits of a gateway, and its shutdown."""
 
 import dataclasses
 import json
@@ -129,7 +129,7 @@ def test_errors_of_the_worker(gateway: Gateway, stub: Stub) -> None:
 
 
 def test_a_caller_that_hangs_up(gateway: Gateway, stub: Stub) -> None:
-    gateway.embed("a")  # what is needed for a first request is there
+    gateway.embed("a")  # the first request has made everything that requests need
     stub.gate.clear()
     body = json.dumps({"model": "stub", "input": "b"}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"

@@ -1,4 +1,4 @@
-"""``/v1/models``: what a caller learns of each model."""
+"""``/v1/models``: the fields of each model."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Jobs whose clients, workers and Redis come and go: real workers, with a clock for a model."""
+"""Jobs that outlive their clients, workers and Redis, on stand-in workers."""
 
 import subprocess
 import sys
@@ -58,13 +58,13 @@ workers = contextmanager(starter)
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start clock workers on the test's database; they end with the test."""
+    """Start stand-in workers on the test's database; they end with the test."""
     yield from starter(ClockWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
 def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """The same, which take a second for what takes many."""
+    """Start stand-in workers with short timeouts."""
     yield from starter(QuickWorker, redis_url, tmp_path)
 
 

@@ -33,7 +33,7 @@ def test_a_stopping_worker_shortens_its_claim(redis: Redis) -> None:
     renewal = keys.WORKER_TTL_SECONDS / 3
     assert claims.time_left(redis, "bertq") > 2 * renewal
     claims.release(redis, "bertq", "mine")
-    # Long enough for another worker of the model to renew it, or to end by itself.
+    # Long enough for another worker of the model to renew it, or to expire.
     assert renewal < claims.time_left(redis, "bertq") <= renewal + 1
     assert claims.take(redis, "bertq", "other") == "mine"
     assert claims.take(redis, "bertq", "mine") == "mine"

@@ -1,4 +1,4 @@
-"""Generated payloads: what the wire format brings back, and what comes of hostile ones."""
+"""Generated payloads: valid ones are decoded to the same values, hostile ones are refused."""
 
 import tracemalloc
 from typing import Any
@@ -38,7 +38,7 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-#: What a worker stores, and what is like it.
+#: Results as a worker stores them, and similar ones.
 STATES = st.sampled_from(["SUCCESS", "FAILURE", "REVOKED", "PENDING"])
 VERSIONS = st.just(WIRE_VERSION) | VALUES
 RESULTS = st.fixed_dictionaries(
@@ -73,7 +73,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def loaded(payload: bytes) -> Any:
-    """What comes of a payload; a WireError for all that is none."""
+    """Decode a payload; a WireError if it is invalid."""
     try:
         return wire.loads(payload)
     except WireError as error:
@@ -117,7 +117,7 @@ def test_values_survive(value: Any) -> None:
 @given(VALUES, st.data())
 def test_damage_is_a_wire_error_or_another_value(value: Any, data: Any) -> None:
     payload = damaged(wire.dumps(value), data)
-    # What still is a value is whole: no array is larger than the payload.
+    # A decoded value is complete: no array is larger than the payload.
     assert held(loaded(payload)) <= len(payload)
 
 
@@ -159,7 +159,7 @@ def test_an_array_larger_than_its_payload_allocates_nothing(
 
 
 def answer(payload: bytes) -> None:
-    """Decode a result as a client does: rows, or an error of ours."""
+    """Decode a result as a client does: rows, or a BertqError."""
     try:
         result = decode(payload, "job-0")
     except BertqError as error:

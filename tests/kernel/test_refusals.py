@@ -1,4 +1,4 @@
-"""What is told of errors of Redis."""
+"""Messages and logs of errors of Redis."""
 
 import logging
 

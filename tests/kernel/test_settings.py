@@ -156,7 +156,7 @@ def test_every_setting_is_an_option_of_the_worker() -> None:
 
 
 def given(*arguments: str) -> dict[str, Any]:
-    """What a command with all the options gets; of what nobody typed nothing."""
+    """The options that a command receives: only those that were given."""
     found: dict[str, Any] = {}
     command = click.Command(
         "worker",

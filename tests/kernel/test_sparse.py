@@ -1,4 +1,4 @@
-"""Sparse rows: the same numbers as those of an array, by itself and on the wire."""
+"""Sparse rows: the same numbers as in an array, also after the wire format."""
 
 import pickle
 import subprocess
@@ -71,7 +71,7 @@ def test_nothing_can_be_changed_and_nothing_is_shown() -> None:
             array[0] = 1
     own = np.zeros(1, np.float32)
     SparseRows(np.array([0, 1]), np.array([0], np.int32), own, (1, 4))
-    own[0] = 1  # what it was made of is as it was
+    own[0] = 1  # its source is unchanged
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(rows)).toarray(), ROWS)
 
 

@@ -1,4 +1,4 @@
-"""The wire format: what goes through it, and what hostile bytes come to."""
+"""The wire format: values survive it, and hostile bytes are refused."""
 
 import base64
 import pickle
@@ -34,7 +34,7 @@ def payload_of(document: bytes, behind: bytes = b"") -> bytes:
 
 
 def array_payload(dtype: Any, shape: Any, raw: bytes) -> bytes:
-    """A payload whose array claims what it likes."""
+    """A payload whose array has a header of the test's choice."""
     return payload_of(msgpack.encode(msgpack.Ext(1, msgpack.encode([dtype, shape]))), raw)
 
 
@@ -72,7 +72,7 @@ def test_a_cut_payload_is_a_wire_error_or_a_plain_value(cut: int, tail: bytes) -
         value = wire.loads(damaged)
     except WireError:
         return
-    # What is no error must be whole in itself: never an array of fewer bytes than it claims.
+    # A decoded value must be consistent: no array has fewer bytes than its header says.
     assert not isinstance(value, np.ndarray)
 
 

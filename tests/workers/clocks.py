@@ -1,4 +1,4 @@
-"""Workers as processes whose model is a clock: ``benchmarks/standin.py``."""
+"""Stand-in workers as processes, with a simulated model: ``benchmarks/standin.py``."""
 
 import itertools
 import re
@@ -17,12 +17,12 @@ DIM = 4
 
 
 def sentences(count: int) -> list[str]:
-    """Sentences of one to eight words, no two alike: a client sends a sentence once."""
+    """Distinct sentences of one to eight words: a client sends a repeated sentence once."""
     return [str(number) + " word" * (number % 8) for number in range(count)]
 
 
 def rows(texts: list[str]) -> NDArray[np.float32]:
-    """The rows that the clock has for sentences: the tokens of each, and zeros."""
+    """The rows of a stand-in worker for sentences: the number of tokens, and zeros."""
     expected = np.zeros((len(texts), DIM), np.float32)
     expected[:, 0] = [text.count(" ") + 3 for text in texts]
     return expected
@@ -32,7 +32,7 @@ class ClockWorker(WorkerProcess):
     """A worker that needs ``batch_ms`` for 256 rows.
 
     Attributes:
-        program: what runs it.
+        program: the Python program that runs it.
     """
 
     program: Sequence[str] = ("-m", "benchmarks.standin")
@@ -55,18 +55,18 @@ class ClockWorker(WorkerProcess):
 
 
 def done(*workers: ClockWorker) -> list[str]:
-    """The chunks that workers say they have encoded."""
+    """The ids of the chunks that workers have logged as encoded."""
     return list(
         itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
     )
 
 
-#: Starts a worker that needs so many milliseconds for 256 rows, with options of Celery's.
+#: Starts a worker that needs the given milliseconds for 256 rows, with options of Celery.
 Start = Callable[..., ClockWorker]
 
 
 def starter(kind: type[ClockWorker], url: str, directory: Path) -> Iterator[Start]:
-    """A fixture's body: starts workers of a kind on a database; they end with the test."""
+    """Start workers of a kind on a database; they end with the fixture that yields from this."""
     workers: list[ClockWorker] = []
 
     def make(batch_ms: float, *options: str) -> ClockWorker:

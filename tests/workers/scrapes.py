@@ -1,4 +1,4 @@
-"""What a worker's metrics say."""
+"""Scrapes of a worker's metrics."""
 
 import time
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ class Scrape:
         return self.get(name)
 
     def get(self, name: str, **labels: str) -> float:
-        """A number of ours."""
+        """A metric of bertq."""
         return self._values[f"bertq_worker_{name}", frozenset(labels.items())]
 
     def labels(self, name: str) -> list[Mapping[str, str]]:
-        """The labels of all numbers of ours that have this name."""
+        """The labels of all metrics of bertq that have this name."""
         wanted = f"bertq_worker_{name}"
         return [dict(labels) for found, labels in self._values if found == wanted]
 

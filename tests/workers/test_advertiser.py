@@ -100,7 +100,7 @@ def test_a_worker_leaves_a_queue_that_another_model_has_claimed(
     advertiser.hold(info(["bertq", "cpu0"]))
     advertiser.announce()
     eventually(lambda: worker_info.read(redis))
-    # Redis has restarted empty, and somebody else was faster.
+    # Redis has restarted empty, and another model has claimed the queue.
     redis.delete(keys.claim("bertq"))
     claims.take(redis, "bertq", "0123456789abcdef")
     redis.persist(keys.claim("bertq"))

@@ -1,4 +1,4 @@
-"""What goes into which batch, on a device that computes when the test lets it."""
+"""Batches and their chunks, on a device that the test controls."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""What wakes the threads of a worker, also from a signal handler that interrupts itself."""
+"""Waking a thread of a worker, also from a signal handler that interrupts itself."""
 
 import signal
 import threading

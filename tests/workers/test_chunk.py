@@ -1,4 +1,4 @@
-"""A chunk's sentences and rows in the worker: what is refused, how rows are finished."""
+"""Sentences and rows of a chunk in the worker: refused input, and post-processing of rows."""
 
 from typing import Any
 

@@ -79,7 +79,7 @@ def test_a_worker_ends_when_another_model_claims_its_queue(
     redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
 ) -> None:
     worker = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
-    redis.set(keys.claim("bertq.small"), "somebody else")
+    redis.set(keys.claim("bertq.small"), "another model")
     assert worker.process.wait(30) == os.EX_UNAVAILABLE
     assert "this worker ends: queue bertq.small is now held by another model" in worker.log
     assert "Traceback" not in worker.log
@@ -110,8 +110,8 @@ def test_a_claim_that_never_ends_is_not_waited_for(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.5)
-    redis.set(keys.claim("bertq"), "somebody else")
-    with pytest.raises(ModelMismatch, match=r"held by another model \(somebody els\)"):
+    redis.set(keys.claim("bertq"), "another model")
+    with pytest.raises(ModelMismatch, match=r"held by another model \(another mode\)"):
         admission.admit(redis, redis_url, info(["bertq"]))
 
 

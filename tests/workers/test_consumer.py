@@ -1,4 +1,4 @@
-"""What the consumer replaces in celery's own, which must still be there to be replaced."""
+"""The parts of celery's consumer that ours replaces must still exist."""
 
 import inspect
 from typing import Any
@@ -38,7 +38,7 @@ def test_celery_still_uses_the_replaced_functions() -> None:
 
 
 def test_a_message_is_acknowledged_at_once() -> None:
-    # The loop runs what is called "soon" before it waits, but not what that calls soon in turn:
+    # The loop runs callbacks of call_soon before it waits, but not those that they add:
     # there the transport would gather in vain.
     assert "call_soon_ack,\n" in inspect.getsource(CeleryConsumer.create_task_handler)
     called: list[tuple[int, str]] = []

@@ -79,7 +79,7 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda.memory(0) is None
 
 
-# TensorFlow is told of GPUs that are not there; what it thinks of their settings is real.
+# TensorFlow sees GPUs that do not exist; its reaction to their settings is real.
 SCRIPT = """
 import os, sys
 from bertq.errors import SettingsError
@@ -119,7 +119,7 @@ except ValueError as error:
 
 @pytest.fixture(scope="module")
 def said() -> list[str]:
-    """What the script prints, line by line."""
+    """The output of the script, line by line."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=100
     )
@@ -157,7 +157,7 @@ def test_memory_of_the_device(monkeypatch: pytest.MonkeyPatch, gpus: list[str]) 
     monkeypatch.setitem(sys.modules, "tensorflow", fake)
     assert devices.memory() == ((5, 7) if gpus else None)
     assert asked == gpus
-    # Before a model is loaded nobody asks TensorFlow, or imports it.
+    # Nothing imports TensorFlow before a model is loaded.
     monkeypatch.delitem(sys.modules, "tensorflow")
     assert devices.memory() is None
     assert "tensorflow" not in sys.modules

@@ -1,4 +1,4 @@
-"""What an error of a chunk holds, and that it goes with the chunk."""
+"""An error of a chunk releases its memory together with the chunk."""
 
 import gc
 import weakref
@@ -19,7 +19,7 @@ class Sentences(list[str]):
 
 @pytest.fixture
 def watched() -> Iterator[Any]:
-    """Run a task that raises, as a worker does, and return its answer and what its error held."""
+    """Run a task that raises, as a worker does; return its answer and an object of its frames."""
     app = Celery("failing", set_as_current=False, backend="cache+memory://")
     left: list[weakref.ref[Any]] = []
 

@@ -27,10 +27,10 @@ FUZZ = settings(derandomize=True, deadline=None, database=None, phases=[Phase.ge
 #: In every text, and in nothing that a log may show.
 SECRET = "a glockenspiel"
 
-#: A job whose chunks are computed, so that what is wrong with a message can come late too.
+#: A job whose chunks are encoded, so that some messages fail late.
 JOB, CHUNKS = "fuzz", 1000
 
-#: What a worker says of a message, once for each.
+#: The line of a worker for a message.
 TOLD = re.compile(r"refused a message of|chunk \S+: (?:failed, |dropped, |\d+ rows, )")
 
 Change = Callable[[Any], Any]
@@ -57,7 +57,7 @@ HEADERS = [
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries",
     "timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result",
     "replaced_task_nesting", "stamped_headers", "stamps", "wire", "sent",
-    # What is no header of a chunk's message, and an attribute of Celery's request all the same.
+    # Not headers of a chunk, but attributes of Celery's request.
     "compression", "chord", "chain", "callbacks", "errbacks", "called_directly", "get", "update",
     "redelivered", "delivery_info", "reply_to", "headers", "is_eager", "args", "_children",
 ]  # fmt: skip
@@ -74,7 +74,7 @@ PATHS = [
         for name in ("exchange", "routing_key", "redelivered", "consumer_tag")
     ],
 ]
-#: Within the body: the arguments, those with names, and what Celery adds.
+#: Within the body: arguments, keyword arguments, and the options that Celery adds.
 BODY_PATHS = [
     *[(0,), (1,), (2,), (0, 0), (0, 1), (0, 0, 0), (0, 0, 1), (1, "texts"), (1, "self")],
     *[(2, name) for name in ("callbacks", "errbacks", "chain", "chord", "id", "reply_to", "wire")],
@@ -82,7 +82,7 @@ BODY_PATHS = [
 
 
 def changed(document: Any, path: tuple[Any, ...], value: Any, remove: bool) -> None:
-    """Replace, add or remove what is at a path, if there is such a place."""
+    """Replace, add or remove the value at a path, if the path exists."""
     for step in path[:-1]:
         try:
             document = document[step]
@@ -152,7 +152,7 @@ SENT = st.tuples(
 
 
 class Bench:
-    """A worker that gets messages, and a client that must still be answered."""
+    """A worker that receives messages, and a client that must still be answered."""
 
     def __init__(self, worker: ClockWorker, redis: Redis, client: BertClient) -> None:
         self.worker = worker
@@ -161,7 +161,7 @@ class Bench:
         self.told = 0
 
     def push(self, sent: list[tuple[str, bytes]]) -> None:
-        """Put messages on the queues; wait until they are dealt with, and look at the damage."""
+        """Send messages; wait until each is logged, and check the log."""
         with self.redis.pipeline() as pipe:
             pipe.delete(f"bertq:job:{JOB}")
             pipe.execute()
@@ -182,7 +182,7 @@ class Bench:
             assert trouble not in log, log[-3000:]
 
     def settled(self) -> bool:
-        """Whether nothing waits and nothing is held."""
+        """Whether no chunk is waiting or unacknowledged."""
         waiting: Any = [self.redis.llen(queue) for queue in (queues.SHARED, queues.SMALL)]
         return not any([*waiting, self.redis.hlen("unacked"), self.redis.zcard("unacked_index")])
 

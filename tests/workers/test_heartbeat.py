@@ -28,7 +28,7 @@ def connect(url: str) -> Any:
 
 @pytest.fixture
 def holder(redis_url: str) -> Any:
-    """A channel that holds three messages, the last of which is acknowledged."""
+    """A channel with three messages, of which the last is acknowledged."""
     with connect(redis_url) as connection:
         producer = Producer(connection.channel())
         for body in range(3):
@@ -50,7 +50,7 @@ def grow_old(redis: Redis) -> None:
 
 
 def sweep(url: str) -> None:
-    """Give back what is overdue, as any worker does."""
+    """Return overdue chunks to their queue, as any worker does."""
     with connect(url) as connection:
         connection.channel().qos.restore_visible()
 
@@ -64,7 +64,7 @@ def test_what_is_held_is_not_given_to_another(redis: Redis, redis_url: str, hold
     sweep(redis_url)
     assert redis.llen("q") == 2
     assert not redis.exists("unacked", "unacked_index")
-    # What another has been given, or is acknowledged, does not come back.
+    # Chunks that another worker has, or that are acknowledged, are not redelivered.
     beat(redis, holder.qos)
     assert not redis.exists("unacked_index")
 

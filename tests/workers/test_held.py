@@ -1,4 +1,4 @@
-"""What a worker holds while Redis refuses writes, on a real server that is full or lacks replicas.
+"""Unacknowledged chunks while Redis refuses writes, on a server that is full or lacks replicas.
 
 A full server hands messages out, and takes nothing; without its replicas it refuses both.
 """
@@ -47,7 +47,7 @@ def suffer(redis: Redis) -> Callable[[dict[str, str]], None]:
 def connection(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Any]:
-    """A worker's connection; what it tries again is tried at once."""
+    """A worker's connection that retries without a pause."""
     caplog.set_level(logging.INFO, "bertq.worker")
     monkeypatch.setattr(unacked, "AGAIN", 0.05)
     port = redis.connection_pool.connection_kwargs["port"]

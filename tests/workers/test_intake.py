@@ -1,4 +1,4 @@
-"""What workers as processes take in, hold and say, with a clock in the place of the model."""
+"""Chunks that stand-in workers take, their events, and their connections."""
 
 import inspect
 import json
@@ -195,7 +195,7 @@ def test_an_idle_worker_uses_no_cpu_time(client: BertClient, start: Start) -> No
 
 
 def test_celery_and_kombu_still_ask_for_the_capacity() -> None:
-    # Where celery puts a bound of its own.
+    # The place where celery sets its own prefetch limit.
     stock_start = inspect.getsource(tasks.Tasks.start)
     assert "channel_qos.can_consume = MethodType" in stock_start
     assert "c.initial_prefetch_count" in stock_start

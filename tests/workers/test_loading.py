@@ -1,4 +1,4 @@
-"""What the settings make of a model: each of them reaches it."""
+"""Every setting of a model reaches the loader."""
 
 import shutil
 from pathlib import Path

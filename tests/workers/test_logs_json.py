@@ -1,4 +1,4 @@
-"""A worker's log as JSON: every line an object, the fields of chunks, and nobody's text."""
+"""A worker's log as JSON: every line is an object, chunks have fields, and no text is logged."""
 
 import inspect
 import json
@@ -106,7 +106,7 @@ def test_what_fails_is_dropped_or_refused(
 def test_all_of_a_life_is_objects(redis_url: str, start: Start, tmp_path: Path) -> None:
     worker = start(1, "-Q", "cpu0", "-n", "mine@h", *JSON)
     with Redis.from_url(redis_url) as redis:
-        redis.client_kill_filter(skipme=True, _type="normal")  # what it says of a lost connection
+        redis.client_kill_filter(skipme=True, _type="normal")  # the lines of a lost connection
         worker.wait_for_log("Connection to broker lost")
         worker.wait_for_log("Connected to redis", count=2)
     assert worker.stop() == 0

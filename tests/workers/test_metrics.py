@@ -34,7 +34,7 @@ from tests.workers.scrapes import Scrape, settled
 
 SECRET = "xylophone"
 
-#: Words of our own, of each of which there is a family.
+#: Every metric of bertq, without its prefix and suffix.
 NAMES = {
     "sentences", "tokens", "chunks", "failures", "redelivered_chunks", "batches", "batch_rows",
     "batch_fill", "queue_wait_seconds", "compute_seconds", "store_seconds", "lanes", "held_chunks",
@@ -58,7 +58,7 @@ def port() -> int:
 
 
 def observed(port: int, *options: str) -> list[str]:
-    """Options of a worker whose metrics are looked at."""
+    """Options of a worker with metrics."""
     return ["-Q", "cpu0", "--metrics-port", str(port), *options]
 
 
@@ -133,7 +133,7 @@ def test_metrics_of_waiting_redelivered_and_failed_chunks(
     found = settled(port, 3, worker)
     assert (found["redelivered_chunks_total"], found["failures_total"]) == (1, 1)
     assert (found["chunks_total"], found["sentences_total"]) == (2, 202)
-    # What came again has waited with a worker that died, too.
+    # A redelivered chunk has also waited for its dead worker.
     assert found["queue_wait_seconds_count"] == 1
     # Of other clients: without the time, or with one that cannot be, or that is yet to come.
     push(redis, ["a"], sent=None)
@@ -179,7 +179,7 @@ def test_a_hanging_batch_is_visible_in_the_metrics(
     found = Scrape(port)
     assert (found["held_chunks"], found["batches_total"]) == (1, 0)
     assert found["batch_seconds_running"] < 20
-    # The advert is renewed all the same, and tells it too.
+    # The worker info is renewed, with the time of the batch.
     eventually(lambda: worker_info.read(redis)[0].work.batch_seconds > 1, 10)
     assert worker.process.wait(30) == os.EX_SOFTWARE
     assert not future.done()

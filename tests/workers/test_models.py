@@ -1,4 +1,4 @@
-"""Several models on one server: each has queues of its own."""
+"""Several models on one server: each has its own queues."""
 
 import os
 from pathlib import Path

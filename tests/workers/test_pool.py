@@ -1,4 +1,4 @@
-"""The pool: what runs where, in which order, and what of Celery it relies on."""
+"""The pool: threads, order of callbacks, and the parts of Celery on which it relies."""
 
 import importlib
 import inspect
@@ -113,7 +113,7 @@ def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
     order = [7, 3, *[n for n in range(20) if n not in (3, 7)]]
     for count, number in enumerate(order, 1):
         gates[number].set()
-        # Each has ended before the next: nobody listens meanwhile.
+        # Each has ended before the next begins.
         eventually(lambda count=count: len(pool._finished) == count)  # type: ignore[misc]
     del calls.heard[:]
     turn(pool, lambda: len(calls.heard) == 20)
@@ -205,7 +205,7 @@ def test_stopping_waits_for_what_is_in_the_pool(pool: ChunkPool, calls: Calls) -
     pool.stop()
     assert [name for name, _ in calls.heard] == ["accepted"] * 3 + ["done"] * 3
     eventually(lambda: not any(thread.is_alive() for thread in pool._threads))
-    late = calls.apply(pool, lambda: 1)  # what a channel delivers while it is closed
+    late = calls.apply(pool, lambda: 1)  # delivered while the channel is closed
     assert late.dropped
     assert len(calls.heard) == 6
 
@@ -220,7 +220,7 @@ def test_a_cold_stop_does_not_wait(
     monkeypatch.setattr(state, "should_terminate", True)
     pool.stop()
     pool.terminate()
-    # What was done is reported, so that it is not done again.
+    # Finished chunks are reported, so that they are not encoded again.
     assert [name for name, _ in calls.heard] == ["accepted busy", "accepted idle", "done idle"]
     gate.set()
 
@@ -246,7 +246,7 @@ def test_the_event_loop_may_be_replaced(pool: ChunkPool, calls: Calls) -> None:
         gate = threading.Event()
         calls.apply(pool, gate.wait)
         gate.set()
-        eventually(lambda: pool._finished)  # between two connections nobody listens
+        eventually(lambda: pool._finished)  # between two connections there is no listener
         turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
     assert [name for name, _ in calls.heard] == ["accepted", "done"] * 3
 
@@ -270,7 +270,7 @@ def test_celery_still_calls_the_pool_as_it_did() -> None:
         "error_callback=self.on_f",
     ):
         assert name in applied
-    # The chunk's texts and its queue are in what the pool is given.
+    # The arguments of the pool contain the texts and the queue of a chunk.
     made = inspect.getsource(request.Request.__init__)
     assert "self._request_dict['args'], self._request_dict['kwargs'], _ = self.__payload" in made
     assert "'routing_key': delivery_info.get('routing_key')" in made

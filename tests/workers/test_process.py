@@ -1,4 +1,4 @@
-"""What a worker sets in its process."""
+"""Process settings of a worker."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ from bertq_workers.startup import process
 
 process.tune()
 blocks = [bytearray(b"a") * 300_000 for _ in range(1000)]
-del blocks[:-1]  # the last one keeps the heap from shrinking by itself
+del blocks[:-1]  # the last one prevents that the heap shrinks
 held = process.memory()
 process.trim()
 print(held - process.memory())

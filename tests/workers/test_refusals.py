@@ -52,8 +52,8 @@ def start(options: list[str], variables: dict[str, str]) -> tuple[int, list[str]
     """Start a worker that cannot start; return its exit status and the lines that it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "bertq", "worker", *options],
-        # Nobody is there: what is wrong with a worker itself is said before Redis is asked.
-        # Celery warns those who run it as root, as containers do: not what is looked at here.
+        # No Redis is there: mistakes of the worker itself are reported before it connects.
+        # Celery warns users who run it as root, as containers do.
         env={
             **clean_environ(),
             "BERTQ_REDIS_URL": "redis://127.0.0.1:1/0",
@@ -73,7 +73,7 @@ def test_a_worker_that_cannot_start_says_why(
     options: list[str], variables: dict[str, str], reason: str
 ) -> None:
     status, lines = start(options, variables)
-    # What the command line itself refuses has click's status, and its usage before the error.
+    # Mistakes that click finds have its exit status, and the usage before the error.
     usage = [line for line in lines if line.startswith(("Usage:", "Try "))]
     assert status == (2 if usage else os.EX_CONFIG)
     assert [reason in line for line in lines if line not in usage] == [True], lines

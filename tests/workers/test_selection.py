@@ -1,4 +1,4 @@
-"""What a worker is called and which queues it takes from, on Celery's own table of queues."""
+"""The node name and the queues of a worker, with Celery's table of queues."""
 
 import inspect
 import os
@@ -20,7 +20,7 @@ from tests.apps import create_app
 
 @dataclass
 class Worker:
-    """What is looked at of Celery's worker."""
+    """The attributes of Celery's worker that are read."""
 
     app: Celery
     hostname: str

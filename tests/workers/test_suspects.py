@@ -32,7 +32,7 @@ def test_a_suspicious_chunk_is_encoded_alone(device: Device, batcher: Batcher) -
     assert device.batch() == [0]
     suspect = batcher.submit(chunk(100, 25), begun.set)
     later = [batcher.submit(chunk(number, 1)) for number in (1, 2, 3)]
-    # It waits for what is being computed, and nothing new begins, though two lanes are free.
+    # It waits for running batches, and no batch begins although two lanes are free.
     with pytest.raises(queue.Empty):
         device.began.get(timeout=0.3)
     assert not begun.is_set()

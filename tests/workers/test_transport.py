@@ -253,6 +253,6 @@ def test_closing_a_channel_without_a_connection_is_an_error_that_celery_handles(
     connection.transport.client = None  # as Connection.collect leaves it
     with pytest.raises(connection.connection_errors, match="the connection is closed"):
         channel.close()
-    # What it held is finished by the worker, and comes back later.
+    # The worker finishes its chunks, and they are redelivered later.
     assert redis.hlen("unacked") == 1
     assert "self._transport.client = None" in inspect.getsource(Connection._do_close_transport)

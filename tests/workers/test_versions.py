@@ -69,7 +69,7 @@ def test_a_refused_message_is_answered(
     change(message["headers"])
     task_id = message["headers"]["id"]
     redis.lpush("bertq", json.dumps(message))
-    # At each place, or it is for nobody to read.
+    # The result and the notice are stored.
     eventually(lambda: redis.exists(keys.result(task_id)) and redis.xlen(keys.reply("me")), 20)
     payload: Any = redis.get(keys.result(task_id))
     with pytest.raises(Exception, match=error.rpartition(": ")[2]):
@@ -90,7 +90,7 @@ def test_a_refused_message_that_replies_to_a_job(worker: ClockWorker, redis: Red
 
 
 def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) -> None:
-    # What comes with the arguments would replace the id that was looked at, and go into the log.
+    # An id with the arguments would replace the checked id, and be logged.
     records.write(redis, "job")
     message = json.loads(Envelope("me").seal("job-0", ["a"], "bertq"))
     body = [[["a"]], {}, {"id": SECRET}]

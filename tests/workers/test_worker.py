@@ -1,4 +1,4 @@
-"""A worker as a user starts it: a process of its own, with a tiny model."""
+"""A worker as a user starts it, as a process with a tiny model."""
 
 import base64
 import json
@@ -111,7 +111,7 @@ def test_one_line_a_chunk_without_text_or_vectors(
 def test_a_failing_chunk_fails_alone(
     worker: WorkerProcess, client: BertClient, redis: Redis
 ) -> None:
-    # A client of another kind sends what ours never would.
+    # Chunks that a BertClient does not send.
     for body, error, reason in (
         ([[5], {}], "BadInputType", "a chunk must be a list of str"),
         ([[], {}], "BadInputValue", "a chunk of 0 sentences"),
@@ -154,7 +154,7 @@ def test_a_message_that_is_no_chunk_is_refused(
         assert client.encode(["after"]).shape[0] == 1
         worker.wait_for(lambda: len(worker.log) > before)
         if reason is not None:
-            # Whoever can be told is told at once.
+            # The client gets the error at once.
             with pytest.raises(RemoteError, match=reason):
                 future.result(20)
     assert SECRET not in worker.log
@@ -242,7 +242,7 @@ def test_sigterm_is_a_clean_end(
         assert worker_info.read(redis) == []
         assert redis.hlen("unacked") == 0
         assert not future.done() or future.exception() is None
-        # What it had not begun is done by the next one.
+        # The next worker encodes the remaining chunks.
         start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
         assert future.result(60).shape[0] == 2000
 
@@ -271,7 +271,7 @@ def test_a_worker_that_is_still_loading_can_be_stopped(
 
 
 def _pop(redis: Redis, queue: str) -> dict[str, Any]:
-    """Take the message that a client put on a queue that nobody serves."""
+    """Take the message of a client from a queue without workers."""
     eventually(lambda: redis.llen(queue), 20)
     text: Any = redis.rpop(queue)
     message: dict[str, Any] = json.loads(text)
@@ -279,7 +279,7 @@ def _pop(redis: Redis, queue: str) -> dict[str, Any]:
 
 
 def _send_raw(client: BertClient, redis: Redis, make_body: Any) -> Any:
-    """Have a client wait for a chunk whose body is something else than it sent."""
+    """Replace the body of the chunk for which a client waits."""
     with_queue = BertClient(redis_url=client._url, queue="gpu9", timeout=30)
     future = with_queue.encode_async([SECRET])
     message = _pop(redis, "gpu9")
