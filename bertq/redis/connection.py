@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from bertq.errors import BertqError, RedisFull, RedisUnavailable
 from bertq.redis import redis_url, tls
-from bertq.redis.outage import code, refuses_writes, said
+from bertq.redis.outage import code, refuses_writes, server_message
 
 #: Maximum seconds for one command, and for connecting. Longer than any blocking read.
 SOCKET_TIMEOUT_SECONDS = 5.0
@@ -78,24 +78,26 @@ def explain(error: BaseException, url: str) -> RedisFailure:
         error = error.__cause__
     where = f"Redis at {redis_url.redact(url)}"
     if isinstance(error, OutOfMemoryError):
-        full = f"{where} has reached its memory limit (maxmemory)"
-        return RedisFailure(RedisFull(full), final=False)
+        message = f"{where} has reached its memory limit (maxmemory)"
+        return RedisFailure(RedisFull(message), final=False)
     if isinstance(error, ResponseError) and code(error) == "MISCONF":
-        full = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
-        return RedisFailure(RedisFull(full), final=False)
+        message = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
+        return RedisFailure(RedisFull(message), final=False)
     if isinstance(error, AuthenticationError):
-        refused = f"{where} refuses the login: check user and password in the URL"
-        return RedisFailure(RedisUnavailable(refused), final=True)
+        message = f"{where} refuses the login: check user and password in the URL"
+        return RedisFailure(RedisUnavailable(message), final=True)
     if isinstance(error, NoPermissionError):
-        lacking = f"{where} refuses: {said(error)} (docs/users.acl lists the rights of each role)"
-        return RedisFailure(RedisUnavailable(lacking), final=True)
-    if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
-        return RedisFailure(
-            RedisUnavailable(f"{where} refuses: {said(error)}"), final=not refuses_writes(error)
+        message = (
+            f"{where} refuses: {server_message(error)} (docs/users.acl lists the rights of each "
+            "role)"
         )
+        return RedisFailure(RedisUnavailable(message), final=True)
+    if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
+        message = f"{where} refuses: {server_message(error)}"
+        return RedisFailure(RedisUnavailable(message), final=not refuses_writes(error))
     if untrusted_reason := tls.untrusted_reason(error):
         return RedisFailure(RedisUnavailable(f"{where} {untrusted_reason}"), final=True)
-    away = f"{where} cannot be reached: {str(error) or type(error).__name__}"
-    if tls.unanswered(error):
-        away += "; does it speak TLS at this port?"
-    return RedisFailure(RedisUnavailable(away), final=False)
+    message = f"{where} cannot be reached: {str(error) or type(error).__name__}"
+    if tls.is_handshake_timeout(error):
+        message += "; does it speak TLS at this port?"
+    return RedisFailure(RedisUnavailable(message), final=False)

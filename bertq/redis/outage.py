@@ -22,11 +22,11 @@ def code(error: BaseException) -> str:
     """Return the name of an error for a log, without the command, which may hold a user's text."""
     if type(error) is not ResponseError:
         return type(error).__name__
-    word = said(error).split(" ", 1)[0]
-    return word if re.fullmatch("[A-Z]{2,20}", word) else "ResponseError"
+    first_word = server_message(error).split(" ", 1)[0]
+    return first_word if re.fullmatch("[A-Z]{2,20}", first_word) else "ResponseError"
 
 
-def said(error: ResponseError) -> str:
+def server_message(error: ResponseError) -> str:
     """Return the server's message, without the command that redis-py quotes."""
     return str(error).rpartition(_QUOTED)[2]
 
@@ -37,34 +37,38 @@ def refuses_writes(error: BaseException) -> bool:
 
 
 class OutageLog:
-    """A log of one kind of outage: a line at its start and a line at its end; thread-safe."""
+    """A log of one kind of outage: a line at its start and a line at its end; thread-safe.
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
-        """Create the log; ``what`` is the effect of the outage, as in "no chunks can be taken"."""
-        self._what = what
+    Args:
+        log: the logger.
+        effect: the effect of the outage, as in "no chunks can be taken".
+    """
+
+    def __init__(self, log: logging.Logger, effect: str) -> None:
         self._log = log
-        self._who: set[object] = set()
+        self._effect = effect
+        self._failing: set[object] = set()
         self._lock = threading.Lock()
-        self._silent = False
+        self._is_refused = False
 
-    def refused(self, error: BaseException, who: object = None) -> None:
-        """Note that Redis has refused a command; ``who`` is one of possibly several callers."""
+    def failed(self, error: BaseException, caller: object = None) -> None:
+        """Note that a command of ``caller``, one of possibly several, has failed."""
         with self._lock:
-            news = not self._who
-            self._who.add(who)
-            if news:
-                self._silent = not isinstance(error, ResponseError)
-        if news:
-            does = "does not answer" if self._silent else "refuses"
-            self._log.warning("Redis %s (%s): %s", does, code(error), self._what)
+            is_new = not self._failing
+            self._failing.add(caller)
+            if is_new:
+                self._is_refused = isinstance(error, ResponseError)
+        if is_new:
+            verb = "refuses" if self._is_refused else "does not answer"
+            self._log.warning("Redis %s (%s): %s", verb, code(error), self._effect)
 
-    def works(self, who: object = None) -> None:
-        """Note that a command worked; the outage ends when it works for every refused caller."""
-        if who not in self._who:
+    def succeeded(self, caller: object = None) -> None:
+        """Note that a command succeeded; the outage ends when it has for every failing caller."""
+        if caller not in self._failing:
             return
         with self._lock:
-            self._who.discard(who)
-            news = not self._who
-        if news:
-            does = "answers again" if self._silent else "refuses it no more"
-            self._log.info("Redis %s, it is over: %s", does, self._what)
+            self._failing.discard(caller)
+            is_over = not self._failing
+        if is_over:
+            state = "no longer refuses" if self._is_refused else "answers again"
+            self._log.info("Redis %s, the outage is over: %s", state, self._effect)

@@ -55,15 +55,15 @@ def check(url: str, source: str = "redis_url") -> str:
         # The message shows no part of the password.
         raise SettingsError(
             f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
-            "[ as %5B, ] as %5D, and what is not printable as its bytes"
+            "[ as %5B, ] as %5D, and unprintable characters as %XX"
         )
     try:
         parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
+        has_valid_port = parts.port is None or parts.port > 0
     except ValueError:
-        raise SettingsError(f"{source} has a port that is not one: it must be {shape}") from None
+        raise SettingsError(f"{source} has an invalid port: it must be {shape}") from None
     database = parts.path.strip("/") or "0"
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not port_ok:
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not has_valid_port:
         raise SettingsError(f"{source} is {redact(url)!r}: it must be {shape}")
     if not (database.isascii() and database.isdigit()):
         raise SettingsError(f"{source} names the database {database!r}: it must be a number")
@@ -71,8 +71,8 @@ def check(url: str, source: str = "redis_url") -> str:
     unknown = sorted(set(query) - set(tls.PARAMETERS if parts.scheme == "rediss" else ()))
     if unknown:
         raise SettingsError(
-            f"{source} has the parameter {unknown[0]!r}: only {', '.join(tls.PARAMETERS)} go, with "
-            "rediss://"
+            f"{source} has the parameter {unknown[0]!r}: only rediss:// has parameters, "
+            f"{', '.join(tls.PARAMETERS)}"
         )
     if parts.scheme == "rediss":
         query = tls.complete(query, source)

@@ -8,7 +8,7 @@ from bertq.errors import SettingsError
 #: Parameters that redis-py, kombu and celery all understand.
 PARAMETERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
 
-_REQUIRED = ("required", "optional", "none")
+_CERT_REQS = ("required", "optional", "none")
 
 
 def complete(parameters: Mapping[str, str], source: str) -> dict[str, str]:
@@ -24,18 +24,18 @@ def complete(parameters: Mapping[str, str], source: str) -> dict[str, str]:
     """
     # Without this parameter, kombu disables TLS and celery's backend refuses to start.
     full = {**parameters, "ssl_cert_reqs": parameters.get("ssl_cert_reqs", "required")}
-    if full["ssl_cert_reqs"] not in _REQUIRED:
+    if full["ssl_cert_reqs"] not in _CERT_REQS:
         raise SettingsError(
             f"{source} has ssl_cert_reqs={full['ssl_cert_reqs']}: it is one of "
-            f"{', '.join(_REQUIRED)}"
+            f"{', '.join(_CERT_REQS)}"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if authority := full.get("ssl_ca_certs"):
         try:
             context.load_verify_locations(authority)
         except OSError as error:
-            named = f"{source} has ssl_ca_certs={authority}"
-            raise _unfit(named, "certificates (PEM)", error) from None
+            setting = f"{source} has ssl_ca_certs={authority}"
+            raise _invalid_file(setting, "certificates (PEM)", error) from None
     certificate, key = full.get("ssl_certfile"), full.get("ssl_keyfile")
     if key and not certificate:
         raise SettingsError(f"{source} has ssl_keyfile and no ssl_certfile: give both")
@@ -62,9 +62,9 @@ def check_own(
         # The empty password keeps OpenSSL from asking for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
-        what = "a certificate and its key without a password (PEM)"
+        contents = "a certificate and its key without a password (PEM)"
         files = " and ".join(filter(None, (certificate, key)))
-        raise _unfit(f"{source}{files}", what, error) from None
+        raise _invalid_file(f"{source}{files}", contents, error) from None
 
 
 def untrusted_reason(error: BaseException) -> str | None:
@@ -83,8 +83,8 @@ def untrusted_reason(error: BaseException) -> str | None:
     return None
 
 
-def unanswered(error: BaseException) -> bool:
-    """Return whether an error of redis-py comes from a server that did not answer in TLS."""
+def is_handshake_timeout(error: BaseException) -> bool:
+    """Return whether an error of redis-py says that the server did not answer in TLS."""
     return any(
         isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in _causes(error)
     )
@@ -98,7 +98,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _unfit(named: str, what: str, error: OSError) -> SettingsError:
+def _invalid_file(setting: str, contents: str, error: OSError) -> SettingsError:
     # An SSLError is an OSError too, but its number means something else.
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return SettingsError(f"{named}: it must hold {what} ({reason or error})")
+    return SettingsError(f"{setting}: it must hold {contents} ({reason or error})")

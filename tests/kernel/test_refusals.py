@@ -28,9 +28,9 @@ def test_an_error_code_contains_nothing_that_was_sent(start_own_server: StartSer
 
 def test_an_outage_of_several_callers_is_two_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "bertq.worker")
-    told, error = OutageLog(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
-    for who in ("a", "b", "a"):
-        told.refused(error, who)
-    for who in ("a", "b", "b"):
-        told.works(who)
+    outage, error = OutageLog(logging.getLogger("bertq.worker"), "no tea"), OutOfMemoryError("")
+    for caller in ("a", "b", "a"):
+        outage.failed(error, caller)
+    for caller in ("a", "b", "b"):
+        outage.succeeded(caller)
     assert [message[-6:] for message in caplog.messages] == ["no tea", "no tea"]

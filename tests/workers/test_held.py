@@ -108,7 +108,7 @@ def test_chunks_that_a_full_redis_cannot_note_are_delivered(
     assert warnings(caplog) == [MEMORY]
     suffer(WELL)
     turn(hub, lambda: redis.hlen("unacked") == redis.zcard("unacked_index") == 1)
-    assert caplog.messages[-1].startswith("Redis refuses it no more")
+    assert caplog.messages[-1].startswith("Redis no longer refuses")
     channel.close()
     assert redis.llen("q") == 3 - came + 1
     assert not redis.exists("unacked", "unacked_index")

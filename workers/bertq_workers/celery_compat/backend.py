@@ -135,9 +135,9 @@ class ReplyBackend(RedisBackend):
                 away = isinstance(error, RedisConnectionError | RedisTimeoutError)
                 if not (away or refuses_writes(error)) or not _may_wait():
                     raise
-                self._storing.refused(error)
+                self._storing.failed(error)
             else:
-                self._storing.works()
+                self._storing.succeeded()
                 return
             left -= _is_stopping()
             if not left:

@@ -96,7 +96,7 @@ class Consumer(CeleryConsumer):
         if isinstance(error, NoPermissionError):
             process.leave(str(explain(error, url).error), os.EX_CONFIG)
             return
-        self._refused.refused(error)
+        self._refused.failed(error)
         with connect(url) as redis:
             while True:
                 time.sleep(_LOOK)
@@ -107,7 +107,7 @@ class Consumer(CeleryConsumer):
                     if refuses_writes(probe):
                         continue
                     return  # connecting will show it
-                self._refused.works()
+                self._refused.succeeded()
                 return
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:

@@ -139,9 +139,9 @@ class Channel(_StockChannel):  # type: ignore[misc]
         try:
             super().maybe_refresh_binding_expiry()
         except ResponseError as error:
-            told.refused(error, self)  # kombu would log a traceback, each second
+            told.failed(error, self)  # kombu would log a traceback, each second
         else:
-            told.works(self)
+            told.succeeded(self)
 
     def _deliver_all(self, queue: str, texts: list[bytes]) -> None:
         messages: list[Any] = []

@@ -77,12 +77,12 @@ class QoS(stock.QoS):
 
     def refuse(self, error: ResponseError) -> None:
         """Record that Redis has refused to deliver messages, and pause."""
-        self._told.taking.refused(error, self)
+        self._told.taking.failed(error, self)
         self._pause()
 
     def handed_out(self) -> None:
         """Record that Redis has delivered messages, or has none."""
-        self._told.taking.works(self)
+        self._told.taking.succeeded(self)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message that is delivered."""
@@ -133,11 +133,11 @@ class QoS(stock.QoS):
             # The chunks are delivered again, and dropped if their job is over.
             log.warning("%d chunks could not be acknowledged: %s", len(tags), type(error).__name__)
         except ResponseError as error:
-            self._told.acking.refused(error, self)
+            self._told.acking.failed(error, self)
             self._try_later()
             return
         else:
-            self._told.acking.works(self)
+            self._told.acking.succeeded(self)
         self._late.clear()
 
     def write(self, entries: dict[str, str]) -> None:
@@ -169,11 +169,11 @@ class QoS(stock.QoS):
         try:
             super().restore_visible(*args, **options)
         except ResponseError as error:
-            self._told.sweeping.refused(error, self)
+            self._told.sweeping.failed(error, self)
             # Redis could not store heartbeats either; give the living workers time to renew first.
             self._sweep_after = time.monotonic() + self.visibility_timeout / 2
         else:
-            self._told.sweeping.works(self)
+            self._told.sweeping.succeeded(self)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Return all unacknowledged messages to their queues, because the channel is closed."""
@@ -194,7 +194,7 @@ class QoS(stock.QoS):
         try:
             self._write_late()
         except ResponseError as error:
-            self._told.writing.refused(error, self)
+            self._told.writing.failed(error, self)
             self._try_later()
             return  # only messages in ``unacked`` can be returned
         try:
@@ -202,9 +202,9 @@ class QoS(stock.QoS):
                 self.restore_by_tag(tag, leftmost=True)
                 virtual.QoS.ack(self, tag)
                 del self._returning[tag]
-                self._told.giving.works(self)
+                self._told.giving.succeeded(self)
         except ResponseError as error:
-            self._told.giving.refused(error, self)
+            self._told.giving.failed(error, self)
             self._try_later()
 
     def _write_late(self) -> None:
@@ -216,7 +216,7 @@ class QoS(stock.QoS):
             pipe.hset(self.unacked_key, mapping=self._unwritten)
             pipe.execute()
         self._unwritten.clear()
-        self._told.writing.works(self)
+        self._told.writing.succeeded(self)
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + AGAIN
