@@ -94,7 +94,7 @@ def attempts(chunk: int) -> str:
     return f"attempts:{chunk}"
 
 
-def returns(chunk: int) -> str:
+def redeliveries(chunk: int) -> str:
     """Return the field of a job's record that counts the redeliveries of a chunk."""
     return f"returns:{chunk}"
 

@@ -1,6 +1,7 @@
 """Counters over all requests of all clients, in Redis: the statistic of bert-as-service.
 
-Totals start at the first request; averages, minima and maxima cover the latest ``LATEST`` requests.
+Totals start at the first request; averages, minima and maxima cover the latest ``LATEST_REQUESTS``
+requests.
 Times come from the Redis server, so that clocks of clients do not matter.
 """
 
@@ -16,19 +17,19 @@ from redis.exceptions import ResponseError
 from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
 
-#: Requests that averages cover.
-LATEST = 1000
+#: Number of requests that averages cover.
+LATEST_REQUESTS = 1000
 
 #: Seconds that ``requests_per_second`` and ``sequences_per_second`` cover.
-MINUTE = 60.0
+RATE_SECONDS = 60.0
 
 #: Seconds after a request for which a client counts as active, as in bert-as-service 1.10.
-ACTIVE_FOR = 180
+CLIENT_ACTIVE_SECONDS = 180
 
 #: Maximum number of clients that are stored individually.
-_CLIENTS = 10_000
+_MAX_CLIENTS = 10_000
 
-_COUNT = scripts.load("count_requests")
+_COUNT_REQUESTS = scripts.load("count_requests")
 
 
 def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
@@ -41,11 +42,11 @@ def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
         sizes: number of sentences of each request.
     """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
-    limits = (LATEST, _CLIENTS, keys.STATISTICS_TTL_SECONDS)
-    run_script(pipe, _COUNT, names, client, queue, *limits, *sizes)
+    limits = (LATEST_REQUESTS, _MAX_CLIENTS, keys.STATISTICS_TTL_SECONDS)
+    run_script(pipe, _COUNT_REQUESTS, names, client, queue, *limits, *sizes)
 
 
-def count_look(redis: Redis) -> None:
+def count_status_query(redis: Redis) -> None:
     """Count a query about the service itself, ``num_sys_request``.
 
     A full or read-only Redis still answers queries, but does not count them.
@@ -70,37 +71,38 @@ def read(redis: Redis) -> dict[str, Any]:
     seconds: Any = redis.time()
     with redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.TOTALS)
-        pipe.zcount(keys.CLIENTS, seconds[0] - ACTIVE_FOR, "+inf")
-        pipe.xrevrange(keys.REQUESTS, count=LATEST)
+        pipe.zcount(keys.CLIENTS, seconds[0] - CLIENT_ACTIVE_SECONDS, "+inf")
+        pipe.xrevrange(keys.REQUESTS, count=LATEST_REQUESTS)
         totals, active, entries = pipe.execute()
-    data, looks = int(totals.get(b"requests", 0)), int(totals.get(b"looks", 0))
+    requests, queries = int(totals.get(b"requests", 0)), int(totals.get(b"looks", 0))
     times = [_seconds(entry) for entry, _ in entries]  # the latest first
     sizes = [int(fields[b"rows"]) for _, fields in entries]
     intervals = [later - earlier for later, earlier in pairwise(times)]
+    rates = [1 / interval for interval in intervals if interval > 0]
     return {
-        "num_data_request": data,
+        "num_data_request": requests,
         "num_total_seq": int(totals.get(b"sequences", 0)),
-        "num_sys_request": looks,
-        "num_total_request": data + looks,
+        "num_sys_request": queries,
+        "num_total_request": requests + queries,
         "num_total_client": int(totals.get(b"clients", 0)),
         "num_active_client": active,
-        **_spread("request_per_client", Counter(f[b"client"] for _, f in entries).values()),
-        **_spread("size_per_request", sizes),
-        **_spread("last_two_interval", intervals),
-        **_spread("request_per_second", [1 / interval for interval in intervals if interval > 0]),
+        **_summarize("request_per_client", Counter(f[b"client"] for _, f in entries).values()),
+        **_summarize("size_per_request", sizes),
+        **_summarize("last_two_interval", intervals),
+        **_summarize("request_per_second", rates),
         **_rates(times, sizes, seconds[0] + seconds[1] / 1e6),
     }
 
 
 def _rates(times: list[float], sizes: list[int], now: float) -> dict[str, float]:
-    recent = [size for time, size in zip(times, sizes, strict=True) if time > now - MINUTE]
-    span = MINUTE
-    if len(recent) >= LATEST:
-        # The minute had more requests than are stored: use the time that the stored ones span.
-        span = max(now - times[-1], 1e-3)
+    recent = [size for time, size in zip(times, sizes, strict=True) if time > now - RATE_SECONDS]
+    seconds = RATE_SECONDS
+    if len(recent) >= LATEST_REQUESTS:
+        # There were more requests than are stored: use the time since the first stored one.
+        seconds = max(now - times[-1], 1e-3)
     return {
-        "requests_per_second": len(recent) / span,
-        "sequences_per_second": sum(recent) / span,
+        "requests_per_second": len(recent) / seconds,
+        "sequences_per_second": sum(recent) / seconds,
     }
 
 
@@ -109,7 +111,7 @@ def _seconds(entry: bytes) -> float:
     return int(entry.split(b"-")[0]) / 1000
 
 
-def _spread(name: str, values: Any) -> dict[str, float]:
+def _summarize(name: str, values: Any) -> dict[str, float]:
     values = list(values)
     if not values:
         return {}

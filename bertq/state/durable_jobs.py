@@ -76,8 +76,8 @@ class JobInfo:
         return self.status in ("done", "failed", "cancelled")
 
 
-def prepare(redis: Redis, job_id: str, messages: Mapping[int, str], *, first: bool) -> None:
-    """Write messages of a job before ``commit``; they expire if the writer does not continue."""
+def write_messages(redis: Redis, job_id: str, messages: Mapping[int, str], *, first: bool) -> None:
+    """Write messages of a job before ``commit``; they expire if no others follow."""
     with redis.pipeline() as pipe:
         if first:
             pipe.unlink(keys.messages(job_id))
@@ -123,11 +123,11 @@ def commit(
         "bytes": size + len(plan),
     }  # fmt: skip
     record |= {keys.places(chunk): count for chunk, count in enumerate(places)}
-    flat = [part for item in record.items() for part in item]
+    fields = [text for item in record.items() for text in item]
     names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
     with redis.pipeline() as pipe:
         pipe.set(keys.plan(job_id), plan, ex=WRITE_TTL_SECONDS, nx=True)
-        run_script(pipe, _COMMIT, names, ttl, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, *flat)
+        run_script(pipe, _COMMIT, names, ttl, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, *fields)
         return bool(pipe.execute()[-1])
 
 
@@ -136,9 +136,9 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
 
     If the job is cancelled or has expired, nothing is stored.
     """
-    parts = keys.split_task_id(task_id)
-    assert parts is not None  # every chunk of a durable job has such an id
-    job_id, chunk = parts
+    job_and_chunk = keys.split_task_id(task_id)
+    assert job_and_chunk is not None  # every chunk of a durable job has such an id
+    job_id, chunk = job_and_chunk
     result = keys.result(task_id)
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
     with redis.pipeline() as pipe:
@@ -150,8 +150,8 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
 
 def is_durable(task_id: str, reply_to: Any) -> bool:
     """Return whether a chunk belongs to a durable job, whose own stream gets the answer."""
-    parts = keys.split_task_id(task_id)
-    return parts is not None and parts[0] == reply_to
+    job_and_chunk = keys.split_task_id(task_id)
+    return job_and_chunk is not None and job_and_chunk[0] == reply_to
 
 
 def feed(redis: Any, job_id: str, queue: str) -> None:
@@ -182,8 +182,8 @@ def read(redis: Redis, job_ids: Sequence[str]) -> list[JobInfo]:
         answers = pipe.execute()
     found = zip(answers[::2], answers[1::2], strict=True)
     return [
-        _info(dict(zip(names, map(_text, fields), strict=True)), left / 1000)
-        for fields, left in found
+        _info(dict(zip(names, map(_text, fields), strict=True)), milliseconds / 1000)
+        for fields, milliseconds in found
         if fields[-1] is not None  # the record of other jobs has no id
     ]
 
@@ -192,7 +192,7 @@ def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode(errors="replace")
 
 
-def _info(fields: dict[str, str], left: float) -> JobInfo:
+def _info(fields: dict[str, str], seconds_left: float) -> JobInfo:
     done, failed = int(fields["done"] or 0), int(fields["failed"] or 0)
     state = fields["state"]
     if state == jobs.ACTIVE.decode():
@@ -208,7 +208,7 @@ def _info(fields: dict[str, str], left: float) -> JobInfo:
         model=queues.model_of(fields["queue"]),
         fingerprint=fields["fingerprint"] or None,
         created=float(fields["created"]),
-        expires_in=max(0.0, left),
+        expires_in=max(0.0, seconds_left),
         bytes=int(fields["bytes"]),
         options=fields["options"],
     )
@@ -219,17 +219,17 @@ def cancel(redis: Redis, info: JobInfo) -> bool:
     names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
     if not run_script(redis, _CANCEL, names, keys.JOB_TTL_SECONDS):
         return False
-    _drop(redis, info)
+    _remove_results(redis, info)
     return True
 
 
 def discard(redis: Redis, info: JobInfo) -> None:
     """Remove all data of a job from Redis."""
-    forget(redis, info.id)
-    _drop(redis, info)
+    remove(redis, info.id)
+    _remove_results(redis, info)
 
 
-def forget(redis: Redis, job_id: str) -> None:
+def remove(redis: Redis, job_id: str) -> None:
     """Remove a job without any answer, whether committed or not."""
     names = (keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id))
     with redis.pipeline() as pipe:
@@ -257,7 +257,7 @@ def _results(info: JobInfo) -> list[str]:
     return [keys.result(keys.task_id(info.id, chunk)) for chunk in range(info.chunks)]
 
 
-def _drop(redis: Redis, info: JobInfo) -> None:
+def _remove_results(redis: Redis, info: JobInfo) -> None:
     names = _results(info)
     for first in range(0, len(names), 1000):
         redis.unlink(*names[first : first + 1000])

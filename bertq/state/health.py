@@ -46,14 +46,13 @@ def of_model(
         redis.RedisError: Redis does not answer.
     """
     found = [worker for worker in worker_info.read(redis) if worker.model_name == model]
-    whose = queues.of_model(model)
+    owner = queues.of_model(model)  # its text is "model NAME"
     if not found:
-        return Health(False, f"no worker of {whose} is alive", found)
-    hung = _hung(found, max_batch_seconds)
-    fit = len(found) - len(hung)
-    noun, verb = "worker" if len(found) == 1 else "workers", "is" if fit == 1 else "are"
-    said = f"{fit} of {len(found)} {noun} of {whose} {verb} fit"
-    return Health(fit > 0, "; ".join([said, *hung]), found)
+        return Health(False, f"no worker of {owner} is alive", found)
+    hangs = _describe_hangs(found, max_batch_seconds)
+    healthy = len(found) - len(hangs)
+    summary = f"{healthy} of {len(found)} workers of {owner} healthy"
+    return Health(healthy > 0, "; ".join([summary, *hangs]), found)
 
 
 def of_node(redis: Redis, node: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
@@ -63,7 +62,7 @@ def of_node(redis: Redis, node: str, max_batch_seconds: float = MAX_BATCH_SECOND
         redis.RedisError: Redis does not answer.
     """
     found = [worker for worker in worker_info.read(redis) if worker.node == node]
-    return _all(found, f"worker {node}", max_batch_seconds)
+    return _check_all(found, f"worker {node}", max_batch_seconds)
 
 
 def of_queue(redis: Redis, queue: str, max_batch_seconds: float = MAX_BATCH_SECONDS) -> Health:
@@ -78,19 +77,19 @@ def of_queue(redis: Redis, queue: str, max_batch_seconds: float = MAX_BATCH_SECO
         for worker in worker_info.read(redis)
         if queue in worker.queues and worker.node.partition("@")[2] == host
     ]
-    return _all(found, f"worker of {host} on queue {queue}", max_batch_seconds)
+    return _check_all(found, f"worker of {host} on queue {queue}", max_batch_seconds)
 
 
-def _all(found: list[WorkerInfo], what: str, max_batch_seconds: float) -> Health:
+def _check_all(found: list[WorkerInfo], expected: str, max_batch_seconds: float) -> Health:
     if not found:
-        return Health(False, f"no {what} is alive: it has ended, or is not ready yet", found)
-    if hung := _hung(found, max_batch_seconds):
-        return Health(False, "; ".join(hung), found)
+        return Health(False, f"no {expected} is alive: it has ended, or is not ready yet", found)
+    if hangs := _describe_hangs(found, max_batch_seconds):
+        return Health(False, "; ".join(hangs), found)
     names = ", ".join(worker.node for worker in found)
     return Health(True, f"{names}: alive, and no batch takes long", found)
 
 
-def _hung(workers: list[WorkerInfo], max_batch_seconds: float) -> list[str]:
+def _describe_hangs(workers: list[WorkerInfo], max_batch_seconds: float) -> list[str]:
     """Return a line for each worker that hangs."""
     return [
         f"{worker.node} hangs: it has computed one batch for {worker.work.batch_seconds:.0f} s, "

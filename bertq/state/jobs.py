@@ -30,18 +30,18 @@ class JobRecord:
     """The state of a job, for a worker.
 
     Attributes:
-        active: whether the job is active.
+        is_active: whether the job is active.
         chunks: number of chunks.
         fingerprint: fingerprint of the model that has already answered, or None.
         attempts: earlier attempts at the chunk in question.
-        returns: its earlier redeliveries.
+        redeliveries: its earlier redeliveries.
     """
 
-    active: bool
+    is_active: bool
     chunks: int
     fingerprint: str | None
     attempts: int = 0
-    returns: int = 0
+    redeliveries: int = 0
 
 
 def create(
@@ -103,7 +103,7 @@ def count_delivery(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobR
         delivery: ``"new"`` counts an attempt at the chunk, if it is the first one; ``"again"``
             counts a redelivery; any other value counts nothing.
     """
-    names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.returns(chunk))
+    names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.redeliveries(chunk))
     try:
         found = run_script(redis, _COUNT_DELIVERY, names, *fields, delivery)
     except ResponseError:  # Redis takes no writes
@@ -117,14 +117,14 @@ def count_attempt(redis: Redis, job_id: str, chunk: int) -> None:
 
 
 def _record(
-    state: Any, chunks: Any, fingerprint: Any, attempts: Any = None, returns: Any = None
+    state: Any, chunks: Any, fingerprint: Any, attempts: Any = None, redeliveries: Any = None
 ) -> JobRecord:
     return JobRecord(
-        active=state == ACTIVE,
+        is_active=state == ACTIVE,
         chunks=_number(chunks),
         fingerprint=fingerprint.decode() if fingerprint else None,
         attempts=_number(attempts),
-        returns=_number(returns),
+        redeliveries=_number(redeliveries),
     )
 
 

@@ -67,8 +67,8 @@ def read(redis: Redis) -> Status:
         redis.RedisError: Redis does not answer.
     """
     workers = worker_info.read(redis)
-    asked: Any = redis.zrange(keys.QUEUES, 0, -1)
-    names = {queues.SHARED, queues.SMALL, *(name.decode() for name in asked)}
+    used: Any = redis.zrange(keys.QUEUES, 0, -1)
+    names = {queues.SHARED, queues.SMALL, *(name.decode() for name in used)}
     names.update(name for worker in workers for name in worker.queues)
     ordered = sorted(names)
     with redis.pipeline(transaction=False) as pipe:

@@ -155,10 +155,10 @@ def read(redis: Redis) -> list[WorkerInfo]:
     if not nodes:
         return []
     documents: Any = redis.mget([keys.worker(node) for node in nodes])
-    gone = [node for node, text in zip(nodes, documents, strict=True) if text is None]
+    expired = [node for node, text in zip(nodes, documents, strict=True) if text is None]
     # A Redis that takes no writes can still be read.
     with suppress(ResponseError):
-        for node in gone:
+        for node in expired:
             run_script(redis, _FORGET, [keys.WORKERS, keys.worker(node)], node)
     return [worker for text in documents if (worker := _parse(text)) is not None]
 

@@ -96,7 +96,7 @@ class ClientBase:
         redis = self._session.redis
         self._session.check_open()
         try:
-            counters.count_look(redis)
+            counters.count_status_query(redis)
             return question(redis)
         except RedisError as error:
             raise explain(error, self._url).error from None

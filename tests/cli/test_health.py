@@ -60,13 +60,13 @@ def test_a_service(redis: Redis, redis_url: str) -> None:
     publish(redis, "gpu0@a", 59)
     fit = run(redis_url)
     assert (fit.exit_code, fit.output) == (
-        0, "healthy: 1 of 1 worker of the model without a name is fit\n",
+        0, "healthy: 1 of 1 workers of the model without a name healthy\n",
     )  # fmt: skip
     publish(redis, "gpu1@a", 75)
     one = run(redis_url)
     assert (one.exit_code, one.output) == (
         0,
-        "healthy: 1 of 2 workers of the model without a name is fit; gpu1@a hangs: it has "
+        "healthy: 1 of 2 workers of the model without a name healthy; gpu1@a hangs: it has "
         "computed one batch for 75 s, more than 60 s\n",
     )
     publish(redis, "gpu0@a", 61)

@@ -67,7 +67,7 @@ class Stub:
         self.asked += 1
         self.gate.wait(20)
         parts = keys.split_task_id(request.id)
-        if parts is None or not jobs.read(redis, parts[0]).active:
+        if parts is None or not jobs.read(redis, parts[0]).is_active:
             self.dropped.append(request.id)
             raise Ignore()
         self.chunks.append(len(texts))

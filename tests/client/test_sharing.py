@@ -206,7 +206,7 @@ def test_one_is_cancelled_and_the_others_go_on(
     job_id = job_of(redis, 3)
     assert first.cancel()
     time.sleep(0.1)
-    assert jobs.read(redis, job_id).active
+    assert jobs.read(redis, job_id).is_active
     stub.gate.set()
     np.testing.assert_array_equal(second.result(20), rows(["c"]))
     np.testing.assert_array_equal(third.result(20), rows(["d"]))

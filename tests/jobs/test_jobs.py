@@ -304,7 +304,7 @@ def test_a_job_that_redis_has_lost_is_an_error(
 def test_redis_loses_the_job_while_it_is_submitted(
     redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare, calls = durable_jobs.prepare, []
+    prepare, calls = durable_jobs.write_messages, []
 
     def lose(*args: Any, **kwargs: Any) -> None:
         prepare(*args, **kwargs)
@@ -312,7 +312,7 @@ def test_redis_loses_the_job_while_it_is_submitted(
         if len(calls) == 1:
             redis.flushdb()
 
-    monkeypatch.setattr(durable_jobs, "prepare", lose)
+    monkeypatch.setattr(durable_jobs, "write_messages", lose)
     job = client.submit(TEXTS)
     assert len(calls) == 2
     assert job.info.chunks == 3

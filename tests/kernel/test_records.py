@@ -111,14 +111,14 @@ def create_job(redis: Redis, *, chunks: int = 1) -> None:
 
 
 def test_a_job_is_active_until_it_is_cancelled_or_expired(redis: Redis) -> None:
-    assert not jobs.read(redis, "j").active
+    assert not jobs.read(redis, "j").is_active
     create_job(redis, chunks=3)
-    assert jobs.read(redis, "j") == jobs.JobRecord(active=True, chunks=3, fingerprint=None)
+    assert jobs.read(redis, "j") == jobs.JobRecord(is_active=True, chunks=3, fingerprint=None)
     redis.expire(keys.job("j"), 5)
     assert jobs.renew(redis, ["j", "other"]) == ["other"]
     assert int(redis.ttl(keys.job("j"))) > 5
     jobs.cancel(redis, "j")
-    assert not jobs.read(redis, "j").active
+    assert not jobs.read(redis, "j").is_active
     assert int(redis.ttl(keys.job("j"))) > 0
     with redis.pipeline() as pipe:
         jobs.discard(pipe, "j")
@@ -130,7 +130,7 @@ def test_a_job_of_several_requests_is_written_with_its_first_chunk(redis: Redis)
     jobs.create(
         redis, "j", client="c", queue="gpu0", rows=9, chunks=1, requests=[2, 7], message="text"
     )  # fmt: skip
-    assert jobs.read(redis, "j").active
+    assert jobs.read(redis, "j").is_active
     assert redis.lrange("gpu0", 0, -1) == [b"text"]
     counted = counters.read(redis)
     assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 9)

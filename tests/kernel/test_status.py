@@ -35,7 +35,7 @@ def test_without_requests_there_are_zeros(redis: Redis) -> None:
 def test_requests_are_counted_under_the_names_of_bert_as_service(redis: Redis) -> None:
     for client, rows in (("a", 2), ("a", 2), ("a", 5), ("b", 300)):
         request(redis, client, rows)
-    counters.count_look(redis)
+    counters.count_status_query(redis)
     counted = counters.read(redis)
     totals = {name: value for name, value in counted.items() if name.startswith("num_")}
     assert counted["num_data_request"] == 4
@@ -65,7 +65,7 @@ def test_rates_come_from_the_times_of_the_requests(redis: Any) -> None:
 def test_the_rate_of_a_busy_minute_uses_the_remembered_requests(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counters, "LATEST", 5)
+    monkeypatch.setattr(counters, "LATEST_REQUESTS", 5)
     for _ in range(20):
         request(redis, "a", 3)
     counted = counters.read(redis)
@@ -76,7 +76,7 @@ def test_the_rate_of_a_busy_minute_uses_the_remembered_requests(
 
 def test_an_idle_client_is_not_active(redis: Redis) -> None:
     request(redis, "a", 1)
-    redis.zincrby(keys.CLIENTS, -counters.ACTIVE_FOR - 1, "a")
+    redis.zincrby(keys.CLIENTS, -counters.CLIENT_ACTIVE_SECONDS - 1, "a")
     counted = counters.read(redis)
     assert (counted["num_total_client"], counted["num_active_client"]) == (1, 0)
 
@@ -89,7 +89,7 @@ def test_a_server_that_refuses_writes_can_be_read(redis_url: str, redis: Any) ->
         # A name that would be removed, and a look that would be counted.
         redis.zadd(keys.WORKERS, {"dead@test": 1.0})
         with Redis.from_url(redis_url, username="reader", password="pw") as reader:
-            counters.count_look(reader)
+            counters.count_status_query(reader)
             assert status.read(reader).workers == []
     finally:
         redis.execute_command("ACL", "DELUSER", "reader")
@@ -98,7 +98,7 @@ def test_a_server_that_refuses_writes_can_be_read(redis_url: str, redis: Any) ->
 
 def test_every_counter_expires(redis: Redis) -> None:
     request(redis, "a", 1)
-    counters.count_look(redis)
+    counters.count_status_query(redis)
     for key in (keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS):
         assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL_SECONDS
 

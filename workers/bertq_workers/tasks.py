@@ -148,7 +148,7 @@ def _admit(
     record = _look(task, task_id, "again" if redelivered else "new")
     if record is None:
         return None, redelivered
-    if not record.active:
+    if not record.is_active:
         logs.dropped(task_id)
         raise Ignore()
     _check_number(task_id, record)
@@ -167,7 +167,7 @@ def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
             if future.done():
                 return future.result()  # the batch raised it, or the rows have just arrived
         record = _look(task, task_id, "")
-        if record is not None and not record.active and future.cancel():
+        if record is not None and not record.is_active and future.cancel():
             logs.dropped(task_id)
             raise Ignore()
 
@@ -186,7 +186,7 @@ def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | Non
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
-        return jobs.JobRecord(active=False, chunks=0, fingerprint=None)
+        return jobs.JobRecord(is_active=False, chunks=0, fingerprint=None)
     try:
         return jobs.count_delivery(_redis(task), *parts, delivery)
     except RedisError:
@@ -206,8 +206,8 @@ def _check_attempts(record: jobs.JobRecord) -> None:
         raise PoisonedChunk(
             f"it was begun {record.attempts} times, and each time its worker died or hung"
         )
-    if record.returns >= MAX_RETURNS:
-        raise PoisonedChunk(f"it came back to the queue {record.returns} times without an answer")
+    if record.redeliveries >= MAX_RETURNS:
+        raise PoisonedChunk(f"it came back to the queue {record.redeliveries} times without an answer")
 
 
 def _begin(task: EncodeTask, task_id: str) -> None:

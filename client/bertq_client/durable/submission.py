@@ -80,7 +80,7 @@ class Submission:
             # The caller does not get the id. The job may be committed nevertheless: the answer was
             # lost, or Ctrl-C came after it. If Redis is unreachable, the written keys expire.
             with suppress(RedisError):
-                durable_jobs.forget(self._redis, self._id)
+                durable_jobs.remove(self._redis, self._id)
             raise
 
     def _commit(
@@ -95,7 +95,7 @@ class Submission:
         for messages in self._messages(texts, chunks, queue, encoding):
             first, size = not size, size + sum(map(len, messages.values()))
             self._persist(
-                partial(durable_jobs.prepare, self._redis, self._id, messages, first=first)
+                partial(durable_jobs.write_messages, self._redis, self._id, messages, first=first)
             )
         packed = plan.pack(chunks)
         committed = self._persist(
