@@ -20,11 +20,11 @@ def settings() -> str:
     """A row for each setting of a worker."""
     import click
 
-    lines = ["| variable | option | default | what it is |", "|---|---|---|---|"]
+    lines = ["| option, variable | default | meaning |", "|---|---|---|"]
     options = {option.name: option for option in settings_options(click.Option)}
     for spec in fields(Settings):
         option = options[spec.name]
-        names = " / ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+        names = (*option.opts, *option.secondary_opts, variable(spec.name))
         default = spec.default
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
@@ -34,7 +34,8 @@ def settings() -> str:
             default = f"{default:g}"
         shown = "" if default is None else f"`{default}`"
         text = spec.metadata["help"].replace("|", "\\|")
-        lines.append(f"| `{variable(spec.name)}` | {names} | {shown} | {text} |")
+        cell = "<br>".join(f"`{name}`" for name in names)
+        lines.append(f"| {cell} | {shown} | {text} |")
     return "\n".join(lines)
 
 
