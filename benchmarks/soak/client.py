@@ -137,14 +137,14 @@ KINDS: dict[str, tuple[Callable[[Load, BertClient], None], float]] = {
 def count_resent(ledger: Ledger) -> None:
     """Have the ledger know of chunks that a client of this process sends again."""
     # There is no public word of it: a caller need not care.
-    stock: Any = Sender.send_again
+    stock: Any = Sender.resend
 
-    def send_again(self: Sender, job: Any, numbers: list[int]) -> None:
+    def resend(self: Sender, job: Any, numbers: list[int]) -> None:
         ledger.resent = (ledger.resent or 0) + len(numbers)
         stock(self, job, numbers)
 
     ledger.resent = 0
-    Sender.send_again = send_again  # type: ignore[method-assign]
+    Sender.resend = resend  # type: ignore[method-assign]
 
 
 def main() -> None:

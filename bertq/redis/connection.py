@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: Seconds to retry while Redis is full; also while it is unreachable, for a worker that starts.
 #: After that, the error is reported. A client retries twice as long while Redis is unreachable
-#: (``bertq_client.retry``).
+#: (``bertq_client.context``).
 RETRY_SECONDS = 30.0
 
 

@@ -14,6 +14,7 @@ from bertq.protocol.encoding import Encoding, Options
 from bertq.redis import redis_url
 from bertq.redis.redis_url import HOST, PORT
 from bertq_client import inputs, progress_bar
+from bertq_client.context import ClientTimings
 from bertq_client.durable.calls import DurableCalls
 from bertq_client.futures import EncodeFuture
 from bertq_client.inputs import Texts
@@ -72,6 +73,7 @@ class BertClient(StreamCalls, DurableCalls):
         model: str | None = None,
         on_full: Literal["wait", "raise"] = "wait",
         max_pending_chunks: int | None = None,
+        _timings: ClientTimings | None = None,  # for tests
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
             raise SettingsError(f"output_fmt is {output_fmt!r}: it must be 'ndarray' or 'list'")
@@ -89,7 +91,13 @@ class BertClient(StreamCalls, DurableCalls):
         limits = Limits.of(on_full, max_pending_chunks, os.environ)
         super().__init__(
             url,
-            lambda: Session(url, limits, identity=identity, check_version=check_version),
+            lambda: Session(
+                url,
+                limits,
+                _timings or ClientTimings(),
+                identity=identity,
+                check_version=check_version,
+            ),
             identity=identity,
             timeout=timeout,
             output_fmt=output_fmt,
@@ -225,14 +233,14 @@ class BertClient(StreamCalls, DurableCalls):
     def _request(self, texts: list[Any], encoding: Encoding, *, as_list: bool) -> EncodeFuture:
         inputs.check_list(texts, is_tokenized=encoding.is_tokenized)
         future = self._session.submit(
-            inputs.frozen(texts),
+            inputs.frozen_copy(texts),
             self._queue or self._queues.for_size(len(texts)),
             encoding,
             self._timeout,
             as_list=as_list,
             check_length=self._check_length,
         )
-        future.keep(self)
+        future.keep_alive(self)
         return future
 
     def fetch(self, delay: float = 0.0) -> Iterator[tuple[int, Any]]:

@@ -16,6 +16,7 @@ from bertq.redis.connection import explain
 from bertq.state import counters, status, worker_info
 from bertq_client import threads
 from bertq_client.session import Session
+from bertq_client.worker_directory import WorkerDirectory
 
 _T = TypeVar("_T")
 
@@ -25,21 +26,21 @@ class ClientBase:
 
     Args:
         url: checked address of Redis.
-        make: creates a session; called again in a forked child.
+        create_session: creates a session; called again in a forked child.
         identity, timeout, output_fmt: as the user gave them.
     """
 
     def __init__(
         self,
         url: str,
-        make: Callable[[], Session],
+        create_session: Callable[[], Session],
         *,
         identity: str | None,
         timeout: float | None,
         output_fmt: str,
     ) -> None:
         self._url = url
-        self._make = make
+        self._create_session = create_session
         self._identity = identity
         self._timeout = timeout
         self._output_fmt = output_fmt
@@ -49,20 +50,20 @@ class ClientBase:
     @property
     def identity(self) -> str:
         """The client's name. The counters use it, and the names of its keys begin with it."""
-        return self._identity or self._session.client_id
+        return self._identity or self._session.context.client_id
 
     @property
     def status(self) -> dict[str, Any]:
         """The state of this client, under bert-as-service's names; does not ask Redis."""
-        where, pending = urlsplit(self._url), self._session.pending
+        address, pending = urlsplit(self._url), self._session.pending
         return {
             "identity": self.identity,
             "num_request": self._session.submitted,
             "num_pending_request": len(pending),
             "pending_request": pending,
             "output_fmt": self._output_fmt,
-            "server_ip": where.hostname,
-            "port": where.port or redis_url.PORT,
+            "server_ip": address.hostname,
+            "port": address.port or redis_url.PORT,
             "client_version": bertq.__version__,
             "timeout": self._timeout,
         }
@@ -75,7 +76,7 @@ class ClientBase:
             RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
-        return {worker.node: asdict(worker) for worker in self._ask(worker_info.read)}
+        return {worker.node: asdict(worker) for worker in self._query(worker_info.read)}
 
     @property
     def server_status(self) -> dict[str, Any]:
@@ -90,19 +91,25 @@ class ClientBase:
             RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
-        return self._ask(status.read).document()
+        return self._query(status.read).document()
 
-    def _ask(self, question: Callable[[Redis], _T]) -> _T:
-        redis = self._session.redis
+    @property
+    def worker_directory(self) -> WorkerDirectory:
+        """The workers as the client knows them; for programs that list workers often."""
+        return self._session.context.directory
+
+    def _query(self, read: Callable[[Redis], _T]) -> _T:
+        """Read the state of the service; count the query."""
+        redis = self._session.context.redis
         self._session.check_open()
         try:
             counters.count_status_query(redis)
-            return question(redis)
+            return read(redis)
         except RedisError as error:
             raise explain(error, self._url).error from None
 
     def _open(self) -> None:
-        self._session = self._make()
+        self._session = self._create_session()
         # Also runs when the client is garbage-collected, and when the interpreter exits.
         self._closer = weakref.finalize(self, self._session.close)
 

@@ -16,7 +16,7 @@ from bertq_client import threads
 log = logging.getLogger("bertq.client")
 
 #: Modules that are not the caller's code, for the line of a warning.
-_OWN = ("bertq_client.", "concurrent.futures", "asyncio.")
+_INTERNAL_MODULES = ("bertq_client.", "concurrent.futures", "asyncio.")
 
 
 class Callbacks:
@@ -28,16 +28,16 @@ class Callbacks:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # signal handlers may close the client
-        self._running = False
-        self._closed = False
+        self._is_running = False
+        self._is_closed = False
 
     def put(self, call: Callable[[], object]) -> None:
         """Run ``call`` after the queued ones; its exceptions are logged."""
         with self._lock:
             self._queue.put(call)
-            if self._closed:
+            if self._is_closed:
                 self._queue.put(None)
-            if not self._running or self._closed:
+            if not self._is_running or self._is_closed:
                 self._start()
 
     def _start(self) -> None:
@@ -47,14 +47,14 @@ class Callbacks:
             # Python 3.12 and later start no threads while the interpreter exits.
             log.warning("callbacks of bertq futures have to wait: %s", error)
         else:
-            self._running = True
+            self._is_running = True
 
     def close(self) -> None:
         """End the thread after its queued calls; a later call gets a new thread."""
         with self._lock:
-            if self._running and not self._closed:
+            if self._is_running and not self._is_closed:
                 self._queue.put(None)
-            self._closed = True
+            self._is_closed = True
 
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:
@@ -104,16 +104,16 @@ class EncodeFuture(Future[Any]):
         self.cut = 0
         self._total = total
         self._done = 0
-        self._note: str | None = None
-        self._muted = False
+        self._warning: str | None = None
+        self._is_warning_suppressed = False
         self._callbacks_thread = callbacks
         self._on_cancel = on_cancel
         self._cancel_lock = threading.RLock()  # callbacks of other futures may cancel this one
-        self._kept: object = None
+        self._client: object = None
 
-    def keep(self, client: object) -> None:
+    def keep_alive(self, client: object) -> None:
         """Keep the client and its threads alive while the future is referenced."""
-        self._kept = client
+        self._client = client
 
     @property
     def progress(self) -> Progress:
@@ -122,16 +122,16 @@ class EncodeFuture(Future[Any]):
         return Progress(self._total if finished else self._done, self._total)
 
     def advance(self, done: int) -> None:
-        """Note how many rows have arrived."""
+        """Set how many rows have arrived."""
         self._done = done
 
-    def note(self, message: str) -> None:
+    def set_warning(self, message: str) -> None:
         """Set a warning that is shown once, when the caller takes the vectors."""
-        self._note = message
+        self._warning = message
 
-    def mute(self) -> None:
-        """Suppress the warning: the holder of the future checks ``cut``."""
-        self._muted = True
+    def suppress_warning(self) -> None:
+        """Do not show the warning: the owner of the future checks ``cut``."""
+        self._is_warning_suppressed = True
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the vectors and return them.
@@ -148,9 +148,9 @@ class EncodeFuture(Future[Any]):
         return value
 
     def _warn(self) -> None:
-        note, self._note = self._note, None
-        if note is not None and not self._muted:
-            warn(note)
+        message, self._warning = self._warning, None
+        if message is not None and not self._is_warning_suppressed:
+            warn_about_truncation(message)
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call ``fn(self)`` when the future is done, or soon if it already is."""
@@ -203,25 +203,27 @@ class EncodeFuture(Future[Any]):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish)
 
-        def forward(done: asyncio.Future[Any]) -> None:
+        def cancel_request(done: asyncio.Future[Any]) -> None:
             if done.cancelled():
                 self.cancel()
 
         super().add_done_callback(wake)
-        waiter.add_done_callback(forward)
+        waiter.add_done_callback(cancel_request)
         value = yield from waiter.__await__()
         self._warn()
         return value
 
 
-def warn(message: str) -> None:
+def warn_about_truncation(message: str) -> None:
     """Warn the caller about truncated sentences."""
-    warnings.warn(message, TruncationWarning, stacklevel=_outside())
+    warnings.warn(message, TruncationWarning, stacklevel=_stack_level())
 
 
-def _outside() -> int:
+def _stack_level() -> int:
     """Return the ``stacklevel`` at which a warning names the caller's own line."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OWN):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        _INTERNAL_MODULES
+    ):
         level, frame = level + 1, frame.f_back
     return level

@@ -19,16 +19,16 @@ Texts: TypeAlias = (
 #: A sentence: its text, the two texts of a pair, or the tokens if the caller has tokenized it.
 Text: TypeAlias = str | tuple[str, ...]
 
-#: Number of sentences that are checked on the caller's thread, which takes well under a
-#: millisecond. The sender's thread checks the rest before it sends anything.
-AT_ONCE = 4096
+#: Number of sentences that are checked at a time. The caller's thread checks the first part, which
+#: takes well under a millisecond. The sender's thread checks the rest before it sends anything.
+PART_ROWS = 4096
 
 #: Longest time to live of a durable job, in seconds.
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
 def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
-    """Check that the input is a non-empty list, and check its first ``AT_ONCE`` sentences.
+    """Check that the input is a non-empty list, and check its first ``PART_ROWS`` sentences.
 
     Raises:
         BadInputType: it is not a list, or an element is not a sentence.
@@ -43,10 +43,8 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
     if len(texts) > REQUEST_ROWS:
-        raise BadInputValue(
-            f"texts has {len(texts)} sentences: at most {REQUEST_ROWS} go into one request"
-        )
-    check_elements(texts[:AT_ONCE], 0, is_tokenized=is_tokenized)
+        raise BadInputValue(f"texts has {len(texts)} sentences: a request may have {REQUEST_ROWS}")
+    check_elements(texts[:PART_ROWS], 0, is_tokenized=is_tokenized)
 
 
 def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = False) -> None:
@@ -57,11 +55,11 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
         return
     # Valid input takes only C loops; the slow loop below finds the element to name in the error.
     kinds = set(map(type, texts))
-    if kinds == {str} and _are_good(texts, SENTENCE_CHARACTERS):
+    if kinds == {str} and _are_valid(texts, SENTENCE_CHARACTERS):
         return
     if kinds <= {list, tuple} and set(map(len, texts)) == {2}:
         sides = list(chain.from_iterable(texts))
-        if set(map(type, sides)) == {str} and _are_good(sides, SENTENCE_CHARACTERS // 2 - 1):
+        if set(map(type, sides)) == {str} and _are_valid(sides, SENTENCE_CHARACTERS // 2 - 1):
             return
     for index, text in enumerate(texts, first):
         if isinstance(text, list | tuple):
@@ -70,8 +68,12 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
             _check_text(text, f"texts[{index}]")
 
 
-def _are_good(strings: Sequence[str], most: int) -> bool:
-    return all(strings) and not any(map(str.isspace, strings)) and max(map(len, strings)) <= most
+def _are_valid(strings: Sequence[str], max_characters: int) -> bool:
+    return (
+        all(strings)
+        and not any(map(str.isspace, strings))
+        and max(map(len, strings)) <= max_characters
+    )
 
 
 def _check_text(text: Any, name: str) -> None:
@@ -82,7 +84,9 @@ def _check_text(text: Any, name: str) -> None:
     if not text or text.isspace():
         raise BadInputValue(f"{name} is blank: every sentence must have a character")
     if len(text) > SENTENCE_CHARACTERS:
-        raise BadInputValue(f"{name} has {len(text)} characters: at most {SENTENCE_CHARACTERS} go")
+        raise BadInputValue(
+            f"{name} has {len(text)} characters: at most {SENTENCE_CHARACTERS} are allowed"
+        )
 
 
 def _check_pair(pair: Sequence[Any], name: str) -> None:
@@ -94,7 +98,9 @@ def _check_pair(pair: Sequence[Any], name: str) -> None:
     for side, text in enumerate(pair):
         _check_text(text, f"{name}[{side}]")
     if (size := characters(pair)) > SENTENCE_CHARACTERS:
-        raise BadInputValue(f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} go")
+        raise BadInputValue(
+            f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} are allowed"
+        )
 
 
 def check_ttl(ttl: Any) -> int:
@@ -103,15 +109,15 @@ def check_ttl(ttl: Any) -> int:
     Raises:
         BadInputValue: it is not a number of seconds from 1 to ``MAX_TTL_SECONDS``.
     """
-    number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
-    if not (number and 1 <= ttl <= MAX_TTL_SECONDS):
+    is_number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
+    if not (is_number and 1 <= ttl <= MAX_TTL_SECONDS):
         raise BadInputValue(
             f"ttl must be a number of seconds from 1 to {MAX_TTL_SECONDS} (ten years)"
         )
     return int(ttl)
 
 
-def parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Sequence[Text]]:
+def checked_parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Sequence[Text]]:
     """Check the sentences of a request and return them in parts.
 
     ``check_list`` has already checked the first part.
@@ -120,8 +126,8 @@ def parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Seque
         BadInputType, BadInputValue: a sentence is invalid, or all together are too long.
     """
     total = 0
-    for first in range(0, len(texts), AT_ONCE):
-        part = texts[first : first + AT_ONCE]
+    for first in range(0, len(texts), PART_ROWS):
+        part = texts[first : first + PART_ROWS]
         if first:
             check_elements(part, first, is_tokenized=is_tokenized)
         total += sum(map(len if set(map(type, part)) == {str} else characters, part))
@@ -145,14 +151,16 @@ def _check_tokens(tokens: Any, name: str) -> None:
         if not token or token.isspace():
             raise BadInputValue(f"{name}[{index}] is blank: every token must have a character")
     if (size := characters(tokens)) > SENTENCE_CHARACTERS:
-        raise BadInputValue(f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} go")
+        raise BadInputValue(
+            f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} are allowed"
+        )
 
 
-def frozen(texts: list[Any]) -> tuple[Any, ...]:
+def frozen_copy(texts: list[Any]) -> tuple[Any, ...]:
     """Return an immutable copy of a checked list."""
     if set(map(type, texts)) <= {str, tuple}:
         return tuple(texts)
-    # Elements after the first ``AT_ONCE`` are not checked yet, and may be of any type.
+    # Elements after the first ``PART_ROWS`` are not checked yet, and may be of any type.
     return tuple([tuple(text) if isinstance(text, list) else text for text in texts])
 
 

@@ -14,21 +14,18 @@ from bertq_client.request import Answer, Request
 
 
 @dataclass
-class Sent:
-    """A chunk that was sent and is not answered.
+class Sending:
+    """The latest sending of a chunk that is not answered.
 
     Attributes:
-        ordinal: its number among all chunks that the client has sent.
+        position: its place in the order in which the client has sent chunks.
         epoch: epoch of Redis when the chunk was sent.
-        times: how many times it was sent.
-        missed: monotonic time at which it was first found neither queued nor unacknowledged nor
-            answered; None while it is not missing.
+        count: how many times the chunk was sent.
     """
 
-    ordinal: int
+    position: int
     epoch: str | None
-    times: int = 1
-    missed: float | None = None
+    count: int = 1
 
 
 class Job:
@@ -38,9 +35,9 @@ class Job:
         id: id of the job; its chunks are ``<id>-0``, ``<id>-1``, ...
         requests: the requests of the job, in the order of their rows.
         texts: the sentences of all requests, concatenated.
-        waiting: the requests that are still open; the registry maintains it.
+        open_requests: the requests that are not answered, by number; the registry maintains it.
         assembly: the answer so far; set before the first chunk is sent.
-        recorded: whether the job's record is in Redis.
+        is_recorded: whether the job's record is in Redis.
         pending: the chunks that are sent and not answered; the registry maintains it.
     """
 
@@ -49,16 +46,16 @@ class Job:
         self.requests = tuple(requests)
         self.texts: tuple[Text, ...] = (
             tuple(chain.from_iterable(request.texts for request in requests))
-            if self.shared
+            if self.is_shared
             else requests[0].texts
         )
-        self.waiting: dict[int, Request] = {}
+        self.open_requests: dict[int, Request] = {}
         self.assembly: Assembly | None = None
-        self.recorded = False
-        self.pending: dict[int, Sent] = {}
+        self.is_recorded = False
+        self.pending: dict[int, Sending] = {}
 
     @property
-    def shared(self) -> bool:
+    def is_shared(self) -> bool:
         """Whether the job has more than one request."""
         return len(self.requests) > 1
 
@@ -73,9 +70,9 @@ class Job:
         return self.requests[0].encoding
 
     @property
-    def submitted(self) -> float:
+    def submitted_at(self) -> float:
         """Monotonic time at which its first request was made."""
-        return self.requests[0].submitted
+        return self.requests[0].submitted_at
 
     def answers(self) -> Iterator[tuple[Request, Answer]]:
         """Return each request with a separate answer.
@@ -85,19 +82,20 @@ class Job:
         """
         assert self.assembly is not None
         rows, tokens = self.assembly.rows(), self.assembly.tokens
-        cut, length = self.assembly.cut, self.assembly.max_seq_len
-        read, fingerprint = self.assembly.lengths, self.assembly.fingerprint
-        if not self.shared:
-            total = None if read is None else int(read.sum())
-            yield self.requests[0], Answer(rows, tokens, len(cut), length, fingerprint, total)
+        cut, max_seq_len = self.assembly.cut, self.assembly.max_seq_len
+        lengths, fingerprint = self.assembly.lengths, self.assembly.fingerprint
+        if not self.is_shared:
+            total = None if lengths is None else int(lengths.sum())
+            yield self.requests[0], Answer(rows, tokens, len(cut), max_seq_len, fingerprint, total)
             return
         end = 0
         for request in self.requests:
             first, end = end, end + len(request.texts)
-            own = tokens[first:end] if tokens is not None else None
-            total = None if read is None else int(read[first:end].sum())
-            cuts = sum(first <= n < end for n in cut)
+            request_tokens = tokens[first:end] if tokens is not None else None
+            total = None if lengths is None else int(lengths[first:end].sum())
+            cut_count = sum(first <= number < end for number in cut)
             part = rows[first:end]
             if isinstance(part, np.ndarray):
                 part = part.copy()  # a view would keep the rows of all requests in memory
-            yield request, Answer(part, own, cuts, length, fingerprint, total)
+            answer = Answer(part, request_tokens, cut_count, max_seq_len, fingerprint, total)
+            yield request, answer

@@ -7,11 +7,11 @@ import threading
 import time
 from collections import Counter
 
-from bertq_client.job import Job, Sent
+from bertq_client.job import Job, Sending
 from bertq_client.request import Request
 
 #: Deadlines of answered requests that may remain, in addition to one per open request.
-_SPARE = 64
+_MAX_SPARE_DEADLINES = 64
 
 
 class Registry:
@@ -24,18 +24,19 @@ class Registry:
         self._requests: dict[int, Request] = {}
         self._jobs: dict[str, Job] = {}
         self._deadlines: list[tuple[float, int]] = []  # a heap, with the requests' numbers
-        #: by queue: chunks that are sent and not answered, and the ordinal of the last answered one
-        self._pending: Counter[str] = Counter()
-        self._passed: dict[str, int] = {}
-        self._ordinals = itertools.count(1)
+        #: by queue: the number of chunks that are sent and not answered
+        self._pending_chunks: Counter[str] = Counter()
+        #: by queue: the highest position of an answered chunk
+        self._answered_positions: dict[str, int] = {}
+        self._positions = itertools.count(1)
         self._closed = threading.Event()
         self._lock = threading.RLock()
-        self._sent = threading.Condition(self._lock)
-        self._sooner = threading.Condition(self._lock)
+        self._job_recorded = threading.Condition(self._lock)
+        self._deadline_changed = threading.Condition(self._lock)
 
     # -- requests
 
-    def add(self, request: Request) -> bool:
+    def add_request(self, request: Request) -> bool:
         """Add a request; return False if the registry is closed."""
         with self._lock:
             if self._closed.is_set():
@@ -44,7 +45,7 @@ class Registry:
             if request.deadline is not None:
                 heapq.heappush(self._deadlines, (request.deadline, request.number))
                 if self._deadlines[0][1] == request.number:
-                    self._sooner.notify_all()
+                    self._deadline_changed.notify_all()
             return True
 
     def numbers(self) -> list[int]:
@@ -52,17 +53,17 @@ class Registry:
         with self._lock:
             return sorted(self._requests)
 
-    def take(self, number: int) -> Request | None:
+    def take_request(self, number: int) -> Request | None:
         """Take a request out, or return None if another thread has done so."""
         with self._lock:
             request = self._requests.pop(number, None)
             if request is not None and (job := request.job) is not None:
-                job.waiting.pop(number, None)
-                if not job.waiting:
-                    self._forget(job)
-            if len(self._deadlines) > 2 * len(self._requests) + _SPARE:
+                job.open_requests.pop(number, None)
+                if not job.open_requests:
+                    self._drop_job(job)
+            if len(self._deadlines) > 2 * len(self._requests) + _MAX_SPARE_DEADLINES:
                 # Most entries belong to requests that were answered long before their deadline.
-                self._deadlines = [due for due in self._deadlines if due[1] in self._requests]
+                self._deadlines = [item for item in self._deadlines if item[1] in self._requests]
                 heapq.heapify(self._deadlines)
             return request
 
@@ -71,36 +72,36 @@ class Registry:
         with self._lock:
             while not self._closed.is_set():
                 if not self._deadlines:
-                    self._sooner.wait()
-                elif (left := self._deadlines[0][0] - time.monotonic()) > 0:
-                    self._sooner.wait(left)
-                elif request := self.take(heapq.heappop(self._deadlines)[1]):
+                    self._deadline_changed.wait()
+                elif (seconds := self._deadlines[0][0] - time.monotonic()) > 0:
+                    self._deadline_changed.wait(seconds)
+                elif request := self.take_request(heapq.heappop(self._deadlines)[1]):
                     return request
             return None
 
-    def active_requests(self, requests: list[Request]) -> list[Request]:
+    def open_requests(self, requests: list[Request]) -> list[Request]:
         """Return those of ``requests`` that have not been taken out."""
         with self._lock:
             return [request for request in requests if request.number in self._requests]
 
     # -- jobs
 
-    def enroll(self, job: Job) -> bool:
+    def add_job(self, job: Job) -> bool:
         """Add a job for those of its requests that are still open; return False if none is."""
         with self._lock:
             for request in job.requests:
                 if request.number in self._requests:
                     request.job = job
-                    job.waiting[request.number] = request
-            if job.waiting:
+                    job.open_requests[request.number] = request
+            if job.open_requests:
                 self._jobs[job.id] = job
-            return bool(job.waiting)
+            return bool(job.open_requests)
 
     def mark_recorded(self, job: Job) -> None:
         """Note that the record of a job is in Redis: from now on its answer may arrive."""
         with self._lock:
-            job.recorded = True
-            self._sent.notify_all()
+            job.is_recorded = True
+            self._job_recorded.notify_all()
 
     def mark_sent(self, job: Job, number: int, epoch: str | None) -> None:
         """Note that a chunk was sent, possibly again."""
@@ -109,81 +110,81 @@ class Registry:
             if job.id not in self._jobs or (job.assembly and number not in job.assembly.missing):
                 return
             before = job.pending.get(number)
-            times = 1 if before is None else before.times + 1
-            job.pending[number] = Sent(next(self._ordinals), epoch, times)
-            self._pending[job.queue] += before is None
+            count = 1 if before is None else before.count + 1
+            job.pending[number] = Sending(next(self._positions), epoch, count)
+            self._pending_chunks[job.queue] += before is None
 
     def mark_answered(self, job: Job, number: int) -> None:
         """Note that the rows of a chunk have arrived."""
         with self._lock:
-            sent = job.pending.pop(number, None)
-            if sent is not None:
-                self._pending[job.queue] -= 1
-                self._passed[job.queue] = max(sent.ordinal, self.passed(job.queue))
+            sending = job.pending.pop(number, None)
+            if sending is not None:
+                self._pending_chunks[job.queue] -= 1
+                position = max(sending.position, self.answered_position(job.queue))
+                self._answered_positions[job.queue] = position
 
-    def pending(self, queue: str) -> int:
+    def pending_chunks(self, queue: str) -> int:
         """Return the number of chunks that were sent to a queue and not answered."""
-        return self._pending[queue]
+        return self._pending_chunks[queue]
 
-    def passed(self, queue: str) -> int:
-        """Return the ordinal of the last answered chunk of a queue."""
-        return self._passed.get(queue, 0)
+    def answered_position(self, queue: str) -> int:
+        """Return the highest position of an answered chunk of a queue."""
+        return self._answered_positions.get(queue, 0)
 
-    def _forget(self, job: Job) -> None:
+    def _drop_job(self, job: Job) -> None:
         if self._jobs.pop(job.id, None) is not None:
-            self._pending[job.queue] -= len(job.pending)
+            self._pending_chunks[job.queue] -= len(job.pending)
             job.pending.clear()
 
-    def get(self, job_id: str) -> Job | None:
+    def get_job(self, job_id: str) -> Job | None:
         """Return a job that has open requests, or None."""
         with self._lock:
             return self._jobs.get(job_id)
 
-    def disband(self, job: Job) -> list[Request]:
+    def remove_job(self, job: Job) -> list[Request]:
         """Remove a job; return its open requests."""
         with self._lock:
-            self._forget(job)
-            left = list(job.waiting.values())
-            job.waiting.clear()
-            for request in left:
+            self._drop_job(job)
+            requests = list(job.open_requests.values())
+            job.open_requests.clear()
+            for request in requests:
                 request.job = None
-            return left
+            return requests
 
     def fail(self, job: Job, error: Exception) -> None:
         """Remove a job and fail its open requests."""
-        for request in self.disband(job):
-            if self.take(request.number) is not None:
+        for request in self.remove_job(job):
+            if self.take_request(request.number) is not None:
                 # Each request needs its own copy: raising an error changes it.
-                request.fail(copy.copy(error) if job.shared else error)
+                request.fail(copy.copy(error) if job.is_shared else error)
 
     def jobs(self) -> list[Job]:
         """Return the jobs that are not answered yet."""
         with self._lock:
             return list(self._jobs.values())
 
-    def wait(self, seconds: float | None = None) -> bool:
+    def wait_for_job(self, seconds: float | None = None) -> bool:
         """Wait until a job is in Redis, the registry is closed, or the time is over.
 
         Returns:
             Whether a job is in Redis.
         """
         with self._lock:
-            self._sent.wait_for(lambda: self._closed.is_set() or self._under_way, seconds)
-            return not self._closed.is_set() and self._under_way
+            self._job_recorded.wait_for(lambda: self.is_closed or self._has_recorded_job(), seconds)
+            return not self.is_closed and self._has_recorded_job()
+
+    def _has_recorded_job(self) -> bool:
+        return any(job.is_recorded for job in self._jobs.values())
+
+    # -- closing
 
     @property
-    def _under_way(self) -> bool:
-        return any(job.recorded for job in self._jobs.values())
-
-    # -- the end
-
-    @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the registry accepts no more requests."""
         return self._closed.is_set()
 
-    def pause(self, seconds: float) -> None:
-        """Wait for some time, or until the registry is closed."""
+    def wait_until_closed(self, seconds: float) -> None:
+        """Wait until the registry is closed, or the time is over."""
         self._closed.wait(seconds)
 
     def close(self) -> list[Request]:
@@ -193,6 +194,6 @@ class Registry:
             requests = list(self._requests.values())
             self._requests.clear()
             self._jobs.clear()
-            self._sent.notify_all()
-            self._sooner.notify_all()
+            self._job_recorded.notify_all()
+            self._deadline_changed.notify_all()
             return requests

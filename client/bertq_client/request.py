@@ -52,9 +52,9 @@ class Request:
         as_list: whether the caller wants nested lists.
         check_length: whether to warn the caller about truncated sentences.
         job: the job that carries it, from sending until it is answered.
-        alone: whether it must not share a job with other requests.
-        counted: whether the counters include it.
-        submitted: monotonic time at which it was made.
+        may_share_job: whether it may share a job with other requests.
+        is_counted: whether the counters include it.
+        submitted_at: monotonic time at which it was made.
     """
 
     number: int
@@ -66,17 +66,17 @@ class Request:
     as_list: bool
     check_length: bool
     job: "Job | None" = None
-    alone: bool = False
-    counted: bool = False
-    submitted: float = field(default_factory=time.monotonic)
+    may_share_job: bool = True
+    is_counted: bool = False
+    submitted_at: float = field(default_factory=time.monotonic)
 
     @property
     def deadline(self) -> float | None:
         """The monotonic time at which it times out; None without a timeout."""
-        return None if self.timeout is None else self.submitted + self.timeout
+        return None if self.timeout is None else self.submitted_at + self.timeout
 
     @property
-    def small(self) -> bool:
+    def is_small(self) -> bool:
         """Whether it is small enough that it never waits for large requests."""
         return len(self.texts) <= queues.PRIORITY_BATCH_SIZE
 
@@ -85,11 +85,13 @@ class Request:
         if self.future.done():
             return
         if answer.cut and self.check_length:
-            self.future.note(results.of_cut(answer.cut, len(self.texts), answer.max_seq_len))
+            self.future.set_warning(
+                results.truncation_warning(answer.cut, len(self.texts), answer.max_seq_len)
+            )
         self.future.tokens_read = answer.tokens_read
         self.future.fingerprint = answer.fingerprint
         self.future.cut = answer.cut
-        rows = listed(answer.rows) if self.as_list else answer.rows
+        rows = to_lists(answer.rows) if self.as_list else answer.rows
         value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows
         self._complete(self.future.set_result, value)
 
@@ -104,7 +106,7 @@ class Request:
             setter(value)
 
 
-def listed(rows: AnyRows) -> list[Any]:
+def to_lists(rows: AnyRows) -> list[Any]:
     """Return rows as nested lists, or sparse rows as dicts of token id and weight."""
     if isinstance(rows, SparseRows):
         return list(rows)

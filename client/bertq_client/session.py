@@ -12,6 +12,7 @@ import weakref
 from bertq.errors import ClientClosed
 from bertq.protocol.encoding import Encoding
 from bertq.redis.connection import connect
+from bertq_client.context import ClientTimings, SessionContext
 from bertq_client.deadlines import Deadlines
 from bertq_client.futures import Callbacks, EncodeFuture
 from bertq_client.inbox.gatherer import Gatherer
@@ -23,7 +24,7 @@ from bertq_client.request import Request
 from bertq_client.worker_directory import WorkerDirectory
 
 #: Seconds that ``close`` waits for Redis.
-_JOIN = 2.0
+_JOIN_SECONDS = 2.0
 
 _CLOSED = "the client is closed: make a new BertClient"
 
@@ -32,31 +33,39 @@ class Session:
     """The state of a client without references to the client, so that the client can be collected.
 
     Attributes:
-        client_id: names the reply stream.
-        redis: a connection.
-        directory: the workers, as the client knows them.
+        context: what the threads share.
         submitted: number of submitted requests.
     """
 
     def __init__(
-        self, url: str, limits: Limits, *, identity: str | None = None, check_version: bool = True
+        self,
+        url: str,
+        limits: Limits,
+        timings: ClientTimings,
+        *,
+        identity: str | None = None,
+        check_version: bool = True,
     ) -> None:
+        redis = connect(url)
+        directory = WorkerDirectory(
+            url,
+            redis,
+            check_version=check_version,
+            max_age_seconds=timings.worker_info_seconds,
+        )
         # Clients may share an identity, but each needs its own reply stream.
-        self.client_id = uuid.uuid4().hex if identity is None else f"{identity}-{uuid.uuid4().hex}"
-        self.redis = connect(url)
-        self._url = url
-        self._limits = limits
-        self._registry = Registry()
+        client_id = uuid.uuid4().hex if identity is None else f"{identity}-{uuid.uuid4().hex}"
+        self.context = SessionContext(url, redis, client_id, Registry(), directory, limits, timings)
+        self._registry = self.context.registry
         self._numbers = itertools.count()
         self.submitted = 0
         self._callbacks = Callbacks()
-        self.directory = WorkerDirectory(url, self.redis, check_version=check_version)
         self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
         # Reentrant: a signal handler may close the client during a call on the same thread.
         self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
-        self._timekeeper: Deadlines | None = None
+        self._deadlines: Deadlines | None = None
         self._closed = False
 
     def submit(
@@ -76,19 +85,17 @@ class Session:
         """
         number = next(self._numbers)
         self.submitted = number + 1
-        future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancelled(number))
+        future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancel(number))
         request = Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
         with self._lock:
             self.check_open()
             # Before the request is added: if no thread can be started, the request must not exist.
             if self._sender is None:
                 self._sender = self._start()
-            if timeout is not None and self._timekeeper is None:
-                self._timekeeper = Deadlines(
-                    self._url, self._registry, self.directory, self._sender.cancel
-                )
+            if timeout is not None and self._deadlines is None:
+                self._deadlines = Deadlines(self.context, self._sender.cancel_request)
             self._futures.add(future)
-            self._registry.add(request)
+            self._registry.add_request(request)
             self._sender.send(request)
             if self._closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed(_CLOSED))
@@ -110,10 +117,9 @@ class Session:
             raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
-        around = (self.redis, self.client_id, self._registry, self.directory)
-        sender = Sender(self._url, *around, self._limits)
+        sender = Sender(self.context)
         try:
-            self._gatherer = Gatherer(*around, sender)
+            self._gatherer = Gatherer(self.context, sender)
         except BaseException:  # no second thread can be started; the first would wait forever
             sender.close([], lambda: None, 0.0)
             raise
@@ -122,36 +128,36 @@ class Session:
     def close(self) -> None:
         """Fail open requests, tell the workers, and end the threads; further calls do nothing.
 
-        It takes a few milliseconds, or ``_JOIN`` seconds when Redis does not answer.
+        It takes a few milliseconds, or ``_JOIN_SECONDS`` when Redis does not answer.
         """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        given_up = self._registry.close()
-        for request in given_up:
-            request.fail(ClientClosed("the client was closed before the vectors were there"))
+        open_requests = self._registry.close()
+        for request in open_requests:
+            request.fail(ClientClosed("the client was closed before the vectors had arrived"))
         if self._sender is not None and self._gatherer is not None:
             # A client may be collected on one of its own threads, which must not wait here: the
             # sender waits for the gatherer.
-            here = threading.current_thread()
-            own = here in (self._sender.thread, self._gatherer.thread)
-            self._sender.close(given_up, self._gatherer.dismiss, 0.0 if own else _JOIN)
+            own_threads = (self._sender.thread, self._gatherer.thread)
+            timeout = 0.0 if threading.current_thread() in own_threads else _JOIN_SECONDS
+            self._sender.close(open_requests, self._gatherer.stop, timeout)
         self._callbacks.close()
         # Wakes threads that are still waiting for an answer.
-        self.redis.close()
+        self.context.redis.close()
 
     def abandon(self) -> None:
         """Fail all futures in a forked child: only the parent's threads could complete them."""
         # Otherwise the connection would take the pool's lock when it is collected, and a thread of
         # the parent may have had that lock during the fork.
-        self.redis.auto_close_connection_pool = False
+        self.context.redis.auto_close_connection_pool = False
         for future in list(self._futures):
             future.abandon(
                 ClientClosed("the request belongs to the process that was forked: send it again")
             )
 
-    def _cancelled(self, number: int) -> None:
-        request = self._registry.take(number)
+    def _cancel(self, number: int) -> None:
+        request = self._registry.take_request(number)
         if request is not None and self._sender is not None:
-            self._sender.cancel(request)
+            self._sender.cancel_request(request)

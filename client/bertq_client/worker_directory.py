@@ -15,27 +15,42 @@ from bertq.state.worker_info import WorkerInfo
 log = logging.getLogger("bertq.client")
 
 #: Seconds for which worker info is cached.
-_FRESH = 2.0
+MAX_AGE_SECONDS = 2.0
 
 
 class WorkerDirectory:
     """The workers as one client last saw them, shared by its threads.
 
+    Args:
+        url: address of Redis, for the log.
+        redis: a connection.
+        check_version: whether to warn about workers that have another version than the client.
+        max_age_seconds: how long worker info is cached.
+
     Attributes:
+        workers: the workers of all queues.
         failure: why Redis could not be reached the last time, or None if it was.
         epoch: last known epoch of Redis, which changes when Redis loses its data; None if it is
             not known.
     """
 
-    def __init__(self, url: str, redis: Redis, *, check_version: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        redis: Redis,
+        *,
+        check_version: bool = True,
+        max_age_seconds: float = MAX_AGE_SECONDS,
+    ) -> None:
+        self.workers: list[WorkerInfo] = []
         self.failure: str | None = "has not answered yet"
-        self._unchecked = check_version
         self.epoch: str | None = None
-        self._where = redis_url.redact(url)
-        self._away = False
+        self._address = redis_url.redact(url)
         self._redis = redis
-        self._workers: list[WorkerInfo] = []
-        self._read_at = -_FRESH
+        self._must_check_versions = check_version
+        self._max_age_seconds = max_age_seconds
+        self._is_away = False
+        self._read_at = -max_age_seconds
 
     def serving(self, queue: str) -> list[WorkerInfo]:
         """Return the workers that take from ``queue``.
@@ -46,6 +61,15 @@ class WorkerDirectory:
         self.refresh()
         return self.known(queue)
 
+    def known(self, queue: str) -> list[WorkerInfo]:
+        """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
+        return [worker for worker in self.workers if queue in worker.queues]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether ``refresh`` would do nothing."""
+        return time.monotonic() - self._read_at < self._max_age_seconds
+
     def refresh(self, *, ahead: bool = False) -> None:
         """Read the worker info, unless another thread has just done so.
 
@@ -55,46 +79,49 @@ class WorkerDirectory:
         Raises:
             redis.RedisError: Redis cannot be reached.
         """
-        if time.monotonic() - self._read_at < (_FRESH / 2 if ahead else _FRESH):
+        max_age_seconds = self._max_age_seconds / 2 if ahead else self._max_age_seconds
+        if time.monotonic() - self._read_at < max_age_seconds:
             return
         try:
-            self._workers = worker_info.read(self._redis)
+            self.workers = worker_info.read(self._redis)
             self.epoch = epoch.read(self._redis)
         except RedisError as error:
-            self.missed(error)
+            self.note_failure(error)
             raise
-        if self._unchecked:
+        if self._must_check_versions:
             self._check_versions()
         self.failure = None
-        self._away = False
+        self._is_away = False
         self._read_at = time.monotonic()
+
+    def expire(self) -> None:
+        """Let the next refresh read the worker info."""
+        self._read_at = -self._max_age_seconds
 
     def _check_versions(self) -> None:
         """Log one warning about workers that have another version than the client."""
-        for worker in self._workers:
+        for worker in self.workers:
             version = worker.versions.get("bertq", bertq.__version__)
             if version != bertq.__version__:
-                self._unchecked = False
+                self._must_check_versions = False
                 log.warning(
                     "worker %s at %s has bertq %s, this client %s: install the same version on "
-                    "both (BertClient(check_version=False) says nothing)",
-                    worker.node, self._where, version, bertq.__version__,
+                    "both, or hide this warning with BertClient(check_version=False)",
+                    worker.node, self._address, version, bertq.__version__,
                 )  # fmt: skip
 
-    def missed(self, error: Exception) -> None:
+    def note_failure(self, error: Exception) -> None:
         """Note that Redis is unreachable, and log this once; the next refresh asks Redis."""
         self.failure = f"cannot be reached: {str(error) or type(error).__name__}"
-        self._read_at = -_FRESH
-        if not self._away:
-            log.warning("Redis at %s is away (%s): trying again", self._where, type(error).__name__)
-        self._away = True
-
-    def known(self, queue: str) -> list[WorkerInfo]:
-        """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
-        return [worker for worker in self._workers if queue in worker.queues]
+        self.expire()
+        if not self._is_away:
+            log.warning(
+                "Redis at %s is away (%s): trying again", self._address, type(error).__name__
+            )
+        self._is_away = True
 
 
-def chunk_rows(workers: Iterable[WorkerInfo]) -> int:
+def max_chunk_rows(workers: Iterable[WorkerInfo]) -> int:
     """Return the most sentences that a chunk for these workers, perhaps none, may have."""
     rows = CHUNK_ROWS
     for worker in workers:

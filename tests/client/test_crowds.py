@@ -179,8 +179,8 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
             assert wait(futures, timeout=60).not_done == set()
         del futures, future
         session = client._session
-        assert session._registry.jobs() == []
-        assert len(session._registry._deadlines) < 100
+        assert session.context.registry.jobs() == []
+        assert len(session.context.registry._deadlines) < 100
         eventually(lambda: alive(Request, Job, EncodeFuture, Assembly) <= before)
         assert len(session._futures) == 0
         eventually(lambda: redis.llen("bertq.small") + redis.hlen("unacked") == 0)

@@ -28,7 +28,7 @@ from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
 from bertq.state import jobs, worker_info
 from bertq_client import inputs
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from bertq_client.request import Request
 from tests.client.stub import DIM, Stub, info, rows, stub_worker
 from tests.waiting import eventually
@@ -218,7 +218,7 @@ def test_a_slow_worker_is_a_timeout_and_the_client_stays_usable(
 
 
 def test_an_unreachable_redis() -> None:
-    with BertClient("127.0.0.1", 1, _timings=Timings(retry_seconds=0.3)) as client:
+    with BertClient("127.0.0.1", 1, _timings=ClientTimings(retry_seconds=0.3)) as client:
         with pytest.raises(RedisUnavailable, match=r"redis://127\.0\.0\.1:1/0 cannot be reached"):
             client.encode(["a"])
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
@@ -237,7 +237,7 @@ def test_an_unreachable_redis_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
 
 
 def test_requests_wait_for_an_unreachable_redis_together() -> None:
-    with BertClient("127.0.0.1", 1, _timings=Timings(retry_seconds=0.5)) as client:
+    with BertClient("127.0.0.1", 1, _timings=ClientTimings(retry_seconds=0.5)) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
         # One after the other they would take 15 s.
         assert wait(futures, timeout=10).not_done == set()
@@ -412,7 +412,7 @@ def test_requests_out_of_bounds(
         with pytest.raises(BadInputValue, match=r"texts\[1\] has 104857600 characters: at most"):
             client.encode(["a", "b" * 100 * 2**20])
         monkeypatch.setattr(inputs, "REQUEST_ROWS", 3)
-        with pytest.raises(BadInputValue, match="4 sentences: at most 3 go into one request"):
+        with pytest.raises(BadInputValue, match="4 sentences: a request may have 3"):
             client.encode(["a"] * 4)
         monkeypatch.setattr(inputs, "REQUEST_CHARACTERS", 10)
         with pytest.raises(BadInputValue, match="more than 10 characters: send it in several"):

@@ -19,7 +19,7 @@ from bertq import BertClient
 from bertq.errors import BertqError, ClientClosed, RedisUnavailable, Timeout
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from tests.client.stub import Stub, rows, stub_worker
 from tests.conftest import StartServer
 from tests.waiting import eventually
@@ -43,11 +43,11 @@ def hung(url: str) -> Iterator[None]:
         os.kill(information["process_id"], signal.SIGCONT)
 
 
-def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Timings:
+def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClientTimings:
     """Let sockets wait for so long; return timings with reads that wait almost as long."""
     monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT_SECONDS", seconds)
     monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT_SECONDS", seconds)
-    return Timings(read_seconds=seconds * 0.75)
+    return ClientTimings(read_seconds=seconds * 0.75)
 
 
 def within(seconds: float, call: Callable[[], object]) -> Any:
@@ -109,7 +109,9 @@ def test_closing_while_redis_is_hung(
     client = BertClient(redis_url=own_url, _timings=patient(monkeypatch, 90))
     futures = [client.encode_async(["a"]) for _ in range(3)]
     with Redis.from_url(own_url) as redis:
-        eventually(lambda: len(client._session._registry.jobs()) == redis.llen("bertq.small") > 0)
+        eventually(
+            lambda: len(client._session.context.registry.jobs()) == redis.llen("bertq.small") > 0
+        )
     threads = threads_of(client)
     caplog.clear()
     with hung(own_url):
@@ -353,7 +355,7 @@ def test_no_thread_ends_by_an_error(
     def broken(*_: object) -> Any:
         raise ZeroDivisionError("a bug in bertq")
 
-    timings = Timings(search_interval_seconds=0, renewal_interval_seconds=0)
+    timings = ClientTimings(search_interval_seconds=0, renewal_interval_seconds=0)
     with BertClient(redis_url=redis_url, timeout=0.7, _timings=timings) as client:
         future = client.encode_async(["a"])
         eventually(lambda: redis.llen("bertq.small") == 1)
@@ -430,7 +432,7 @@ def test_redis_hangs_amid_a_request_and_comes_back(
 
 
 def test_redis_goes_away_for_good(own_url: str) -> None:
-    timings = Timings(retry_seconds=0.3)
+    timings = ClientTimings(retry_seconds=0.3)
     with (
         BertClient(redis_url=own_url, _timings=timings) as client,
         Redis.from_url(own_url) as redis,

@@ -162,11 +162,11 @@ pending = no_worker.encode_async(["never"])
 entered, leave = threading.Event(), threading.Event()
 
 def hold():
-    session = no_worker._session
+    mine, session = client._session, no_worker._session
     with (
-        client._session._lock, client._session._registry._lock, client._session._callbacks._lock,
-        client._session.redis.connection_pool._lock, closing._session._lock,
-        session._lock, session._registry._lock, pending._condition, pending._cancel_lock,
+        mine._lock, mine.context.registry._lock, mine._callbacks._lock,
+        mine.context.redis.connection_pool._lock, closing._session._lock,
+        session._lock, session.context.registry._lock, pending._condition, pending._cancel_lock,
     ):
         entered.set()
         leave.wait()

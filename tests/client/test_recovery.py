@@ -12,7 +12,7 @@ from redis import Redis
 from bertq import BertClient
 from bertq.errors import LostResult
 from bertq.protocol import keys
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from bertq_client.futures import EncodeFuture
 from tests.client.stub import Stub, rows, stub_worker
 from tests.waiting import eventually
@@ -21,7 +21,9 @@ TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 4)]
 
 
 #: Short times, so that chunks are lost soon.
-TIMINGS = Timings(search_interval_seconds=0.05, lost_after_seconds=0.5, worker_info_seconds=0.1)
+TIMINGS = ClientTimings(
+    search_interval_seconds=0.05, lost_after_seconds=0.5, worker_info_seconds=0.1
+)
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def test_threads_that_poll_their_futures(redis_url: str, stub: Stub, redis: Redi
 
         with ThreadPoolExecutor(32) as pool:
             done = pool.map(work, range(32))
-            eventually(lambda: len(client._session._registry._requests) == 32)
+            eventually(lambda: len(client._session.context.registry._requests) == 32)
             leave.set()
             assert list(done) == [None] * 32
     assert stub.chunks[:3] == [1, 16, 16]

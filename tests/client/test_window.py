@@ -12,7 +12,7 @@ from bertq import BertClient
 from bertq.errors import QueueFull, SettingsError, Timeout
 from bertq.state import worker_info
 from bertq_client.outbox import window
-from tests.client.stub import info, rows, stub_worker
+from tests.client.stub import Stub, info, rows, stub_worker
 from tests.waiting import eventually
 
 TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
@@ -110,11 +110,19 @@ def test_the_wait_for_space_is_bounded_by_the_timeout(redis_url: str, redis: Red
         assert client._session.context.registry.pending_chunks("bertq") == 0
 
 
-def stop_gathering(client: BertClient) -> threading.Event:
+def stop_gathering(client: BertClient, stub: Stub) -> threading.Event:
     """Let a client take no results until the event is set."""
-    gate = threading.Event()
+    has_stopped, gate = threading.Event(), threading.Event()
+
+    def block(_: object) -> None:
+        has_stopped.set()
+        gate.wait(60)
+
+    stub.gate.clear()
     # Not bertq's own method: this calls back on the thread that takes the results.
-    Future.add_done_callback(client.encode_async(["before"]), lambda _: gate.wait(60))
+    Future.add_done_callback(client.encode_async(["before"]), block)
+    stub.gate.set()
+    assert has_stopped.wait(20)
     return gate
 
 
@@ -124,9 +132,9 @@ def test_results_that_nobody_fetches_are_bounded(redis_url: str, redis: Redis) -
         stub_worker(redis_url, row_size=512 * 1024) as stub,
         BertClient(redis_url=redis_url, timeout=60) as client,
     ):
-        gate = stop_gathering(client)
+        gate = stop_gathering(client, stub)
         future = client.encode_async(TEXTS)
-        eventually(lambda: print(stub.chunks) or len(stub.chunks) == 1 + 32)
+        eventually(lambda: len(stub.chunks) == 1 + 32)
         time.sleep(0.5)
         assert len(list(redis.scan_iter("celery-task-meta-*"))) == 1 + 32
         gate.set()
@@ -137,9 +145,9 @@ def test_results_that_nobody_fetches_are_bounded(redis_url: str, redis: Redis) -
 def test_a_client_is_closed_while_it_may_send_no_more(redis_url: str) -> None:
     with stub_worker(redis_url, row_size=512 * 1024) as stub:
         client = BertClient(redis_url=redis_url, timeout=60)
-        gate = stop_gathering(client)
+        gate = stop_gathering(client, stub)
         future = client.encode_async(TEXTS)
-        eventually(lambda: print(stub.chunks) or len(stub.chunks) == 1 + 32)
+        eventually(lambda: len(stub.chunks) == 1 + 32)
         sender = client._session._sender
         assert sender is not None
         closing = threading.Thread(target=client.close)

@@ -9,7 +9,7 @@ from redis import Redis
 from bertq import BertClient, DurableJob
 from bertq.protocol import keys
 from bertq.state import durable_jobs
-from bertq_workers.background import durable_job_monitor
+from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
 
 LARGE = durable_jobs.MAX_QUEUED_CHUNKS + 20
@@ -55,8 +55,8 @@ def answer(redis: Redis, task_id: str) -> None:
 
 def look(redis: Redis) -> DurableJobMonitor:
     """Make a tender and let it look once."""
-    made = DurableJobMonitor(lambda: "")
-    made.look(redis)
+    made = DurableJobMonitor("")
+    made.check(redis)
     return made
 
 
@@ -117,7 +117,7 @@ def test_waiting_and_unacknowledged_chunks_are_not_sent_again(
     answer(redis, second)  # the first is passed by
     for _ in range(3):
         clock(100)
-        made.look(redis)
+        made.check(redis)
     assert redis.llen("bertq") == 2
     assert redis.hexists(keys.UNACKED, first)
 
@@ -131,13 +131,13 @@ def test_lost_chunks_are_sent_again(
     made = look(redis)
     for task_id in take(redis, 5 if idle else 1):
         answer(redis, task_id)
-    made.look(redis)
-    clock(durable_job_monitor.LOST_AFTER - 1)
-    made.look(redis)
+    made.check(redis)
+    clock(LOST_AFTER_SECONDS - 1)
+    made.check(redis)
     waiting = redis.llen("bertq")
     assert waiting == (0 if idle else 4)
     clock(2)
-    made.look(redis)
+    made.check(redis)
     assert redis.llen("bertq") == waiting + 1
     # It waits now, behind the others: not to be sent a third time.
     if not idle:
@@ -145,7 +145,7 @@ def test_lost_chunks_are_sent_again(
             answer(redis, task_id)
         for _ in range(2):
             clock(100)
-            made.look(redis)
+            made.check(redis)
         assert redis.llen("bertq") == 2
         answer(redis, take(redis)[0])
     assert take(redis) == [lost]
@@ -160,10 +160,10 @@ def test_it_can_be_lost_twice(
     take(redis, 2, held=False)
     made = look(redis)
     for times in (1, 2):
-        clock(durable_job_monitor.LOST_AFTER + 1)
-        made.look(redis)
+        clock(LOST_AFTER_SECONDS + 1)
+        made.check(redis)
         assert len(take(redis, 2, held=False)) == 2
-        made.look(redis)
+        made.check(redis)
         assert redis.llen("bertq") == 0, times
 
 
@@ -183,10 +183,10 @@ def test_one_worker_monitors_the_jobs(
     take(redis, 2, held=False)
     first, second = look(redis), look(redis)
     assert 0 < int(redis.ttl(keys.MONITOR)) <= keys.WORKER_TTL_SECONDS
-    clock(durable_job_monitor.LOST_AFTER + 1)
-    second.look(redis)
+    clock(LOST_AFTER_SECONDS + 1)
+    second.check(redis)
     assert redis.llen("bertq") == 0
-    first.look(redis)
+    first.check(redis)
     assert redis.llen("bertq") == 2
 
 

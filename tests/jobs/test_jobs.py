@@ -31,7 +31,7 @@ from bertq.errors import (
 )
 from bertq.protocol import keys
 from bertq.state import counters, durable_jobs
-from bertq_client.context import Timings
+from bertq_client.context import ClientTimings
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.client.stub import Stub, rows, stub_worker
 from tests.servers import start_server
@@ -162,7 +162,7 @@ def test_a_job_expires(redis: Redis, client: BertClient, stub: Stub) -> None:
     job = client.submit(TEXTS, ttl=1)
     other = client.submit(["another"], ttl=100)
     eventually(lambda: [info.id for info in client.jobs()] == [other.id])
-    with pytest.raises(UnknownJob, match=f"no job {job.id} is kept"):
+    with pytest.raises(UnknownJob, match=f"no job {job.id} in Redis"):
         job.result()
     assert not job.cancel()
     assert not job.renew()
@@ -341,14 +341,14 @@ def test_a_timeout_applies_while_redis_is_unreachable(tmp_path: Path) -> None:
     with BertClient(redis_url=f"redis://127.0.0.1:{server.port}/0") as client:
         job = client.submit(TEXTS)
         server.stop()
-        with pytest.raises(Timeout, match=f"has not answered in time: job {job.id} goes on"):
+        with pytest.raises(Timeout, match=f"has not answered in time: job {job.id} continues"):
             job.result(0.5)
 
 
 def test_a_full_redis(start_own_server: Any) -> None:
     server: ValkeyServer = start_own_server(maxmemory="3mb")
     url = f"redis://127.0.0.1:{server.port}/0"
-    timings = Timings(retry_seconds=0.3)
+    timings = ClientTimings(retry_seconds=0.3)
     with BertClient(redis_url=url, _timings=timings) as client, Redis.from_url(url) as redis:
         with pytest.raises(RedisFull):
             client.submit([f"{number} " * 50 for number in range(50_000)])

@@ -1,6 +1,5 @@
 """The calls of a client that submit durable jobs, and find them again."""
 
-import time
 from typing import Unpack
 
 from bertq.errors import BadInputType
@@ -15,7 +14,6 @@ from bertq_client.durable.durable_job import DurableJob
 from bertq_client.durable.reader import Reader
 from bertq_client.durable.submission import Submission
 from bertq_client.inputs import Texts
-from bertq_client.retry import Retry
 
 
 class DurableCalls(ClientBase):
@@ -58,15 +56,12 @@ class DurableCalls(ClientBase):
         encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
         seconds = inputs.check_ttl(ttl)
         inputs.check_list(texts, is_tokenized=is_tokenized)
-        frozen = inputs.frozen(texts)
+        frozen = inputs.frozen_copy(texts)
         queue = self._queue or self._queues.for_size(len(frozen))
         session = self._session
         session.check_open()
-        submission = Submission(
-            session.redis, session.client_id, session.directory,
-            Retry(self._url, session.directory, time.sleep), session.check_open,
-        )  # fmt: skip
-        return self._kept(submission.write(frozen, queue, encoding, seconds))
+        submission = Submission(session.context, session.check_open)
+        return self._durable_job(submission.write(frozen, queue, encoding, seconds))
 
     def job(self, job_id: str) -> DurableJob:
         """Return the durable job with an id from ``submit``, perhaps in another process.
@@ -79,7 +74,7 @@ class DurableCalls(ClientBase):
         if not isinstance(job_id, str):
             raise BadInputType(f"a job's id is a str, not a {type(job_id).__name__}")
         self._reader(job_id).info()
-        return self._kept(job_id)
+        return self._durable_job(job_id)
 
     def jobs(self) -> list[JobInfo]:
         """Return the durable jobs of all clients, oldest first.
@@ -88,13 +83,13 @@ class DurableCalls(ClientBase):
             RedisUnavailable: Redis cannot be reached.
             ClientClosed: the client is closed.
         """
-        found = self._ask(lambda redis: durable_jobs.read(redis, durable_jobs.ids(redis)))
+        found = self._query(lambda redis: durable_jobs.read(redis, durable_jobs.ids(redis)))
         return sorted(found, key=lambda info: info.created)
 
-    def _kept(self, job_id: str) -> DurableJob:
+    def _durable_job(self, job_id: str) -> DurableJob:
         as_list = self._output_fmt == "list"
         return DurableJob(job_id, self._reader, as_list=as_list, check_length=self._check_length)
 
     def _reader(self, job_id: str) -> Reader:
         session = self._session  # the session of this process
-        return Reader(self._url, session.redis, session.directory, session.check_open, job_id)
+        return Reader(session.context, session.check_open, job_id)

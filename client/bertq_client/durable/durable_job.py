@@ -20,7 +20,7 @@ from bertq_client.durable.reader import Reader
 from bertq_client.futures import Progress
 from bertq_client.inbox import results
 from bertq_client.inbox.assembly import Assembly, PlannedChunk
-from bertq_client.request import listed
+from bertq_client.request import to_lists
 
 
 class Rows(NamedTuple):
@@ -61,10 +61,15 @@ class DurableJob:
     """
 
     def __init__(
-        self, job_id: str, reader: Callable[[str], Reader], *, as_list: bool, check_length: bool
+        self,
+        job_id: str,
+        create_reader: Callable[[str], Reader],
+        *,
+        as_list: bool,
+        check_length: bool,
     ) -> None:
         self.id = job_id
-        self._of_client = reader
+        self._create_reader = create_reader
         self._as_list = as_list
         self._check_length = check_length
 
@@ -106,7 +111,7 @@ class DurableJob:
             assembly.add(number, answer)
         self._warn(assembly, info)
         rows, tokens = assembly.rows(), assembly.tokens
-        value = listed(rows) if self._as_list else rows
+        value = to_lists(rows) if self._as_list else rows
         return (value, tokens or []) if _encoding(info).show_tokens else value
 
     def partial(self) -> Partial:
@@ -144,8 +149,8 @@ class DurableJob:
             False if the job was finished or did not exist; ``discard`` removes a finished job.
         """
         reader = self._reader()
-        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
-        return bool(found) and reader.ask(lambda: durable_jobs.cancel(reader.redis, found[0]))
+        found = reader.run(lambda: durable_jobs.read(reader.redis, [self.id]))
+        return bool(found) and reader.run(lambda: durable_jobs.cancel(reader.redis, found[0]))
 
     def renew(self, ttl: float = keys.DURABLE_JOB_TTL_SECONDS) -> bool:
         """Set the job's time to live to ``ttl`` seconds from now, longer or shorter than before.
@@ -155,45 +160,45 @@ class DurableJob:
         """
         seconds = inputs.check_ttl(ttl)
         reader = self._reader()
-        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
-        return bool(found) and reader.ask(
+        found = reader.run(lambda: durable_jobs.read(reader.redis, [self.id]))
+        return bool(found) and reader.run(
             lambda: durable_jobs.renew(reader.redis, found[0], seconds)
         )
 
     def discard(self) -> bool:
         """Remove the job from Redis, in any state; return False if it did not exist."""
         reader = self._reader()
-        found = reader.ask(lambda: durable_jobs.read(reader.redis, [self.id]))
+        found = reader.run(lambda: durable_jobs.read(reader.redis, [self.id]))
         for info in found:
-            reader.ask(lambda: durable_jobs.discard(reader.redis, info))  # noqa: B023 - called at once
+            reader.run(lambda: durable_jobs.discard(reader.redis, info))  # noqa: B023 - called at once
         return bool(found)
 
     def _reader(self) -> Reader:
-        return self._of_client(self.id)
+        return self._create_reader(self.id)
 
     def _begin(self, timeout: float | None = None) -> tuple[Reader, JobInfo]:
         reader = self._reader()
-        reader.bound(timeout)
+        reader.set_timeout(timeout)
         return reader, reader.info()
 
     def _answers(
         self, reader: Reader, info: JobInfo, plan: list[PlannedChunk], timeout: float | None
     ) -> Iterator[tuple[int, ChunkResult]]:
         """Return the rows of each chunk as they arrive; raises as ``result``."""
-        come = 0
-        for number, payload in reader.results(info.chunks, lambda: reader.left):
+        answered = 0
+        for number, payload in reader.results(info.chunks, lambda: reader.seconds_left):
             try:
                 yield number, results.decode(payload, keys.task_id(self.id, number))
             except (RemoteError, SentenceTooLong) as error:
-                raise results.of_request(error, plan[number]) from None
-            come += 1
-        if come < info.chunks:
-            raise self._late(reader, timeout)
+                raise results.error_of_request(error, plan[number]) from None
+            answered += 1
+        if answered < info.chunks:
+            raise self._timeout_error(reader, timeout)
 
-    def _late(self, reader: Reader, timeout: float | None) -> Timeout:
+    def _timeout_error(self, reader: Reader, timeout: float | None) -> Timeout:
         info = reader.info()
         missing = f"{info.rows - info.done} of {info.rows} rows of job {self.id} are not there"
-        if not reader.serving(info.queue):
+        if not reader.has_worker(info.queue):
             return NoWorker(
                 f"{missing} after {timeout:g} s, and no worker takes from queue {info.queue}: "
                 "start one (celery -A bertq worker); the job waits for it"
@@ -202,7 +207,7 @@ class DurableJob:
 
     def _warn(self, assembly: Assembly, info: JobInfo) -> None:
         if assembly.cut and self._check_length:
-            message = results.of_cut(len(assembly.cut), info.rows, assembly.max_seq_len)
+            message = results.truncation_warning(len(assembly.cut), info.rows, assembly.max_seq_len)
             warnings.warn(message, TruncationWarning, stacklevel=3)
 
 

@@ -8,54 +8,44 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from redis import Redis, RedisError
+from redis import RedisError
 
 from bertq.errors import LostResult
 from bertq.protocol import keys
 from bertq.protocol.encoding import Encoding
 from bertq.state import counters, durable_jobs
 from bertq_client import inputs
+from bertq_client.context import SessionContext
 from bertq_client.durable import plan
 from bertq_client.inbox.assembly import Deduplicator, PlannedChunk
 from bertq_client.inputs import Text
 from bertq_client.outbox.message import Envelope
-from bertq_client.retry import Retry
-from bertq_client.worker_directory import WorkerDirectory, chunk_rows
+from bertq_client.worker_directory import max_chunk_rows
 
 _T = TypeVar("_T")
 
 #: Bytes of messages that are written in one transaction.
-_AT_ONCE = 4 * 1024 * 1024
+_TRANSACTION_BYTES = 4 * 1024 * 1024
 
 #: Most attempts to write a job, if Redis loses it each time before it is complete.
-_TIMES = 3
+_MAX_ATTEMPTS = 3
 
 
 class Submission:
     """One durable job while it is written to Redis, on the caller's thread.
 
     Args:
-        redis: a connection.
-        client_id: id of the client, for the counters.
-        directory: the workers, as the client knows them.
-        retry: retries while Redis is unreachable or full.
-        check: raises if the client is closed.
+        context: what the threads of the session share.
+        check_open: raises if the client is closed.
     """
 
-    def __init__(
-        self,
-        redis: Redis,
-        client_id: str,
-        directory: WorkerDirectory,
-        retry: Retry,
-        check: Callable[[], object],
-    ) -> None:
-        self._redis = redis
-        self._client_id = client_id
-        self._directory = directory
-        self._retry = retry
-        self._check = check
-        self._began = time.monotonic()
+    def __init__(self, context: SessionContext, check_open: Callable[[], object]) -> None:
+        self._redis = context.redis
+        self._client_id = context.client_id
+        self._directory = context.directory
+        self._retry = context.retry()
+        self._check_open = check_open
+        self._began_at = time.monotonic()
         self._id = uuid.uuid4().hex
 
     def write(self, texts: Sequence[Text], queue: str, encoding: Encoding, ttl: int) -> str:
@@ -66,16 +56,16 @@ class Submission:
             RedisUnavailable, RedisFull: Redis is unreachable or full.
             LostResult: Redis has lost its data repeatedly during the call.
         """
-        distinct = Deduplicator()
-        for part in inputs.parts(texts, is_tokenized=encoding.is_tokenized):
-            distinct.add(part)
-        workers = self._persist(lambda: self._directory.serving(queue))
-        chunks = distinct.deal(chunk_rows(workers))
+        deduplicator = Deduplicator()
+        for part in inputs.checked_parts(texts, is_tokenized=encoding.is_tokenized):
+            deduplicator.add(part)
+        workers = self._run(lambda: self._directory.serving(queue))
+        chunks = deduplicator.plan_chunks(max_chunk_rows(workers))
         try:
-            for _ in range(_TIMES):
+            for _ in range(_MAX_ATTEMPTS):
                 if self._commit(texts, chunks, queue, encoding, ttl):
                     return self._id
-            raise LostResult(f"Redis lost its data {_TIMES} times while the job was written")
+            raise LostResult(f"Redis lost its data {_MAX_ATTEMPTS} times while the job was written")
         except BaseException:
             # The caller does not get the id. The job may be committed nevertheless: the answer was
             # lost, or Ctrl-C came after it. If Redis is unreachable, the written keys expire.
@@ -94,11 +84,9 @@ class Submission:
         size = 0
         for messages in self._messages(texts, chunks, queue, encoding):
             first, size = not size, size + sum(map(len, messages.values()))
-            self._persist(
-                partial(durable_jobs.write_messages, self._redis, self._id, messages, first=first)
-            )
+            self._run(partial(durable_jobs.write_messages, self._redis, self._id, messages, first=first))
         packed = plan.pack(chunks)
-        committed = self._persist(
+        committed = self._run(
             lambda: durable_jobs.commit(
                 self._redis,
                 self._id,
@@ -126,18 +114,19 @@ class Submission:
         # The messages have no time of writing: workers put them on the queue later, so it would say
         # nothing about the queue.
         envelope, options = Envelope(self._id, dated=False), encoding.to_wire()
-        some: dict[int, str] = {}
+        messages: dict[int, str] = {}
         size = 0
         for number, chunk in enumerate(chunks):
-            own = [texts[index] for index in chunk.sentences]
-            message = envelope.seal(keys.task_id(self._id, number), own, queue, options)
-            some[number] = message
+            chunk_texts = [texts[index] for index in chunk.sentences]
+            message = envelope.seal(keys.task_id(self._id, number), chunk_texts, queue, options)
+            messages[number] = message
             size += len(message)
-            if size >= _AT_ONCE:
-                yield some
-                some, size = {}, 0
-        if some:
-            yield some
+            if size >= _TRANSACTION_BYTES:
+                yield messages
+                messages, size = {}, 0
+        if messages:
+            yield messages
 
-    def _persist(self, act: Callable[[], _T]) -> _T:
-        return self._retry.persist(act, self._began, self._check)
+    def _run(self, command: Callable[[], _T]) -> _T:
+        """Run a command of Redis, with retries."""
+        return self._retry.call(command, since=self._began_at, check=self._check_open)

@@ -112,7 +112,7 @@ class Run:
                     raise
         reached, before = record.position, 0 if kept is None else kept.position.rows
         if reached.cut and self._check_length:
-            futures.warn(
+            futures.warn_about_truncation(
                 f"cut, {reached.cut} sentences of {self._source.name}: they have more tokens "
                 "than are read (max_seq_len of the workers; BertClient(check_length=False) says "
                 "nothing)"
@@ -184,7 +184,7 @@ class Run:
 
     def _submit(self, texts: list[Any]) -> EncodeFuture:
         future = self._encode(texts)
-        future.mute()  # the run warns once, at its end
+        future.suppress_warning()  # the run warns once, at its end
         self._futures.append(future)
         return future
 

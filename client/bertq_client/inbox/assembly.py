@@ -22,7 +22,7 @@ Indices = NDArray[np.intp]
 _FIRST = np.zeros(1, np.intp)
 
 #: Rows of duplicate sentences that are copied at a time: each such copy needs a temporary copy.
-_AT_ONCE = 1024
+_COPIED_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +53,14 @@ class Deduplicator:
         numbers = self._numbers
         self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
 
-    def deal(
-        self, rows: int = CHUNK_ROWS, characters: int = CHUNK_CHARACTERS
+    def plan_chunks(
+        self, max_rows: int = CHUNK_ROWS, max_characters: int = CHUNK_CHARACTERS
     ) -> list[PlannedChunk]:
         """Split the sentences into chunks.
 
         Args:
-            rows: most sentences of a chunk.
-            characters: most characters of a chunk, unless a single sentence has more.
+            max_rows: most sentences of a chunk.
+            max_characters: most characters of a chunk, unless a single sentence has more.
 
         Returns:
             The chunks. Each distinct text is in exactly one of them, and each row of the answer is
@@ -69,7 +69,7 @@ class Deduplicator:
         if len(self._number_of) == 1:
             return [PlannedChunk(_FIRST, _FIRST)]
         measure = len if set(map(type, self._numbers)) == {str} else inputs.characters
-        parts = split(list(map(measure, self._numbers)), rows, characters)
+        parts = split(list(map(measure, self._numbers)), max_rows, max_characters)
         if len(self._numbers) == len(self._number_of):
             return [PlannedChunk(part, part) for part in parts]
         number_of = np.frombuffer(self._number_of, np.int64)
@@ -87,13 +87,13 @@ class Deduplicator:
         return PlannedChunk(order[starts[part]], order[starts[part][sources] + within], sources)
 
 
-def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
+def split(lengths: Sequence[int], max_rows: int, max_characters: int) -> list[Indices]:
     """Split sentences into chunks of similar length.
 
     Args:
         lengths: characters of each sentence, at least one sentence.
-        rows: most sentences of a chunk.
-        characters: most characters of a chunk, unless a single sentence has more.
+        max_rows: most sentences of a chunk.
+        max_characters: most characters of a chunk, unless a single sentence has more.
 
     Returns:
         The chunks: every index from 0 to ``len(lengths) - 1`` once, in ascending order of length.
@@ -101,16 +101,17 @@ def split(lengths: Sequence[int], rows: int, characters: int) -> list[Indices]:
     sizes = np.asarray(lengths)
     order = np.argsort(sizes, kind="stable")
     # Chunks of similar size: 257 sentences make 129 and 128, not 256 and 1.
-    even = np.array_split(order, -(-len(order) // rows))
-    return [part for chunk in even for part in _cut(chunk, sizes, characters)]
+    even = np.array_split(order, -(-len(order) // max_rows))
+    return [part for chunk in even for part in _halve(chunk, sizes, max_characters)]
 
 
-def _cut(chunk: Indices, sizes: NDArray[Any], characters: int) -> list[Indices]:
+def _halve(chunk: Indices, sizes: NDArray[Any], max_characters: int) -> list[Indices]:
     """Halve a chunk until each part is small enough or a single sentence."""
-    if len(chunk) == 1 or int(sizes[chunk].sum()) <= characters:
+    if len(chunk) == 1 or int(sizes[chunk].sum()) <= max_characters:
         return [chunk]
     middle = len(chunk) // 2
-    return _cut(chunk[:middle], sizes, characters) + _cut(chunk[middle:], sizes, characters)
+    halves = (chunk[:middle], chunk[middle:])
+    return [part for half in halves for part in _halve(half, sizes, max_characters)]
 
 
 def places_of(chunk: PlannedChunk, rows: Sequence[int]) -> list[int]:
@@ -200,7 +201,7 @@ class Assembly:
             )
         rows, sparse = result.rows, isinstance(result.rows, SparseRows)
         if (self._rows is not None) if sparse else bool(self._sparse.parts):
-            raise WireError("sparse rows and others came for one request")
+            raise WireError("the rows of one request are partly sparse and partly not")
         if isinstance(rows, SparseRows):
             self._sparse.place(chunk.places, chunk.sources, rows)
         else:
@@ -222,9 +223,9 @@ class Assembly:
         if chunk.sources is None:
             target[chunk.places] = rows
             return
-        for first in range(0, len(chunk.places), _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            target[chunk.places[some]] = rows[chunk.sources[some]]
+        for first in range(0, len(chunk.places), _COPIED_ROWS):
+            part = slice(first, first + _COPIED_ROWS)
+            target[chunk.places[part]] = rows[chunk.sources[part]]
 
     @property
     def of_tokens(self) -> bool:

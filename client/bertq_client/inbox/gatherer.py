@@ -3,32 +3,45 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
-from redis import Redis, RedisError
+from redis import RedisError
 
 from bertq.errors import BertqError, RemoteError, SentenceTooLong, WireError
 from bertq.protocol import keys
 from bertq.state import jobs
 from bertq_client import threads
-from bertq_client.inbox import results
+from bertq_client.context import SessionContext
+from bertq_client.inbox import reply_stream, results
 from bertq_client.inbox.recovery import Recovery
+from bertq_client.inbox.reply_stream import Notice
 from bertq_client.job import Job
 from bertq_client.outbox.sender import Sender
-from bertq_client.registry import Registry
-from bertq_client.worker_directory import WorkerDirectory
 
 log = logging.getLogger("bertq.client")
 
-#: Longest time of one blocking read of the stream, in seconds.
-_BLOCK = 0.25
-#: Most notices in one read, and most results in one fetch.
-_NOTICES, _RESULTS = 256, 8
 #: Seconds for which processed results may stay in Redis: usually the next command removes them.
-_LINGER = 0.1
-_PAUSE = 0.25
+_PROCESSED_TTL_SECONDS = 0.1
+
+#: Seconds to wait after an error.
+_PAUSE_SECONDS = 0.25
+
 #: Seconds to wait for the thread to end, and seconds after which a remaining stream expires.
-_LAST, _LEFT = 1.0, 60
+_JOIN_SECONDS, _STREAM_TTL_SECONDS = 1.0, 60
+
+
+class ProcessedNotice(NamedTuple):
+    """A notice whose result is processed, but still in Redis.
+
+    Attributes:
+        entry_id: id of the notice in the stream.
+        task_id: id of the chunk.
+        answered_job_id: id of the chunk's job, if the job is now answered.
+    """
+
+    entry_id: bytes
+    task_id: str
+    answered_job_id: str | None
 
 
 class Gatherer:
@@ -37,25 +50,18 @@ class Gatherer:
     It sends nothing to Redis while the client has no unanswered jobs.
     """
 
-    def __init__(
-        self,
-        redis: Redis,
-        client_id: str,
-        registry: Registry,
-        directory: WorkerDirectory,
-        sender: Sender,
-    ) -> None:
-        self._redis = redis
-        self._stream = keys.reply(client_id)
-        self._registry = registry
-        self._directory = directory
+    def __init__(self, context: SessionContext, sender: Sender) -> None:
+        self._redis = context.redis
+        self._stream = keys.reply(context.client_id)
+        self._registry = context.registry
+        self._directory = context.directory
+        self._read_seconds = context.timings.read_seconds
         self._sender = sender
-        # Processed but still in Redis: entry of the stream, task id, job id if it is answered.
-        self._spent: list[tuple[bytes, str, str | None]] = []
-        self._recovery = Recovery(redis, registry, directory, sender.send_again, self._fail)
+        self._processed: list[ProcessedNotice] = []
+        self._recovery = Recovery(context, sender.resend, self._fail)
         self.thread = threads.start(self._run, "gatherer")
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End the thread and remove the stream, after the registry was closed.
 
         Raises:
@@ -64,122 +70,123 @@ class Gatherer:
         with self._redis.pipeline(transaction=False) as pipe:
             # Any new entry ends a blocking read.
             pipe.xadd(self._stream, {"end": ""})
-            pipe.expire(self._stream, _LEFT)
+            pipe.expire(self._stream, _STREAM_TTL_SECONDS)
             pipe.execute(raise_on_error=False)
-        self.thread.join(_LAST)
+        self.thread.join(_JOIN_SECONDS)
         self._redis.unlink(self._stream)
 
     def _run(self) -> None:
-        while not self._registry.closed:
+        while not self._registry.is_closed:
             try:
-                if not self._registry.wait(_LINGER if self._spent else None):
-                    self._clean_up()
+                wait_seconds = _PROCESSED_TTL_SECONDS if self._processed else None
+                if not self._registry.wait_for_job(wait_seconds):
+                    self._remove_processed()
                     continue
                 self._directory.refresh(ahead=True)
-                self._recovery.look()
+                self._recovery.run()
                 self._collect()
             except Exception as error:
                 # No error may end this thread: every caller would wait forever.
-                if self._registry.closed:
+                if self._registry.is_closed:
                     break  # the connection was closed to wake this thread
                 self._report(error)
-                self._registry.pause(_PAUSE)
+                self._registry.wait_until_closed(_PAUSE_SECONDS)
         else:
             with suppress(RedisError):  # the results expire
-                self._clean_up()
+                self._remove_processed()
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, RedisError):
-            self._directory.missed(error)
+            self._directory.note_failure(error)
         else:
             log.error("results could not be collected; trying again", exc_info=error)
 
-    # -- results
+    # -- the stream
 
     def _collect(self) -> None:
+        """Wait for notices, and process them."""
         # Reads from the beginning, because processed entries have been removed. Reading after the
         # last id would miss the notices of a new server whose clock is behind the old one's.
-        answer = self._ask(
-            lambda redis: redis.xread(
-                {self._stream: "0-0"}, count=_NOTICES, block=int(_BLOCK * 1000)
-            )
+        answer = self._send(
+            lambda redis: reply_stream.read(redis, self._stream, "0-0", self._read_seconds)
         )
-        # RESP2 answers with a list of streams, RESP3 with a map.
-        streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer]
-        for entries in streams:
-            notices = entries[0] if entries and isinstance(entries[0], list) else entries
-            for first in range(0, len(notices), _RESULTS):
-                self._take_in(notices[first : first + _RESULTS])
+        notices = reply_stream.parse(answer)
+        for first in range(0, len(notices), reply_stream.MAX_RESULTS):
+            self._process(notices[first : first + reply_stream.MAX_RESULTS])
 
-    def _take_in(self, notices: list[Any]) -> None:
-        task_ids = [fields.get(b"task", b"").decode("utf-8", "replace") for _, fields in notices]
-        payloads = [fields.get(b"result") for _, fields in notices]
+    def _process(self, notices: list[Notice]) -> None:
+        """Fetch the results of some notices, and process them."""
+        payloads = [notice.result for notice in notices]
         if None in payloads:
-            stored = self._ask(lambda redis: redis.mget(list(map(keys.result, task_ids))))
-            payloads = [near or far for near, far in zip(payloads, stored, strict=True)]
-        for (entry, _), task_id, payload in zip(notices, task_ids, payloads, strict=True):
-            answered = self._deliver(task_id, payload)
+            task_ids = [notice.task_id for notice in notices]
+            stored = self._send(lambda redis: reply_stream.fetch(redis, task_ids))
+            payloads = [payload or other for payload, other in zip(payloads, stored, strict=True)]
+        for notice, payload in zip(notices, payloads, strict=True):
+            job_id = self._process_result(notice.task_id, payload)
             # Removed only after the rows are copied: if the connection is lost, the same notices
             # are read again.
-            self._spent.append((entry, task_id, answered))
+            self._processed.append(ProcessedNotice(notice.entry_id, notice.task_id, job_id))
 
-    def _ask(self, command: Callable[[Any], Any]) -> Any:
+    def _send(self, command: Callable[[Any], Any]) -> Any:
         """Send a command to Redis and remove processed results, in one round trip."""
-        if not self._spent:
+        if not self._processed:
             return command(self._redis)
         with self._redis.pipeline(transaction=False) as pipe:
-            self._remove(pipe)
+            self._add_removal(pipe)
             command(pipe)
             answer = pipe.execute()[-1]
-        self._spent.clear()
+        self._processed.clear()
         return answer
 
-    def _remove(self, pipe: Any) -> None:
-        entries, task_ids, answered = zip(*self._spent, strict=True)
-        pipe.xdel(self._stream, *entries)
+    def _remove_processed(self) -> None:
+        if self._processed:
+            with self._redis.pipeline(transaction=False) as pipe:
+                self._add_removal(pipe)
+                pipe.execute()
+            self._processed.clear()
+
+    def _add_removal(self, pipe: Any) -> None:
+        entry_ids, task_ids, answered_job_ids = zip(*self._processed, strict=True)
+        pipe.xdel(self._stream, *entry_ids)
         pipe.unlink(*map(keys.result, task_ids))
-        for job_id in filter(None, answered):
+        for job_id in filter(None, answered_job_ids):
             jobs.discard(pipe, job_id)
 
-    def _clean_up(self) -> None:
-        if self._spent:
-            with self._redis.pipeline(transaction=False) as pipe:
-                self._remove(pipe)
-                pipe.execute()
-            self._spent.clear()
+    # -- results
 
-    def _deliver(self, task_id: str, payload: Any) -> str | None:
-        """Process one result; return the job's id if it was the last one."""
+    def _process_result(self, task_id: str, payload: bytes | None) -> str | None:
+        """Process one result; return the job's id if it was the last one of the job."""
         parts = keys.split_task_id(task_id)
-        job = self._registry.get(parts[0]) if parts else None
+        job = self._registry.get_job(parts[0]) if parts else None
         if parts is None or job is None or job.assembly is None:
             return None  # cancelled, timed out, or a chunk that was computed twice
-        if parts[1] >= len(job.assembly.plan):
+        number = parts[1]
+        if number >= len(job.assembly.plan):
             return None  # forged: no client has sent such a chunk
         try:
             if payload is None:
-                if parts[1] in job.assembly.missing:
-                    self._recovery.lose(job, [parts[1]])
+                if number in job.assembly.missing:
+                    self._recovery.resend(job, [number])
                 return None
             answer = results.decode(payload, task_id)
             if job.encoding.show_tokens and answer.tokens is None:
                 raise WireError(f"the tokens of chunk {task_id} are missing")
-            job.assembly.add(parts[1], answer)
-            self._registry.mark_answered(job, parts[1])
-            if not job.shared:
+            job.assembly.add(number, answer)
+            self._registry.mark_answered(job, number)
+            if not job.is_shared:
                 job.requests[0].future.advance(job.assembly.done)
-            if job.shared and job.assembly.of_tokens:
+            if job.is_shared and job.assembly.of_tokens:
                 # Padded to the longest sentence, which may belong to another request.
-                self._separate(job)
+                self._send_separately(job)
                 return None
             if job.assembly.missing:
                 return None
             self._complete(job)
         except (RemoteError, SentenceTooLong) as error:
-            if job.shared:
-                self._separate(job)
+            if job.is_shared:
+                self._send_separately(job)
             else:
-                self._fail(job, results.of_request(error, job.assembly.plan[parts[1]]))
+                self._fail(job, results.error_of_request(error, job.assembly.plan[number]))
             return None
         except Exception as error:
             # Any other error means that memory is short, and must not stop the stream.
@@ -190,21 +197,21 @@ class Gatherer:
 
     def _complete(self, job: Job) -> None:
         answers = list(job.answers())
-        waiting = self._registry.disband(job)
+        still_open = self._registry.remove_job(job)
         for request, answer in answers:
-            if request in waiting and self._registry.take(request.number) is not None:
+            if request in still_open and self._registry.take_request(request.number) is not None:
                 try:
                     request.succeed(answer)
                 except Exception as error:  # no memory for lists of numbers
                     request.fail(BertqError(f"no rows: {error!r}"))
 
-    def _separate(self, job: Job) -> None:
+    def _send_separately(self, job: Job) -> None:
         """Send the requests of a job again, each alone, so that an error of one fails no other."""
-        for request in self._registry.disband(job):
-            request.alone = True
+        for request in self._registry.remove_job(job):
+            request.may_share_job = False
             self._sender.send(request)
-        self._sender.drop(job)
+        self._sender.cancel_job(job)
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._registry.fail(job, error)
-        self._sender.drop(job)
+        self._sender.cancel_job(job)

@@ -8,7 +8,7 @@ from bertq.protocol.wire import ChunkResult
 from bertq_client.inbox.assembly import PlannedChunk, places_of
 
 #: Worker errors that concern a request's options.
-_OF_THE_REQUEST = ("UnknownPrompt", "UnsuitedRows")
+_OPTION_ERRORS = ("UnknownPrompt", "UnsuitedRows")
 
 
 def decode(payload: bytes, task_id: str) -> ChunkResult:
@@ -47,20 +47,20 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def of_request(error: RemoteError | SentenceTooLong, chunk: PlannedChunk) -> Exception:
+def error_of_request(error: RemoteError | SentenceTooLong, chunk: PlannedChunk) -> Exception:
     """Return the error of a chunk, with the numbers of its sentences in the request."""
     if isinstance(error, SentenceTooLong):
         return SentenceTooLong(places_of(chunk, error.rows), error.max_seq_len)
-    # if the model refuses an option, no sentence is at fault
-    whole = error.type_name in _OF_THE_REQUEST
-    rows = [] if whole else sorted(chunk.places.tolist())
+    # If the model refuses an option, no sentence is at fault.
+    is_option_error = error.type_name in _OPTION_ERRORS
+    rows = [] if is_option_error else sorted(chunk.places.tolist())
     return RemoteError(error.type_name, error.message, error.task_id, rows)
 
 
-def of_cut(cut: int, total: int, max_seq_len: int) -> str:
+def truncation_warning(cut: int, total: int, max_seq_len: int) -> str:
     """Return the warning about truncated sentences of a request."""
     return (
         f"cut, {cut} of {total} sentences: they have more tokens than the {max_seq_len} that "
         "are read, special tokens included (max_seq_len of the workers; "
-        "BertClient(check_length=False) says nothing)"
+        "BertClient(check_length=False) hides this warning)"
     )

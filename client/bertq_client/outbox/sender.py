@@ -2,39 +2,34 @@
 
 import logging
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-from redis import Redis
 
 from bertq.errors import BertqError
 from bertq.protocol.encoding import Encoding
 from bertq.state import jobs
 from bertq_client import threads
-from bertq_client.job import Job, Sent
-from bertq_client.outbox.coalescing import share
-from bertq_client.outbox.window import Limits
-from bertq_client.outbox.writer import WAITING, GivenUp, Writer
-from bertq_client.registry import Registry
+from bertq_client.context import SessionContext
+from bertq_client.job import Job, Sending
+from bertq_client.outbox.coalescing import coalesce
+from bertq_client.outbox.writer import WAITING, JobAbandoned, Writer
 from bertq_client.request import Request
-from bertq_client.worker_directory import WorkerDirectory
 
 log = logging.getLogger("bertq.client")
 
 _END = object()
 
 #: Seconds between two checks whether another chunk may be sent.
-_LOOK = 0.02
+_CHECK_INTERVAL_SECONDS = 0.02
 
 
-@dataclass(eq=False)
-class Again:
-    """Lost chunks of a job."""
+@dataclass(frozen=True, eq=False)
+class Resending:
+    """Lost chunks of a job: their numbers, and the sendings that are lost."""
 
     job: Job
-    lost: dict[int, Sent]
+    lost: dict[int, Sending]
 
 
 class Sender:
@@ -44,131 +39,121 @@ class Sender:
     more arrive while one is being written. The sender never waits for further requests.
     """
 
-    def __init__(
-        self,
-        url: str,
-        redis: Redis,
-        client_id: str,
-        registry: Registry,
-        directory: WorkerDirectory,
-        limits: Limits,
-    ) -> None:
-        self._redis = redis
-        self._registry = registry
-        self._directory = directory
-        self._work: queue.SimpleQueue[Request | Again | Callable[[], object] | None]
+    def __init__(self, context: SessionContext) -> None:
+        self._redis = context.redis
+        self._registry = context.registry
+        self._directory = context.directory
+        self._work: queue.SimpleQueue[Request | Resending | Callable[[], object] | None]
         self._work = queue.SimpleQueue()
-        self._closing = threading.Event()
-        self._writer = Writer(url, redis, client_id, registry, directory, limits, self._closing)
-        self._late = False  # ``close`` no longer waits for the thread
-        self._left: list[Job] = []  # abandoned while closing
-        self._farewell: Callable[[], None] = lambda: None
+        self._writer = Writer(context)
+        self._has_timed_out = False  # ``close`` no longer waits for the thread
+        self._abandoned: list[Job] = []  # jobs to cancel at the end
+        self._on_end: Callable[[], None] = lambda: None
         self.thread = threads.start(self._run, "sender")
 
     def send(self, request: Request) -> None:
         """Send the chunks of a request, after all earlier work."""
         self._work.put(request)
 
-    def send_again(self, job: Job, numbers: list[int]) -> None:
+    def resend(self, job: Job, numbers: list[int]) -> None:
         """Send lost chunks of a job again."""
-        lost = {number: sent for number in numbers if (sent := job.pending.get(number))}
+        lost = {number: sending for number in numbers if (sending := job.pending.get(number))}
         if lost:
-            self._work.put(Again(job, lost))
+            self._work.put(Resending(job, lost))
 
-    def cancel(self, request: Request) -> None:
-        """Cancel a request; the workers are told once its job has no open requests."""
+    def cancel_request(self, request: Request) -> None:
+        """Cancel a request; its job is cancelled in Redis once it has no open requests."""
 
-        def act() -> None:
+        def cancel() -> None:
             job, request.job = request.job, None
-            if job is not None and not job.waiting:
-                self._drop(job)
+            if job is not None and not job.open_requests:
+                self._cancel(job)
 
-        self._work.put(act)
+        self._work.put(cancel)
 
-    def drop(self, job: Job) -> None:
+    def cancel_job(self, job: Job) -> None:
         """Cancel a job in Redis, so that workers drop its chunks."""
-        self._work.put(lambda: self._drop(job))
+        self._work.put(lambda: self._cancel(job))
 
-    def close(self, given_up: list[Request], farewell: Callable[[], None], timeout: float) -> None:
-        """Cancel the given requests and end the thread, waiting for a bounded time.
+    def close(
+        self, open_requests: list[Request], on_end: Callable[[], None], timeout: float
+    ) -> None:
+        """Cancel the open requests and end the thread, after the registry was closed.
 
         Args:
-            given_up: the open requests.
-            farewell: last call of the thread; it may use Redis.
-            timeout: seconds to wait; zero on the client's own threads.
+            open_requests: the requests that were open.
+            on_end: last call of the thread; it may use Redis.
+            timeout: seconds to wait for the thread; zero on the client's own threads.
         """
-        self._left += [job for request in given_up if (job := request.job) is not None]
-        self._farewell = farewell
-        self._closing.set()
+        self._abandoned += [job for request in open_requests if (job := request.job) is not None]
+        self._on_end = on_end
         self._work.put(None)
         if timeout:
             self.thread.join(timeout)
-            self._late = self.thread.is_alive()
+            self._has_timed_out = self.thread.is_alive()
 
     def _run(self) -> None:
         # Jobs take turns, one chunk each, so a job of a million sentences does not delay small
         # ones. No variable here may refer to a finished job, or its client could not be collected.
         running: deque[Iterator[bool]] = deque()
         waiting = 0  # consecutive jobs that could not continue
-        last = False
-        while running or not last:
+        is_ending = False
+        while running or not is_ending:
             if waiting >= len(running) > 0:
-                self._closing.wait(_LOOK)
+                self._registry.wait_until_closed(_CHECK_INTERVAL_SECONDS)
                 waiting = 0
-            if not last:
-                last = self._take_up(running)
+            if not is_ending:
+                is_ending = self._start_work(running)
             step = next(running[0], _END) if running else _END
             waiting = waiting + 1 if step is WAITING else 0
             if running and step is _END:
                 running.popleft()
             else:
                 running.rotate(-1)
-        self._leave()
+        self._clean_up()
 
-    def _take_up(self, running: deque[Iterator[bool]]) -> bool:
+    def _start_work(self, running: deque[Iterator[bool]]) -> bool:
         """Start the queued work, waiting for some if no job is running; return True at the end."""
         small: dict[tuple[str, Encoding], list[Request]] = {}
         while not (running or small) or not self._work.empty():
             work = self._work.get()
             if work is None:
                 return True  # queued requests are abandoned
-            if isinstance(work, Again):
-                running.append(
-                    self._guarded(work.job, self._writer.write_again(work.job, work.lost))
-                )
+            if isinstance(work, Resending):
+                running.append(self._run_steps(work.job, self._writer.resend(work.job, work.lost)))
             elif not isinstance(work, Request):
-                _guard(work)
-            elif work.small and not work.alone:
+                _call(work)
+            elif work.is_small and work.may_share_job:
                 small.setdefault((work.queue, work.encoding), []).append(work)
             else:
                 running.append(self._send([work]))
             del work
         for (name, _), requests in small.items():
-            running.extend(map(self._send, self._groups(name, requests)))
+            running.extend(map(self._send, self._coalesce(name, requests)))
         return False
 
-    def _groups(self, name: str, requests: list[Request]) -> list[list[Request]]:
+    def _coalesce(self, name: str, requests: list[Request]) -> list[list[Request]]:
         try:
-            return list(share(requests, self._directory.known(name)))
+            return list(coalesce(requests, self._directory.known(name)))
         except Exception:
             log.exception("requests cannot share a chunk; each is sent alone")
             return [[request] for request in requests]
 
     def _send(self, requests: list[Request]) -> Iterator[bool]:
-        requests = self._registry.active_requests(requests)
+        requests = self._registry.open_requests(requests)
         if not requests:
             return
         job = Job(requests)
         del requests
-        if self._registry.enroll(job):
-            yield from self._guarded(job, self._writer.write(job))
+        if self._registry.add_job(job):
+            yield from self._run_steps(job, self._writer.write(job))
 
-    def _guarded(self, job: Job, steps: Iterator[bool]) -> Iterator[bool]:
+    def _run_steps(self, job: Job, steps: Iterator[bool]) -> Iterator[bool]:
         """Run the steps of a job; an error ends the job, but not the thread."""
         try:
             yield from steps
-        except GivenUp:
-            self._drop(job)
+        except JobAbandoned:
+            self._cancel(job)
         except BertqError as error:
             self._fail(job, error)
         except Exception as error:
@@ -180,31 +165,31 @@ class Sender:
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._registry.fail(job, error)
-        self._drop(job)
+        self._cancel(job)
 
-    def _drop(self, job: Job) -> None:
-        if self._closing.is_set():
-            self._left.append(job)  # cancelled together at the end
+    def _cancel(self, job: Job) -> None:
+        if self._registry.is_closed:
+            self._abandoned.append(job)  # cancelled together at the end
         else:
             self._writer.cancel(job)
 
-    def _leave(self) -> None:
-        if self._late:
+    def _clean_up(self) -> None:
+        if self._has_timed_out:
             return
         try:
-            recorded = {job.id for job in self._left if job.recorded}
+            recorded = {job.id for job in self._abandoned if job.is_recorded}
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in recorded:
                     jobs.discard(pipe, job_id)
                 pipe.execute()
-            self._farewell()
+            self._on_end()
         except Exception as error:
             log.debug("the client's data in Redis will expire: %r", error)
 
 
-def _guard(act: Callable[[], object]) -> None:
+def _call(command: Callable[[], object]) -> None:
     # No error may end the sender's thread: all later callers would wait forever.
     try:
-        act()
+        command()
     except Exception:
         log.exception("the client could not complete a step and continues")

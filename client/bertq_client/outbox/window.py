@@ -11,20 +11,19 @@ from bertq.config.parsers import positive_int
 from bertq.errors import SettingsError
 from bertq.state.worker_info import WorkerInfo
 from bertq_client.registry import Registry
-from bertq_client.worker_directory import chunk_rows
+from bertq_client.worker_directory import max_chunk_rows
 
 #: Bytes of unfetched results that one client may have in Redis.
-_BYTES = 512 * 1024 * 1024
+_MAX_RESULT_BYTES = 512 * 1024 * 1024
 
-#: Smallest and greatest bound on chunks in flight. The smallest one leaves work for every worker.
-_LEAST, _MOST = 32, 1024
+#: Bounds of the limit on chunks in flight. The lower one leaves work for every worker.
+_MIN_CHUNKS_IN_FLIGHT, _MAX_CHUNKS_IN_FLIGHT = 32, 1024
 
 #: Assumed bytes of a row while no worker is known.
-_ROW_BYTES = 4 * 768
+_DEFAULT_ROW_BYTES = 4 * 768
 
 #: Seconds for which the length of a full queue is cached.
-_FRESH = 0.05
-
+_LENGTH_MAX_AGE_SECONDS = 0.05
 
 #: Default for the number of chunks that may wait on a queue.
 MAX_PENDING_CHUNKS = 1024
@@ -76,38 +75,40 @@ class Window:
     def __init__(self, redis: Redis, registry: Registry, max_pending_chunks: int) -> None:
         self._redis = redis
         self._registry = registry
-        self._max = max_pending_chunks
+        self._max_pending_chunks = max_pending_chunks
+        #: by queue: its length, and the monotonic time of the answer
         self._lengths: dict[str, tuple[int, float]] = {}
 
-    def note(self, queue: str, length: int) -> None:
+    def set_length(self, queue: str, length: int) -> None:
         """Note the number of chunks that wait on a queue."""
         self._lengths[queue] = (length, time.monotonic())
 
-    def room(self, queue: str) -> bool:
+    def queue_has_capacity(self, queue: str) -> bool:
         """Return whether another chunk may wait on a queue.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
         """
-        length, noted = self._lengths.get(queue, (0, 0.0))
-        if length >= self._max and time.monotonic() - noted > _FRESH:
-            length = self.look(queue)
-        return length < self._max
+        length, read_at = self._lengths.get(queue, (0, 0.0))
+        is_fresh = time.monotonic() - read_at <= _LENGTH_MAX_AGE_SECONDS
+        if length >= self._max_pending_chunks and not is_fresh:
+            length = self.read_length(queue)
+        return length < self._max_pending_chunks
 
-    def look(self, queue: str) -> int:
+    def read_length(self, queue: str) -> int:
         """Ask Redis how many chunks wait on a queue.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
         """
         length: Any = self._redis.llen(queue)
-        self.note(queue, length)
+        self.set_length(queue, length)
         return int(length)
 
-    def within(self, queue: str, workers: Iterable[WorkerInfo]) -> bool:
+    def client_has_capacity(self, queue: str, workers: Iterable[WorkerInfo]) -> bool:
         """Return whether this client may have another chunk for these workers in flight."""
         workers = list(workers)
-        row = max((worker.row_bytes for worker in workers), default=_ROW_BYTES)
-        rows = chunk_rows(workers)
-        most = min(max(_BYTES // max(1, row * rows), _LEAST), _MOST)
-        return self._registry.pending(queue) < most
+        row_bytes = max((worker.row_bytes for worker in workers), default=_DEFAULT_ROW_BYTES)
+        chunk_bytes = max(1, row_bytes * max_chunk_rows(workers))
+        max_chunks = max(_MAX_RESULT_BYTES // chunk_bytes, _MIN_CHUNKS_IN_FLIGHT)
+        return self._registry.pending_chunks(queue) < min(max_chunks, _MAX_CHUNKS_IN_FLIGHT)

@@ -1,25 +1,23 @@
 """Writes a job to Redis: its record and its chunks; also cancels it."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from redis import Redis, RedisError
+from redis import RedisError
 
 from bertq.errors import QueueFull
 from bertq.protocol import keys
 from bertq.redis import redis_url
 from bertq.state import jobs
 from bertq_client import inputs
+from bertq_client.context import SessionContext
 from bertq_client.inbox.assembly import Assembly, Deduplicator
-from bertq_client.job import Job, Sent
+from bertq_client.job import Job, Sending
 from bertq_client.outbox.message import Envelope
-from bertq_client.outbox.window import Limits, Window
-from bertq_client.registry import Registry
-from bertq_client.retry import Retry
-from bertq_client.worker_directory import WorkerDirectory, chunk_rows
+from bertq_client.outbox.window import Window
+from bertq_client.worker_directory import max_chunk_rows
 
 log = logging.getLogger("bertq.client")
 
@@ -27,118 +25,111 @@ log = logging.getLogger("bertq.client")
 DONE, WAITING = True, False
 
 
-class GivenUp(Exception):
-    """The job has no open requests any more."""
+class JobAbandoned(Exception):
+    """The job has no open requests any more, or the client is closed."""
 
 
 class Writer:
-    """The writer of a client's jobs, on the sender's thread.
+    """The writer of a client's jobs, on the sender's thread."""
 
-    Args:
-        limits: limit on waiting chunks.
-        closing: set when the client is being closed, which abandons all jobs.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        redis: Redis,
-        client_id: str,
-        registry: Registry,
-        directory: WorkerDirectory,
-        limits: Limits,
-        closing: threading.Event,
-    ) -> None:
-        self._url = url
-        self._redis = redis
-        self._client_id = client_id
-        self._registry = registry
-        self._directory = directory
-        self._limits = limits
-        self._window = Window(redis, registry, limits.max_pending_chunks)
-        self._closing = closing
-        self._envelope = Envelope(client_id)
-        self._retry = Retry(url, directory, closing.wait)
-        self._warned = False
+    def __init__(self, context: SessionContext) -> None:
+        self._address = redis_url.redact(context.url)
+        self._redis = context.redis
+        self._client_id = context.client_id
+        self._registry = context.registry
+        self._directory = context.directory
+        self._limits = context.limits
+        self._window = Window(context.redis, context.registry, context.limits.max_pending_chunks)
+        self._envelope = Envelope(context.client_id)
+        self._retry = context.retry(context.registry.wait_until_closed)
+        self._has_warned = False
 
     def write(self, job: Job) -> Iterator[bool]:
         """Write a job's record and send its chunks, one chunk in each step.
 
         Raises:
-            GivenUp: the job has no open requests any more.
+            JobAbandoned: the job has no open requests any more.
             QueueFull: too many chunks are waiting, and the client does not wait.
             BadInputType, BadInputValue: its sentences are invalid.
             RedisUnavailable, RedisFull: Redis is unreachable or full.
         """
         yield from self._plan(job)
         yield from self._send(job)
-        self._warn_if_alone(job)
+        self._warn_without_worker(job)
 
     def cancel(self, job: Job) -> None:
         """Cancel a job in Redis, so that workers drop its chunks."""
-        if not job.recorded:
+        if not job.is_recorded:
             return
         try:
             jobs.cancel(self._redis, job.id)
         except RedisError:
             log.debug("job %s could not be cancelled; its record expires", job.id)
 
-    def write_again(self, job: Job, lost: dict[int, Sent]) -> Iterator[bool]:
+    def resend(self, job: Job, lost: dict[int, Sending]) -> Iterator[bool]:
         """Write a job's record and send some of its chunks again, under the same ids.
 
+        Args:
+            job: the job.
+            lost: numbers of the chunks, with the sendings that are lost.
+
         Raises:
-            GivenUp: the job has no open requests any more.
+            JobAbandoned: the job has no open requests any more.
             RedisUnavailable, RedisFull: Redis is unreachable or full.
         """
         assert job.assembly is not None
-        for number, sent in lost.items():
+        for number, sending in lost.items():
             # Otherwise the chunk has been answered or sent again in the meantime.
-            if job.pending.get(number) is sent and number in job.assembly.missing:
-                self._record(job, number, [])
+            if job.pending.get(number) is sending and number in job.assembly.missing:
+                self._write_record(job, number, [])
                 yield DONE
 
     def _plan(self, job: Job) -> Iterator[bool]:
-        workers = self._persist(job, lambda: self._directory.serving(job.queue))
-        distinct = Deduplicator()
-        for part in inputs.parts(job.texts, is_tokenized=job.encoding.is_tokenized):
-            distinct.add(part)
+        """Split the sentences of a job into chunks."""
+        workers = self._run(job, lambda: self._directory.serving(job.queue))
+        deduplicator = Deduplicator()
+        for part in inputs.checked_parts(job.texts, is_tokenized=job.encoding.is_tokenized):
+            deduplicator.add(part)
             yield DONE
-            self._check_wanted(job)
-        job.assembly = Assembly(distinct.deal(chunk_rows(workers)))
+            self._check_not_abandoned(job)
+        job.assembly = Assembly(deduplicator.plan_chunks(max_chunk_rows(workers)))
 
     def _send(self, job: Job) -> Iterator[bool]:
+        """Write the record of a job and send its chunks."""
         assert job.assembly is not None
         yield from self._wait_for_queue(job)
-        news = [len(request.texts) for request in job.requests if not request.counted]
-        self._record(job, 0, news)
+        uncounted = [len(request.texts) for request in job.requests if not request.is_counted]
+        self._write_record(job, 0, uncounted)
         self._registry.mark_recorded(job)
         for request in job.requests:
-            request.counted = True
+            request.is_counted = True
         for number in range(1, len(job.assembly.plan)):
             yield DONE
-            while not self._within(job):
+            while not self._may_send(job):
                 yield WAITING
             message = self._message(job, number)
-            length = self._persist(job, partial(jobs.push, self._redis, job.queue, message))
-            self._note(job, number, length)
+            length = self._run(job, partial(jobs.push, self._redis, job.queue, message))
+            self._mark_sent(job, number, length)
 
     def _wait_for_queue(self, job: Job) -> Iterator[bool]:
         """Wait until the queue accepts the first chunk of a job."""
         if not self._limits.wait:
-            length = self._persist(job, lambda: self._window.look(job.queue))
+            length = self._run(job, lambda: self._window.read_length(job.queue))
             if length >= self._limits.max_pending_chunks:
                 raise QueueFull(
-                    f"{length} chunks wait on queue {job.queue} of {redis_url.redact(self._url)}, "
-                    f"at most {self._limits.max_pending_chunks} may: try again later, or let the "
-                    'client wait (on_full="wait")'
+                    f"{length} chunks wait on queue {job.queue} of {self._address}, at most "
+                    f"{self._limits.max_pending_chunks} may: try again later, or let the client "
+                    'wait (on_full="wait")'
                 )
-        while not self._persist(job, lambda: self._window.room(job.queue)):
+        while not self._run(job, lambda: self._window.queue_has_capacity(job.queue)):
             yield WAITING
 
-    def _within(self, job: Job) -> bool:
+    def _may_send(self, job: Job) -> bool:
         """Return whether another chunk of a job may be sent."""
-        return self._window.within(job.queue, self._directory.known(job.queue)) and bool(
-            self._persist(job, lambda: self._window.room(job.queue))
+        self._check_not_abandoned(job)
+        workers = self._directory.known(job.queue)
+        return self._window.client_has_capacity(job.queue, workers) and bool(
+            self._run(job, lambda: self._window.queue_has_capacity(job.queue))
         )
 
     def _message(self, job: Job, number: int) -> str:
@@ -147,12 +138,18 @@ class Writer:
         options = job.encoding.to_wire()
         return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue, options)
 
-    def _record(self, job: Job, number: int, news: list[int]) -> None:
-        """Write a job's record and send one of its chunks."""
+    def _write_record(self, job: Job, number: int, uncounted: list[int]) -> None:
+        """Write a job's record and send one of its chunks.
+
+        Args:
+            job: the job.
+            number: number of the chunk.
+            uncounted: sizes of the requests that the counters do not include yet.
+        """
         assert job.assembly is not None
         chunks = len(job.assembly.plan)
         message = self._message(job, number)
-        length = self._persist(
+        length = self._run(
             job,
             lambda: jobs.create(
                 self._redis,
@@ -161,36 +158,38 @@ class Writer:
                 queue=job.queue,
                 rows=len(job.texts),
                 chunks=chunks,
-                requests=news,
+                requests=uncounted,
                 message=message,
             ),
         )
-        self._note(job, number, length)
+        self._mark_sent(job, number, length)
 
-    def _note(self, job: Job, number: int, length: int) -> None:
+    def _mark_sent(self, job: Job, number: int, queue_length: int) -> None:
         # The last epoch seen: if Redis has lost its data since then, the chunk is sent again.
         self._registry.mark_sent(job, number, self._directory.epoch)
-        self._window.note(job.queue, length)
+        self._window.set_length(job.queue, queue_length)
 
-    def _check_wanted(self, job: Job) -> None:
-        if self._closing.is_set() or not job.waiting:
-            raise GivenUp
+    def _check_not_abandoned(self, job: Job) -> None:
+        if self._registry.is_closed or not job.open_requests:
+            raise JobAbandoned
 
-    def _persist(self, job: Job, act: Callable[[], Any]) -> Any:
-        """Call ``act`` with retries; raises as ``Retry.persist``, and GivenUp."""
-        return self._retry.persist(act, job.submitted, lambda: self._check_wanted(job))
+    def _run(self, job: Job, command: Callable[[], Any]) -> Any:
+        """Run a command of Redis, with retries; raises as ``Retry.call``, and JobAbandoned."""
+        return self._retry.call(
+            command, since=job.submitted_at, check=lambda: self._check_not_abandoned(job)
+        )
 
-    def _warn_if_alone(self, job: Job) -> None:
-        if self._warned or all(request.timeout is not None for request in job.requests):
+    def _warn_without_worker(self, job: Job) -> None:
+        if self._has_warned or all(request.timeout is not None for request in job.requests):
             return
         try:
             if self._directory.serving(job.queue):
                 return
         except RedisError:
             return  # the chunks are sent; the gatherer logs that Redis is unreachable
-        self._warned = True
+        self._has_warned = True
         log.warning(
             "no worker takes from queue %s of %s: waiting until one is started "
             "(celery -A bertq worker; BertClient(timeout=...) bounds the wait)",
-            job.queue, redis_url.redact(self._url),
+            job.queue, self._address,
         )  # fmt: skip

@@ -172,4 +172,4 @@ class StreamCalls(ClientBase, ABC):
     def _workers(self) -> list[WorkerInfo]:
         """Return the workers that take large requests of this client."""
         queue = self._queue or self._queues.shared
-        return [worker for worker in self._ask(worker_info.read) if queue in worker.queues]
+        return [worker for worker in self._query(worker_info.read) if queue in worker.queues]
