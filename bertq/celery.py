@@ -11,7 +11,7 @@ from bertq.errors import SettingsError
 from bertq.system import extras
 
 try:
-    extras.need(
+    extras.require(
         "celery -A bertq", "worker", "celery", "kombu", "click", "packaging", "prometheus_client"
     )
 except SettingsError as error:
@@ -27,7 +27,7 @@ from bertq.config.options import settings_options
 from bertq.redis import redis_url
 
 
-class _Refused(click.ClickException):
+class _ConfigurationError(click.ClickException):
     """A configuration error; the celery command prints it as one line and does not start."""
 
     exit_code = os.EX_CONFIG
@@ -37,20 +37,20 @@ def _configuration() -> dict[str, Any]:
     # Celery calls this when it reads the first setting, not at import: ``celery -b URL`` passes the
     # URL through the environment, and the result backend must use the same URL.
     if os.environ.get("CELERY_RESULT_BACKEND"):
-        raise _Refused(
-            "results are kept where the queue is: leave out --result-backend and the variable "
-            "CELERY_RESULT_BACKEND"
+        raise _ConfigurationError(
+            "results are stored in the Redis of the queue: leave out --result-backend and the "
+            "variable CELERY_RESULT_BACKEND"
         )
     try:
         given = os.environ.get("CELERY_BROKER_URL")
         if not given:
-            return configuration(redis_url.from_environ(os.environ), takes=_TAKES_CHUNKS)
+            return configuration(redis_url.from_environ(os.environ), takes_chunks=_TAKES_CHUNKS)
         url = redis_url.check(given, "the broker URL (-b)")
     except SettingsError as error:
-        raise _Refused(str(error)) from None
+        raise _ConfigurationError(str(error)) from None
     # Celery itself reads this variable before any setting, so it must hold the complete URL.
     os.environ["CELERY_BROKER_URL"] = url
-    return configuration(url, takes=_TAKES_CHUNKS)
+    return configuration(url, takes_chunks=_TAKES_CHUNKS)
 
 
 def _command() -> str | None:
@@ -64,7 +64,7 @@ _COMMAND = _command()
 _TAKES_CHUNKS = _COMMAND not in {"flower", "inspect", "control", "status", "events"}
 
 if _COMMAND == "flower":
-    dashboard.guard()
+    dashboard.restrict_address()
 
 # Celery imports the task module by its name: this package must not import bertq_workers.
 app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])

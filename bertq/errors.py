@@ -33,17 +33,17 @@ A cancelled request raises ``concurrent.futures.CancelledError``, as every futur
 from collections.abc import Sequence
 from typing import Any
 
-#: Maximum number of sentences of a failed chunk that an error lists.
-_NAMED = 8
+#: Maximum number of sentences that an error lists.
+_MAX_LISTED_ROWS = 8
 
 
-def _named(what: str, rows: Sequence[int]) -> str:
-    """Return the start of a message about list elements, with the numbers of the first ones."""
-    some = ", ".join(f"{what}[{row}]" for row in rows[:_NAMED])
+def _list_texts(rows: Sequence[int]) -> str:
+    """Return the start of a message about texts, with the numbers of the first ones."""
+    texts = ", ".join(f"texts[{row}]" for row in rows[:_MAX_LISTED_ROWS])
     if len(rows) == 1:
-        return f"{some} has"
-    more = len(rows) - _NAMED
-    return f"{some} and {more} more have" if more > 0 else f"{some} have"
+        return f"{texts} has"
+    more = len(rows) - _MAX_LISTED_ROWS
+    return f"{texts} and {more} more have" if more > 0 else f"{texts} have"
 
 
 class BertqError(Exception):
@@ -72,8 +72,8 @@ class SentenceTooLong(BadInputValue):
 
     def __init__(self, rows: Sequence[int], max_seq_len: int) -> None:
         super().__init__(
-            f"{_named('texts', rows)} more tokens than the {max_seq_len} that are read, special "
-            'tokens included: shorten, or allow to cut (truncate="right" or "left")'
+            f"{_list_texts(rows)} more tokens than the {max_seq_len} that the model reads, special "
+            'tokens included: shorten the texts, or pass truncate="right" or "left"'
         )
         self.rows = tuple(rows)
         self.max_seq_len = max_seq_len
@@ -111,12 +111,13 @@ class RemoteError(BertqError):
     def __init__(
         self, type_name: str, message: str, task_id: str = "", rows: Sequence[int] = ()
     ) -> None:
-        what = f"{type_name}: {message}" if message else type_name
+        text = f"{type_name}: {message}" if message else type_name
         if rows:
-            which = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
-            some = f"one of the {len(rows)} sentences" if len(rows) > 1 else "sentence"
-            what = f"{what} ({some} {which} of the request)"
-        super().__init__(what)
+            more = ", ..." if len(rows) > _MAX_LISTED_ROWS else ""
+            numbers = ", ".join(map(str, rows[:_MAX_LISTED_ROWS])) + more
+            subject = f"one of the {len(rows)} sentences" if len(rows) > 1 else "sentence"
+            text = f"{text} ({subject} {numbers} of the request)"
+        super().__init__(text)
         self.type_name = type_name
         self.message = message
         self.task_id = task_id

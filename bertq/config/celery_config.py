@@ -11,7 +11,7 @@ from bertq.redis.connection import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECON
 #: Seconds without a heartbeat of a chunk's worker after which another worker gets the chunk. The
 #: worker renews all its unacknowledged chunks four times as often, so that a chunk that takes long
 #: is not computed twice.
-VISIBILITY_TIMEOUT = 15
+VISIBILITY_TIMEOUT_SECONDS = 15
 
 # kombu's annotation knows only text encoders; "binary" says that this one returns bytes.
 register(
@@ -28,19 +28,19 @@ register(
 # always empty, so that they need no access to messages, which contain users' sentences. (The
 # transport of kombu 5.7 reads these options; the version is pinned, and
 # tests/security/test_roles.py checks this.)
-_ONLOOKER = {
+_OBSERVER_KEYS = {
     "unacked_key": f"{keys.OBSERVER}unacked",
     "unacked_index_key": f"{keys.OBSERVER}unacked_index",
     "unacked_mutex_key": f"{keys.OBSERVER}unacked_mutex",
 }
 
 
-def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
+def configuration(redis_url: str, takes_chunks: bool = True) -> dict[str, Any]:
     """Return the settings of Celery for a broker and result backend at ``redis_url``.
 
     Args:
         redis_url: checked URL of the broker and the result backend.
-        takes: whether the process may take chunks from queues; if not, it only observes.
+        takes_chunks: whether the process may take chunks from queues; if not, it only observes.
     """
     return {
         "broker_url": redis_url,
@@ -67,7 +67,7 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
         "task_default_queue": queues.SHARED,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
@@ -76,7 +76,7 @@ def configuration(redis_url: str, takes: bool = True) -> dict[str, Any]:
             # TCP times out.
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "health_check_interval": SOCKET_TIMEOUT_SECONDS,
-            **({} if takes else _ONLOOKER),
+            **({} if takes_chunks else _OBSERVER_KEYS),
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # The pool uses threads around one model, in the worker's own process, because TensorFlow

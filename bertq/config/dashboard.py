@@ -11,13 +11,13 @@ import click
 from bertq.system import addresses
 
 
-class Unguarded(click.ClickException):
+class LoginRequired(click.ClickException):
     """Flower would accept connections from other machines without a login."""
 
     exit_code = os.EX_CONFIG
 
 
-def guard() -> None:
+def restrict_address() -> None:
     """Make Flower listen on the loopback interface; refuse other addresses without a login.
 
     Relies on two properties of Flower 2: tornado holds its options, and it parses the command line
@@ -43,7 +43,7 @@ def guard() -> None:
 
 def _check_address(address: str) -> None:
     if not addresses.is_loopback(address):
-        raise Unguarded(
-            f"--address={address} is for others too, and Flower can end workers: give it a login, "
-            "--basic-auth=USER:PASSWORD or FLOWER_BASIC_AUTH, or leave --address out"
+        raise LoginRequired(
+            f"--address={address} is open to other machines, and Flower can end workers: set a "
+            "login, --basic-auth=USER:PASSWORD or FLOWER_BASIC_AUTH, or leave out --address"
         )

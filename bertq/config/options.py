@@ -13,15 +13,15 @@ from bertq.config.settings import Settings, variable
 from bertq.errors import SettingsError
 
 
-def settings_options(make: Callable[..., click.Option], **more: Any) -> list[click.Option]:
+def settings_options(option_class: Callable[..., click.Option], **more: Any) -> list[click.Option]:
     """Return an option for each setting; the command line checks each value.
 
     Args:
-        make: class of the options.
+        option_class: class of the options.
         more: further arguments of the class.
     """
     return [
-        make(
+        option_class(
             help=f"{spec.metadata['help']} [{variable(spec.name)}{_default(spec.default)}]",
             callback=_check,
             **_declaration(spec),
@@ -32,7 +32,7 @@ def settings_options(make: Callable[..., click.Option], **more: Any) -> list[cli
 
 
 #: Options of bert-as-service that are not settings here, with one dash before the name.
-_OLD = {
+_BERT_AS_SERVICE_OPTIONS = {
     "cased_tokenization", "cors", "cpu", "device_map", "fixed_embed_length", "fp16",
     "graph_tmp_dir", "http_max_connect", "http_port", "num_worker", "port", "port_out",
     "prefetch_size", "verbose", "xla",
@@ -47,13 +47,13 @@ def refuse_old_spelling(arguments: Iterable[str]) -> None:
     Raises:
         SettingsError: an argument has this spelling.
     """
-    names = _OLD | {spec.name for spec in fields(Settings)}
+    names = _BERT_AS_SERVICE_OPTIONS | {spec.name for spec in fields(Settings)}
     for argument in arguments:
         name = argument.removeprefix("-").partition("=")[0]
         if argument.startswith("-") and name in names:
             raise SettingsError(
-                f"-{name} is spelt as bert-as-service has it: options have two dashes here, and - "
-                f"for _: --{name.replace('_', '-')}"
+                f"-{name} is an option of bert-as-service: options have two dashes here, and - "
+                f"instead of _: --{name.replace('_', '-')}"
             )
 
 

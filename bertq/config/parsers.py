@@ -5,7 +5,7 @@ import math
 from bertq.errors import SettingsError
 from bertq.protocol import queues
 
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True} | {
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False, "false": False, "no": False, "off": False
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def _number(text: str) -> float:
 
 def flag(text: str) -> bool:
     """Parse a value that is on or off."""
-    value = _FLAGS.get(text.strip().lower())
+    value = _BOOLEANS.get(text.strip().lower())
     if value is None:
         raise ValueError("must be 1, true, yes or on, or else 0, false, no or off")
     return value

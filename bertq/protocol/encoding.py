@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from bertq.errors import BadInputType, BadInputValue
-from bertq.protocol.limits import PROMPT_CHARACTERS, PROMPT_NAME_CHARACTERS
+from bertq.protocol.limits import MAX_PROMPT_CHARACTERS, MAX_PROMPT_NAME_CHARACTERS
 
 Truncate: TypeAlias = Literal["right", "left", "error"]
 Precision: TypeAlias = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
@@ -96,27 +96,23 @@ class Encoding:
         _check_one("truncate", self.truncate, TRUNCATE)
         _check_one("precision", self.precision, tuple(PRECISIONS))
         size = self.dimensions
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        if size is not None and (type(size) is not int or size < 1):
             raise BadInputValue("dimensions must be a whole number above zero, or None")
         self._check_prompt()
 
     def _check_prompt(self) -> None:
-        given = [
-            name
-            for name in ("prompt_name", "prompt", "input_type")
-            if getattr(self, name) is not None
-        ]
-        for name in given:
-            value = getattr(self, name)
+        values = {name: getattr(self, name) for name in ("prompt_name", "prompt", "input_type")}
+        given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
             if not isinstance(value, str):
                 raise BadInputType(f"{name} must be a str, not a {type(value).__name__}")
-            limit = PROMPT_CHARACTERS if name == "prompt" else PROMPT_NAME_CHARACTERS
+            limit = MAX_PROMPT_CHARACTERS if name == "prompt" else MAX_PROMPT_NAME_CHARACTERS
             if len(value) > limit:
                 raise BadInputValue(f"{name} has {len(value)} characters: at most {limit} go")
         if len(given) > 1:
             raise BadInputValue(f"{' and '.join(given)} are given: take one of them")
         if given and self.is_tokenized:
-            raise BadInputValue(f"{given[0]} is for text: tokens (is_tokenized) have no prompt")
+            raise BadInputValue(f"{name} is for text: tokens (is_tokenized) have no prompt")
 
     @property
     def dtype(self) -> str:
@@ -131,7 +127,7 @@ class Encoding:
             if (value := getattr(self, spec.name)) != spec.default
         }
 
-    def public(self) -> dict[str, Any]:
+    def redact(self) -> dict[str, Any]:
         """Return the options that differ from the defaults; a prompt is replaced by its length."""
         options = self.to_wire()
         if self.prompt:
@@ -139,7 +135,7 @@ class Encoding:
         return options
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], **more: Any) -> "Encoding":
+    def from_options(cls, options: Mapping[str, Any], **more: Any) -> "Encoding":
         """Create an encoding from the options of a call.
 
         Args:

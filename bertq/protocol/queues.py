@@ -30,9 +30,9 @@ PRIORITY_BATCH_SIZE = 16
 MODEL_NAMES = "take 1 to 64 letters, digits, - or _; not 'small', nor a device's name as gpu0"
 
 _SMALL = "small"
-_DEVICE = re.compile(r"(gpu|cpu)(0|[1-9][0-9]{0,3})")
-_DEVICES = "take gpu0, gpu1, ... or cpu0, cpu1, ..."
-_MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DEVICE_PATTERN = re.compile(r"(gpu|cpu)(0|[1-9][0-9]{0,3})")
+_DEVICE_NAMES = "take gpu0, gpu1, ... or cpu0, cpu1, ..."
+_MODEL_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class ModelQueues:
         """Return the queue for a request with this many sentences."""
         return self.small if sentences <= PRIORITY_BATCH_SIZE else self.shared
 
-    def own(self, queue: str) -> str:
+    def full_name(self, queue: str) -> str:
         """Return the full name of a queue of this model; ``gpu0`` is short for a device's queue.
 
         Raises:
             SettingsError: no such queue can exist, or it belongs to another model.
         """
-        if _DEVICE.fullmatch(check(queue)) and self.model is not None:
+        if _DEVICE_PATTERN.fullmatch(check(queue)) and self.model is not None:
             return f"{self.shared}.{queue}"
         owner = ModelQueues(model_of(queue))
         if owner != self:
@@ -111,7 +111,7 @@ def check_model(name: str) -> str:
 
 def parse_device(queue: str) -> Device | None:
     """Return the device that a queue's name stands for, or None if it is not a device's queue."""
-    match = _DEVICE.fullmatch(_parse(queue)[1] or "")
+    match = _DEVICE_PATTERN.fullmatch(_parse(queue)[1] or "")
     if match is None:
         return None
     return Device("gpu" if match[1] == "gpu" else "cpu", int(match[2]))
@@ -142,8 +142,8 @@ def check(queue: str) -> str:
     if isinstance(queue, str) and _parse(queue)[1] is not None:
         return queue
     raise SettingsError(
-        f"no queue is named {queue!r}: {_DEVICES} for a device, {SHARED!r} or {SMALL!r} for the "
-        f"shared queues, {SHARED + '.NAME'!r} and so on for those of model NAME"
+        f"no queue is named {queue!r}: {_DEVICE_NAMES} for a device, {SHARED!r} or {SMALL!r} for "
+        f"the shared queues, {SHARED + '.NAME'!r} and so on for those of model NAME"
     )
 
 
@@ -165,7 +165,7 @@ def device_of(queues: Sequence[str]) -> Device | None:
 def _parse(queue: str) -> tuple[str | None, str | None]:
     """Return the queue's model, and its part: "", "small" or a device; None if it is invalid."""
     match queue.split("."):
-        case [device] if _DEVICE.fullmatch(device):
+        case [device] if _DEVICE_PATTERN.fullmatch(device):
             return None, device
         case ["bertq"]:
             return None, ""
@@ -174,10 +174,12 @@ def _parse(queue: str) -> tuple[str | None, str | None]:
         case ["bertq", model] if _is_model(model):
             return model, ""
         case ["bertq", model, part] if _is_model(model):
-            if part == _SMALL or _DEVICE.fullmatch(part):
+            if part == _SMALL or _DEVICE_PATTERN.fullmatch(part):
                 return model, part
     return None, None
 
 
 def _is_model(name: str) -> bool:
-    return bool(_MODEL.fullmatch(name)) and name != _SMALL and not _DEVICE.fullmatch(name)
+    if name == _SMALL or _DEVICE_PATTERN.fullmatch(name):
+        return False  # its queues could be confused with others
+    return _MODEL_PATTERN.fullmatch(name) is not None

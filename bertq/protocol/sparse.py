@@ -83,17 +83,17 @@ class SparseRows:
             first, end = self.indptr[range(len(self))[rows] :][:2]
             columns, values = self.indices[first:end].tolist(), self.values[first:end].tolist()
             return dict(zip(columns, values, strict=True))
-        return self._take(np.arange(len(self))[rows])
+        return self._select(np.arange(len(self))[rows])
 
-    def _take(self, rows: NDArray[np.intp]) -> "SparseRows":
+    def _select(self, rows: NDArray[np.intp]) -> "SparseRows":
         """Return a copy of some rows."""
         starts, ends = self.indptr[:-1][rows], self.indptr[1:][rows]
         counts = ends - starts
         indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
         # For each number, its position in this array.
-        places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+        positions = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
         shape = (len(rows), self.shape[1])
-        return SparseRows(indptr, self.indices[places], self.values[places], shape)
+        return SparseRows(indptr, self.indices[positions], self.values[positions], shape)
 
     def __iter__(self) -> Iterator[dict[int, float]]:
         return map(self.__getitem__, range(len(self)))

@@ -10,7 +10,7 @@ def available() -> int:
     return os.cpu_count() or 1
 
 
-def share(workers: int) -> list[int]:
+def divide(workers: int) -> list[int]:
     """Divide the cores among workers, at least one each, so that thread pools do not compete."""
     cores = available()
     return [max(1, cores // workers + (number < cores % workers)) for number in range(workers)]

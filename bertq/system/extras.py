@@ -5,11 +5,11 @@ import importlib.util
 from bertq.errors import SettingsError
 
 
-def need(what: str, extra: str, *packages: str) -> None:
+def require(feature: str, extra: str, *packages: str) -> None:
     """Check that packages are installed, without importing them.
 
     Args:
-        what: the option or command that needs them, for the message.
+        feature: the option or command that needs them, for the message.
         extra: the extra of bertq that installs them.
         packages: the names of their modules.
 
@@ -17,7 +17,7 @@ def need(what: str, extra: str, *packages: str) -> None:
         SettingsError: a package is not installed.
     """
     if not all(map(_is_installed, packages)):
-        raise SettingsError(f"{what} needs more packages: pip install 'bertq[{extra}]'")
+        raise SettingsError(f"{feature} needs more packages: pip install 'bertq[{extra}]'")
 
 
 def _is_installed(package: str) -> bool:

@@ -13,7 +13,7 @@ from bertq.system import extras
 def main() -> None:
     """Run the ``bertq`` command, if the extra ``cli`` is installed."""
     try:
-        extras.need("the bertq command", "cli", "click", "platformdirs", "rich")
+        extras.require("the bertq command", "cli", "click", "platformdirs", "rich")
     except SettingsError as error:
         sys.exit(f"Error: {error}")
     from bertq_cli.main import main as run

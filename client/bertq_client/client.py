@@ -87,7 +87,7 @@ class BertClient(StreamCalls, DurableCalls):
         url = _address(ip, port, redis_url)
         self._check_length = check_length
         self._queues = queues.of_model(model)
-        self._queue = None if queue is None else self._queues.own(queue)
+        self._queue = None if queue is None else self._queues.full_name(queue)
         limits = Limits.of(on_full, max_pending_chunks, os.environ)
         super().__init__(
             url,
@@ -225,7 +225,7 @@ class BertClient(StreamCalls, DurableCalls):
             BadInputType, BadInputValue: as ``encode``.
             ClientClosed: the client is closed.
         """
-        encoding = Encoding.of(
+        encoding = Encoding.from_options(
             options, is_tokenized=is_tokenized, show_tokens=show_tokens, count_tokens=count_tokens
         )
         return self._request(texts, encoding, as_list=self._output_fmt == "list")

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
-from bertq.protocol.limits import REQUEST_CHARACTERS, REQUEST_ROWS, SENTENCE_CHARACTERS
+from bertq.protocol.limits import MAX_REQUEST_CHARACTERS, MAX_REQUEST_ROWS, MAX_SENTENCE_CHARACTERS
 
 #: Input of a caller: sentences, pairs of them, or lists of tokens.
 Texts: TypeAlias = (
@@ -42,8 +42,8 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
         raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}{hint}")
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
-    if len(texts) > REQUEST_ROWS:
-        raise BadInputValue(f"texts has {len(texts)} sentences: a request may have {REQUEST_ROWS}")
+    if len(texts) > MAX_REQUEST_ROWS:
+        raise BadInputValue(f"texts has {len(texts)} sentences: a request may have {MAX_REQUEST_ROWS}")
     check_elements(texts[:PART_ROWS], 0, is_tokenized=is_tokenized)
 
 
@@ -55,11 +55,11 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
         return
     # Valid input takes only C loops; the slow loop below finds the element to name in the error.
     kinds = set(map(type, texts))
-    if kinds == {str} and _are_valid(texts, SENTENCE_CHARACTERS):
+    if kinds == {str} and _are_valid(texts, MAX_SENTENCE_CHARACTERS):
         return
     if kinds <= {list, tuple} and set(map(len, texts)) == {2}:
         sides = list(chain.from_iterable(texts))
-        if set(map(type, sides)) == {str} and _are_valid(sides, SENTENCE_CHARACTERS // 2 - 1):
+        if set(map(type, sides)) == {str} and _are_valid(sides, MAX_SENTENCE_CHARACTERS // 2 - 1):
             return
     for index, text in enumerate(texts, first):
         if isinstance(text, list | tuple):
@@ -83,9 +83,9 @@ def _check_text(text: Any, name: str) -> None:
         )
     if not text or text.isspace():
         raise BadInputValue(f"{name} is blank: every sentence must have a character")
-    if len(text) > SENTENCE_CHARACTERS:
+    if len(text) > MAX_SENTENCE_CHARACTERS:
         raise BadInputValue(
-            f"{name} has {len(text)} characters: at most {SENTENCE_CHARACTERS} are allowed"
+            f"{name} has {len(text)} characters: at most {MAX_SENTENCE_CHARACTERS} are allowed"
         )
 
 
@@ -97,9 +97,9 @@ def _check_pair(pair: Sequence[Any], name: str) -> None:
         )
     for side, text in enumerate(pair):
         _check_text(text, f"{name}[{side}]")
-    if (size := characters(pair)) > SENTENCE_CHARACTERS:
+    if (size := characters(pair)) > MAX_SENTENCE_CHARACTERS:
         raise BadInputValue(
-            f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} are allowed"
+            f"{name} has {size} characters: at most {MAX_SENTENCE_CHARACTERS} are allowed"
         )
 
 
@@ -131,9 +131,9 @@ def checked_parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterat
         if first:
             check_elements(part, first, is_tokenized=is_tokenized)
         total += sum(map(len if set(map(type, part)) == {str} else characters, part))
-        if total > REQUEST_CHARACTERS:
+        if total > MAX_REQUEST_CHARACTERS:
             raise BadInputValue(
-                f"texts has more than {REQUEST_CHARACTERS} characters: send it in several requests"
+                f"texts has more than {MAX_REQUEST_CHARACTERS} characters: send it in several requests"
             )
         yield part
 
@@ -150,9 +150,9 @@ def _check_tokens(tokens: Any, name: str) -> None:
             raise BadInputType(f"{name}[{index}] is a {type(token).__name__}: a token is a str")
         if not token or token.isspace():
             raise BadInputValue(f"{name}[{index}] is blank: every token must have a character")
-    if (size := characters(tokens)) > SENTENCE_CHARACTERS:
+    if (size := characters(tokens)) > MAX_SENTENCE_CHARACTERS:
         raise BadInputValue(
-            f"{name} has {size} characters: at most {SENTENCE_CHARACTERS} are allowed"
+            f"{name} has {size} characters: at most {MAX_SENTENCE_CHARACTERS} are allowed"
         )
 
 

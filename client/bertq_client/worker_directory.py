@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from redis import Redis, RedisError
 
 import bertq
-from bertq.protocol.limits import CHUNK_BYTES, CHUNK_ROWS
+from bertq.protocol.limits import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS
 from bertq.redis import redis_url
 from bertq.state import epoch, worker_info
 from bertq.state.worker_info import WorkerInfo
@@ -123,7 +123,7 @@ class WorkerDirectory:
 
 def max_chunk_rows(workers: Iterable[WorkerInfo]) -> int:
     """Return the most sentences that a chunk for these workers, perhaps none, may have."""
-    rows = CHUNK_ROWS
+    rows = MAX_CHUNK_ROWS
     for worker in workers:
-        rows = min(rows, worker.max_batch_size, CHUNK_BYTES // max(1, worker.row_bytes))
+        rows = min(rows, worker.max_batch_size, MAX_CHUNK_BYTES // max(1, worker.row_bytes))
     return max(1, rows)

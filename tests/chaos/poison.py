@@ -44,7 +44,7 @@ def run(self: standin.Clock, ids: Sequence[Sequence[int]]) -> Array:
 
 if __name__ == "__main__":
     replaced: Any = celery_config
-    replaced.VISIBILITY_TIMEOUT = quick.TIMEOUT
+    replaced.VISIBILITY_TIMEOUT_SECONDS = quick.TIMEOUT
     replaced = standin
     replaced.Words.encode = encode
     replaced.Clock.run = run

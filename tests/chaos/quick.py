@@ -9,12 +9,12 @@ from benchmarks import standin
 from bertq.config import celery_config
 from bertq_workers.background import durable_job_monitor
 
-#: In seconds; replaces ``bertq.config.celery_config.VISIBILITY_TIMEOUT``.
+#: In seconds; replaces ``bertq.config.celery_config.VISIBILITY_TIMEOUT_SECONDS``.
 TIMEOUT = 1.0
 
 if __name__ == "__main__":
     replaced: Any = celery_config
-    replaced.VISIBILITY_TIMEOUT = TIMEOUT
+    replaced.VISIBILITY_TIMEOUT_SECONDS = TIMEOUT
     replaced = durable_job_monitor
     replaced.LOST_AFTER = TIMEOUT
     replaced.EVERY = TIMEOUT / 4

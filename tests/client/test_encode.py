@@ -411,10 +411,10 @@ def test_requests_out_of_bounds(
     with BertClient(redis_url=redis_url, timeout=20) as client:
         with pytest.raises(BadInputValue, match=r"texts\[1\] has 104857600 characters: at most"):
             client.encode(["a", "b" * 100 * 2**20])
-        monkeypatch.setattr(inputs, "REQUEST_ROWS", 3)
+        monkeypatch.setattr(inputs, "MAX_REQUEST_ROWS", 3)
         with pytest.raises(BadInputValue, match="4 sentences: a request may have 3"):
             client.encode(["a"] * 4)
-        monkeypatch.setattr(inputs, "REQUEST_CHARACTERS", 10)
+        monkeypatch.setattr(inputs, "MAX_REQUEST_CHARACTERS", 10)
         with pytest.raises(BadInputValue, match="more than 10 characters: send it in several"):
             client.encode(["abcdef", "ghijkl"])
         assert not redis.exists("bertq", "bertq.small")

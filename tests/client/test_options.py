@@ -127,21 +127,21 @@ def test_invalid_options(client: BertClient, options: dict[str, Any], said: str)
 def test_every_option_is_one_of_a_chunk() -> None:
     assert Options.__annotations__.keys() < {spec.name for spec in fields(Encoding)}
     asked: Options = {"normalize": True, "input_type": "query", "dimensions": 3}
-    assert Encoding.from_wire(Encoding.of(asked).to_wire()) == Encoding(**asked)
+    assert Encoding.from_wire(Encoding.from_options(asked).to_wire()) == Encoding(**asked)
 
 
 def test_a_prompt_is_shown_nowhere() -> None:
     encoding = Encoding(prompt="a secret")
     assert "secret" not in repr(encoding)
-    assert encoding.public() == {"prompt": "<8 characters>"}
-    assert Encoding(prompt="").public() == {"prompt": ""}
+    assert encoding.redact() == {"prompt": "<8 characters>"}
+    assert Encoding(prompt="").redact() == {"prompt": ""}
     wrong: list[Options] = [
         {"prompt": "a secret" * 1000},
         {"prompt": "a secret", "prompt_name": "a"},
     ]
     for options in wrong:
         with pytest.raises(BadInputValue) as caught:
-            Encoding.of(options)
+            Encoding.from_options(options)
         assert "secret" not in str(caught.value)
 
 

@@ -167,7 +167,7 @@ def test_other_addresses_need_a_login(flower: Flower, tmp_path: Path) -> None:
         assert output.count("\n") == 1
     (tmp_path / "flowerconfig.py").write_text("address = '0.0.0.0'\n")
     refused = flower()
-    assert "is for others too" in refused.communicate(timeout=40)[0]
+    assert "is open to other machines" in refused.communicate(timeout=40)[0]
 
 
 @pytest.mark.parametrize("how", ["option", "file"])

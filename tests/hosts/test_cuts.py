@@ -29,7 +29,7 @@ ROWS = clocks.rows(clocks.sentences(COUNT))
 RECOVERY_SECONDS = 40.0
 
 #: Seconds within which chunks of a worker that is cut off must be redelivered and encoded.
-REDELIVERY_SECONDS = celery_config.VISIBILITY_TIMEOUT + 30
+REDELIVERY_SECONDS = celery_config.VISIBILITY_TIMEOUT_SECONDS + 30
 
 
 def start_both(start_on: StartOn, batch_ms: float) -> list[HostWorker]:
@@ -73,7 +73,7 @@ def test_a_workers_host_is_cut_off(
     assert not remote_client.has_answered()
     # Worker b encodes them after 15 s and a sweep, as docs/reliability.md says.
     np.testing.assert_array_equal(
-        remote_client.vectors(celery_config.VISIBILITY_TIMEOUT + 30), ROWS
+        remote_client.vectors(celery_config.VISIBILITY_TIMEOUT_SECONDS + 30), ROWS
     )
     eventually(lambda: held & set(done(b)))
     eventually(lambda: [info.node for info in worker_info.read(redis)] == ["cpu0@b"])
@@ -116,7 +116,7 @@ def test_the_host_of_redis_is_cut_off(
     eventually(lambda: all("TimeoutError" in worker.log for worker in workers), 20)
     assert not remote_client.has_answered()
     network.join("redis")
-    seconds = RECOVERY_SECONDS + celery_config.VISIBILITY_TIMEOUT
+    seconds = RECOVERY_SECONDS + celery_config.VISIBILITY_TIMEOUT_SECONDS
     np.testing.assert_array_equal(remote_client.vectors(seconds), ROWS)
     wait_until_all_work(remote_client, *workers)
     assert all(worker.process.poll() is None for worker in workers)
@@ -135,7 +135,7 @@ def test_a_workers_host_comes_back_with_another_address(
     network.change_address("a", 99)
     network.join("a")
     np.testing.assert_array_equal(
-        remote_client.vectors(celery_config.VISIBILITY_TIMEOUT + 30), ROWS
+        remote_client.vectors(celery_config.VISIBILITY_TIMEOUT_SECONDS + 30), ROWS
     )
     wait_until_all_work(remote_client, a)
     assert a.process.poll() is None

@@ -28,10 +28,11 @@ def test_queues_of_a_model() -> None:
     assert (named.shared, named.small) == ("bertq.news-2_B", "bertq.news-2_B.small")
     assert (unnamed.shared, unnamed.small) == (queues.SHARED, queues.SMALL)
     assert [named.for_size(rows) for rows in (0, 16, 17)] == [named.small] * 2 + [named.shared]
-    assert named.own("gpu0") == named.own("bertq.news-2_B.gpu0") == "bertq.news-2_B.gpu0"
-    assert unnamed.own("gpu0") == "gpu0"
-    for name in (named.shared, named.small, named.own("cpu3")):
-        assert queues.check(name) == named.own(name) == name
+    for name in ("gpu0", "bertq.news-2_B.gpu0"):
+        assert named.full_name(name) == "bertq.news-2_B.gpu0"
+    assert unnamed.full_name("gpu0") == "gpu0"
+    for name in (named.shared, named.small, named.full_name("cpu3")):
+        assert queues.check(name) == named.full_name(name) == name
         assert queues.model_of(name) == "news-2_B"
     assert queues.parse_device("bertq.a.gpu12") == Device("gpu", 12)
     assert queues.device_of(["bertq.a.cpu1", "bertq.a"]) == Device("cpu", 1)
@@ -61,13 +62,13 @@ def test_a_queue_of_another_model() -> None:
         (None, "bertq.b", "bertq.b belongs to model b, not to the model without a name"),
     ):
         with pytest.raises(SettingsError, match=reason):
-            queues.of_model(mine).own(queue)
+            queues.of_model(mine).full_name(queue)
 
 
 def test_an_option_of_another_type_is_refused() -> None:
     number: Any = 5
     with pytest.raises(SettingsError, match="no queue is named 5"):
-        queues.of_model(None).own(number)
+        queues.of_model(None).full_name(number)
     with pytest.raises(SettingsError, match="no model can be named 5"):
         queues.of_model(number)
 

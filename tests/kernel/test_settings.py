@@ -254,7 +254,7 @@ def test_task_ids_name_the_job_and_the_chunk() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["worker", "-fp16"], "-fp16 is spelt as bert-as-service has it"),
+        (["worker", "-fp16"], "-fp16 is an option of bert-as-service"),
         (["-num_worker=2"], "two dashes here, and - for _: --num-worker$"),
         (["-model_dir", "x"], "for _: --model-dir$"),
     ],

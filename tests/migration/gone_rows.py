@@ -87,7 +87,7 @@ def no_number_of_batches(world: World) -> None:
 def the_old_spelling(world: World) -> None:
     done = bertq("serve", "-num_worker", "2")
     assert done.returncode == 2
-    assert "Error: -num_worker is spelt as bert-as-service has it" in done.stderr
+    assert "Error: -num_worker is an option of bert-as-service" in done.stderr
     for option in ("-model_dir", "-max_seq_len=25", "-cpu", "-pooling_layer", "-fp16"):
         result = CliRunner().invoke(serve, [option, "2"])
         assert result.exit_code == 2
@@ -101,4 +101,4 @@ def the_old_spelling(world: World) -> None:
     )  # fmt: skip
     assert done.returncode == 78
     log = done.stdout + done.stderr + (world.home / "p16").read_text()
-    assert "cannot start: -fp16 is spelt as bert-as-service has it" in log
+    assert "cannot start: -fp16 is an option of bert-as-service" in log

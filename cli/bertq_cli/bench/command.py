@@ -172,7 +172,7 @@ def _say(console: Console, what: str, text: str) -> None:
 
 def _check_parts() -> None:
     for name, extra in _PARTS.items():
-        extras.need("bertq bench", extra, name)
+        extras.require("bertq bench", extra, name)
 
 
 def _devices(cpu: bool) -> tuple[str, int]:

@@ -68,7 +68,7 @@ def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Se
         variables: their settings.
     """
     queues = [f"{kind}{number}" for number in range(count)]
-    return Service(url, queues, cores.share(count), variables)
+    return Service(url, queues, cores.divide(count), variables)
 
 
 async def in_thread(work: Callable[[], _T], stop: Callable[[], None]) -> _T:

@@ -52,7 +52,7 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     Gets a small model (once, 80 MB), starts a Redis server (unless BERTQ_REDIS_URL names one) and a
     worker, encodes, shows which sentences are closest, and stops what it started.
     """
-    extras.need("bertq demo", "all", "celery", "kombu", "tensorflow", "tokenizers")
+    extras.require("bertq demo", "all", "celery", "kombu", "tensorflow", "tokenizers")
     texts = list(sentences or SENTENCES)
     inputs.check_list(texts)
     console = Console(highlight=False)

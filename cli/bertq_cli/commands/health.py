@@ -88,14 +88,14 @@ def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
             if asked["node"]:
                 found = health.of_node(redis, asked["node"], limit)
             elif asked["queue"]:
-                found = health.of_queue(redis, names.own(asked["queue"]), limit)
+                found = health.of_queue(redis, names.full_name(asked["queue"]), limit)
             else:
                 found = health.of_model(redis, names.model, limit)
         except RedisError as error:
             return Health(False, str(explain(error, url).error), []), None
     if not (found.healthy and asked["probe"]):
         return found, None
-    queue = names.own(asked["queue"]) if asked["queue"] else None
+    queue = names.full_name(asked["queue"]) if asked["queue"] else None
     if asked["node"]:
         (worker,) = found.workers
         names = queues.of_model(worker.model_name)

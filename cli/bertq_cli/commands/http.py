@@ -117,7 +117,7 @@ def http(
 
     The manual is at /docs.
     """
-    extras.need("the gateway", "http", "fastapi", "uvicorn", "orjson")
+    extras.require("the gateway", "http", "fastapi", "uvicorn", "orjson")
     settings = Config(
         redis_url=url,
         api_keys=_keys(api_key_file),

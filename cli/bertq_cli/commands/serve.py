@@ -170,7 +170,7 @@ def _check_part(
     """
     if port is None:
         return
-    extras.need(option, extra, package)
+    extras.require(option, extra, package)
     if port in taken:
         raise SettingsError(f"{option} and {taken[port]} are both {port}: choose another")
     embedded_redis.check_port("127.0.0.1", port, option)
@@ -186,7 +186,7 @@ def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> No
     """
     if first is None:
         return
-    extras.need("--metrics-port", "metrics", "prometheus_client")
+    extras.require("--metrics-port", "metrics", "prometheus_client")
     ports = range(first, first + workers)
     if ports[-1] > 65535:
         raise SettingsError(f"--metrics-port {first}: there is no port {ports[-1]} for the last")
@@ -199,7 +199,7 @@ def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> No
 
 
 def _threads(asked: int | None, workers: int) -> list[int]:
-    return [asked] * workers if asked else cores.share(workers)
+    return [asked] * workers if asked else cores.divide(workers)
 
 
 def _refuse_beside_url(names: Iterable[str]) -> None:

@@ -61,7 +61,7 @@ class Service:
     _parts: list[ManagedProcess] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        extras.need("a worker", "worker", "celery", "kombu", "packaging")
+        extras.require("a worker", "worker", "celery", "kombu", "packaging")
 
     async def run(self, say: Say, body: Body) -> None:
         """Start all processes, run ``body`` once all are ready, and then end all processes.

@@ -96,7 +96,7 @@ class Submission:
                 places=[len(chunk.places) for chunk in chunks],
                 plan=packed,
                 size=size,
-                options=json.dumps(encoding.public()),
+                options=json.dumps(encoding.redact()),
                 ttl=ttl,
             )
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bertq.errors import BadInputValue
-from bertq.protocol.limits import SENTENCE_CHARACTERS
+from bertq.protocol.limits import MAX_SENTENCE_CHARACTERS
 from bertq_client import inputs
 
 #: Formats of an input: one sentence per line, or one JSON object per line.
@@ -74,8 +74,8 @@ class LineFormat:
         elif not value or value.isspace():
             return None
         sentence: Sentence = value
-        if inputs.characters(sentence) > SENTENCE_CHARACTERS:
-            raise BadInputValue(f"a sentence has at most {SENTENCE_CHARACTERS} characters")
+        if inputs.characters(sentence) > MAX_SENTENCE_CHARACTERS:
+            raise BadInputValue(f"a sentence has at most {MAX_SENTENCE_CHARACTERS} characters")
         if self.kind == "jsonl":
             _check_unicode(sentence)
         return sentence

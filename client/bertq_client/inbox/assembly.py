@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
-from bertq.protocol.limits import CHUNK_CHARACTERS, CHUNK_ROWS
+from bertq.protocol.limits import MAX_CHUNK_CHARACTERS, MAX_CHUNK_ROWS
 from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.protocol.wire import ChunkResult
 from bertq_client import inputs
@@ -54,7 +54,7 @@ class Deduplicator:
         self._number_of.extend([numbers.setdefault(text, len(numbers)) for text in texts])
 
     def plan_chunks(
-        self, max_rows: int = CHUNK_ROWS, max_characters: int = CHUNK_CHARACTERS
+        self, max_rows: int = MAX_CHUNK_ROWS, max_characters: int = MAX_CHUNK_CHARACTERS
     ) -> list[PlannedChunk]:
         """Split the sentences into chunks.
 

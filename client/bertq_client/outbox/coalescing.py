@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bertq.protocol import queues
-from bertq.protocol.limits import CHUNK_CHARACTERS
+from bertq.protocol.limits import MAX_CHUNK_CHARACTERS
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import inputs
 from bertq_client.request import Request
@@ -32,7 +32,7 @@ def coalesce(requests: Sequence[Request], workers: Sequence[WorkerInfo]) -> Iter
     for request in requests:
         rows, characters = len(request.texts), sum(map(inputs.characters, request.texts))
         if group and (
-            group_rows + rows > max_rows or group_characters + characters > CHUNK_CHARACTERS
+            group_rows + rows > max_rows or group_characters + characters > MAX_CHUNK_CHARACTERS
         ):
             yield group
             group, group_rows, group_characters = [], 0, 0

@@ -67,7 +67,7 @@ class StreamCalls(ClientBase, ABC):
             QueueFull, RedisFull, RedisUnavailable: likewise.
             LostResult, ModelMismatch, WireError: likewise.
         """
-        encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        encoding = Encoding.from_options(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
         flight = self._flight(batch_size, ordered, max_requests, encoding)
         return (
             progress_bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
@@ -94,7 +94,7 @@ class StreamCalls(ClientBase, ABC):
         Raises:
             BertqError: as ``encode_stream``.
         """
-        encoding = Encoding.of(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        encoding = Encoding.from_options(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
         flight = self._flight(batch_size, ordered, max_requests, encoding)
         return flight.run_async(iterable)
 
@@ -158,7 +158,7 @@ class StreamCalls(ClientBase, ABC):
             SentenceTooLong, RemoteError, NoWorker, Timeout, RedisUnavailable: as ``encode``, with
                 the lines of the input. The rows written so far are kept; a note tells their number.
         """
-        encoding = Encoding.of(options, is_tokenized=is_tokenized)
+        encoding = Encoding.from_options(options, is_tokenized=is_tokenized)
         order = RunOptions(
             os.fspath(input), Path(output), input_format, field, blank, resume, overwrite,
             batch_size, progress, encoding,

@@ -79,7 +79,7 @@ class WorkerCapacity:
     def bound(self, budget: "Budget", lanes: int) -> None:
         """Set the bounds, for batches within a budget on so many lanes."""
         batch = min(budget.rows, -(-budget.tokens // _SHORT))
-        chunk = min(budget.rows, limits.CHUNK_ROWS)
+        chunk = min(budget.rows, limits.MAX_CHUNK_ROWS)
         for room in (self.small, self.large):
             room.most_rows = max(_AHEAD * max(batch * lanes, chunk), _SMALL_CHUNKS)
             room.most_chunks = min(_CHUNKS * lanes, _ALL_CHUNKS)

@@ -59,7 +59,7 @@ def check(settings: Settings) -> None:
         SettingsError: a package is not installed.
     """
     if settings.log_format == "json":
-        extras.need("--log-format json", "worker", "pythonjsonlogger")
+        extras.require("--log-format json", "worker", "pythonjsonlogger")
 
 
 def computed(task_id: str, rows: int, tokens: int, seconds: float) -> None:

@@ -49,8 +49,8 @@ def take_queues(worker: Any, names: ModelQueues) -> Device | None:
     if names.model is not None and not _option("queues"):
         # Without -Q, Celery has selected the shared queues of the model without a name.
         asked = asked - {queues.SHARED, queues.SMALL} or {names.shared, names.small}
-    excluded = {names.own(name) for name in _option("exclude_queues")}
-    selected_queues = {names.own(name) for name in asked} - excluded
+    excluded = {names.full_name(name) for name in _option("exclude_queues")}
+    selected_queues = {names.full_name(name) for name in asked} - excluded
     device = queues.device_of(sorted(selected_queues))
     if device is not None:
         selected_queues |= {names.shared, names.small} - excluded
