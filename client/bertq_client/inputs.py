@@ -43,7 +43,9 @@ def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
     if not texts:
         raise BadInputValue("texts is an empty list: there is nothing to encode")
     if len(texts) > MAX_REQUEST_ROWS:
-        raise BadInputValue(f"texts has {len(texts)} sentences: a request may have {MAX_REQUEST_ROWS}")
+        raise BadInputValue(
+            f"texts has {len(texts)} sentences: a request may have {MAX_REQUEST_ROWS}"
+        )
     check_elements(texts[:PART_ROWS], 0, is_tokenized=is_tokenized)
 
 

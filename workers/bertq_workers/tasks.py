@@ -207,7 +207,9 @@ def _check_attempts(record: jobs.JobRecord) -> None:
             f"it was begun {record.attempts} times, and each time its worker died or hung"
         )
     if record.redeliveries >= MAX_RETURNS:
-        raise PoisonedChunk(f"it came back to the queue {record.redeliveries} times without an answer")
+        raise PoisonedChunk(
+            f"it came back to the queue {record.redeliveries} times without an answer"
+        )
 
 
 def _begin(task: EncodeTask, task_id: str) -> None:

@@ -53,7 +53,9 @@ class DurableCalls(ClientBase):
             RedisFull, RedisUnavailable: Redis did not store all of it, and nothing of it remains.
             ClientClosed: the client is closed.
         """
-        encoding = Encoding.from_options(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        encoding = Encoding.from_options(
+            options, is_tokenized=is_tokenized, show_tokens=show_tokens
+        )
         seconds = inputs.check_ttl(ttl)
         inputs.check_list(texts, is_tokenized=is_tokenized)
         frozen = inputs.frozen_copy(texts)

@@ -84,7 +84,9 @@ class Submission:
         size = 0
         for messages in self._messages(texts, chunks, queue, encoding):
             first, size = not size, size + sum(map(len, messages.values()))
-            self._run(partial(durable_jobs.write_messages, self._redis, self._id, messages, first=first))
+            self._run(
+                partial(durable_jobs.write_messages, self._redis, self._id, messages, first=first)
+            )
         packed = plan.pack(chunks)
         committed = self._run(
             lambda: durable_jobs.commit(

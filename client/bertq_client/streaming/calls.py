@@ -67,7 +67,9 @@ class StreamCalls(ClientBase, ABC):
             QueueFull, RedisFull, RedisUnavailable: likewise.
             LostResult, ModelMismatch, WireError: likewise.
         """
-        encoding = Encoding.from_options(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        encoding = Encoding.from_options(
+            options, is_tokenized=is_tokenized, show_tokens=show_tokens
+        )
         flight = self._flight(batch_size, ordered, max_requests, encoding)
         return (
             progress_bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
@@ -94,7 +96,9 @@ class StreamCalls(ClientBase, ABC):
         Raises:
             BertqError: as ``encode_stream``.
         """
-        encoding = Encoding.from_options(options, is_tokenized=is_tokenized, show_tokens=show_tokens)
+        encoding = Encoding.from_options(
+            options, is_tokenized=is_tokenized, show_tokens=show_tokens
+        )
         flight = self._flight(batch_size, ordered, max_requests, encoding)
         return flight.run_async(iterable)
 

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from bertq.errors import BadInputType, BadInputValue, SentenceTooLong
 from bertq.protocol.encoding import Encoding
-from bertq.protocol.limits import MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS, MAX_WORKER_CHUNK_ROWS
+from bertq.protocol.limits import (
+    MAX_CHUNK_CHARACTERS,
+    MAX_SENTENCE_CHARACTERS,
+    MAX_WORKER_CHUNK_ROWS,
+)
 from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq_bert.errors import ModelError
 from bertq_bert.quantization import check_request, finish_rows
@@ -86,7 +90,9 @@ def check(texts: Any, *, is_tokenized: bool = False) -> None:
     if not all(isinstance(text, str) for text in strings):
         raise BadInputType("a chunk must be a list of str, or of lists of str where tokenized")
     if not 0 < len(texts) <= MAX_WORKER_CHUNK_ROWS:
-        raise BadInputValue(f"a chunk of {len(texts)} sentences: from 1 to {MAX_WORKER_CHUNK_ROWS} go")
+        raise BadInputValue(
+            f"a chunk of {len(texts)} sentences: from 1 to {MAX_WORKER_CHUNK_ROWS} go"
+        )
     within_lists = sum(len(some) for some in texts if isinstance(some, list))
     characters = sum(map(len, strings)) + within_lists
     if characters > MAX_CHARACTERS:
