@@ -135,7 +135,8 @@ def checked_parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterat
         total += sum(map(len if set(map(type, part)) == {str} else characters, part))
         if total > MAX_REQUEST_CHARACTERS:
             raise BadInputValue(
-                f"texts has more than {MAX_REQUEST_CHARACTERS} characters: send it in several requests"
+                f"texts has more than {MAX_REQUEST_CHARACTERS} characters: send it in several "
+                "requests"
             )
         yield part
 
