@@ -255,8 +255,8 @@ def test_task_ids_name_the_job_and_the_chunk() -> None:
     ("arguments", "said"),
     [
         (["worker", "-fp16"], "-fp16 is an option of bert-as-service"),
-        (["-num_worker=2"], "two dashes here, and - for _: --num-worker$"),
-        (["-model_dir", "x"], "for _: --model-dir$"),
+        (["-num_worker=2"], "two dashes here, and - instead of _: --num-worker$"),
+        (["-model_dir", "x"], "instead of _: --model-dir$"),
     ],
 )
 def test_old_spellings_are_refused(arguments: list[str], said: str) -> None:
