@@ -82,7 +82,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_split(
     texts = poisoned(poison.SHORT, 100, 3)
     worker = start_poisoned(1, "-Q", "cpu0")
     np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
-    worker.wait_for_log("no memory for a batch of 100 rows: trying parts of it")
+    worker.wait_for_log("not enough memory for a batch of 100 rows; computing its halves")
     check_nothing_is_left(redis)
 
 

@@ -21,7 +21,8 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
-from bertq_workers.celery_compat.backend import SMALL_RESULT, ReplyBackend, summarize
+from bertq_workers.celery_compat.backend import SMALL_RESULT, ReplyBackend
+from bertq_workers.celery_compat.failures import summarize
 from tests.apps import create_app
 
 

@@ -1,4 +1,4 @@
-"""The thread that renews a worker's advert."""
+"""The thread that renews a worker's registration."""
 
 import dataclasses
 import logging
@@ -11,7 +11,7 @@ from redis import Redis
 
 from bertq.protocol import keys
 from bertq.state import claims, worker_info
-from bertq.state.worker_info import WorkerStats
+from bertq.state.worker_info import WorkerInfo, WorkerStats
 from bertq_workers.background.registration import Registration
 from bertq_workers.observability.meter import Meter
 from tests.client.stub import info
@@ -24,27 +24,31 @@ def _audible(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "bertq.worker")
 
 
-def make(url: str, left: list[str] | None = None) -> Registration:
-    """An advertiser; the reasons for which its worker should leave go to ``left``."""
-    return Registration(lambda: url, Meter(), ([] if left is None else left).append)
+def start(
+    url: str, info: WorkerInfo, ended: list[str] | None = None, interval_seconds: float = 0.3
+) -> Registration:
+    """Register a worker; the reasons for which it should end go to ``ended``."""
+    end_worker = ([] if ended is None else ended).append
+    registration = Registration(url, info, Meter(), end_worker, interval_seconds)
+    registration.start()
+    return registration
 
 
 def test_the_worker_info_is_renewed_while_the_main_thread_is_busy(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
-    advertiser = make(redis_url)
     mine = info(["bertq"])
-    advertiser.hold(mine)
+    registration = start(redis_url, mine)
     eventually(lambda: redis.get(keys.claim("bertq")) == b"f")
     assert worker_info.read(redis) == []  # it is loading its model
-    advertiser.announce()
-    advertiser.announce()
-    time.sleep(2.5)  # the main thread computes, as far as the advert can tell
+    registration.publish()
+    registration.publish()
+    time.sleep(2.5)  # the main thread computes, as far as the thread can tell
     (published,) = worker_info.read(redis)
     assert dataclasses.replace(published, work=WorkerStats()) == mine
     assert claims.take(redis, "bertq", "other") == "f"
-    advertiser.stop()
+    registration.stop()
     assert worker_info.read(redis) == []
     eventually(lambda: claims.take(redis, "bertq", "other") == "other")
 
@@ -53,11 +57,10 @@ def test_a_second_worker_with_the_same_name_is_a_warning(
     redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker_info.publish(redis, info(["bertq"]))
-    advertiser = make(redis_url)
-    advertiser.hold(dataclasses.replace(info(["bertq"]), instance="2"))
-    advertiser.announce()
+    registration = start(redis_url, dataclasses.replace(info(["bertq"]), instance="2"))
+    registration.publish()
     eventually(lambda: caplog.text)
-    advertiser.stop()
+    registration.stop()
     assert "another worker named stub@test is alive" in caplog.text
 
 
@@ -67,23 +70,22 @@ def test_a_dead_worker_with_the_same_name_is_no_warning(
 ) -> None:
     dead = dataclasses.replace(info(["bertq"]), node=f"cpu0@{gethostname()}", pid=pid)
     worker_info.publish(redis, dead)
-    advertiser = make(redis_url)
-    advertiser.hold(dataclasses.replace(dead, instance="2", pid=os.getpid()))
-    advertiser.announce()
+    registration = start(redis_url, dataclasses.replace(dead, instance="2", pid=os.getpid()))
+    registration.publish()
     eventually(lambda: worker_info.read(redis)[0].instance == "2")
-    advertiser.stop()
+    registration.stop()
     assert caplog.text == ""
 
 
 def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
-    advertiser = Registration(lambda: redis_url, meter, print)
+    registration = Registration(redis_url, info(["bertq"]), meter, print)
     meter.count_chunk(250, 6000)
-    advertiser.hold(info(["bertq"]))
-    advertiser.announce()
+    registration.start()
+    registration.publish()
     eventually(lambda: worker_info.read(redis))
     (published,) = worker_info.read(redis)
-    advertiser.stop()
+    registration.stop()
     assert (published.work.chunks, published.work.sentences, published.work.tokens) == (
         1,
         250,
@@ -92,32 +94,28 @@ def test_work_is_published(redis_url: str, redis: Redis) -> None:
 
 
 def test_a_worker_leaves_a_queue_that_another_model_has_claimed(
-    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, redis: Redis
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
-    left: list[str] = []
-    advertiser = make(redis_url, left)
-    advertiser.hold(info(["bertq", "cpu0"]))
-    advertiser.announce()
+    ended: list[str] = []
+    registration = start(redis_url, info(["bertq", "cpu0"]), ended)
+    registration.publish()
     eventually(lambda: worker_info.read(redis))
     # Redis has restarted empty, and another model has claimed the queue.
     redis.delete(keys.claim("bertq"))
     claims.take(redis, "bertq", "0123456789abcdef")
     redis.persist(keys.claim("bertq"))
-    eventually(lambda: left)
-    assert left == ["queue bertq is now held by another model (0123456789ab)"]
+    eventually(lambda: ended)
+    assert ended == ["queue bertq is now claimed by another model (0123456789ab)"]
     eventually(lambda: worker_info.read(redis) == [])
-    advertiser.stop()
+    registration.stop()
     assert claims.take(redis, "bertq", "third") == "0123456789abcdef"
 
 
 def test_an_unreachable_redis_is_logged_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.1)
-    advertiser = make("redis://127.0.0.1:1/0")
-    advertiser.hold(info(["bertq"]))
-    advertiser.announce()
+    registration = start("redis://127.0.0.1:1/0", info(["bertq"]), interval_seconds=0.03)
+    registration.publish()
     time.sleep(0.5)
-    advertiser.stop()
+    registration.stop()
     assert caplog.text.count("the worker's registration cannot be renewed") == 1

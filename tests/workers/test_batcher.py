@@ -73,7 +73,7 @@ def device() -> Device:
 
 @pytest.fixture
 def batcher(device: Device) -> Iterator[Batcher]:
-    made = Batcher(device, small=2)
+    made = Batcher(device, small_rows=2)
     yield made
     device.compute(100)
 
@@ -234,7 +234,7 @@ def test_lanes_compute_at_the_same_time() -> None:
     device = Device()
     counted: list[tuple[int, float]] = []
     batcher = Batcher(
-        device, lanes=2, computed=lambda rows, share, _: counted.append((rows, share))
+        device, lanes=2, on_batch=lambda rows, share, _: counted.append((rows, share))
     )
     future = batcher.submit(chunk(0, 25))
     # Both have begun and none has finished.
@@ -260,7 +260,7 @@ def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
         encoder.tokenize([" ".join(words[: 1 + (row * size) % 10]) for row in range(size)]).ids
         for size in (1, 30, 3, 16, 5)
     ]
-    batcher = Batcher(encoder, lanes=2, small=4)
+    batcher = Batcher(encoder, lanes=2, small_rows=4)
     futures = [batcher.submit(ids) for ids in chunks]
     for ids, future in zip(chunks, futures, strict=True):
         expected = encoder.compute(ids)

@@ -3,42 +3,42 @@
 import signal
 import threading
 
-from bertq_workers.celery_compat.wakeup import WakeUp
+from bertq_workers.background.wakeup import WakeUp
 
 
-def test_it_is_rung_in_a_handler_while_it_is_rung() -> None:
-    bell, rung = WakeUp(), 0
+def test_a_signal_handler_may_interrupt_a_wake_up() -> None:
+    wake_up, calls = WakeUp(), 0
 
     def handler(*_: object) -> None:
-        nonlocal rung
-        rung += 1
-        bell.ring()
+        nonlocal calls
+        calls += 1
+        wake_up.wake()
 
     # The time that this thread computes: the tests' own alarm is another signal.
     before = signal.signal(signal.SIGVTALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, 1e-5, 1e-5)
-        while rung < 200:
-            bell.ring()
+        while calls < 200:
+            wake_up.wake()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-    bell.wait(10)
+    wake_up.wait(10)
 
 
-def test_it_wakes_a_thread_and_many_rings_are_one() -> None:
-    bell, woken = WakeUp(), threading.Event()
-    bell.ring()
-    bell.ring()
-    bell.wait(60)
+def test_many_wake_ups_are_one() -> None:
+    wake_up, woken = WakeUp(), threading.Event()
+    wake_up.wake()
+    wake_up.wake()
+    wake_up.wait(60)
 
     def sleep() -> None:
-        bell.wait(60)
+        wake_up.wait(60)
         woken.set()
 
     thread = threading.Thread(target=sleep)
     thread.start()
     assert not woken.wait(0.1)
-    bell.ring()
+    wake_up.wake()
     assert woken.wait(20)
     thread.join()

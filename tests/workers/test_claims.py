@@ -48,7 +48,7 @@ def test_a_worker_with_another_model_is_refused(
     apart = start_worker(redis_url, tiny_model, "-X", "bertq,bertq.small", *LONG)
     line = refusal(other)
     assert re.search(
-        r"queue bertq is held by model tiny\S* \(REDUCE_MEAN of layer -2, 12 tokens "
+        r"queue bertq is claimed by model tiny\S* \(REDUCE_MEAN of layer -2, 12 tokens "
         r"\(from bert-as-service and options\), float32, [0-9a-f]{12}\) of cpu0@.*, and this "
         r"worker has tiny\S* \(.*20 tokens",
         line,
@@ -81,7 +81,7 @@ def test_a_worker_ends_when_another_model_claims_its_queue(
     worker = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
     redis.set(keys.claim("bertq.small"), "another model")
     assert worker.process.wait(30) == os.EX_UNAVAILABLE
-    assert "this worker ends: queue bertq.small is now held by another model" in worker.log
+    assert "this worker ends: queue bertq.small is now claimed by another model" in worker.log
     assert "Traceback" not in worker.log
     assert worker_info.read(redis) == []
 
@@ -106,28 +106,24 @@ def test_a_model_that_changes_in_the_middle_of_a_job(
     eventually(lambda: not list(redis.scan_iter("celery-task-meta-*")))
 
 
-def test_a_claim_that_never_ends_is_not_waited_for(
-    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 0.5)
+def test_a_claim_that_never_ends_is_not_waited_for(redis_url: str, redis: Redis) -> None:
     redis.set(keys.claim("bertq"), "another model")
-    with pytest.raises(ModelMismatch, match=r"held by another model \(another mode\)"):
-        admission.admit(redis, redis_url, info(["bertq"]))
+    with pytest.raises(ModelMismatch, match=r"claimed by another model \(another mode\)"):
+        admission.admit(redis, redis_url, info(["bertq"]), claim_seconds=1.0)
 
 
 def test_a_worker_waits_for_redis_for_a_limited_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Celery workers of other tests in this process have set levels of their own.
     caplog.set_level(logging.WARNING, "bertq.worker")
-    monkeypatch.setattr(admission, "RETRY_SECONDS", 1.0)
     url = "redis://127.0.0.1:1/0"
     for queues in (["bertq"], ["cpu0"]):
         with (
             Redis.from_url(url) as redis,
             pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1/0 cannot be reached"),
         ):
-            admission.admit(redis, url, info(queues))
+            admission.admit(redis, url, info(queues), retry_seconds=1.0)
     assert caplog.text.count("trying again") == 2
 
 

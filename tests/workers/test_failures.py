@@ -55,7 +55,7 @@ def test_an_error_releases_its_memory_at_once(watched: Any, error: Exception) ->
     answer, held = watched(error)
     assert held() is not None  # or Celery has found another way, and ours is not needed
     traceback = answer[1].traceback
-    failures.untie(answer)
+    failures.break_cycles(answer)
     assert type(error).__name__ in traceback
     assert answer[1].traceback == traceback
     del answer, traceback, error
@@ -64,7 +64,7 @@ def test_an_error_releases_its_memory_at_once(watched: Any, error: Exception) ->
 
 @pytest.mark.parametrize("answer", [None, (), (0, "rows", 0.1), (1, "an error's text", 0.1)])
 def test_other_objects_are_not_changed(answer: Any) -> None:
-    failures.untie(answer)
+    failures.break_cycles(answer)
 
 
 def test_an_error_that_is_its_own_reason(watched: Any) -> None:
@@ -73,5 +73,5 @@ def test_an_error_that_is_its_own_reason(watched: Any) -> None:
     reason.__context__ = error
     error.__cause__ = reason
     answer, _ = watched(error)
-    failures.untie(answer)
+    failures.break_cycles(answer)
     assert error.__traceback__ is reason.__traceback__ is None

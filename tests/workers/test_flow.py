@@ -6,11 +6,11 @@ from bertq_bert.batches import Budget
 from bertq_workers.batching.capacity import Capacity, WorkerCapacity
 
 
-def take(room: Capacity, rows: int) -> int:
-    """Take chunks of a size until there is no room; return how many went in."""
-    while room.open:
-        room.enter(rows)
-    return room.chunks
+def take(capacity: Capacity, rows: int) -> int:
+    """Take chunks of a size until the capacity is used; return how many were taken."""
+    while capacity.is_available:
+        capacity.add(rows)
+    return capacity.chunks
 
 
 @pytest.mark.parametrize(
@@ -34,35 +34,35 @@ def take(room: Capacity, rows: int) -> int:
 def test_about_two_batches_are_taken(
     batch_rows: int, tokens: int, lanes: int, rows: int, chunks: int
 ) -> None:
-    flow = WorkerCapacity()
-    flow.bound(Budget(batch_rows, tokens, 2**30), lanes)
-    assert take(flow.large, rows) == chunks
-    assert flow.small.open
-    assert take(flow.small, 1) >= 32
+    capacity = WorkerCapacity()
+    capacity.set_limits(Budget(batch_rows, tokens, 2**30), lanes)
+    assert take(capacity.large, rows) == chunks
+    assert capacity.small.is_available
+    assert take(capacity.small, 1) >= 32
 
 
 def test_a_finished_chunk_frees_capacity() -> None:
-    flow = WorkerCapacity()
-    flow.bound(Budget(256, 4096, 2**30), 1)
-    take(flow.large, 256)
-    flow.large.leave(256)
-    assert flow.large.open
-    flow.large.leave(256)
-    assert (flow.large.rows, flow.large.chunks) == (0, 0)
+    capacity = WorkerCapacity()
+    capacity.set_limits(Budget(256, 4096, 2**30), 1)
+    take(capacity.large, 256)
+    capacity.large.remove(256)
+    assert capacity.large.is_available
+    capacity.large.remove(256)
+    assert (capacity.large.rows, capacity.large.chunks) == (0, 0)
 
 
 def test_the_number_of_small_chunks_is_limited() -> None:
-    room = Capacity(most_rows=512, most_chunks=64)
-    assert room.free == 32
+    capacity = Capacity(max_rows=512, max_chunks=64)
+    assert capacity.free_small_chunks == 32
     for _ in range(60):
-        room.enter(1)
-    assert room.free == 4
-    room.enter(440)
-    assert (room.free, room.open) == (1, True)
+        capacity.add(1)
+    assert capacity.free_small_chunks == 4
+    capacity.add(440)
+    assert (capacity.free_small_chunks, capacity.is_available) == (1, True)
 
 
 def test_each_queue_has_its_capacity() -> None:
-    flow = WorkerCapacity()
-    assert flow.room("bertq.small") is flow.small
-    assert flow.room("bertq.news.small") is flow.small
-    assert flow.room("bertq") is flow.room("gpu0") is flow.large
+    capacity = WorkerCapacity()
+    assert capacity.for_queue("bertq.small") is capacity.small
+    assert capacity.for_queue("bertq.news.small") is capacity.small
+    assert capacity.for_queue("bertq") is capacity.for_queue("gpu0") is capacity.large

@@ -15,8 +15,8 @@ from kombu.asynchronous import Hub
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
-from bertq_workers.celery_compat import unacked
 from bertq_workers.celery_compat.transport import Transport
+from bertq_workers.celery_compat.unacked import QoS
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers.test_transport import bodies, take
@@ -49,7 +49,7 @@ def connection(
 ) -> Iterator[Any]:
     """A worker's connection that retries without a pause."""
     caplog.set_level(logging.INFO, "bertq.worker")
-    monkeypatch.setattr(unacked, "AGAIN", 0.05)
+    monkeypatch.setattr(QoS, "retry_seconds", 0.05)
     port = redis.connection_pool.connection_kwargs["port"]
     made: Any = Connection(f"redis://127.0.0.1:{port}/0")
     made.get_transport_cls = lambda: Transport
@@ -88,7 +88,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
-MEMORY = "Redis refuses (OutOfMemoryError): chunks that are taken are held in memory alone"
+MEMORY = "Redis refuses (OutOfMemoryError): new chunks are in the memory of this worker only"
 
 
 @pytest.mark.parametrize(("at_once", "came"), [(1, 1), (4, 3)])
@@ -117,7 +117,7 @@ def test_chunks_that_a_full_redis_cannot_note_are_delivered(
 def test_it_takes_no_chunk_for_a_moment_after_a_refusal(
     connection: Any, suffer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unacked, "AGAIN", 60.0)
+    monkeypatch.setattr(QoS, "retry_seconds", 60.0)
     send(connection, "a", "b")
     suffer(FULL)
     channel, _ = take(connection)
@@ -130,7 +130,7 @@ def test_a_refused_pop_is_retried(
     send(connection, "a secret")
     messages: list[Any] = []
     small, large = connection.channel(), connection.channel()
-    small.at_once = lambda: 4
+    small.max_messages = lambda: 4
     consumers: list[Any] = [Consumer(channel, [Queue("q")]) for channel in (small, large)]
     for consumer in consumers:
         consumer.on_message = messages.append
@@ -143,7 +143,6 @@ def test_a_refused_pop_is_retried(
     # Once, and not for each channel and try.
     assert warnings(caplog)[0] == "Redis refuses (NOREPLICAS): no chunks can be taken"
     assert caplog.text.count("no chunks can be taken") == 1
-    assert small._can_take_many is None  # it may know the command
     suffer(WELL)
     while not messages:
         connection.drain_events(timeout=10)
@@ -161,7 +160,7 @@ def test_a_refused_acknowledgement_is_tried_again(
         turn(hub, lambda: True)
     assert redis.hlen("unacked") == 2
     assert warnings(caplog) == [
-        "Redis refuses (NOREPLICAS): chunks that are done cannot be acknowledged"
+        "Redis refuses (NOREPLICAS): answered chunks cannot be acknowledged"
     ]
     suffer(WELL)
     turn(hub, lambda: not redis.exists("unacked", "unacked_index"))
@@ -178,7 +177,7 @@ def test_a_chunk_that_cannot_be_returned_stays_unacknowledged(
     if not noted:
         channel, messages = take(connection)
     messages[0].requeue()
-    assert channel.qos.held() == [messages[0].delivery_tag]
+    assert channel.qos.tags() == [messages[0].delivery_tag]
     assert not channel.qos.can_consume()
     assert redis.llen("q") == 0
     suffer(WELL)
@@ -193,7 +192,7 @@ def test_a_closed_channel_does_not_return_chunks_in_progress(
     channel, _ = take(connection, 2, 2)
     suffer(FULL)
     channel.close()
-    assert warnings(caplog) == ["2 chunks could not be given back: OutOfMemoryError"]
+    assert warnings(caplog) == ["2 chunks could not be returned: OutOfMemoryError"]
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2  # for another worker
 
 
@@ -211,9 +210,9 @@ def test_after_a_refused_sweep_living_workers_renew_their_chunks_first(
     other.qos.restore_visible(interval=1)
     assert redis.hlen("unacked") == 1
     assert warnings(caplog) == [
-        "Redis refuses (OutOfMemoryError): the chunks of dead workers cannot be taken up"
+        "Redis refuses (OutOfMemoryError): chunks of dead workers cannot be delivered again"
     ]
-    other.qos._sweep_after = 0.0
+    other.qos._restore_after = 0.0
     other.qos.restore_visible(interval=1)
     assert redis.llen("q") == 1
 

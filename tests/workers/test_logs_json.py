@@ -19,8 +19,8 @@ from redis import Redis
 from bertq import BertClient
 from bertq.state import jobs
 from bertq_client.outbox.message import Envelope
-from bertq_workers.observability import stderr_relay
-from bertq_workers.observability.json_logs import Formatter
+from bertq_workers.observability import json_lines
+from bertq_workers.observability.json_lines import JsonFormatter
 from tests import records
 from tests.conftest import StartWorker, WorkerProcess
 from tests.workers import test_refusals
@@ -80,7 +80,7 @@ def test_a_chunk_has_fields_of_its_own(worker: WorkerProcess, client: BertClient
     assert SECRET not in worker.log
 
 
-def test_what_fails_is_dropped_or_refused(
+def test_lines_of_failed_dropped_and_refused_chunks(
     worker: WorkerProcess, client: BertClient, redis_url: str
 ) -> None:
     with Redis.from_url(worker.url) as redis:
@@ -103,7 +103,9 @@ def test_what_fails_is_dropped_or_refused(
     assert SECRET not in worker.log
 
 
-def test_all_of_a_life_is_objects(redis_url: str, start: Start, tmp_path: Path) -> None:
+def test_every_line_from_start_to_end_is_an_object(
+    redis_url: str, start: Start, tmp_path: Path
+) -> None:
     worker = start(1, "-Q", "cpu0", "-n", "mine@h", *JSON)
     with Redis.from_url(redis_url) as redis:
         redis.client_kill_filter(skipme=True, _type="normal")  # the lines of a lost connection
@@ -148,8 +150,10 @@ def record(**extra: Any) -> logging.LogRecord:
     return made
 
 
-def test_what_celery_gives_its_records_is_left_out() -> None:
-    entry = json.loads(Formatter("n@h").format(record(data={"args": SECRET}, chunk="c", rows=3)))
+def test_fields_of_celery_are_left_out() -> None:
+    entry = json.loads(
+        JsonFormatter("n@h").format(record(data={"args": SECRET}, chunk="c", rows=3))
+    )
     assert list(entry) == ["time", "level", "logger", "message", "pid", "node", "chunk", "rows"]
     assert entry["message"] == "said it"
 
@@ -159,12 +163,12 @@ def test_a_traceback_is_in_the_object() -> None:
         raise ZeroDivisionError("our own mistake")
     except ZeroDivisionError:
         made = record(exc_info=sys.exc_info())
-    text = Formatter("n@h").format(made)
+    text = JsonFormatter("n@h").format(made)
     assert "\n" not in text
     assert json.loads(text)["exc_info"].endswith("ZeroDivisionError: our own mistake")
 
 
-def test_what_libraries_write_on_standard_error() -> None:
+def test_output_of_libraries_becomes_json_lines() -> None:
     said = [
         "E0000 00:00:1795425999.316576    2643 cuda_platform.cc:52] no GPU",
         '{"message": "from the same worker, started anew"}',
@@ -173,7 +177,7 @@ def test_what_libraries_write_on_standard_error() -> None:
         "the last words \udcff",
     ]
     done = subprocess.run(
-        [sys.executable, "-S", "-E", stderr_relay.__file__, "n@h", "17"],
+        [sys.executable, "-S", "-I", json_lines.__file__, "n@h", "17"],
         input="\n".join(said).encode(errors="surrogateescape"),
         capture_output=True,
         check=True,
@@ -190,25 +194,10 @@ def test_what_libraries_write_on_standard_error() -> None:
 def test_times_are_utc() -> None:
     made = record()
     made.created = 1_700_000_000.25
-    assert json.loads(Formatter("n@h").format(made))["time"] == "2023-11-14T22:13:20.250Z"
+    assert json.loads(JsonFormatter("n@h").format(made))["time"] == "2023-11-14T22:13:20.250Z"
 
 
-def test_celery_still_says_it_past_its_log() -> None:
+def test_celery_still_prints_these_lines_without_its_log() -> None:
     source = inspect.getsource(celery_worker)
     assert "safe_say(f'worker: {how} shutdown (MainProcess)', sys.__stdout__)" in source
     assert "if not self.quiet:\n            self.emit_banner()" in source
-
-
-def test_it_must_be_installed(tmp_path: Path) -> None:
-    # A package of that name that is none hides the real one.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name, *a: None if name == 'pythonjsonlogger' else find(name, *a)\n"
-    )
-    path = {"PYTHONPATH": str(tmp_path)}
-    status, printed = test_refusals.start([*JSON], path)
-    assert status == os.EX_CONFIG
-    assert printed[-1].endswith(
-        "--log-format json needs more packages: pip install 'bertq[worker]'"
-    )

@@ -24,11 +24,10 @@ from tests.waiting import eventually
 @pytest.fixture
 def pool() -> Iterator[ChunkPool]:
     made = ChunkPool(1)
-    made.flow.bound(Budget(256, 4096, 2**30), 1)
+    made.capacity.set_limits(Budget(256, 4096, 2**30), 1)
     made.start()
     yield made
-    if made._open:
-        made.on_terminate()
+    made.on_terminate()
 
 
 @pytest.fixture(autouse=True)
@@ -131,20 +130,20 @@ def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
     gate = threading.Event()
     for rows in (256, 200, 1):
         calls.apply(pool, gate.wait, rows)
-    assert (pool.flow.large.rows, pool.flow.large.chunks) == (457, 3)
+    assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (457, 3)
     assert (pool.info["rows"], pool.info["chunks"]) == (457, 3)
     gate.set()
     turn(pool, lambda: len(calls.heard) == 6)
-    assert (pool.flow.large.rows, pool.flow.large.chunks) == (0, 0)
+    assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (0, 0)
 
 
 @pytest.mark.parametrize("args", [(), ("n", "i", {}), ("n", "i", {"args": [5]}), ("n", "i", None)])
 def test_a_message_that_is_not_a_chunk_counts_as_one_row(pool: ChunkPool, args: Any) -> None:
     done: list[Any] = []
     pool.apply_async(lambda *_: None, args=args, callback=done.append)
-    assert (pool.flow.large.rows, pool.flow.large.chunks) == (1, 1)
+    assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (1, 1)
     turn(pool, lambda: done)
-    assert pool.flow.large.chunks == 0
+    assert pool.capacity.large.chunks == 0
 
 
 def test_a_callback_that_raises_does_not_affect_others(
@@ -156,7 +155,7 @@ def test_a_callback_that_raises_does_not_affect_others(
     pool.apply_async(lambda: None, callback=crash)
     calls.apply(pool, lambda: 1)
     turn(pool, lambda: calls.heard[-1:] == [("done", 1)])
-    assert pool.flow.large.chunks == 0
+    assert pool.capacity.large.chunks == 0
     assert "the end of a chunk could not be reported: ConnectionError" in caplog.text
     assert "secret" not in caplog.text
 
@@ -194,7 +193,7 @@ def test_a_terminated_chunk_calls_no_callback(pool: ChunkPool, calls: Calls) -> 
     calls.apply(pool, lambda: 1, tag=" after")
     turn(pool, lambda: len(calls.heard) == 3 and not pool._jobs)
     assert [name for name, _ in calls.heard] == ["accepted", "accepted after", "done after"]
-    assert pool.flow.large.rows == 0
+    assert pool.capacity.large.rows == 0
 
 
 def test_stopping_waits_for_what_is_in_the_pool(pool: ChunkPool, calls: Calls) -> None:

@@ -40,7 +40,7 @@ def taken(model: str | None, take: list[str], exclude: list[str]) -> tuple[set[s
     """The queues and the device of a worker."""
     worker, context = start(take, exclude)
     with context:
-        device = selection.take_queues(worker, of_model(model))
+        device = selection.select_queues(worker, of_model(model))
     return set(worker.app.amqp.queues.consume_from), device
 
 

@@ -12,38 +12,19 @@ from celery.exceptions import Ignore
 from celery.worker import strategy, worker
 from celery.worker.consumer import consumer
 
-from bertq.state import jobs
-from bertq_workers import tasks
+from bertq_workers.tasks import wait_for_rows
 
 
-class Looked:
-    """Notes how often a job's record was looked at."""
-
-    def __init__(self, *active: bool) -> None:
-        self.active = list(active)
-
-    def __call__(self, *_: Any) -> jobs.JobRecord:
-        return jobs.JobRecord(active=self.active.pop(0), chunks=1, fingerprint=None)
-
-
-def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    look = Looked(True, True, False)
-    monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(tasks, "_look", look)
+def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over() -> None:
     waiting: Future[Any] = Future()
-    task: Any = None
+    answers = iter([True, True, False])
     with pytest.raises(Ignore):
-        tasks._wait(task, "a-0", waiting)
+        wait_for_rows(waiting, answers.__next__, 0.01)
     assert waiting.cancelled()
-    assert look.active == []
+    assert list(answers) == []
 
 
-def test_a_chunk_that_is_computed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(tasks, "_look", Looked(*[False] * 10_000))
-    task: Any = None
+def test_stopping_waits_for_a_chunk_in_the_graph() -> None:
     for end in ("rows", TimeoutError("the device's own")):
         running: Future[Any] = Future()
         running.set_running_or_notify_cancel()
@@ -51,10 +32,10 @@ def test_a_chunk_that_is_computed_is_waited_for(monkeypatch: pytest.MonkeyPatch)
         timer = threading.Timer(0.1, finish, [end])
         timer.start()
         if isinstance(end, str):
-            assert tasks._wait(task, "a-0", running) == "rows"
+            assert wait_for_rows(running, lambda: False, 0.01) == "rows"
         else:
             with pytest.raises(TimeoutError, match="the device's own"):
-                tasks._wait(task, "a-0", running)
+                wait_for_rows(running, lambda: False, 0.01)
         timer.join()
 
 
@@ -75,7 +56,7 @@ def test_celery_still_logs_under_the_names_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["celery.worker.consumer.consumer", "celery.worker"])
-def test_trouble_with_redis_is_a_line_and_no_traceback(
+def test_an_error_of_redis_is_one_line_without_a_traceback(
     caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     consumer = logging.getLogger(name)

@@ -51,7 +51,7 @@ def take(connection: Any, at_once: int = 1, count: int = 1) -> tuple[Any, list[A
     messages: list[Any] = []
     channel = connection.channel()
     if isinstance(channel, Channel):
-        channel.at_once = lambda: at_once
+        channel.max_messages = lambda: at_once
     consumer = Consumer(channel, [Queue("q")], on_message=messages.append)
     consumer.consume()
     while len(messages) < count:

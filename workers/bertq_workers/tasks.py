@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +19,8 @@ from bertq.protocol.queues import ENCODE_TASK
 from bertq.protocol.wire import ChunkResult, check_version
 from bertq.state import durable_jobs, jobs
 from bertq_workers.batching import chunk
-from bertq_workers.celery_compat.backend import summarize, type_name
+from bertq_workers.celery_compat import celery_logs
+from bertq_workers.celery_compat.failures import summarize, type_name
 from bertq_workers.observability import logs
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import steps
@@ -29,9 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds to wait for rows before the job of a chunk is checked again.
-LOOK_AGAIN = 1.0
-
+#: Time to wait for rows before the job of a chunk is checked again.
+JOB_CHECK_SECONDS = 1.0
 
 #: Maximum attempts, and maximum redeliveries (whether the chunk was begun or not), of a chunk. A
 #: chunk that ends or hangs its worker each time would otherwise be delivered forever.
@@ -65,10 +66,7 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     ) -> None:
         """Log a failed chunk, whether it failed in the task's body, before it or after it."""
         self.meter.count_failed()
-        log.error(
-            "chunk %s: failed, %s: %s", task_id, type_name(exc), summarize(exc),
-            extra={"chunk": task_id},
-        )  # fmt: skip
+        logs.log_failed(task_id, f"{type_name(exc)}: {summarize(exc)}")
 
 
 # ``shared=True`` would add the task to every other Celery app of the process.
@@ -100,17 +98,21 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     encoder, batcher = self.encoder, self.batcher
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
-    record, suspicious = _admit(self, encoder, task_id)
-    if suspicious:
+    record, is_suspicious = _check_job(self, encoder, task_id)
+    if is_suspicious:
         self.meter.count_redelivered()
     started = time.perf_counter()
     encoding = Encoding.from_wire(options)
     if encoding.show_tokens and not self.show_tokens:
         raise BadInputValue("this worker shows no tokens (--no-show-tokens-to-client)")
-    ids, cut = chunk.tokenize(encoder, texts, encoding)
-    begin = partial(_begin, self, task_id) if suspicious else None
-    future = batcher.submit(ids, begin)
-    rows = _wait(self, task_id, future)
+    ids, truncated = chunk.tokenize(encoder, texts, encoding)
+    on_begin = partial(_count_attempt, self, task_id) if is_suspicious else None
+    future = batcher.submit(ids, on_begin)
+    try:
+        rows = wait_for_rows(future, partial(_is_active, self, task_id))
+    except Ignore:
+        logs.log_dropped(task_id)
+        raise
     seconds = time.perf_counter() - started
     # A job with one chunk cannot mix models, but the reader of a durable job needs the fingerprint.
     if (
@@ -118,21 +120,22 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         and record.fingerprint is None
         and (record.chunks > 1 or durable_jobs.is_durable(task_id, self.request.reply_to))
     ):
-        _check_model(encoder, _pin(self, task_id, encoder.fingerprint))
+        _check_model(encoder, _pin_model(self, task_id, encoder.fingerprint))
     lengths = list(map(len, ids))
     tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     finished = chunk.finish(encoder, rows, encoding)
     # The waiting time of a redelivered chunk includes its time in the other worker.
-    self.meter.count_chunk(
-        len(finished), tokens, None if suspicious else _waited(self, future.began)
-    )
-    logs.computed(task_id, len(finished), tokens, seconds)
+    waited = None if is_suspicious else _waiting_seconds(self, future.started_at)
+    self.meter.count_chunk(len(finished), tokens, waited)
+    logs.log_computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
-    return ChunkResult(finished, encoder.fingerprint, shown, cut, encoder.max_seq_len, counted)
+    return ChunkResult(
+        finished, encoder.fingerprint, shown, truncated, encoder.max_seq_len, counted
+    )
 
 
-def _admit(
+def _check_job(
     task: EncodeTask, encoder: "Encoder", task_id: str
 ) -> tuple[jobs.JobRecord | None, bool]:
     """Return the record of the chunk's job, and whether the chunk may have ended a worker.
@@ -145,11 +148,11 @@ def _admit(
     # kombu 5.7 marks a message that it returns to its queue, and Celery passes the mark on (the
     # versions are pinned; tests/workers/test_transport.py and test_metrics.py check it).
     redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
-    record = _look(task, task_id, "again" if redelivered else "new")
+    record = _count_delivery(task, task_id, "again" if redelivered else "new")
     if record is None:
         return None, redelivered
     if not record.is_active:
-        logs.dropped(task_id)
+        logs.log_dropped(task_id)
         raise Ignore()
     _check_number(task_id, record)
     _check_attempts(record)
@@ -158,31 +161,43 @@ def _admit(
     return record, redelivered or record.attempts > 0
 
 
-def _wait(task: EncodeTask, task_id: str, future: "Future[Any]") -> Any:
-    """Return a chunk's rows; check at intervals whether its job is still active."""
+def wait_for_rows(
+    future: "Future[Any]",
+    is_active: Callable[[], bool],
+    check_seconds: float = JOB_CHECK_SECONDS,
+) -> Any:
+    """Return a chunk's rows; check at intervals whether its job is still active.
+
+    Raises:
+        Ignore: the job is not active any more, and no row was computed yet.
+    """
     while True:
         try:
-            return future.result(LOOK_AGAIN)
+            return future.result(check_seconds)
         except TimeoutError:
             if future.done():
                 return future.result()  # the batch raised it, or the rows have just arrived
-        record = _look(task, task_id, "")
-        if record is not None and not record.is_active and future.cancel():
-            logs.dropped(task_id)
+        if not is_active() and future.cancel():
             raise Ignore()
 
 
-def _waited(task: EncodeTask, began: float | None) -> float | None:
+def _is_active(task: EncodeTask, task_id: str) -> bool:
+    record = _count_delivery(task, task_id, "")
+    return record is None or record.is_active
+
+
+def _waiting_seconds(task: EncodeTask, started_at: float | None) -> float | None:
     """Return the seconds from sending a chunk to computing it for the first time, if known."""
     sent = task.request.get("sent")  # a header of bertq, a number
-    return None if sent is None or began is None else began - sent
+    return None if sent is None or started_at is None else started_at - sent
 
 
-def _look(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | None:
+def _count_delivery(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | None:
     """Return the record of the chunk's job, or None if Redis cannot be reached.
 
-    This call also counts the attempt if it is most likely the only one. Counting one too many does
-    no harm: from the second attempt on, a chunk is computed alone, and counted when that begins.
+    A new delivery also counts the first attempt, which is most likely the only one. Counting one
+    too many does no harm: from the second attempt on, a chunk is computed alone, and the attempt is
+    counted when that begins.
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
@@ -212,17 +227,17 @@ def _check_attempts(record: jobs.JobRecord) -> None:
         )
 
 
-def _begin(task: EncodeTask, task_id: str) -> None:
+def _count_attempt(task: EncodeTask, task_id: str) -> None:
     """Count another attempt of a chunk, just before it is computed."""
     parts = keys.split_task_id(task_id)
     assert parts is not None  # otherwise the chunk was dropped
     try:
         jobs.count_attempt(_redis(task), *parts)
     except RedisError as error:
-        log.warning("chunk %s: an attempt is not counted: %s", task_id, type(error).__name__)
+        log.warning("chunk %s: the attempt could not be counted: %s", task_id, type(error).__name__)
 
 
-def _pin(task: EncodeTask, task_id: str, fingerprint: str) -> str:
+def _pin_model(task: EncodeTask, task_id: str, fingerprint: str) -> str:
     """Pin the chunk's job to this worker's model, and return the model that it is pinned to."""
     parts = keys.split_task_id(task_id)
     assert parts is not None  # otherwise there was no record
@@ -241,10 +256,10 @@ def _redis(task: EncodeTask) -> Redis:
 def _check_model(encoder: "Encoder", pinned: str) -> None:
     if pinned != encoder.fingerprint:
         raise ModelMismatch(
-            f"the request was begun by a worker with model {pinned[:12]}, and now there is one "
-            f"with model {encoder.fingerprint[:12]} ({encoder.name}): send it again"
+            f"the request was begun by a worker with model {pinned[:12]}, and this worker has "
+            f"model {encoder.fingerprint[:12]} ({encoder.name}): send it again"
         )
 
 
-logs.quiet_celery()
-steps.register(app, EncodeTask.meter)
+celery_logs.quiet_celery()
+steps.register(app)

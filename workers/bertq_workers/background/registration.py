@@ -2,134 +2,119 @@
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from celery.utils.nodenames import gethostname, nodesplit
 from redis import Redis, RedisError
 
 from bertq.protocol import keys
-from bertq.redis.connection import connect
-from bertq.redis.outage import code
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
-from bertq_workers.celery_compat.wakeup import WakeUp
+from bertq_workers.background.redis_thread import RedisThread
+from bertq_workers.celery_compat import node_names
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import admission, process
 
 log = logging.getLogger("bertq.worker")
 
+#: Time to withdraw a worker's info and claims when it ends.
+_WITHDRAW_SECONDS = 2.0
+
 
 class Registration:
-    """A thread that renews the worker info and the claims.
-
-    Celery's timers run on the thread of its event loop. That thread is blocked during a reconnect
-    to the broker, and during a shutdown while the worker finishes its chunks; the worker would look
-    dead.
+    """Renews the claims of an admitted worker and, once it is ready, its info.
 
     Attributes:
-        info: the published worker info; set by ``hold``, and may be replaced until ``announce``.
+        info: the worker info to publish; may be replaced until ``publish``.
+
+    Args:
+        url: address of Redis.
+        info: the worker info to publish.
+        meter: the work of the worker.
+        end_worker: called with a reason if another model has claimed a queue.
+        interval_seconds: time between two renewals; info and claims expire after three.
     """
 
-    def __init__(self, url: Callable[[], str], meter: Meter, leave: Callable[[str], None]) -> None:
-        """``leave`` is called with a reason if another model has claimed a queue."""
-        self.info: WorkerInfo | None = None
-        self._url = url
-        self._meter = meter
-        self._leave = leave
-        # Plain flags instead of Events, because signal handlers set them.
-        self._ready = self._leaving = False
-        self._bell = WakeUp()
-        self._thread: threading.Thread | None = None
-
-    def hold(self, info: WorkerInfo) -> None:
-        """Start to renew the claims of an admitted worker."""
+    def __init__(
+        self,
+        url: str,
+        info: WorkerInfo,
+        meter: Meter,
+        end_worker: Callable[[str], None],
+        interval_seconds: float = keys.WORKER_TTL_SECONDS / 3,
+    ) -> None:
         self.info = info
-        self._thread = threading.Thread(target=self._run, name="bertq-registration", daemon=True)
+        self._meter = meter
+        self._end_worker = end_worker
+        self._is_ready = self._name_was_checked = False
+        self._thread = RedisThread(
+            "bertq-registration",
+            url,
+            self._renew,
+            interval_seconds=interval_seconds,
+            failure="the worker's registration cannot be renewed",
+            on_stop=self._withdraw,
+        )
+
+    def start(self) -> None:
+        """Start to renew the claims."""
         self._thread.start()
 
-    def announce(self) -> None:
+    def publish(self) -> None:
         """Publish the worker info and start to renew it: the worker is ready."""
-        if not self._ready:
+        if not self._is_ready:
             self._meter.start()
-            self._ready = True
-            self._bell.ring()
+            self._is_ready = True
+            self._thread.wake()
 
     def withdraw(self) -> None:
-        """Have the thread withdraw info and claims.
-
-        This method does not wait, so signal handlers may call it.
-        """
-        self._leaving = True
-        self._bell.ring()
+        """Have the thread withdraw info and claims; does not wait, for signal handlers."""
+        self._thread.stop()
 
     def stop(self) -> None:
         """Withdraw info and claims, and wait for it for a bounded time."""
-        self.withdraw()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
+        self._thread.stop()
+        self._thread.join(_WITHDRAW_SECONDS)
 
-    def _run(self) -> None:
-        silent = introduced = False
-        with connect(self._url()) as redis:
-            while not self._leaving:
-                try:
-                    self._renew_claims(redis)
-                    if self._ready and not self._leaving:
-                        if not introduced:
-                            _look_for_namesake(redis, self._published())
-                            introduced = True
-                        worker_info.publish(redis, self._published())
-                    silent = False
-                except Exception as error:  # the thread must not end
-                    if not silent:
-                        log.warning("the worker's registration cannot be renewed: %s", code(error))
-                    silent = True
-                if not self._leaving:
-                    self._bell.wait(keys.WORKER_TTL_SECONDS / 3)
-            self._take_back(redis)
-
-    def _renew_claims(self, redis: Redis) -> None:
-        info = self._published()
-        for queue in admission.claimed(info):
-            holder = claims.take(redis, queue, info.fingerprint)
-            if holder != info.fingerprint:
+    def _renew(self, redis: Redis) -> None:
+        for queue in admission.claimed_queues(self.info):
+            holder = claims.take(redis, queue, self.info.fingerprint)
+            if holder != self.info.fingerprint:
                 # Redis could not be reached, or restarted empty, for long enough that other workers
                 # could claim the queue.
-                whose = admission.describe(redis, queue, holder)
-                self._leave(f"queue {queue} is now held by {whose}")
-                self._leaving = True
+                owner = admission.describe_holder(redis, queue, holder)
+                self._end_worker(f"queue {queue} is now claimed by {owner}")
+                self._thread.stop()
                 return
+        if self._is_ready:
+            if not self._name_was_checked:
+                _warn_of_same_name(redis, self.info)
+                self._name_was_checked = True
+            work = replace(self._meter.read(), memory=process.memory())
+            worker_info.publish(redis, replace(self.info, work=work))
 
-    def _take_back(self, redis: Redis) -> None:
-        info = self._published()
+    def _withdraw(self, redis: Redis) -> None:
         try:
-            worker_info.withdraw(redis, info)
-            for queue in admission.claimed(info):
-                claims.release(redis, queue, info.fingerprint)
+            worker_info.withdraw(redis, self.info)
+            for queue in admission.claimed_queues(self.info):
+                claims.release(redis, queue, self.info.fingerprint)
         except RedisError:
-            log.debug("the worker's registration is left to expire")
-
-    def _published(self) -> WorkerInfo:
-        assert self.info is not None  # set by hold
-        work = replace(self._meter.read(), memory=process.memory())
-        return replace(self.info, work=work)
+            log.debug("the worker's registration was not withdrawn, and will expire")
 
 
-def _look_for_namesake(redis: Redis, info: WorkerInfo) -> None:
+def _warn_of_same_name(redis: Redis, info: WorkerInfo) -> None:
     for other in worker_info.read(redis):
-        if other.node == info.node and not _is_gone(other):
+        if other.node == info.node and not _has_ended(other):
             log.warning(
-                "another worker named %s is alive, or was seconds ago: two of one name hide each "
-                "other; give each its own with -n",
+                "another worker named %s is alive, or was seconds ago: only one of them is shown; "
+                "give each its own name with -n",
                 info.node,
             )
 
 
-def _is_gone(other: WorkerInfo) -> bool:
-    """Return whether it ran on this machine, as a process that does not exist any more."""
-    if nodesplit(other.node)[1] != gethostname():
+def _has_ended(other: WorkerInfo) -> bool:
+    """Return whether it ran on this host, as a process that does not exist any more."""
+    if not node_names.is_on_this_host(other.node):
         return False
     if other.pid == os.getpid():
         return True  # the first process of a container has the same id each time

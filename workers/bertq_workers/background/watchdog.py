@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 log = logging.getLogger("bertq.worker")
 
-#: Checks within a timeout, and the maximum seconds between two checks.
-_LOOKS, _LONGEST = 4, 5.0
+#: Checks within a timeout, and the maximum time between two checks.
+_CHECKS_PER_TIMEOUT, _MAX_INTERVAL_SECONDS = 4, 5.0
 
 
 class Watchdog:
@@ -19,19 +19,20 @@ class Watchdog:
     chunks, and its event loop waits for the pool.
     """
 
-    def __init__(self, longest: Callable[[], float], timeout: float) -> None:
-        """``longest`` returns the seconds for which the oldest batch has been running."""
-        self._longest = longest
-        self._timeout = timeout
+    def __init__(self, oldest_batch_seconds: Callable[[], float], timeout_seconds: float) -> None:
+        """``oldest_batch_seconds`` returns for how long the oldest batch has been running."""
+        self._oldest_batch_seconds = oldest_batch_seconds
+        self._timeout_seconds = timeout_seconds
         threading.Thread(target=self._run, name="bertq-watchdog", daemon=True).start()
 
     def _run(self) -> None:
-        while self._longest() <= self._timeout:
-            time.sleep(min(self._timeout / _LOOKS, _LONGEST))
+        interval_seconds = min(self._timeout_seconds / _CHECKS_PER_TIMEOUT, _MAX_INTERVAL_SECONDS)
+        while self._oldest_batch_seconds() <= self._timeout_seconds:
+            time.sleep(interval_seconds)
         log.critical(
             "this worker ends: the graph has computed one batch for more than %g s "
-            "(BERTQ_BATCH_TIMEOUT); other workers will be given its chunks",
-            self._timeout,
+            "(BERTQ_BATCH_TIMEOUT); other workers will receive its chunks",
+            self._timeout_seconds,
         )
         logging.shutdown()
         # sys.exit would end only this thread, and a signal would wait for the pool.

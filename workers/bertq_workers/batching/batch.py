@@ -36,10 +36,10 @@ class RowsFuture(Future[Array]):
     """A future of the rows of a chunk.
 
     Attributes:
-        began: the Unix time at which the first rows were taken into a batch.
+        started_at: the Unix time at which the first rows were taken into a batch.
     """
 
-    began: float | None = None
+    started_at: float | None = None
 
 
 class QueuedChunk:
@@ -68,7 +68,7 @@ class QueuedChunk:
         """
         if self.taken:
             return not self.future.done()
-        self.future.began = time.time()
+        self.future.started_at = time.time()
         return self.future.set_running_or_notify_cancel()
 
     def fail(self, error: BaseException) -> None:

@@ -28,8 +28,8 @@ class Batcher:
     """A queue of chunks, and one thread for each lane, which computes them on one device.
 
     A free lane takes the waiting chunks at once; it never waits for more. New chunks gather while
-    it computes. Chunks of at most ``small`` rows go first. If both sizes are waiting, a batch of
-    small chunks alternates with a batch that begins with the oldest large chunk. A large chunk
+    it computes. Chunks of at most ``small_rows`` rows go first. If both sizes are waiting, a batch
+    of small chunks alternates with a batch that begins with the oldest large chunk. A large chunk
     fills the rest of the budget and continues in the next batch. The rows of a batch are sorted by
     length; they equal those of ``Encoder.compute`` to 1e-6.
 
@@ -42,87 +42,87 @@ class Batcher:
         device: GraphRunner,
         *,
         lanes: int = 1,
-        small: int = 16,
-        computed: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
+        small_rows: int = 16,
+        on_batch: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
     ) -> None:
-        """``computed`` is called with the rows, budget share and seconds of each batch."""
+        """``on_batch`` is called with the rows, budget share and seconds of each batch."""
         self._device = device
-        self._small_rows = small
-        self._computed = computed
+        self._small_rows = small_rows
+        self._on_batch = on_batch
         self._changed = threading.Condition()
         self._small: deque[QueuedChunk] = deque()
         self._large: deque[QueuedChunk] = deque()
         self._large_passed_over = False
         self._suspicious: deque[QueuedChunk] = deque()
-        self._busy = 0  # lanes that are computing
-        self._exclusive = False  # whether one of them computes a suspicious chunk
-        self._began: dict[int, float] = {}  # lane -> start of its batch
+        self._busy_lanes = 0
+        self._is_exclusive = False  # whether a lane computes a suspicious chunk
+        self._started: dict[int, float] = {}  # lane -> start of its batch, on the monotonic clock
         for number in range(lanes):
             name = f"bertq-lane-{number}"
             threading.Thread(target=self._run_lane, name=name, daemon=True).start()
 
-    def submit(self, ids: Ids, begin: Callable[[], None] | None = None) -> RowsFuture:
+    def submit(self, ids: Ids, on_begin: Callable[[], None] | None = None) -> RowsFuture:
         """Queue sequences of checked token ids for computing; safe to call from any thread.
 
         Args:
             ids: the sequences.
-            begin: given for a suspicious chunk, and called just before it is computed.
+            on_begin: given for a suspicious chunk, and called just before it is computed.
 
         Returns:
             A future of the rows, in the order of the sequences. If it is cancelled before the first
             row is computed, the chunk is skipped.
         """
-        chunk = QueuedChunk(ids, self._device, begin)
+        chunk = QueuedChunk(ids, self._device, on_begin)
         if not ids:
             chunk.future.set_result(chunk.rows)
             return chunk.future
         with self._changed:
-            self._line(chunk).append(chunk)
+            self._queue_for(chunk).append(chunk)
             self._changed.notify()
         return chunk.future
 
-    def longest(self) -> float:
+    def oldest_batch_seconds(self) -> float:
         """Return the seconds for which the oldest batch has been running; 0 without a batch."""
-        began = list(self._began.values())
-        return time.monotonic() - min(began) if began else 0.0
+        started = list(self._started.values())
+        return time.monotonic() - min(started) if started else 0.0
 
-    def _line(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
+    def _queue_for(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
         if chunk.on_begin is not None:
             return self._suspicious
         return self._small if len(chunk.ids) <= self._small_rows else self._large
 
     def _run_lane(self) -> None:
         while True:
-            batches = self._next()
-            self._begin(batches[0][0].chunk)
+            batches = self._wait_for_batches()
+            _call_on_begin(batches[0][0].chunk)
             for pieces in batches:
                 self._compute(pieces)
             del batches, pieces  # otherwise the rows would stay in memory until the next batch
             with self._changed:
-                self._busy -= 1
-                if self._exclusive or self._suspicious:
-                    self._exclusive = False
+                self._busy_lanes -= 1
+                if self._is_exclusive or self._suspicious:
+                    self._is_exclusive = False
                     self._changed.notify_all()
 
-    def _next(self) -> list[list[Piece]]:
+    def _wait_for_batches(self) -> list[list[Piece]]:
         """Wait for batches to compute, and return them."""
         with self._changed:
-            while not (batches := self._choose()):
+            while not (batches := self._choose_batches()):
                 self._changed.wait()
-            self._busy += 1
+            self._busy_lanes += 1
             return batches
 
-    def _choose(self) -> list[list[Piece]]:
+    def _choose_batches(self) -> list[list[Piece]]:
         """Return the batches that a free lane shall compute now, if there are any."""
         while self._suspicious:
-            if self._busy:
+            if self._busy_lanes:
                 return []  # wait for the running batches, and begin no other
             if batches := self._take_suspicious():
-                self._exclusive = True
+                self._is_exclusive = True
                 return batches
-        if self._exclusive:
+        if self._is_exclusive:
             return []
-        pieces = self._take()
+        pieces = self._take_batch()
         return [pieces] if pieces else []
 
     def _take_suspicious(self) -> list[list[Piece]]:
@@ -136,7 +136,7 @@ class Batcher:
                 batches.append(batch.pieces)
         return batches
 
-    def _take(self) -> list[Piece]:
+    def _take_batch(self) -> list[Piece]:
         batch = BatchBuilder(self._device.budget)
         if self._large_passed_over or not self._small:
             batch.fill(self._large)
@@ -150,13 +150,6 @@ class Batcher:
             self._changed.notify()  # another lane may be free
         return batch.pieces
 
-    def _begin(self, chunk: QueuedChunk) -> None:
-        if chunk.on_begin is not None:
-            try:
-                chunk.on_begin()
-            except BaseException as error:
-                chunk.fail(error)
-
     def _compute(self, pieces: list[Piece]) -> None:
         """Compute a batch; if it fails, compute its halves, so that only the faulty chunk fails.
 
@@ -167,12 +160,12 @@ class Batcher:
         try:
             blocks = self._execute(pieces)
         except BaseException as error:
-            short = isinstance(error, OutOfMemory | MemoryError)
+            is_memory_short = isinstance(error, OutOfMemory | MemoryError)
             rows = sum(len(piece.rows) for piece in pieces)
-            if short:
-                log.warning("no memory for a batch of %d rows: trying parts of it", rows)
-            if len(pieces) == 1 and (not short or rows == 1):
-                pieces[0].chunk.fail(OutOfMemory(str(error)) if short else error)
+            if is_memory_short:
+                log.warning("not enough memory for a batch of %d rows; computing its halves", rows)
+            if len(pieces) == 1 and (not is_memory_short or rows == 1):
+                pieces[0].chunk.fail(OutOfMemory(str(error)) if is_memory_short else error)
                 return
             for half in halves(pieces):
                 self._compute(half)
@@ -186,16 +179,24 @@ class Batcher:
         order = np.argsort(lengths, kind="stable")
         ids = [piece.chunk.ids[row] for piece in pieces for row in piece.rows.tolist()]
         lane = threading.get_ident()
-        self._began[lane] = began = time.monotonic()
+        self._started[lane] = started = time.monotonic()
         try:
             block = self._device.run([ids[row] for row in order.tolist()])
         finally:
-            del self._began[lane]
-        seconds = time.monotonic() - began
+            del self._started[lane]
+        seconds = time.monotonic() - started
         share = self._device.budget.share(len(ids), int(lengths.sum()), int(lengths.max()))
-        self._computed(len(ids), share, seconds)
+        self._on_batch(len(ids), share, seconds)
         # For each row of the batch, in the order of the pieces, its place in the sorted block.
         places = np.empty_like(order)
         places[order] = np.arange(len(order))
         ends = list(accumulate(len(piece.rows) for piece in pieces))
         return [block[part] for part in np.split(places, ends[:-1])]
+
+
+def _call_on_begin(chunk: QueuedChunk) -> None:
+    if chunk.on_begin is not None:
+        try:
+            chunk.on_begin()
+        except BaseException as error:
+            chunk.fail(error)

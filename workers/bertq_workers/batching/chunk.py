@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertq_bert.checkpoint import Array
 
 #: Maximum characters of a chunk that a worker accepts: a full chunk, or a single long sentence.
-MAX_CHARACTERS = max(MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS)
+MAX_CHUNK_CHARACTERS = max(MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS)
 
 
 class TokenizerError(Exception):
@@ -46,7 +46,7 @@ def tokenize(
         precision=encoding.precision,
     )
     try:
-        ids, cut = encoder.tokenize(
+        ids, truncated = encoder.tokenize(
             texts,
             is_tokenized=encoding.is_tokenized,
             truncate="left" if encoding.truncate == "left" else "right",
@@ -58,10 +58,10 @@ def tokenize(
     except Exception as error:
         # The message of a tokenizer's error may quote the sentence.
         raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
-    if cut and encoding.truncate == "error":
-        raise SentenceTooLong(cut, encoder.max_seq_len)
+    if truncated and encoding.truncate == "error":
+        raise SentenceTooLong(truncated, encoder.max_seq_len)
     encoder.check(ids)
-    return ids, cut
+    return ids, truncated
 
 
 def _prompt(encoder: "Encoder", encoding: Encoding) -> str | None:
@@ -86,17 +86,19 @@ def check(texts: Any, *, is_tokenized: bool = False) -> None:
         raise BadInputType("a tokenized chunk must be a list of lists of str")
     if not is_tokenized and not all(len(pair) == 2 for pair in texts if isinstance(pair, list)):
         raise BadInputType("a chunk must be a list of str, or of pairs of them")
-    strings = [text for some in texts for text in (some if isinstance(some, list) else [some])]
+    strings = [part for text in texts for part in (text if isinstance(text, list) else [text])]
     if not all(isinstance(text, str) for text in strings):
-        raise BadInputType("a chunk must be a list of str, or of lists of str where tokenized")
+        raise BadInputType("a chunk must be a list of str, or of lists of str if it is tokenized")
     if not 0 < len(texts) <= MAX_WORKER_CHUNK_ROWS:
         raise BadInputValue(
-            f"a chunk of {len(texts)} sentences: from 1 to {MAX_WORKER_CHUNK_ROWS} go"
+            f"a chunk of {len(texts)} sentences: it must have 1 to {MAX_WORKER_CHUNK_ROWS}"
         )
-    within_lists = sum(len(some) for some in texts if isinstance(some, list))
-    characters = sum(map(len, strings)) + within_lists
-    if characters > MAX_CHARACTERS:
-        raise BadInputValue(f"a chunk of {characters} characters: at most {MAX_CHARACTERS} go")
+    separators = sum(len(text) for text in texts if isinstance(text, list))
+    characters = sum(map(len, strings)) + separators
+    if characters > MAX_CHUNK_CHARACTERS:
+        raise BadInputValue(
+            f"a chunk of {characters} characters: it may have at most {MAX_CHUNK_CHARACTERS}"
+        )
 
 
 def finish(encoder: "Encoder", rows: "Array", encoding: Encoding) -> AnyRows:

@@ -18,8 +18,6 @@ from typing import Any
 from celery.backends.redis import RedisBackend
 from celery.exceptions import Reject
 from celery.states import SUCCESS
-from celery.utils.serialization import UnpickleableExceptionWrapper
-from redis import RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -28,25 +26,31 @@ from bertq.errors import SentenceTooLong, WireError
 from bertq.protocol import keys
 from bertq.protocol.wire import MAX_PAYLOAD_BYTES, ChunkResult
 from bertq.redis.outage import OutageLog, refuses_writes
+from bertq.redis.retry import call_with_retries
 from bertq.state import durable_jobs
+from bertq_workers.celery_compat.failures import summarize, type_name
 
 log = logging.getLogger("bertq.worker")
-
-_MAX_MESSAGE = 500
 
 #: Maximum bytes of a result that is copied into the notice, to save the client a round trip.
 SMALL_RESULT = 64 * 1024
 
-#: Seconds between two attempts to store a result that Redis refuses: the first and the longest
-#: pause.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-
-#: Attempts of a stopping worker, after which the chunk is returned to its queue.
-_LAST_TRIES = 5
+#: Failed attempts of a stopping worker to store a result, after which the chunk is returned to its
+#: queue.
+_MAX_ATTEMPTS_WHEN_STOPPING = 5
 
 
 class ReplyBackend(RedisBackend):
-    """Redis backend that sends notices to the stream named by a task's ``reply_to``."""
+    """Redis backend that sends notices to the stream named by a task's ``reply_to``.
+
+    Attributes:
+        on_stored: called with the seconds that storing a result took.
+        first_pause_seconds, longest_pause_seconds: the pauses between two attempts to store a
+            result that Redis refuses.
+    """
+
+    first_pause_seconds = 0.1
+    longest_pause_seconds = 2.0
 
     expires: int
     _get_result_meta: Callable[..., dict[str, Any]]
@@ -54,11 +58,10 @@ class ReplyBackend(RedisBackend):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._storing = OutageLog(log, "results cannot be stored")
-        #: Called with the seconds that storing a result took.
-        self.stored: Callable[[float], object] = lambda seconds: None
+        self.on_stored: Callable[[float], object] = lambda seconds: None
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Do nothing; the stock backend subscribes to the task's channel here."""
+        """Do nothing; Celery's backend subscribes to the task's channel here."""
 
     def prepare_value(self, result: Any) -> Any:
         """Convert a task's result for the serializer."""
@@ -77,14 +80,14 @@ class ReplyBackend(RedisBackend):
         if serializer == "pickle":
             # The tracer needs the exception itself, for its own report.
             return super().prepare_exception(exc, serializer)
-        told: dict[str, Any] = {
+        failure: dict[str, Any] = {
             "exc_type": type_name(exc),
             "exc_message": [summarize(exc)],
             "exc_module": type(exc).__module__,
         }
         if isinstance(exc, SentenceTooLong):
-            told |= {"rows": list(exc.rows), "max_seq_len": exc.max_seq_len}
-        return told
+            failure |= {"rows": list(exc.rows), "max_seq_len": exc.max_seq_len}
+        return failure
 
     def _store_result(
         self,
@@ -95,7 +98,7 @@ class ReplyBackend(RedisBackend):
         request: Any = None,
         **kwargs: Any,
     ) -> Any:
-        began = time.perf_counter()
+        started = time.perf_counter()
         # The traceback stays in the worker: it is useless to a client, and may quote values.
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = task_id
@@ -106,17 +109,17 @@ class ReplyBackend(RedisBackend):
                 f"{MAX_PAYLOAD_BYTES}: encode fewer sentences at once"
             )
         try:
-            self._write_at_last(task_id, payload, state, request)
+            self._write_until_accepted(task_id, payload, state, request)
         except ResponseError as error:
             if state == SUCCESS or self.exception_safe_to_retry(error):
                 raise  # the tracer stores the failure instead, or retries
             # The failure cannot be stored either, but the worker must continue.
             log.error("the result of chunk %s cannot be stored: %s", task_id, summarize(error))
             return result
-        self.stored(time.perf_counter() - began)
+        self.on_stored(time.perf_counter() - started)
         return result
 
-    def _write_at_last(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
+    def _write_until_accepted(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         """Write a result; on a thread of the pool, wait while Redis is away or refuses writes.
 
         There is no time limit: the chunk stays in the worker, which takes fewer others, and it
@@ -127,23 +130,26 @@ class ReplyBackend(RedisBackend):
             Reject: the worker is stopping.
             RedisError: Redis refuses the result for another reason, or this is the main thread.
         """
-        pause, left = _FIRST_PAUSE, _LAST_TRIES
-        while True:
-            try:
-                self._write(task_id, payload, state, request)
-            except RedisError as error:
-                away = isinstance(error, RedisConnectionError | RedisTimeoutError)
-                if not (away or refuses_writes(error)) or not _may_wait():
-                    raise
-                self._storing.failed(error)
-            else:
-                self._storing.succeeded()
-                return
-            left -= _is_stopping()
-            if not left:
-                raise Reject("the worker stops, and Redis takes no results", requeue=True)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        attempts_when_stopping = 0
+
+        def give_up(error: Exception) -> Exception | None:
+            nonlocal attempts_when_stopping
+            is_away = isinstance(error, RedisConnectionError | RedisTimeoutError)
+            if not (is_away or refuses_writes(error)) or not _may_wait():
+                return error
+            self._storing.failed(error)
+            attempts_when_stopping += _is_stopping()
+            if attempts_when_stopping < _MAX_ATTEMPTS_WHEN_STOPPING:
+                return None
+            return Reject("the worker stops, and Redis does not accept results", requeue=True)
+
+        call_with_retries(
+            lambda: self._write(task_id, payload, state, request),
+            give_up,
+            first_pause_seconds=self.first_pause_seconds,
+            longest_pause_seconds=self.longest_pause_seconds,
+        )
+        self._storing.succeeded()
 
     def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
         reply_to = getattr(request, "reply_to", None)
@@ -165,12 +171,10 @@ def _may_wait() -> bool:
 
 
 def _is_stopping() -> bool:
-    from celery.worker import state as worker  # imported late: other processes do not need it
+    # Imported late: other processes with this backend do not need Celery's worker.
+    from bertq_workers.celery_compat.shutdown import is_stopping
 
-    # These flags are exit statuses in celery 5.7, 0 included, or None, or False (the version is
-    # pinned, and tests/kernel/test_backend.py checks it).
-    flags = (worker.should_stop, worker.should_terminate)
-    return any(flag is not None and flag is not False for flag in flags)
+    return is_stopping()
 
 
 def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
@@ -182,19 +186,3 @@ def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
     if len(payload) <= SMALL_RESULT:
         entry["result"] = payload
     return entry
-
-
-def type_name(error: BaseException) -> str:
-    """Return the name of an error's class; of the original class if Celery has wrapped it."""
-    if isinstance(error, UnpickleableExceptionWrapper):
-        return str(error.exc_cls_name)
-    return type(error).__name__
-
-
-def summarize(error: BaseException) -> str:
-    """Return an error's message as one line of limited length."""
-    whole = str(error)
-    if isinstance(error, UnpickleableExceptionWrapper):
-        whole = ", ".join(map(str, error.exc_args or ()))
-    text = " ".join(whole.split())
-    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."

@@ -3,7 +3,7 @@
 Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_consumer.py
 checks them):
 
-- The stock class logs the body of a message that it cannot use in ``on_unknown_message``,
+- Celery's class logs the body of a message that it cannot use in ``on_unknown_message``,
   ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
 - ``on_send_event_buffered`` is called when an event of a task is waiting to be sent,
   ``connection_for_read`` for the connection that receives chunks, and ``call_soon_ack`` to
@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import signals
@@ -30,20 +31,21 @@ from redis.exceptions import NoPermissionError
 from bertq.protocol import keys
 from bertq.redis.connection import connect, explain
 from bertq.redis.outage import OutageLog, refuses_writes
+from bertq.redis.retry import call_with_retries
 from bertq_workers.celery_compat import message_parsing
 from bertq_workers.celery_compat.message_parsing import Unfit, UnknownTask
+from bertq_workers.celery_compat.shutdown import end_worker
 from bertq_workers.celery_compat.transport import Transport
-from bertq_workers.startup import process
 
 log = logging.getLogger("bertq.worker")
 
 
-#: Seconds for which events of tasks are collected before they are sent together. The stock consumer
+#: Time for which events of tasks are collected before they are sent together. Celery's consumer
 #: sends them in each round of its loop, which costs as much as receiving the chunk.
-_GATHER = 0.1
+_EVENTS_DELAY_SECONDS = 0.1
 
-#: Seconds between two checks whether Redis accepts writes again.
-_LOOK = 1.0
+#: Time between two checks whether Redis accepts writes again.
+_CHECK_SECONDS = 1.0
 
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,30}/[A-Za-z0-9.+-]{1,40}")
 
@@ -55,7 +57,7 @@ class RefusedMessage(Exception):
 class Consumer(CeleryConsumer):
     """Celery's consumer; logs the kind and size of a refused message on one line."""
 
-    connection_errors: tuple[type[BaseException], ...]  # set by the stock class
+    connection_errors: tuple[type[BaseException], ...]  # set by Celery's class
     event_dispatcher: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -66,8 +68,8 @@ class Consumer(CeleryConsumer):
         # A refusal by a full Redis does not end the worker; the consumer runs the failed steps
         # again.
         self.connection_errors = (*self.connection_errors, ResponseError)
-        self._refused = OutageLog(log, "this worker waits until it can connect anew")
-        self._flush: Any = None
+        self._refused = OutageLog(log, "this worker waits until it can connect again")
+        self._events_timer: Any = None
 
     def connection_for_read(self, heartbeat: Any = None) -> Any:
         """Connect to the broker with the transport that takes several messages at once."""
@@ -94,34 +96,32 @@ class Consumer(CeleryConsumer):
     def _wait(self, error: ResponseError) -> None:
         url = str(self.app.conf.broker_url)
         if isinstance(error, NoPermissionError):
-            process.leave(str(explain(error, url).error), os.EX_CONFIG)
+            end_worker(str(explain(error, url).error), os.EX_CONFIG)
             return
         self._refused.failed(error)
-        with connect(url) as redis:
-            while True:
-                time.sleep(_LOOK)
-                maybe_shutdown()
-                try:
-                    redis.set(keys.PROBE, "", ex=1)
-                except RedisError as probe:
-                    if refuses_writes(probe):
-                        continue
-                    return  # connecting will show it
-                self._refused.succeeded()
-                return
+        time.sleep(_CHECK_SECONDS)
+        with connect(url) as redis, suppress(RedisError):  # connecting will raise it again
+            call_with_retries(
+                lambda: redis.set(keys.PROBE, "", ex=1),
+                lambda probe: None if refuses_writes(probe) else probe,
+                check=maybe_shutdown,
+                first_pause_seconds=_CHECK_SECONDS,
+                longest_pause_seconds=_CHECK_SECONDS,
+            )
+            self._refused.succeeded()
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """Acknowledge or reject a message now; the pool calls this on the loop's thread."""
-        # The transport collects acknowledgements and sends them before the loop waits again. The
-        # stock method defers to the loop's next round; in an idle worker that takes a second.
+        # The transport collects acknowledgements and sends them before the loop waits again.
+        # Celery's method defers to the loop's next round; in an idle worker that takes a second.
         p(*args, **kwargs)
         return p
 
     def on_send_event_buffered(self) -> Any:
         """Send the events of tasks after a short delay, together with those that follow."""
         # A lost connection cancels timers.
-        if self._flush is None or self._flush.canceled:
-            self._flush = self.timer.call_after(_GATHER, self._send_events)
+        if self._events_timer is None or self._events_timer.canceled:
+            self._events_timer = self.timer.call_after(_EVENTS_DELAY_SECONDS, self._send_events)
 
     def shutdown(self) -> None:
         """Send the last events, and close the connections."""
@@ -129,13 +129,13 @@ class Consumer(CeleryConsumer):
         super().shutdown()
 
     def _send_events(self) -> None:
-        self._flush = None
+        self._events_timer = None
         if self.event_dispatcher:
             self.event_dispatcher.flush()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """Return the handler of messages; only messages of chunks reach the stock handler."""
-        take_in: Any = super().create_task_handler(*args, **options)
+        """Return the handler of messages; only messages of chunks reach Celery's handler."""
+        handle: Any = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:
             try:
@@ -150,7 +150,7 @@ class Consumer(CeleryConsumer):
                 # Decoding the body calls other libraries.
                 self.on_decode_error(message, error)
             else:
-                take_in(message)
+                handle(message)
 
         return on_message
 

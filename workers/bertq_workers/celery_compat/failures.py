@@ -1,12 +1,33 @@
-"""Errors of chunks, in the form in which the pool passes them to Celery's callbacks."""
+"""Errors of chunks, as lines and in the form that Celery's callbacks take."""
 
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import WorkerLostError
+from celery.utils.serialization import UnpickleableExceptionWrapper
+
+_MAX_SUMMARY_CHARACTERS = 500
 
 
-def outside() -> Any:
+def type_name(error: BaseException) -> str:
+    """Return the name of an error's class; of the original class if Celery has wrapped it."""
+    if isinstance(error, UnpickleableExceptionWrapper):
+        return str(error.exc_cls_name)
+    return type(error).__name__
+
+
+def summarize(error: BaseException) -> str:
+    """Return an error's message as one line of limited length."""
+    message = str(error)
+    if isinstance(error, UnpickleableExceptionWrapper):
+        message = ", ".join(map(str, error.exc_args or ()))
+    line = " ".join(message.split())
+    if len(line) <= _MAX_SUMMARY_CHARACTERS:
+        return line
+    return line[:_MAX_SUMMARY_CHARACTERS] + "..."
+
+
+def describe_current() -> Any:
     """Describe the current exception, which was raised outside the task's body."""
     info: Any = ExceptionInfo()
     if issubclass(info.type, Exception) and not issubclass(info.type, MemoryError):
@@ -18,7 +39,7 @@ def outside() -> Any:
         return ExceptionInfo()
 
 
-def untie(answer: Any) -> None:
+def break_cycles(answer: Any) -> None:
     """Break the reference cycles of an error from a task's body, once the body has ended.
 
     The error refers to its frames, and one of these to the error: some 5,000 objects for each chunk
@@ -35,10 +56,10 @@ def untie(answer: Any) -> None:
     if not (isinstance(answer, tuple) and len(answer) > 1 and isinstance(answer[1], ExceptionInfo)):
         return
     info: Any = answer[1]
-    waiting, seen = [getattr(info.exception, "exc", info.exception)], set()
-    while waiting:
-        error = waiting.pop()
+    remaining, seen = [getattr(info.exception, "exc", info.exception)], set()
+    while remaining:
+        error = remaining.pop()
         if isinstance(error, BaseException) and id(error) not in seen:
             seen.add(id(error))
             error.__traceback__ = None
-            waiting += [error.__cause__, error.__context__]
+            remaining += [error.__cause__, error.__context__]

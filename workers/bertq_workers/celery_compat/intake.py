@@ -24,10 +24,10 @@ from bertq_workers.background.heartbeat import Heartbeat
 from bertq_workers.batching.capacity import Capacity
 
 #: Maximum small requests taken in one command; more would be unavailable to other workers.
-_AT_ONCE = 16
+_MAX_MESSAGES = 16
 
 #: Heartbeats within a visibility timeout: three may be late or lost.
-_BEATS = 4
+_HEARTBEATS_PER_TIMEOUT = 4
 
 
 class Intake(bootsteps.StartStopStep):
@@ -37,10 +37,10 @@ class Intake(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._small: Any = None
+        self._small_consumer: Any = None
         conf = consumer.app.conf
         timeout = conf.broker_transport_options["visibility_timeout"]
-        self._heartbeat = Heartbeat(str(conf.broker_url), timeout / _BEATS)
+        self._heartbeat = Heartbeat(str(conf.broker_url), timeout / _HEARTBEATS_PER_TIMEOUT)
 
     def start(self, consumer: Any) -> None:
         """Limit the consumer's channel, and open the channel of small requests."""
@@ -49,37 +49,38 @@ class Intake(bootsteps.StartStopStep):
         # There is at most one, because a worker takes from the queues of one model.
         small = [queue for name, queue in selected.items() if queues.is_small(name)]
         if len(small) == len(selected):
-            bound(channels[0], consumer.pool.flow.small)
+            limit(channels[0], consumer.pool.capacity.small)
         else:
-            bound(channels[0], consumer.pool.flow.large)
+            limit(channels[0], consumer.pool.capacity.large)
             channels += [self._open_small(consumer, queue) for queue in small]
-        self._heartbeat.watch([channel.qos for channel in channels])
+        self._heartbeat.renew_for([channel.qos for channel in channels])
 
     def _open_small(self, consumer: Any, queue: Any) -> Any:
         """Open a separate channel for small requests, and return it."""
-        room = consumer.pool.flow.small
+        capacity = consumer.pool.capacity.small
         consumer.task_consumer.cancel_by_queue(queue.name)
         channel = consumer.connection.channel()
-        bound(channel, room)
+        limit(channel, capacity)
         # The previous step does the same with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
 
-        def at_once() -> Any:
-            left = channel.qos.can_consume_max_estimate()  # None: no limit
-            return min(_AT_ONCE, room.free, _AT_ONCE if left is None else left)
+        def max_messages() -> Any:
+            prefetch = channel.qos.can_consume_max_estimate()
+            limits = (_MAX_MESSAGES, capacity.free_small_chunks, prefetch)
+            return min(number for number in limits if number is not None)
 
-        channel.at_once = at_once
-        self._small = consumer.app.amqp.TaskConsumer(
+        channel.max_messages = max_messages
+        self._small_consumer = consumer.app.amqp.TaskConsumer(
             channel, queues=[queue], on_decode_error=consumer.on_decode_error
         )
-        self._small.on_message = consumer.create_task_handler()
-        self._small.consume()
+        self._small_consumer.on_message = consumer.create_task_handler()
+        self._small_consumer.consume()
         return channel
 
     def stop(self, consumer: Any) -> None:
         """Stop taking chunks; those in the worker can still be acknowledged."""
-        if self._small is not None:
-            ignore_errors(consumer, self._small.cancel)
+        if self._small_consumer is not None:
+            ignore_errors(consumer, self._small_consumer.cancel)
 
     def shutdown(self, consumer: Any) -> None:
         """Close the channels; unacknowledged and newly arriving chunks return to the queues."""
@@ -88,19 +89,19 @@ class Intake(bootsteps.StartStopStep):
         # The channels are closed here and not with the connection. There kombu 5.7 has already
         # forgotten the channel when it reads the answer to the last BRPOP, and loses the message in
         # that answer.
-        for taker in (self._small, consumer.task_consumer):
-            if taker is not None:
-                ignore_errors(consumer, taker.cancel)
-                ignore_errors(consumer, taker.channel.close)
-        self._small = None
+        for messages in (self._small_consumer, consumer.task_consumer):
+            if messages is not None:
+                ignore_errors(consumer, messages.cancel)
+                ignore_errors(consumer, messages.channel.close)
+        self._small_consumer = None
 
 
-def bound(channel: Any, room: Capacity) -> None:
+def limit(channel: Any, capacity: Capacity) -> None:
     """Have a channel take a message only while there is capacity."""
     qos = channel.qos
-    stock = type(qos).can_consume
+    kombu_can_consume = type(qos).can_consume
 
     def can_consume() -> bool:
-        return room.open and bool(stock(qos))
+        return capacity.is_available and bool(kombu_can_consume(qos))
 
     qos.can_consume = can_consume

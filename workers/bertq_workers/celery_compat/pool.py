@@ -3,7 +3,7 @@
 Celery acknowledges, counts and reports a task in callbacks. The objects that these use (kombu's
 channels, the worker's state, the buffer of events) are not thread-safe. A thread that has finished
 a chunk therefore puts the callback into a deque and wakes the hub, the worker's event loop, through
-a pair of sockets. The stock pool of threads calls the callbacks from its threads, and loses events.
+a pair of sockets. Celery's pool of threads calls them from its threads, and loses events.
 
 Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_pool.py checks
 each): the arguments of ``apply_async``, ``register_with_event_loop`` at each reconnect, and the
@@ -44,7 +44,7 @@ class PoolJob:
         self.done = done
         self.failed = failed
         self.rows = 0
-        self.room: Capacity | None = None
+        self.capacity: Capacity | None = None
         self.dropped = False
 
     def terminate(self, signal: Any = None) -> None:
@@ -60,11 +60,11 @@ class ChunkPool(BasePool):
 
     The threads do all work except computing: they check the job's record, tokenize, wait for the
     batcher, and store the rows. Their number is the highest number of chunks that were in the
-    worker at the same time, which ``flow`` limits. They are daemons, so a busy one does not prevent
-    the process from ending.
+    worker at the same time, which ``capacity`` limits. They are daemons, so a busy one does not
+    prevent the process from ending.
 
     Attributes:
-        flow: the capacity of the worker. Used on the hub's thread.
+        capacity: the capacity of the worker. Used on the hub's thread.
     """
 
     #: The body of a message may be a view of the buffer that it was received in.
@@ -77,13 +77,13 @@ class ChunkPool(BasePool):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.flow = WorkerCapacity()
+        self.capacity = WorkerCapacity()
         self._queue: queue.SimpleQueue[PoolJob | None] = queue.SimpleQueue()
         self._jobs: set[PoolJob] = set()
         self._threads: list[threading.Thread] = []
-        self._open = True
+        self._is_open = True
         self._finished: deque[tuple[PoolJob, Callback, Any]] = deque()
-        self._woken = False
+        self._is_woken = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -106,11 +106,11 @@ class ChunkPool(BasePool):
     ) -> PoolJob:
         """Run a task on a thread."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
-        if not self._open:
+        if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
             return job
-        job.rows, job.room = _size(args), self.flow.room(_queue_of(args))
-        job.room.enter(job.rows)
+        job.rows, job.capacity = _row_count(args), self.capacity.for_queue(_queue_of(args))
+        job.capacity.add(job.rows)
         if len(self._jobs) == len(self._threads):
             self._start_thread()
         self._jobs.add(job)
@@ -140,17 +140,17 @@ class ChunkPool(BasePool):
         """Do nothing: the worker is one process, and a thread cannot be ended."""
 
     def _get_info(self) -> dict[str, Any]:
-        stock: dict[str, Any] = super()._get_info()  # type: ignore[misc]  # not in the stubs
+        info: dict[str, Any] = super()._get_info()  # type: ignore[misc]  # not in the stubs
         return {
-            **stock,
+            **info,
             "processes": [os.getpid()],
             "threads": len(self._threads),
-            "chunks": self.flow.small.chunks + self.flow.large.chunks,
-            "rows": self.flow.small.rows + self.flow.large.rows,
+            "chunks": self.capacity.chunks,
+            "rows": self.capacity.rows,
         }
 
     def _end(self) -> None:
-        self._open = False
+        self._is_open = False
         for _ in self._threads:
             self._queue.put(None)
         self._reader.close()
@@ -170,9 +170,9 @@ class ChunkPool(BasePool):
             try:
                 answer = job.run()
             except BaseException:
-                self._post(job, job.failed, failures.outside())
+                self._post(job, job.failed, failures.describe_current())
             else:
-                failures.untie(answer)
+                failures.break_cycles(answer)
                 self._post(job, job.done, answer)
                 del answer
             del job  # otherwise the rows would stay in memory until the thread's next chunk
@@ -183,23 +183,23 @@ class ChunkPool(BasePool):
 
     def _wake(self) -> None:
         # The hub clears the flag before it checks the deque, so it misses no entry.
-        if not self._woken:
-            self._woken = True
+        if not self._is_woken:
+            self._is_woken = True
             with suppress(OSError):  # closed: the hub does not read any more
                 self._writer.send(b"\0")
 
     def _on_wakeup(self) -> None:
         with suppress(BlockingIOError):
             self._reader.recv(64)
-        self._woken = False
+        self._is_woken = False
         self._drain()
 
     def _drain(self) -> None:
         while self._finished:
             job, callback, answer = self._finished.popleft()
             self._jobs.discard(job)
-            if job.room is not None:
-                job.room.leave(job.rows)
+            if job.capacity is not None:
+                job.capacity.remove(job.rows)
             if not job.dropped:
                 _call(callback, answer)
 
@@ -217,7 +217,7 @@ def _call(callback: Callback, answer: Any) -> None:
         )  # fmt: skip
 
 
-def _size(args: Any) -> int:
+def _row_count(args: Any) -> int:
     """Return the rows of a chunk, from Celery's arguments; 1 if they are not a chunk."""
     try:
         texts = args[2]["args"][0]

@@ -1,14 +1,14 @@
 """kombu's Redis transport for a worker: the same keys and messages, in fewer steps.
 
-The cost of the stock transport for each message limits how many small requests a worker can take,
-and its time is lost to the threads of the chunks. The differences are:
+The cost of kombu's transport for each message limits how many small requests a worker can take, and
+its time is lost to the threads of the chunks. The differences are:
 
 - several small messages are taken in one command;
 - a channel has one client, while kombu makes a new one for each command;
 - unacknowledged messages are noted in fewer steps (see ``unacked``).
 
 If Redis refuses to deliver messages (it cannot write to its disk, or has become a replica), this
-transport retries after a moment. The stock channel raises an error that ends the worker.
+transport retries after a pause. kombu's channel raises an error that ends the worker.
 
 Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
 checks each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis as stock
+from kombu.transport import redis as kombu_redis
 from redis import ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -34,24 +34,24 @@ from bertq_workers.celery_compat.unacked import OutageLogs, QoS
 log = logging.getLogger("bertq.worker")
 
 # kombu has no types, and its stubs omit private parts.
-_StockChannel: Any = stock.Channel
+_KombuChannel: Any = kombu_redis.Channel
 
 
-class Channel(_StockChannel):  # type: ignore[misc]
+class Channel(_KombuChannel):  # type: ignore[misc]
     """A channel that can take several messages at once.
 
     Attributes:
-        at_once: returns how many messages the next command may take.
+        max_messages: returns how many messages the next command may take.
     """
 
     QoS = QoS
     Message = message_parsing.Message
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.at_once: Callable[[], int] = lambda: 1
-        self._shared: Any = None
+        self.max_messages: Callable[[], int] = lambda: 1
+        self._client: Any = None
         self._command = "BRPOP"
-        self._can_take_many: bool | None = None
+        self._knows_blmpop: bool | None = None
         super().__init__(*args, **options)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -63,22 +63,22 @@ class Channel(_StockChannel):  # type: ignore[misc]
         if asynchronous:
             return super()._create_client(asynchronous=True)
         # When the pool is replaced, a new client is needed, for example to close a channel.
-        if self._shared is None or self._shared.connection_pool is not self.pool:
-            self._shared = super()._create_client()
-        return self._shared
+        if self._client is None or self._client.connection_pool is not self.pool:
+            self._client = super()._create_client()
+        return self._client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         try:
-            self._ask(timeout)
+            self._send_pop(timeout)
         except ResponseError as error:
             # After a pause redis-py sends a PING first, which a Redis without its disk refuses.
             self._in_poll = None
-            self.qos.refuse(error)
+            self.qos.record_refusal(error)
 
-    def _ask(self, timeout: float | None) -> None:
-        count = self.at_once()
+    def _send_pop(self, timeout: float | None) -> None:
+        count = self.max_messages()
         self._command = "BRPOP"
-        if count < 2 or not self.active_queues or not self._knows_blmpop():
+        if count < 2 or not self.active_queues or not self._can_use_blmpop():
             super()._brpop_start(timeout)
             return
         queues = self._queue_cycle.consume(len(self.active_queues))
@@ -102,9 +102,9 @@ class Channel(_StockChannel):  # type: ignore[misc]
                 connection.disconnect()
                 raise
             except ResponseError as error:
-                self.qos.refuse(error)
+                self.qos.record_refusal(error)
                 raise Empty() from None
-            self.qos.handed_out()
+            self.qos.record_delivery()
             if not answer:
                 raise Empty()
             queue = answer[0].decode().rsplit(self.sep, 1)[0]
@@ -135,13 +135,13 @@ class Channel(_StockChannel):  # type: ignore[misc]
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Renew the binding of the remote control's queue; kombu calls this each second."""
-        told = self.connection.troubles.binding
+        outage = self.connection.outages.bindings
         try:
             super().maybe_refresh_binding_expiry()
         except ResponseError as error:
-            told.failed(error, self)  # kombu would log a traceback, each second
+            outage.failed(error, self)  # kombu would log a traceback, each second
         else:
-            told.succeeded(self)
+            outage.succeeded(self)
 
     def _deliver_all(self, queue: str, texts: list[bytes]) -> None:
         messages: list[Any] = []
@@ -159,8 +159,8 @@ class Channel(_StockChannel):  # type: ignore[misc]
         for message in messages:
             self.connection._deliver(message, queue)
 
-    def _knows_blmpop(self) -> bool:
-        if self._can_take_many is None:
+    def _can_use_blmpop(self) -> bool:
+        if self._knows_blmpop is None:
             try:
                 # Redis 7 and Valkey have BLMPOP, and the user may lack the permission for it.
                 self._create_client().execute_command(
@@ -169,17 +169,17 @@ class Channel(_StockChannel):  # type: ignore[misc]
             except ResponseError as error:
                 if refuses_writes(error):
                     return False  # it may still have BLMPOP
-                self._can_take_many = False
+                self._knows_blmpop = False
             else:
-                self._can_take_many = True
-        return self._can_take_many
+                self._knows_blmpop = True
+        return self._knows_blmpop
 
 
-class Transport(stock.Transport):
+class Transport(kombu_redis.Transport):
     """The transport of a worker's consumer."""
 
     Channel = Channel
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.troubles = OutageLogs()
+        self.outages = OutageLogs()
         super().__init__(*args, **options)

@@ -4,13 +4,13 @@
   round of the event loop are sent in one command.
 - Redis may refuse a write (it is full, or cannot write to its disk) after it has delivered a
   message, because BRPOP also works in a full Redis. The message cannot be returned then either. It
-  is held in memory only, and written, acknowledged or returned once that is possible. The stock
-  class raises an error that ends the worker.
+  is in memory only, and is written, acknowledged or returned once that is possible. kombu's class
+  raises an error that ends the worker.
 
-Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
-checks each): ``append``, ``ack``, ``reject``, ``can_consume``, ``restore_by_tag``,
-``restore_visible`` and ``restore_unacked_once`` of the QoS, and which of them raise if Redis
-refuses.
+Relies on private parts of kombu 5.7 (the version is pinned; tests/workers/test_transport.py,
+test_held.py and test_heartbeat.py check each): ``append``, ``ack``, ``reject``, ``can_consume``,
+``restore_by_tag``, ``restore_visible`` and ``restore_unacked_once`` of the QoS, and which of them
+raise if Redis refuses; ``unacked_index_key`` is a sorted set of tags by the time of delivery.
 """
 
 import logging
@@ -19,40 +19,42 @@ from collections import deque
 from typing import Any
 
 from kombu.asynchronous import get_event_loop
-from kombu.transport import redis as stock
+from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps
-from redis import ResponseError
+from redis import Redis, ResponseError
 
 from bertq.redis.outage import OutageLog, code
 
 log = logging.getLogger("bertq.worker")
 
-#: Seconds between two attempts of a command that Redis has refused.
-AGAIN = 1.0
-
 #: Acknowledgements to retain for another attempt: more than the chunks of a worker. If Redis never
 #: accepts them, only the last ones are retained.
-_LATE = 1000
+_MAX_UNSENT_ACKS = 1000
 
 
 class OutageLogs:
     """The logs of refused commands, for all channels of a connection."""
 
     def __init__(self) -> None:
-        self.taking = OutageLog(log, "no chunks can be taken")
-        self.writing = OutageLog(log, "chunks that are taken are held in memory alone")
-        self.acking = OutageLog(log, "chunks that are done cannot be acknowledged")
-        self.giving = OutageLog(log, "chunks cannot be given back to their queue")
-        self.sweeping = OutageLog(log, "the chunks of dead workers cannot be taken up")
-        self.binding = OutageLog(log, "bindings of queues cannot be renewed")
+        self.deliveries = OutageLog(log, "no chunks can be taken")
+        self.notes = OutageLog(log, "new chunks are in the memory of this worker only")
+        self.acknowledgements = OutageLog(log, "answered chunks cannot be acknowledged")
+        self.returns = OutageLog(log, "chunks cannot be returned to their queue")
+        self.restores = OutageLog(log, "chunks of dead workers cannot be delivered again")
+        self.bindings = OutageLog(log, "bindings of queues cannot be renewed")
 
 
-class QoS(stock.QoS):
+class QoS(kombu_redis.QoS):
     """The unacknowledged messages of a channel.
 
-    All methods except ``held`` must be called on the thread of the event loop.
+    All methods except ``tags`` and ``renew`` must be called on the thread of the event loop.
+
+    Attributes:
+        retry_seconds: time between two attempts of a command that Redis has refused.
     """
+
+    retry_seconds = 1.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -62,12 +64,12 @@ class QoS(stock.QoS):
         self._acked: list[str] = []
         # Commands that Redis has refused: acknowledgements, entries of ``unacked`` by their tags,
         # and tags of messages to return to their queue.
-        self._late: deque[str] = deque(maxlen=_LATE)
+        self._unsent_acks: deque[str] = deque(maxlen=_MAX_UNSENT_ACKS)
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
         self._timer: Any = None
-        self._paused_until = self._sweep_after = 0.0
-        self._told: OutageLogs = self.channel.connection.troubles
+        self._paused_until = self._restore_after = 0.0
+        self._outages: OutageLogs = self.channel.connection.outages
 
     def can_consume(self) -> bool:
         """Return whether another message may be taken."""
@@ -75,14 +77,14 @@ class QoS(stock.QoS):
             return False
         return bool(super().can_consume())
 
-    def refuse(self, error: ResponseError) -> None:
+    def record_refusal(self, error: ResponseError) -> None:
         """Record that Redis has refused to deliver messages, and pause."""
-        self._told.taking.failed(error, self)
+        self._outages.deliveries.failed(error, self)
         self._pause()
 
-    def handed_out(self) -> None:
+    def record_delivery(self) -> None:
         """Record that Redis has delivered messages, or has none."""
-        self._told.taking.succeeded(self)
+        self._outages.deliveries.succeeded(self)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message that is delivered."""
@@ -113,7 +115,7 @@ class QoS(stock.QoS):
             return
         self._returning[delivery_tag] = None
         try:
-            self._settle()
+            self._run_refused()
         except self.channel.connection_errors:
             del self._returning[delivery_tag]  # closing the channel returns it
             raise
@@ -121,24 +123,24 @@ class QoS(stock.QoS):
     def flush(self) -> None:
         """Send the acknowledgements to Redis."""
         tags, self._acked = self._acked, []
-        self._late.extend(tags)
-        if not self._late:
+        self._unsent_acks.extend(tags)
+        if not self._unsent_acks:
             return
         try:
             with self.pipe_or_acquire() as pipe:
-                pipe.zrem(self.unacked_index_key, *self._late)
-                pipe.hdel(self.unacked_key, *self._late)
+                pipe.zrem(self.unacked_index_key, *self._unsent_acks)
+                pipe.hdel(self.unacked_key, *self._unsent_acks)
                 pipe.execute()
         except self.channel.connection_errors as error:
             # The chunks are delivered again, and dropped if their job is over.
             log.warning("%d chunks could not be acknowledged: %s", len(tags), type(error).__name__)
         except ResponseError as error:
-            self._told.acking.failed(error, self)
-            self._try_later()
+            self._outages.acknowledgements.failed(error, self)
+            self._retry_later()
             return
         else:
-            self._told.acking.succeeded(self)
-        self._late.clear()
+            self._outages.acknowledgements.succeeded(self)
+        self._unsent_acks.clear()
 
     def write(self, entries: dict[str, str]) -> None:
         """Write messages to ``unacked``, by their tags, before they are delivered.
@@ -147,7 +149,7 @@ class QoS(stock.QoS):
         """
         self._unwritten.update(entries)
         try:
-            self._settle()
+            self._run_refused()
         except self.channel.connection_errors:
             # The messages are not delivered; their client will notice and send them again.
             for tag in entries:
@@ -157,57 +159,65 @@ class QoS(stock.QoS):
             self._pause()  # messages in memory are lost with the worker: take no more
         self.written.update(entries)
 
-    def held(self) -> list[str]:
+    def tags(self) -> list[str]:
         """Return the tags of the messages in the worker; safe to call on any thread."""
         # Each copy is atomic in the interpreter, even while the loop's thread changes the original.
         return [*self.written, *(self._delivered or ())]
 
+    def renew(self, redis: Redis) -> None:
+        """Set the delivery time of the messages to now, unless they were acknowledged.
+
+        Safe to call on any thread.
+        """
+        if tags := self.tags():
+            redis.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+
     def restore_visible(self, *args: Any, **options: Any) -> None:
         """Return messages of other workers to their queues if they were not renewed in time."""
-        if time.monotonic() < self._sweep_after:
+        if time.monotonic() < self._restore_after:
             return
         try:
             super().restore_visible(*args, **options)
         except ResponseError as error:
-            self._told.sweeping.failed(error, self)
+            self._outages.restores.failed(error, self)
             # Redis could not store heartbeats either; give the living workers time to renew first.
-            self._sweep_after = time.monotonic() + self.visibility_timeout / 2
+            self._restore_after = time.monotonic() + self.visibility_timeout / 2
         else:
-            self._told.sweeping.succeeded(self)
+            self._outages.restores.succeeded(self)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Return all unacknowledged messages to their queues, because the channel is closed."""
         self.flush()
         try:
-            self._write_late()
+            self._write_notes()
             super().restore_unacked_once(stderr)
         except ResponseError as error:
-            held: Any = self._delivered
-            log.warning("%d chunks could not be given back: %s", len(held), code(error))
-            held.clear()
+            delivered: Any = self._delivered
+            log.warning("%d chunks could not be returned: %s", len(delivered), code(error))
+            delivered.clear()
         finally:
             self._unwritten.clear()
             self._returning.clear()
 
-    def _settle(self) -> None:
+    def _run_refused(self) -> None:
         """Run the commands that Redis has refused, or schedule another attempt."""
         try:
-            self._write_late()
+            self._write_notes()
         except ResponseError as error:
-            self._told.writing.failed(error, self)
-            self._try_later()
+            self._outages.notes.failed(error, self)
+            self._retry_later()
             return  # only messages in ``unacked`` can be returned
         try:
             for tag in list(self._returning):
                 self.restore_by_tag(tag, leftmost=True)
                 virtual.QoS.ack(self, tag)
                 del self._returning[tag]
-                self._told.giving.succeeded(self)
+                self._outages.returns.succeeded(self)
         except ResponseError as error:
-            self._told.giving.failed(error, self)
-            self._try_later()
+            self._outages.returns.failed(error, self)
+            self._retry_later()
 
-    def _write_late(self) -> None:
+    def _write_notes(self) -> None:
         if not self._unwritten:
             return
         now = time.time()
@@ -216,22 +226,22 @@ class QoS(stock.QoS):
             pipe.hset(self.unacked_key, mapping=self._unwritten)
             pipe.execute()
         self._unwritten.clear()
-        self._told.writing.succeeded(self)
+        self._outages.notes.succeeded(self)
 
     def _pause(self) -> None:
-        self._paused_until = time.monotonic() + AGAIN
+        self._paused_until = time.monotonic() + self.retry_seconds
 
-    def _try_later(self) -> None:
+    def _retry_later(self) -> None:
         loop = get_event_loop()
         # Without a loop, the next acknowledgement or the closing of the channel tries again. A lost
         # connection cancels timers.
         if loop is not None and (self._timer is None or self._timer.canceled):
-            self._timer = loop.call_later(AGAIN, self._on_timer)
+            self._timer = loop.call_later(self.retry_seconds, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         self.flush()
         try:
-            self._settle()
+            self._run_refused()
         except self.channel.connection_errors:
-            self._try_later()  # the loop notices the lost connection and reconnects
+            self._retry_later()  # the loop notices the lost connection and reconnects

@@ -2,25 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
-from redis import Redis, RedisError
+from redis import Redis
 
 from bertq.errors import ModelMismatch
 from bertq.protocol import keys, queues
 from bertq.redis.connection import RETRY_SECONDS, explain
+from bertq.redis.retry import Retry
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
 
 log = logging.getLogger("bertq.worker")
 
-_PAUSE = 0.25
-_T = TypeVar("_T")
+#: Time between two attempts to claim a queue.
+_INTERVAL_SECONDS = 0.25
 
 
-def claimed(info: WorkerInfo) -> list[str]:
+def claimed_queues(info: WorkerInfo) -> list[str]:
     """Return the queues that a worker claims: the shared ones.
 
     Workers do not claim the queue of a device; its models are kept apart by the record of each job.
@@ -28,80 +27,79 @@ def claimed(info: WorkerInfo) -> list[str]:
     return [name for name in info.queues if queues.is_shared(name)]
 
 
-def admit(redis: Redis, url: str, info: WorkerInfo) -> None:
+def admit(
+    redis: Redis,
+    url: str,
+    info: WorkerInfo,
+    *,
+    retry_seconds: float = RETRY_SECONDS,
+    claim_seconds: float = keys.WORKER_TTL_SECONDS + 2,
+) -> None:
     """Claim the worker's queues, waiting for Redis for a bounded time.
 
-    It waits for a claim of dead workers to expire, ``keys.WORKER_TTL_SECONDS`` at most.
+    Args:
+        redis: a connection.
+        url: address of Redis, for errors.
+        info: the worker.
+        retry_seconds: how long to retry while Redis is unreachable or full.
+        claim_seconds: how long to wait for a claim of dead workers to expire.
 
     Raises:
-        RedisUnavailable, RedisFull: Redis did not respond within ``RETRY_SECONDS``, or refuses for
-            good.
+        RedisUnavailable, RedisFull: Redis did not respond in time, or will always refuse.
         ModelMismatch: living workers with another model have claimed a queue.
     """
-    retry = _Patience(url)
-    for queue in claimed(info):
-        _claim(redis, queue, info, retry)
-    if not claimed(info):
-        retry.ask(redis.ping)
+    has_logged = False
+
+    def log_retry(error: Exception) -> None:
+        nonlocal has_logged
+        if not has_logged:
+            log.warning("%s; trying again for %g s", explain(error, url).error, retry_seconds)
+        has_logged = True
+
+    retry = Retry(
+        url, full_seconds=retry_seconds, unreachable_seconds=retry_seconds, on_retry=log_retry
+    )
+    claimed = claimed_queues(info)
+    for queue in claimed:
+        _claim(redis, queue, info, retry, claim_seconds)
+    if not claimed:
+        retry.call(redis.ping)
 
 
-def describe(redis: Redis, queue: str, holder: str) -> str:
+def describe_holder(redis: Redis, queue: str, fingerprint: str) -> str:
     """Describe, for a message, which model and workers have claimed a queue."""
-    others = [
-        other
-        for other in worker_info.read(redis)
-        if queue in other.queues and other.fingerprint == holder
+    holders = [
+        worker
+        for worker in worker_info.read(redis)
+        if queue in worker.queues and worker.fingerprint == fingerprint
     ]
-    if not others:
-        return f"another model ({holder[:12]})"
-    other = others[0]
-    return f"model {meaning(other)} of {', '.join(worker.node for worker in others)}"
+    if not holders:
+        return f"another model ({fingerprint[:12]})"
+    nodes = ", ".join(worker.node for worker in holders)
+    return f"model {describe_model(holders[0])} of {nodes}"
 
 
-def meaning(info: WorkerInfo) -> str:
+def describe_model(info: WorkerInfo) -> str:
     """Return the description of a model that distinguishes it from others, for messages."""
     return f"{info.model} ({info.meaning}, {info.fingerprint[:12]})"
 
 
-def _claim(redis: Redis, queue: str, info: WorkerInfo, retry: "_Patience") -> None:
-    shortest = float("inf")
-    # Longer than the lifetime of a claim that is not renewed.
-    until = time.monotonic() + keys.WORKER_TTL_SECONDS + 2
+def _claim(redis: Redis, queue: str, info: WorkerInfo, retry: Retry, claim_seconds: float) -> None:
+    shortest_ttl = float("inf")
+    deadline = time.monotonic() + claim_seconds
     while True:
-        holder = retry.ask(lambda: claims.take(redis, queue, info.fingerprint))
+        holder = retry.call(lambda: claims.take(redis, queue, info.fingerprint))
         if holder == info.fingerprint:
             return
-        left = retry.ask(lambda: claims.time_left(redis, queue))
-        if left > shortest or time.monotonic() > until:
+        ttl = retry.call(lambda: claims.time_left(redis, queue))
+        if ttl > shortest_ttl or time.monotonic() > deadline:
             # The claim was renewed in the meantime, so its workers are alive.
-            whose = retry.ask(partial(describe, redis, queue, holder))
+            owner = retry.call(partial(describe_holder, redis, queue, holder))
             raise ModelMismatch(
-                f"queue {queue} is held by {whose}, and this worker has {meaning(info)}: "
+                f"queue {queue} is claimed by {owner}, and this worker has {describe_model(info)}: "
                 "stop those first, or serve this model under another name with --model-name"
             )
-        if shortest == float("inf"):
-            log.info("queue %s is claimed for another model: is it still there?", queue)
-        shortest = left
-        time.sleep(_PAUSE)
-
-
-class _Patience:
-    """Runs Redis commands, retrying until ``RETRY_SECONDS`` seconds have passed."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._give_up = time.monotonic() + RETRY_SECONDS
-        self._said = False
-
-    def ask(self, question: Callable[[], _T]) -> _T:
-        while True:
-            try:
-                return question()
-            except RedisError as error:
-                trouble = explain(error, self._url)
-                if trouble.final or time.monotonic() > self._give_up:
-                    raise trouble.error from None
-                if not self._said:
-                    log.warning("%s; trying again for %d s", trouble.error, RETRY_SECONDS)
-                self._said = True
-            time.sleep(_PAUSE)
+        if shortest_ttl == float("inf"):
+            log.info("queue %s is claimed for another model; waiting until it is released", queue)
+        shortest_ttl = ttl
+        time.sleep(_INTERVAL_SECONDS)

@@ -1,24 +1,18 @@
-"""Settings of the worker's process, its memory use, and its exit."""
+"""Settings of the worker's process, and its memory use."""
 
 import ctypes
 import gc
-import logging
 import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any
-
-from celery.worker import state
 
 from bertq.system import cores
 
-log = logging.getLogger("bertq.worker")
-
-#: Seconds for which a thread may keep the interpreter while other threads wait for it; 5 ms by
+#: Time for which a thread may keep the interpreter while other threads wait for it; 5 ms by
 #: default. The threads of the chunks and the event loop work briefly and then wait for Redis: a
 #: shorter interval gives 20 to 30 % more small messages per second, measured with 4,000 of them.
-_SWITCH = 0.001
+_SWITCH_INTERVAL_SECONDS = 0.001
 
 # Parameters of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -28,15 +22,15 @@ _M_ARENA_MAX = -8
 #: Size from which a block is requested from the system each time, and size of the free memory that
 #: the process retains. With the defaults, the rows of a chunk (786 KB in several copies) take 900
 #: new pages: 3 ms of 8.
-_MMAP_BYTES = 4 * 1024 * 1024
-_KEPT_BYTES = 64 * 1024 * 1024
+_MMAP_THRESHOLD_BYTES = 4 * 1024 * 1024
+_RETAINED_BYTES = 64 * 1024 * 1024
 
 
 def tune() -> None:
     """Prepare the interpreter and the allocator for many threads and large blocks."""
-    sys.setswitchinterval(_SWITCH)
-    _glibc("mallopt", _M_MMAP_THRESHOLD, _MMAP_BYTES)
-    _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    _glibc("mallopt", _M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _RETAINED_BYTES)
     # One heap for each thread that can run. With a heap for each of a hundred threads, every one
     # would retain the memory of its largest chunk.
     _glibc("mallopt", _M_ARENA_MAX, max(2, cores.available()))
@@ -62,8 +56,8 @@ def memory() -> int:
 
 def peak() -> int:
     """Return the peak of the process's main memory, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024  # KiB elsewhere
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024  # KiB elsewhere
 
 
 def _glibc(name: str, *arguments: int) -> None:
@@ -72,18 +66,3 @@ def _glibc(name: str, *arguments: int) -> None:
     except (OSError, AttributeError):
         return  # another C library
     function(*arguments)
-
-
-def leave(reason: str, status: int) -> None:
-    """End a running worker, from any thread, once it has finished the chunks that it has taken.
-
-    Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_claims.py
-    checks it): the consumer's loop turns ``state.should_stop`` into the exit status.
-
-    Args:
-        reason: written to the log.
-        status: an exit status of ``sysexits.h``.
-    """
-    log.critical("this worker ends: %s", reason)
-    flags: Any = state
-    flags.should_stop = status

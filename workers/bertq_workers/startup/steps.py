@@ -31,12 +31,14 @@ from bertq_bert.errors import OutOfMemory
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
 from bertq_workers.background.registration import Registration
 from bertq_workers.background.watchdog import Watchdog
+from bertq_workers.celery_compat import worker_setup
 from bertq_workers.celery_compat.intake import Intake
-from bertq_workers.celery_compat.pool import ChunkPool
+from bertq_workers.celery_compat.shutdown import end_worker
 from bertq_workers.celery_compat.versions import check_versions
 from bertq_workers.observability import exporter, logs
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import admission, loading, process, selection
+from bertq_workers.timings import timings_of
 
 if TYPE_CHECKING:
     from bertq_bert import Model
@@ -44,46 +46,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("bertq.worker")
 
 
-def register(app: Celery, meter: Meter) -> None:
-    """Connect the start-up of this app's workers; ``meter`` counts their work."""
+def register(app: Celery) -> None:
+    """Add the start-up of a worker to the workers of this app."""
     app.steps["worker"].add(ModelStep)
     app.steps["consumer"].add(Intake)
 
-    # Signals are sent for the workers of every app in the process, so each handler checks the app.
-    # ``shutting_down`` gets only a name; there is one worker in a process.
+    # Signals are sent for the workers of every app in the process.
     def name_node(instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance is not None and instance.app is app:
             selection.name_node(instance, options or {})
-            logs.begin(instance, options or {})
+            logs.set_format(instance, options or {})
 
-    def ready(sender: Any = None, **_: Any) -> None:
-        if sender is not None and sender.app is app:
-            advertiser.announce()
-            tender.start()
-
-    def shutting_down(**_: Any) -> None:
-        advertiser.withdraw()
-        tender.stop()
-
-    def shutdown(sender: Any = None, **_: Any) -> None:
-        if sender is not None and sender.app is app:
-            advertiser.stop()
-
-    def url() -> str:
-        return str(app.conf.broker_url)
-
-    def leave(reason: str) -> None:
-        process.leave(reason, os.EX_UNAVAILABLE)
-
-    advertiser = _advertisers[app] = Registration(url, meter, leave)
-    tender = DurableJobMonitor(url)
     signals.celeryd_init.connect(name_node, weak=False)
-    signals.worker_ready.connect(ready, weak=False)
-    signals.worker_shutting_down.connect(shutting_down, weak=False)
-    signals.worker_shutdown.connect(shutdown, weak=False)
-
-
-_advertisers: dict[Celery, Registration] = {}
 
 
 class ModelStep(bootsteps.Step):
@@ -99,51 +73,47 @@ class ModelStep(bootsteps.Step):
     def __init__(self, worker: Any, **options: Any) -> None:
         started = time.perf_counter()
         process.tune()
-        advertiser = _advertisers[worker.app]
+        task_class: Any = type(worker.app.tasks[ENCODE_TASK])
+        meter: Meter = task_class.meter
+        url = str(worker.app.conf.broker_url)
         try:
             check_versions()
             refuse_old_spelling(sys.argv[1:])
             settings = Settings.read(os.environ, options)
-            logs.check(settings)
-            _check_pool(worker, options)
-            # celery 5.7 reads this setting when it makes the consumer, after this step (the version
-            # is pinned, and tests/security/test_remote_control.py checks it).
-            worker.app.conf.worker_enable_remote_control = settings.remote_control
+            worker_setup.check_pool(worker, options)
+            worker_setup.set_remote_control(worker, settings.remote_control)
             names = queues.of_model(settings.model_name)
-            device = selection.take_queues(worker, names)
-            task: Any = worker.app.tasks[ENCODE_TASK]
-            meter = type(task).meter
-            metrics = exporter.start(settings, meter, worker.app.conf.broker_url)
+            device = selection.select_queues(worker, names)
+            metrics = exporter.start(settings, meter, url)
             source = loading.read(settings, device)
-            info = _advert(worker, source.model, device, names)
-            _admit(worker.app.conf.broker_url, info)
-            advertiser.hold(info)
+            info = _worker_info(worker, source.model, device, names)
+            _admit(url, info)
+            registration = _start_registration(worker.app, url, info, meter)
             encoder, device_name = loading.build(source, settings, device, worker.concurrency)
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
         except (exporter.PortTaken, OutOfMemory) as error:
             refuse(str(error), os.EX_UNAVAILABLE)
-        advertiser.info = replace(info, device_name=device_name, started=time.time())
-        from bertq_workers.batching.batcher import (
-            Batcher,  # imported late: until here the import might have failed
-        )
+        registration.info = replace(info, device_name=device_name, started=time.time())
+        # Imported late: until here the import might have failed.
+        from bertq_workers.batching.batcher import Batcher
 
-        meter.lanes = encoder.lanes
-        type(task).show_tokens = settings.show_tokens_to_client
-        type(task).encoder = encoder
-        type(task).batcher = batcher = Batcher(
+        batcher = Batcher(
             encoder,
             lanes=encoder.lanes,
-            small=settings.priority_batch_size,
-            computed=meter.count_batch,
+            small_rows=settings.priority_batch_size,
+            on_batch=meter.count_batch,
         )
-        meter.oldest_batch_seconds = batcher.longest
-        worker.app.backend.stored = meter.count_stored
-        Watchdog(batcher.longest, settings.batch_timeout)
+        meter.lanes = encoder.lanes
+        meter.oldest_batch_seconds = batcher.oldest_batch_seconds
+        task_class.show_tokens = settings.show_tokens_to_client
+        task_class.encoder, task_class.batcher = encoder, batcher
+        worker.app.backend.on_stored = meter.count_stored
+        Watchdog(batcher.oldest_batch_seconds, settings.batch_timeout)
         self._encoder = encoder
         self._metrics = metrics
         if metrics is not None:
-            metrics.info = advertiser.info
+            metrics.info = registration.info
         log.info(
             "model %s on %s: %s, %s; ready after %.1f s, %d MiB",
             encoder.name, device_name, encoder.description, encoder.dtype,
@@ -152,11 +122,11 @@ class ModelStep(bootsteps.Step):
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> None:
-        """Set the bounds of the pool's capacity."""
-        flow = worker.pool.flow
-        flow.bound(self._encoder.budget, self._encoder.lanes)
+        """Set the limits of the pool's capacity."""
+        capacity = worker.pool.capacity
+        capacity.set_limits(self._encoder.budget, self._encoder.lanes)
         if self._metrics is not None:
-            self._metrics.chunks_in_worker = lambda: flow.small.chunks + flow.large.chunks
+            self._metrics.chunks_in_worker = lambda: capacity.chunks
 
 
 def _admit(url: str, info: WorkerInfo) -> None:
@@ -165,6 +135,39 @@ def _admit(url: str, info: WorkerInfo) -> None:
             admission.admit(redis, url, info)
     except BertqError as error:
         refuse(str(error), os.EX_UNAVAILABLE)
+
+
+def _start_registration(app: Celery, url: str, info: WorkerInfo, meter: Meter) -> Registration:
+    """Start to renew the claims, and connect the threads that act on Redis to Celery's signals."""
+    timings = timings_of(app)
+    registration = Registration(
+        url,
+        info,
+        meter,
+        end_worker=lambda reason: end_worker(reason, os.EX_UNAVAILABLE),
+        interval_seconds=timings.registration_seconds,
+    )
+    monitor = DurableJobMonitor(url, timings.monitor_seconds, timings.lost_after_seconds)
+
+    def ready(sender: Any = None, **_: Any) -> None:
+        if sender is not None and sender.app is app:
+            registration.publish()
+            monitor.start()
+
+    def shutting_down(**_: Any) -> None:
+        # A signal handler. It gets only a name; there is one worker in a process.
+        registration.withdraw()
+        monitor.stop()
+
+    def shutdown(sender: Any = None, **_: Any) -> None:
+        if sender is not None and sender.app is app:
+            registration.stop()
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.worker_shutdown.connect(shutdown, weak=False)
+    registration.start()
+    return registration
 
 
 def refuse(reason: str, status: int) -> NoReturn:
@@ -177,13 +180,13 @@ def refuse(reason: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def _advert(
+def _worker_info(
     worker: Any, model: "Model", device: queues.Device | None, names: queues.ModelQueues
 ) -> WorkerInfo:
     return WorkerInfo(
         node=worker.hostname,
         instance=uuid.uuid4().hex,
-        queues=sorted(worker.app.amqp.queues.consume_from),
+        queues=worker_setup.selected_queues(worker),
         device=device.queue if device else "default",
         device_name="",  # set once TensorFlow has reported it
         model=model.name,
@@ -206,20 +209,6 @@ def _advert(
         similarity=model.similarity,
         labels=list(model.labels),
     )
-
-
-def _check_pool(worker: Any, options: dict[str, Any]) -> None:
-    if not (isinstance(worker.pool_cls, type) and issubclass(worker.pool_cls, ChunkPool)):
-        raise SettingsError(
-            f"pool {worker.pool_cls.__module__} cannot run the graph: leave out -P/--pool, and "
-            "start one worker for each device"
-        )
-    if options.get("autoscale"):
-        raise SettingsError("--autoscale has nothing to scale: --concurrency N runs N batches")
-    if not worker.use_eventloop:
-        # Nothing wakes the loop that Celery runs in that case: each chunk would be acknowledged
-        # only when the next message arrives.
-        raise SettingsError("a worker needs Celery's event loop: neither gevent nor eventlet goes")
 
 
 def _versions() -> dict[str, str]:

@@ -7,21 +7,21 @@ from contextlib import suppress
 class WakeUp:
     """Wakes the one thread that waits for it.
 
-    ``ring`` is safe in a signal handler at any point, because ``SimpleQueue.put`` is reentrant.
+    ``wake`` is safe in a signal handler at any point, because ``SimpleQueue.put`` is reentrant.
     ``threading.Event.set`` is not: if a second SIGTERM arrives while the handler of the first is in
     it, the handler would wait for a lock that its own thread has.
     """
 
     def __init__(self) -> None:
-        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the thread, or have its next wait return at once."""
-        self._rings.put(None)
+        self._calls.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Wait for a ring, at most so many seconds; several rings count as one."""
+        """Wait for a call of ``wake``, at most so many seconds; several calls count as one."""
         with suppress(queue.Empty):
-            self._rings.get(timeout=seconds)
+            self._calls.get(timeout=seconds)
             while True:
-                self._rings.get_nowait()
+                self._calls.get_nowait()
