@@ -1,6 +1,7 @@
 """Outputs: arrays and JSON lines, complete or not at all, which replace nothing by mistake."""
 
 import errno
+import fcntl
 import json
 import os
 from dataclasses import replace
@@ -268,14 +269,14 @@ def test_an_output_that_was_finished_during_the_wait_for_its_lock(
 ) -> None:
     growing, output = tmp_path / "v.npy.part", tmp_path / "v.npy"
     growing.write_bytes(b"whole")
-    lock = partial_file._lock
+    flock = fcntl.flock
 
-    def late(descriptor: int, path: Path) -> None:
+    def wait_for_lock(descriptor: int, operation: int) -> None:
         if not output.exists():
             growing.replace(output)
-        lock(descriptor, path)
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(partial_file, "_lock", late)
+    monkeypatch.setattr(fcntl, "flock", wait_for_lock)
     opened = partial_file.PartialFile(growing)
     assert opened.size == 0
     opened.close()

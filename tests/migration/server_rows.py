@@ -7,6 +7,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import bertq as package
 from bertq import BertClient
 from bertq.config.settings import Settings
 from bertq_cli.bench.command import bench
-from bertq_cli.commands.serve import _devices, serve
+from bertq_cli.commands.serve import plan, serve
 from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import Run
 from tests.migration.model_rows import close
@@ -38,6 +39,13 @@ with BertClient(port=int(sys.argv[1]), timeout=60) as bc:
     print(bc.encode(["First do it", "then do it right"]).shape)
 assert not {"tensorflow", "tokenizers"} & set(sys.modules)
 """
+
+
+def queues(*options: str) -> list[str]:
+    """Return the queue of each worker that ``bertq serve`` would start."""
+    given = ["--model-dir", "model", "--redis-url", "redis://127.0.0.1:6379/0", *options]
+    with ExitStack() as stack:
+        return plan(serve.make_context("serve", given).params, stack).queues
 
 
 @row(
@@ -62,9 +70,9 @@ def the_service(world: World) -> None:
     assert {name: found[name].device for name in found} == {
         "cpu0-tuned": "cpu0", "cpu1-tokens": "cpu1", "gpu0": "gpu0", "gpu0.2": "gpu0",
     }  # fmt: skip
-    assert _devices(None, None, False) == ["gpu0"]
-    assert _devices(3, [0, 2], False) == ["gpu0", "gpu2", "gpu0"]
-    assert _devices(1, [3, 2], False) == ["gpu3"]
+    assert queues() == ["gpu0"]
+    assert queues("--num-workers", "3", "--device-map", "0,2") == ["gpu0", "gpu2", "gpu0"]
+    assert queues("--num-workers", "1", "--device-map", "3,2") == ["gpu3"]
     with world.client() as client:
         close(client.encode(TEXTS), reference(TEXTS, 25).rows("REDUCE_MEAN", [-2]))
         assert client.server_status["num_worker"] == 4
@@ -74,7 +82,7 @@ def the_service(world: World) -> None:
 def on_the_cpu(world: World) -> None:
     assert world.infos()["cpu0-tuned"].device_name == "cpu"
     assert "queue cpu0: " in world.tuned.log
-    assert _devices(2, None, True) == ["cpu0", "cpu1"]
+    assert queues("--num-workers", "2", "--cpu") == ["cpu0", "cpu1"]
     with world.client(model="tokens", queue="cpu1") as client:
         assert client.encode(TEXTS).shape == (3, 7, 64)
 
