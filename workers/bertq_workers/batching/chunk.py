@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertq_bert.checkpoint import Array
 
 #: Maximum characters of a chunk that a worker accepts: a full chunk, or a single long sentence.
-MAX_CHUNK_CHARACTERS = max(MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS)
+MAX_CHARACTERS = max(MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS)
 
 
 class TokenizerError(Exception):
@@ -95,9 +95,9 @@ def check(texts: Any, *, is_tokenized: bool = False) -> None:
         )
     separators = sum(len(text) for text in texts if isinstance(text, list))
     characters = sum(map(len, strings)) + separators
-    if characters > MAX_CHUNK_CHARACTERS:
+    if characters > MAX_CHARACTERS:
         raise BadInputValue(
-            f"a chunk of {characters} characters: it may have at most {MAX_CHUNK_CHARACTERS}"
+            f"a chunk of {characters} characters: it may have at most {MAX_CHARACTERS}"
         )
 
 
