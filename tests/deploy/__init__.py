@@ -1,0 +1,1 @@
+"""What ``deploy/`` holds: Prometheus rules, a Grafana dashboard and Kubernetes objects."""
