@@ -87,7 +87,8 @@ def test_the_sdist_can_be_tested(built: Path) -> None:
         "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt",
         "tests/conftest.py", "tests/data/golden/minilm.npz", "docs/users.acl", "bertq/celery.py",
         "compose/compose.yaml", "compose/Dockerfile", "client/bertq_http.py",
-        "deploy/kubernetes/redis.yaml", "deploy/prometheus/bertq.rules.yml", "deploy/grafana/bertq.json",
+        "deploy/kubernetes/redis.yaml", "deploy/prometheus/bertq.rules.yml",
+        "deploy/grafana/bertq.json",
     ):  # fmt: skip
         assert name in names
     assert not any(name.startswith((".ci", ".git/", "shared")) for name in names)
