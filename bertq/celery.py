@@ -42,10 +42,10 @@ def _configuration() -> dict[str, Any]:
             "variable CELERY_RESULT_BACKEND"
         )
     try:
-        given = os.environ.get("CELERY_BROKER_URL")
-        if not given:
+        broker_url = os.environ.get("CELERY_BROKER_URL")
+        if not broker_url:
             return configuration(redis_url.from_environ(os.environ), takes_chunks=_TAKES_CHUNKS)
-        url = redis_url.check(given, "the broker URL (-b)")
+        url = redis_url.check(broker_url, "the broker URL (-b)")
     except SettingsError as error:
         raise _ConfigurationError(str(error)) from None
     # Celery itself reads this variable before any setting, so it must hold the complete URL.

@@ -28,12 +28,12 @@ def restrict_address() -> None:
     from tornado.options import options
 
     options.address = "127.0.0.1"
-    parsed = 0
+    parse_count = 0
 
     def check() -> None:
-        nonlocal parsed
-        parsed += 1
-        if parsed == 1 and Path(options.conf).is_file():
+        nonlocal parse_count
+        parse_count += 1
+        if parse_count == 1 and Path(options.conf).is_file():
             return  # the file may define a login
         if not (options.unix_socket or options.basic_auth or options.auth):
             _check_address(options.address)

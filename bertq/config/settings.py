@@ -59,14 +59,14 @@ class Settings:
         parsers.file_name,
         None,
         "--ckpt-name",
-        "Name of the checkpoint, where it is not the usual one: model.ckpt-1234.",
+        "Name of the checkpoint, if it is not the usual one: model.ckpt-1234.",
         "FILE",
     )
     config_name: str | None = setting(
         parsers.file_name,
         None,
         "--config-name",
-        "Name of the model's config, where it is not the usual one.",
+        "Name of the model's config, if it is not the usual one.",
         "FILE",
     )
     model_name: str | None = setting(
@@ -82,7 +82,7 @@ class Settings:
         None,
         "--compat",
         "bert-as-service: the defaults and the tokenizer of bert-as-service for any directory, "
-        "whatever its modules.json says.",
+        "even if it has a modules.json.",
         "NAME",
     )
     cased: bool | None = flag(
@@ -96,17 +96,17 @@ class Settings:
         parsers.sequence_length,
         None,
         "--max-seq-len",
-        "Tokens that are read of a text, special tokens included; the rest is cut off. 'none': the "
-        "model's own limit. By default the model's directory decides, or it is 25.",
+        "Maximum tokens to read from a text, special tokens included; the rest is cut off. "
+        "'none': the model's own limit. By default the model's directory decides, or it is 25.",
     )
     max_batch_size: int = setting(
-        parsers.positive_int, 256, "--max-batch-size", "Sentences that the graph takes at once."
+        parsers.positive_int, 256, "--max-batch-size", "Maximum sentences in one batch."
     )
     priority_batch_size: int = setting(
         parsers.positive_int,
         queues.PRIORITY_BATCH_SIZE,
         "--priority-batch-size",
-        "Chunks of at most so many sentences take turns with larger ones, batch by batch.",
+        "Chunks of at most this many sentences take turns with larger ones, batch by batch.",
     )
     pooling_strategy: str | None = setting(
         parsers.pooling,
@@ -122,7 +122,7 @@ class Settings:
         parsers.layers,
         None,
         "--pooling-layer",
-        "Encoder layer that is pooled, -1 the last; several, as -1,-2, are concatenated. By "
+        "Encoder layer to pool, -1 for the last; several, such as -1,-2, are concatenated. By "
         "default the model's directory decides, or it is -2.",
         "LAYERS",
     )
@@ -130,11 +130,11 @@ class Settings:
         parsers.positive_int,
         None,
         "--num-labels",
-        "Numbers that a fine-tuned head gives (CLASSIFICATION, REGRESSION); by default as many as "
-        "its checkpoint has.",
+        "Number of outputs of a fine-tuned head (CLASSIFICATION, REGRESSION); by default that of "
+        "its checkpoint.",
     )
     mask_cls_sep: bool = flag(
-        False, "--mask-cls-sep", "Leave the vectors of [CLS] and [SEP] out of the pooling."
+        False, "--mask-cls-sep", "Exclude the vectors of [CLS] and [SEP] from the pooling."
     )
     no_special_token: bool = flag(
         False, "--no-special-token", "Add no [CLS] and [SEP] to texts that clients send as tokens."
@@ -142,7 +142,7 @@ class Settings:
     no_position_embeddings: bool = flag(
         False,
         "--no-position-embeddings",
-        "Add no positions to the tokens; --max-seq-len has no limit then.",
+        "Add no position embeddings; --max-seq-len then has no limit.",
     )
     dtype: str = setting(
         parsers.lower,
@@ -155,7 +155,7 @@ class Settings:
         parsers.path,
         None,
         "--int8-ranges",
-        "Ranges of the model's vectors, written by bertq int8-ranges: clients can then ask for "
+        "Ranges of the model's vectors, written by bertq int8-ranges: clients can then request "
         "precision int8 or uint8.",
         "FILE",
     )
@@ -169,28 +169,28 @@ class Settings:
         parsers.fraction,
         None,
         "--gpu-memory-fraction",
-        "Share of its GPU's memory that a worker may take, above 0 and at most 1; by default as "
-        "much as it needs.",
+        "Fraction of its GPU's memory that a worker may use, above 0 and at most 1; by default "
+        "there is no limit.",
         "SHARE",
     )
     batch_timeout: float = setting(
         parsers.seconds,
         300.0,
         "--batch-timeout",
-        "The worker ends when the graph takes longer for one batch: it hangs.",
+        "The worker ends if one batch takes longer, because the graph hangs.",
         "SECONDS",
     )
     show_tokens_to_client: bool = flag(
         True,
         "--show-tokens-to-client",
-        "Whether clients may ask for the wordpieces of their sentences.",
+        "Whether clients may request the wordpieces of their sentences.",
         "--show-tokens-to-client/--no-show-tokens-to-client",
     )
     remote_control: bool = flag(
         True,
         "--remote-control",
-        "Whether the worker obeys Celery's remote control, as of the Flower dashboard: those who "
-        "may publish on this Redis can end it.",
+        "Whether the worker obeys Celery's remote control, which the Flower dashboard uses: anyone "
+        "who may publish on this Redis can end the worker.",
         "--remote-control/--no-remote-control",
     )
     metrics_port: int | None = setting(
@@ -205,14 +205,14 @@ class Settings:
         parsers.host,
         "127.0.0.1",
         "--metrics-host",
-        "Address at which it does so: there is no login, keep it on a private network.",
+        "Address at which it serves them. There is no login: keep it on a private network.",
         "ADDRESS",
     )
     log_format: str = setting(
         parsers.log_format,
         "text",
         "--log-format",
-        "Lines of the log: text, or json for one JSON object a line.",
+        "Format of the log: text, or json with one JSON object per line.",
         "FORMAT",
     )
 

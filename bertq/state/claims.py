@@ -1,6 +1,6 @@
 """The claim on a shared queue, which ensures that all its workers have the same model.
 
-A claim is a lease whose holder is a fingerprint. Every worker with that fingerprint renews it. Some
+A claim is a lease that a fingerprint holds. Every worker with that fingerprint renews it. Some
 seconds after the last of them has ended, the claim expires, and another model can use the queue.
 """
 

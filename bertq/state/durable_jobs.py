@@ -149,7 +149,7 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
 
 
 def is_durable(task_id: str, reply_to: Any) -> bool:
-    """Return whether a chunk belongs to a durable job, whose own stream gets the answer."""
+    """Return whether a chunk belongs to a durable job: the job's own stream gets the answer."""
     job_and_chunk = keys.split_task_id(task_id)
     return job_and_chunk is not None and job_and_chunk[0] == reply_to
 

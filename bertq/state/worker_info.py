@@ -164,9 +164,9 @@ def read(redis: Redis) -> list[WorkerInfo]:
 
 
 def _parse(text: Any) -> WorkerInfo | None:
-    """Return the info in a document; None if there is none, or a field has another type.
+    """Return the info in a document; None if it has expired or a field has another type.
 
-    The info of a worker of another version may have additional fields, or lack those with a
+    The info of a worker of another version may have additional fields, or lack those that have a
     default.
     """
     if text is None:
