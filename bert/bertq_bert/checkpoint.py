@@ -5,8 +5,7 @@ it has one. Dense kernels are [in, out] as there. Other tensors stay in the file
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,92 +17,14 @@ from safetensors import SafetensorError, safe_open
 from bertq_bert.config import NetworkConfig, read_json, shown
 from bertq_bert.directory.layout import Layout, ModelFiles
 from bertq_bert.errors import BrokenFile, MissingFile, MissingVariable, UnsupportedModel, WrongShape
-from bertq_bert.families.family import Family, Line
+from bertq_bert.families.family import Family
+from bertq_bert.variables import Parts, Variable, list_variables
 
 Array: TypeAlias = npt.NDArray[np.float32]
 #: Names of dtypes in safetensors that weights may have.
 _FLOATS = ("F64", "F32", "F16", "BF16")
 #: canonical name -> float32 array
 Weights: TypeAlias = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One tensor of the network: its names and its shape."""
-
-    name: str
-    #: its names in safetensors, the usual one first
-    stored: tuple[str, ...]
-    #: as we hold it: dense kernels are [in, out]
-    shape: tuple[int, ...]
-    #: which of how many equal parts of the stored tensor's first axis it is
-    part: tuple[int, int] = (0, 1)
-    #: whether it is part of the network, and not of a fine-tuned head
-    inside: bool = True
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Optional parts of a network: those besides word embeddings and layers."""
-
-    pooler: bool = False
-    #: a fine-tuned classifier, and how many numbers it gives; None takes as many as there are
-    classifier: bool = False
-    num_labels: int | None = None
-    masked_lm: bool = False
-    positions: bool = True
-
-
-def variables(
-    family: Family, config: NetworkConfig, parts: Parts, labels: int = 1
-) -> Iterator[Variable]:
-    """Every tensor that these parts of a network have."""
-    size = {
-        "V": config.vocab_size,
-        "P": config.max_position_embeddings + config.position_offset,
-        "T": config.type_vocab_size,
-        "E": config.embedding_width,
-        "H": config.hidden_size,
-        "I": config.intermediate_size,
-        "B": config.relative_buckets,
-        "A": config.num_attention_heads,
-        "L": labels,
-    }
-    lines = family.tables(
-        config, pooler=parts.pooler, classifier=parts.classifier, masked_lm=parts.masked_lm
-    )
-    prefixes = ("", *family.prefixes)
-    for line in lines:
-        shape = tuple(size[axis] for axis in line.axes)
-        if 0 in shape or not _is_there(line, config, parts):
-            continue
-        stored = tuple(prefix + name for name in line.names for prefix in prefixes)
-        inside = not line.name.startswith("output_")
-        yield Variable(line.name, stored, shape, line.part, inside)
-
-
-def _is_there(line: Line, config: NetworkConfig, parts: Parts) -> bool:
-    """Whether a network of this config has that line of its family's tables."""
-    name = line.name
-    if name == "embeddings/position_embeddings":
-        return parts.positions
-    if name.startswith("embeddings/project"):
-        return config.embedding_size is not None
-    if name == "predictions/decoder":
-        return not config.tied_embeddings
-    if name == "encoder/layer_0/attention/output/LayerNorm/gamma":
-        return not config.pre_norm
-    if name.endswith("/beta"):
-        return config.norm_bias and (
-            not config.pre_norm or name != "encoder/layer_0/attention/output/LayerNorm/beta"
-        )
-    if name.endswith("/bias") and not name.startswith("predictions/bias"):
-        if name.startswith(("pooler/", "predictions/")):
-            return config.head_bias
-        if "/attention/" in name:
-            return config.attention_bias
-        return config.feed_forward_bias
-    return True
 
 
 def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts: Parts) -> Weights:
@@ -127,10 +48,10 @@ def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts
             f"{files.config}: {family.name} models have no pooler: use another pooling strategy"
         )
     checkpoint = open_checkpoint(files)
-    labels = parts.num_labels or (checkpoint.labels(family) if parts.classifier else 1)
+    num_labels = parts.num_labels or (checkpoint.labels(family) if parts.classifier else 1)
     found = {
         variable.name: checkpoint.load(variable)
-        for variable in variables(family, config, parts, labels)
+        for variable in list_variables(family, config, parts, num_labels)
     }
     positions = found.get("embeddings/position_embeddings")
     if positions is not None and config.position_offset:

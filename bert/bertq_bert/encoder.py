@@ -26,11 +26,11 @@ _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 
 #: Attention scores per token of a full batch: those of rows of 512 tokens. This bounds the memory
 #: of attention, and the padding of short rows that share a batch with a long one.
-_SCORES = 512
+_SCORES_PER_TOKEN = 512
 
 #: Tokens of a row from which on its own attention needs a bound on memory: scores of all heads that
 #: are there at once, 64 MiB in float32.
-_LONG, _MAX_SCORES = 1024, 2**24
+_LONG_TOKENS, _MAX_SCORES = 1024, 2**24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,10 +54,10 @@ class Encoder(Model):
         from bertq_bert.network.graph import Graph
 
         model = source.model
-        bound = _MAX_SCORES if model.max_seq_len > _LONG else None
+        bound = _MAX_SCORES if model.max_seq_len > _LONG_TOKENS else None
         graph = Graph(source.config, source.weights, source.pooling, model.dtype, bound)
         tokens = _GPU_TOKENS if graph.on_gpu else _CPU_TOKENS
-        budget = Budget(model.max_batch_size, tokens, tokens * _SCORES)
+        budget = Budget(model.max_batch_size, tokens, tokens * _SCORES_PER_TOKEN)
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
 
     def encode(

@@ -4,12 +4,15 @@ The formulas are those of ``sentence_transformers.quantize_embeddings``, with on
 and uint8 use ranges that are fixed for the model, so that a row never depends on its batch.
 """
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from bertq_bert.errors import UnsuitedRows
+from bertq_bert.config import read_json
+from bertq_bert.errors import BadOption, BrokenFile, UnsuitedRows
 
 if TYPE_CHECKING:
     from bertq_bert.model import Model
@@ -51,7 +54,7 @@ def finish_rows(
         UnsuitedRows: the rows have fewer dimensions, or there are no ranges for them.
         OverflowError: a number is too large for the precision.
     """
-    rows = _cut(rows, dimensions)
+    rows = _shorten(rows, dimensions)
     if normalize:
         # In float64: in float32 the squares of small numbers are zero.
         norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
@@ -107,11 +110,48 @@ def check_request(
             )
 
 
+def read_ranges(path: str | os.PathLike[str], model: str, width: int | None, task: str) -> _Floats:
+    """Read the ranges of int8 rows: float32 [2, dim], the least and the greatest values.
+
+    Args:
+        path: the file.
+        model: fingerprint of the model without ranges.
+        width: numbers in its rows, which may be shortened.
+        task: the model's task.
+
+    Raises:
+        MissingFile, BrokenFile: the file is not there, or not of that form.
+        BadOption: it is another model's, or the model has no int8 rows.
+    """
+    if task != "embed":
+        raise BadOption(
+            f"int8_ranges is for vectors, and this model gives {task} rows: leave it out"
+        )
+    document = read_json(Path(path))
+    raw, made_with = document.get("ranges"), document.get("model", model)
+    try:
+        ranges = np.asarray(raw, np.float32)
+    except (TypeError, ValueError):
+        ranges = np.zeros(0, np.float32)
+    if ranges.ndim != 2 or len(ranges) != 2 or not np.isfinite(ranges).all():
+        raise BrokenFile(
+            f'{path} has no "ranges" of two lists of numbers, as bertq int8-ranges writes them'
+        )
+    if (ranges[0] > ranges[1]).any():
+        raise BrokenFile(f"{path}: a least value in ranges is above the greatest one")
+    if made_with != model or ranges.shape[1] > (width or 0):
+        raise BadOption(
+            f"{path} has ranges of {ranges.shape[1]} numbers for another model or other settings "
+            "than these: make one with bertq int8-ranges and a worker without --int8-ranges"
+        )
+    return ranges
+
+
 def _too_many(dimensions: int, width: int) -> str:
     return f"the vectors of this model have {width} dimensions: {dimensions} were asked for"
 
 
-def _cut(rows: _Floats, dimensions: int | None) -> _Floats:
+def _shorten(rows: _Floats, dimensions: int | None) -> _Floats:
     if dimensions is None:
         return rows
     if dimensions > rows.shape[-1]:

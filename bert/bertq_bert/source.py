@@ -1,45 +1,29 @@
 """Reads a model from its directory: network, tokenizer, weights, and the meaning of its rows."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from bertq_bert.checkpoint import Array, Parts, Safetensors, Variable, Weights, read_weights
-from bertq_bert.config import NetworkConfig, read_json
-from bertq_bert.directory.layout import (
-    Layout,
-    ModelFiles,
-    find_directory,
-    find_model,
-    find_module_weights,
-)
-from bertq_bert.directory.sentence_transformers import Description, read_description
-from bertq_bert.errors import (
-    BadConfig,
-    BadLength,
-    BadOption,
-    BrokenFile,
-    ModelError,
-)
+from bertq_bert.checkpoint import Weights, read_weights
+from bertq_bert.config import NetworkConfig
+from bertq_bert.directory.description import Description
+from bertq_bert.directory.layout import Layout, ModelFiles, find_directory, find_model
+from bertq_bert.directory.length import find_max_length
+from bertq_bert.directory.module_weights import read_module_weights
+from bertq_bert.directory.pooling_plan import name_strategy, plan_model_pooling
+from bertq_bert.directory.sentence_transformers import read_description
+from bertq_bert.errors import BadLength, BadOption
 from bertq_bert.families import read_config
+from bertq_bert.families.family import Family
 from bertq_bert.fingerprint import fingerprint
 from bertq_bert.model import Model
-from bertq_bert.pooling import Pooling, Step, check_dtype, plan_pooling
-from bertq_bert.tokenizing.base import Tokenizer
-from bertq_bert.tokenizing.google import load_tokenizer
-from bertq_bert.tokenizing.shipped import load_shipped
+from bertq_bert.pooling import Pooling, check_dtype
+from bertq_bert.quantization import read_ranges
+from bertq_bert.tokenizing.loading import load_model_tokenizer
+from bertq_bert.variables import Parts
 
 log = logging.getLogger("bertq.model")
-
-#: The defaults of bert-as-service.
-STRATEGY, LAYERS, LENGTH = "REDUCE_MEAN", (-2,), 25
 
 #: Value of ``compat`` that selects bert-as-service's defaults and tokenizer.
 BERT_AS_SERVICE = "bert-as-service"
@@ -133,8 +117,11 @@ def read_source(
             f"no_position_embeddings has no meaning for {family.name} models, whose positions are "
             "rotary: leave it out"
         )
-    pooling = _plan(description, pooling_strategy, pooling_layers, config, num_labels, mask_cls_sep)
-    overridden = _overrides(
+    pooling = plan_model_pooling(
+        description, pooling_strategy, pooling_layers, config,
+        num_labels=num_labels, mask_cls_sep=mask_cls_sep,
+    )  # fmt: skip
+    overrides = _find_overrides(
         description,
         pooling_strategy=pooling_strategy,
         pooling_layers=pooling_layers,
@@ -143,13 +130,11 @@ def read_source(
         cased=cased,
         no_position_embeddings=no_position_embeddings or None,
     )
-    asked = _length(max_seq_len, description)
-    tokenizer = _load_tokenizer(files, description, config, cased)
-    least = tokenizer.template.size + 1
-    if max_seq_len is None:
-        length = _own_length(asked, least, config, files, positions=not no_position_embeddings)
-    else:
-        length = _asked_length(asked, least, config, positions=not no_position_embeddings)
+    tokenizer = load_model_tokenizer(files, description, config, cased)
+    length = find_max_length(
+        max_seq_len, description, config, files.config,
+        min_tokens=tokenizer.template.size + 1, has_positions=not no_position_embeddings,
+    )  # fmt: skip
     if config.rotary:
         config = replace(config, max_position_embeddings=length)  # more need no table
     parts = Parts(
@@ -159,273 +144,85 @@ def read_source(
         masked_lm=pooling.sparse,
         positions=not (no_position_embeddings or config.rotary),
     )
-    weights = read_weights(files, family, config, parts)
-    if pooling.has_labels:
-        labels = len(weights["output_bias"])
-        default = "sigmoid" if labels == 1 else "identity"
-        activation = pooling.activation or default
-        pooling = replace(pooling, num_labels=labels, activation=activation)
-    weights |= _module_weights(description, pooling, config)
-    fixed = isinstance(max_seq_len, int) or (max_seq_len is None and description is None)
-    per_token = (length if fixed else None,) if pooling.per_token else ()
-    row_shape = (*per_token, pooling.width(config.hidden_size, config.vocab_size))
-    given = description or Description(files.directory, "embed", BERT_AS_SERVICE)
-    name = files.name if description is None else root.name
-    digest = partial(
-        fingerprint,
-        weights,
-        config,
-        tokenizer,
-        pooling,
-        max_seq_len=length,
-        fixed_length=fixed,
-        no_special_token=no_special_token,
-        dtype=dtype,
-        prompts=dict(given.prompts),
-        default_prompt=given.default_prompt,
-    )
-    ranges = None
-    if int8_ranges is not None:
-        ranges = read_ranges(int8_ranges, digest(ranges=None), row_shape[-1], pooling.task)
+    weights, pooling = _read_all_weights(files, family, config, parts, pooling, description)
+    is_fixed_length = isinstance(max_seq_len, int) or (max_seq_len is None and description is None)
+    token_axis = (length if is_fixed_length else None,) if pooling.per_token else ()
+    settings = description or Description(files.directory, "embed", BERT_AS_SERVICE)
     model = Model(
-        name=name,
-        fingerprint=digest(ranges=ranges),
+        name=files.name if description is None else root.name,
+        fingerprint="",
         max_seq_len=length,
         max_batch_size=max_batch_size,
-        pooling_strategy=pooling_strategy or _strategy(description, pooling),
+        pooling_strategy=pooling_strategy or name_strategy(description, pooling),
         pooling_layers=pooling.layers,
         dtype=dtype,
-        row_shape=row_shape,
+        row_shape=(*token_axis, pooling.width(config.hidden_size, config.vocab_size)),
         vocab_size=config.vocab_size,
         tokenizer=tokenizer,
         segments=config.type_vocab_size,
         no_special_token=no_special_token,
         task=pooling.task,
         normalized=pooling.normalized,
-        prompts=given.prompts,
-        default_prompt=given.default_prompt,
+        prompts=settings.prompts,
+        default_prompt=settings.default_prompt,
         include_prompt=pooling.include_prompt,
-        similarity=given.similarity,
-        labels=given.labels if len(given.labels) == pooling.num_labels else (),
+        similarity=settings.similarity,
+        labels=settings.labels if len(settings.labels) == pooling.num_labels else (),
         splits_pairs=description is None,
-        int8_ranges=ranges,
-        origin=f"{given.origin} and options" if overridden else given.origin,
+        origin=f"{settings.origin} and options" if overrides else settings.origin,
         modules=tuple(map(str, pooling.steps)),
     )
-    return Source(model, config, weights, pooling)
+    source = _with_fingerprint(Source(model, config, weights, pooling), is_fixed_length)
+    if int8_ranges is None:
+        return source
+    model = source.model  # the file of ranges names its fingerprint
+    ranges = read_ranges(int8_ranges, model.fingerprint, model.row_shape[-1], model.task)
+    source = replace(source, model=replace(model, int8_ranges=ranges))
+    return _with_fingerprint(source, is_fixed_length)
 
 
-def read_ranges(path: str | os.PathLike[str], model: str, width: int | None, task: str) -> Array:
-    """Read the ranges of int8 rows: float32 [2, dim], the least and the greatest values.
-
-    Args:
-        path: the file.
-        model: fingerprint of the model without ranges.
-        width: numbers in its rows, which may be shortened.
-        task: the model's task.
-
-    Raises:
-        MissingFile, BrokenFile: the file is not there, or not of that form.
-        BadOption: it is another model's, or the model has no int8 rows.
-    """
-    if task != "embed":
-        raise BadOption(
-            f"int8_ranges is for vectors, and this model gives {task} rows: leave it out"
-        )
-    document = read_json(Path(path))
-    raw, made_with = document.get("ranges"), document.get("model", model)
-    try:
-        ranges = np.asarray(raw, np.float32)
-    except (TypeError, ValueError):
-        ranges = np.zeros(0, np.float32)
-    if ranges.ndim != 2 or len(ranges) != 2 or not np.isfinite(ranges).all():
-        raise BrokenFile(
-            f'{path} has no "ranges" of two lists of numbers, as bertq int8-ranges writes them'
-        )
-    if (ranges[0] > ranges[1]).any():
-        raise BrokenFile(f"{path}: a least value in ranges is above the greatest one")
-    if made_with != model or ranges.shape[1] > (width or 0):
-        raise BadOption(
-            f"{path} has ranges of {ranges.shape[1]} numbers for another model or other settings "
-            "than these: make one with bertq int8-ranges and a worker without --int8-ranges"
-        )
-    return ranges
-
-
-def _plan(
-    description: Description | None,
-    strategy: str | None,
-    layers: Sequence[int] | None,
+def _read_all_weights(
+    files: ModelFiles,
+    family: Family,
     config: NetworkConfig,
-    num_labels: int | None,
-    mask_cls_sep: bool,
-) -> Pooling:
-    """Plan the pooling: the directory's settings, overridden by the options."""
-    depth = config.num_hidden_layers
-    if description is None or strategy is not None:
-        own = (-1,) if description is not None else LAYERS
-        plan = plan_pooling(
-            strategy or STRATEGY,
-            own if layers is None else layers,
-            depth,
-            num_labels=num_labels,
-            mask_cls_sep=mask_cls_sep,
-        )
-        if description is None or plan.task != "embed" or plan.per_token:
-            return plan
-        plan = replace(plan, include_prompt=description.include_prompt)
-        return _with_steps(plan, description, config)
-    if description.task == "score":
-        if layers is not None:
-            raise BadOption(
-                "pooling_layer has no meaning for a classifier: leave it out, or give a "
-                "pooling_strategy for vectors"
-            )
-        plan = plan_pooling("CLASSIFICATION", (-1,), depth, num_labels=num_labels)
-        return replace(plan, activation=description.activation or "")
-    name = "SPLADE_MAX" if description.task == "sparse" else "+".join(description.modes)
-    plan = plan_pooling(
-        name, (-1,) if layers is None else layers, depth, num_labels=num_labels,
-        mask_cls_sep=mask_cls_sep,
-    )  # fmt: skip
-    if description.task == "sparse":
-        return replace(plan, modes=description.modes, activation=description.activation or "relu")
-    plan = replace(plan, include_prompt=description.include_prompt)
-    return _with_steps(plan, description, config)
+    parts: Parts,
+    pooling: Pooling,
+    description: Description | None,
+) -> tuple[Weights, Pooling]:
+    """Read the weights of the network and of its modules; complete the plan of a classifier."""
+    weights = read_weights(files, family, config, parts)
+    if pooling.has_labels:
+        num_labels = len(weights["output_bias"])
+        default = "sigmoid" if num_labels == 1 else "identity"
+        pooling = replace(pooling, num_labels=num_labels, activation=pooling.activation or default)
+    return weights | read_module_weights(description, pooling), pooling
 
 
-def _with_steps(plan: Pooling, description: Description, config: NetworkConfig) -> Pooling:
-    """The plan with the directory's modules after the pooling, if they fit."""
-    steps = [step for step, _ in description.steps]
-    normalized = bool(steps) and steps[-1].kind == "normalize"
-    if normalized:
-        steps.pop()
-    width = plan.width(config.hidden_size)
-    for step in steps:
-        if step.inputs is not None and step.inputs != width:
-            raise BadConfig(
-                f"{dict(description.steps)[step] / 'config.json'}: the module takes rows of "
-                f"{step.inputs} numbers, and gets {width}"
-            )
-        width = step.outputs or width
-    return replace(plan, steps=tuple(steps), normalized=normalized)
-
-
-def _strategy(description: Description | None, pooling: Pooling) -> str:
-    if description is None:
-        return STRATEGY
-    return {"score": "CLASSIFICATION", "sparse": pooling.modes[0].upper()}.get(
-        pooling.task, "+".join(pooling.modes)
+def _with_fingerprint(source: Source, is_fixed_length: bool) -> Source:
+    """Return the source with the fingerprint of its model."""
+    model = source.model
+    digest = fingerprint(
+        source.weights,
+        source.config,
+        model.tokenizer,
+        source.pooling,
+        ranges=model.int8_ranges,
+        max_seq_len=model.max_seq_len,
+        fixed_length=is_fixed_length,
+        no_special_token=model.no_special_token,
+        dtype=model.dtype,
+        prompts=dict(model.prompts),
+        default_prompt=model.default_prompt,
     )
+    return replace(source, model=replace(model, fingerprint=digest))
 
 
-def _overrides(description: Description | None, **options: object) -> bool:
-    """Return whether options override the directory; warn if they do."""
-    given = [f"{name} {value!r}" for name, value in options.items() if value is not None]
-    if not given:
-        return False
-    if description is None:
-        return True
-    log.warning(
-        "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
-        description.transformer, description.origin, ", ".join(given),
-    )  # fmt: skip
-    return True
-
-
-def _length(asked: int | str | None, description: Description | None) -> int | None:
-    """The longest sequence that is asked for; None for the network's own limit."""
-    if isinstance(asked, str):
-        if asked != "none":
-            raise BadLength(f"max_seq_len is {asked!r}: give a number, or 'none' for no limit")
-        return None
-    if asked is not None:
-        return asked
-    return LENGTH if description is None else description.max_seq_len
-
-
-def _own_length(
-    named: int | None, least: int, config: NetworkConfig, files: ModelFiles, *, positions: bool
-) -> int:
-    """The longest sequence in ids, by the directory: no longer than the network takes."""
-    limit = config.max_position_embeddings
-    length = limit if named is None else named
-    if config.rotary:
-        limit = config.rotary[0].longest or length  # as sentence-transformers, which lets it be
-    if positions:
-        length = min(length, limit)
-    if length < least:
-        raise BadConfig(
-            f"{files.config}: the longest sequence is {length} tokens, and the tokenizer needs "
-            f"{least}"
-        )
-    return length
-
-
-def _asked_length(asked: int | None, least: int, config: NetworkConfig, *, positions: bool) -> int:
-    """The longest sequence in ids, by an option."""
-    limit = config.max_position_embeddings
-    length = limit if asked is None else asked
-    if length >= least and not positions:
-        return length
-    if not least <= length <= limit:
-        raise BadLength(
-            f"max_seq_len is {length}: give {least} (a token between [CLS] and [SEP]) to {limit}, "
-            f"the model's max_position_embeddings"
-        )
-    return length
-
-
-def _load_tokenizer(
-    files: ModelFiles, description: Description | None, config: NetworkConfig, cased: bool | None
-) -> Tokenizer:
-    """The tokenizer of the directory; Google's for bert-as-service's models."""
-    directory, words = files.directory, config.vocab_size
-    if description is not None:
-        return load_shipped(directory, lower=description.lower, cased=cased, embeddings=words)
-    if config.family == "BERT":
-        # a damaged WordPiece vocabulary is an error; any other kind is used as shipped
-        if files.layout is Layout.GOOGLE or (directory / "vocab.txt").is_file():
-            return load_tokenizer(directory, cased=cased, embeddings=words)
-        if _is_wordpiece(directory / "tokenizer.json"):
-            return load_tokenizer(directory, cased=cased, embeddings=words)
-    return load_shipped(directory, cased=cased, embeddings=words)
-
-
-def _is_wordpiece(path: Path) -> bool:
-    try:
-        model: Any = json.loads(path.read_text(encoding="utf-8"))["model"]["type"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return True  # the loader reports the error
-    return bool(model == "WordPiece")
-
-
-def _module_weights(
-    description: Description | None, pooling: Pooling, config: NetworkConfig
-) -> Weights:
-    """The weights of the modules after the pooling, ``modules/NUMBER/...``."""
-    found: Weights = {}
-    folders = dict(description.steps) if description else {}
-    for step in pooling.steps:
-        wanted = _module_variables(step)
-        if wanted:
-            checkpoint = Safetensors(find_module_weights(folders[step]))
-            found |= {variable.name: checkpoint.load(variable) for variable in wanted}
-    return found
-
-
-def _module_variables(step: Step) -> list[Variable]:
-    at, inputs, outputs = f"modules/{step.number}", step.inputs or 0, step.outputs or 0
-    if step.kind == "normalize":
-        return []
-    if step.kind == "layer_norm":
-        return [
-            Variable(f"{at}/gamma", ("norm.weight",), (outputs,)),
-            Variable(f"{at}/beta", ("norm.bias",), (outputs,)),
-        ]
-    kernel = Variable(f"{at}/kernel", ("linear.weight",), (inputs, outputs))
-    bias = Variable(f"{at}/bias", ("linear.bias",), (outputs,))
-    return [kernel, bias] if step.kind == "dense" else [kernel]
-
-
-__all__ = ["Model", "ModelError", "Source", "read_ranges", "read_source"]
+def _find_overrides(description: Description | None, **options: object) -> list[str]:
+    """List the options that override the directory; warn if it has settings of its own."""
+    overrides = [f"{name} {value!r}" for name, value in options.items() if value is not None]
+    if overrides and description is not None:
+        log.warning(
+            "%s: the model's %s is overridden by %s: its vectors may not be those of its authors",
+            description.transformer, description.origin, ", ".join(overrides),
+        )  # fmt: skip
+    return overrides

@@ -43,7 +43,7 @@ _HARMLESS = {
 }
 
 #: Longest sequences that tokenizers of transformers have without a limit of their own: 1e30.
-_UNLIMITED = 10**9
+_UNLIMITED_TOKENS = 10**9
 
 
 def read_settings(transformer: Path) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def read_length(transformer: Path, settings: dict[str, Any]) -> int | None:
 
 
 def _tokens(value: Any, path: Path) -> int | None:
-    if value is None or (isinstance(value, int | float) and value > _UNLIMITED):
+    if value is None or (isinstance(value, int | float) and value > _UNLIMITED_TOKENS):
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadConfig(f"{path}: the longest sequence is {shown(value)}, not a number of tokens")

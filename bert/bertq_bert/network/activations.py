@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from bertq_bert.network.places import Tensor
+from bertq_bert.network.token_layout import Tensor
 
 
 def activate(name: str, x: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.network.dense import Dense, Pieces
-from bertq_bert.network.places import Places, Tensor
-from bertq_bert.network.positions import Positions, paired
+from bertq_bert.network.positions import Positions, order_pairs
+from bertq_bert.network.token_layout import Tensor, TokenLayout
 
 
-class Chosen(NamedTuple):
+class SelectedTokens(NamedTuple):
     """One token of each row."""
 
     x: Tensor  # [M, H], the tokens of B <= M rows
@@ -22,7 +22,7 @@ class Attention:
     """Attention of ``heads`` heads in each part, ``size`` numbers each."""
 
     def __init__(
-        self, dense: Dense, heads: int, size: int, *, turns: bool, max_scores: int | None
+        self, dense: Dense, heads: int, size: int, *, is_rotary: bool, max_scores: int | None
     ) -> None:
         """Plan the attention of all layers.
 
@@ -30,40 +30,41 @@ class Attention:
             dense: has the weights.
             heads: A / P.
             size: D.
-            turns: whether queries and keys are turned by their positions.
+            is_rotary: whether queries and keys are rotated by their positions.
             max_scores: rows x heads x queries x keys that are in memory at once: more are computed
                 in blocks of queries. None: they are never too many.
         """
         self.dense = dense
         self.heads = heads
         self.size = size
-        self.turns = turns
+        self.is_rotary = is_rotary
         self.max_scores = max_scores
 
-    def of(
+    def apply(
         self,
         x: Tensor,
-        places: Places,
+        layout: TokenLayout,
         at: str,
         positions: list[Positions],
-        one: Chosen | None = None,
+        selected: SelectedTokens | None = None,
     ) -> Tensor:
         """Attention and its output product of all tokens, or of one token of each row.
 
-        x [N, H] -> [N, H]; with one [M, H], the tokens of B <= M rows, -> [M, H]. ``positions``
-        are those of each part.
+        x [N, H] -> [N, H]; with selected [M, H], the tokens of B <= M rows, -> [M, H].
+        ``positions`` are those of each part.
         """
         parts = zip(self.query_key_value(at + "attention/self/"), positions, strict=True)
-        if one is None:
-            contexts = [self.contexts(x, places, *matrices, where) for matrices, where in parts]
+        if selected is None:
+            contexts = [self.contexts(x, layout, *matrices, where) for matrices, where in parts]
         else:
             contexts = [
-                self.contexts_of(one, x, places, *matrices, where) for matrices, where in parts
+                self.selected_contexts(selected, x, layout, *matrices, where)
+                for matrices, where in parts
             ]
-        return self.dense.joined(contexts, at + "attention/output/dense")
+        return self.dense.combine(contexts, at + "attention/output/dense")
 
     def contexts(
-        self, x: Tensor, places: Places, kernel: Array, bias: Array | None, where: Positions
+        self, x: Tensor, layout: TokenLayout, kernel: Array, bias: Array | None, where: Positions
     ) -> Tensor:
         """softmax(Q K^T / sqrt(D)) V of a part's heads, over the real tokens of each row.
 
@@ -73,58 +74,58 @@ class Attention:
         qkv = self.dense.matmul(x, kernel, bias)  # [N, 3H / P]
         # one gather pads and transposes: a separate transpose costs more than the products
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
-        q, k, v = (tf.gather(vectors, places.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
-        context = self.weigh_all(where.turn(q), where.turn(k), v, places, where)
-        context = tf.gather(tf.reshape(context, [-1, size]), places.back)  # [N, A / P, D]
+        q, k, v = (tf.gather(vectors, layout.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
+        context = self.attend_all(where.rotate(q), where.rotate(k), v, layout, where)
+        context = tf.gather(tf.reshape(context, [-1, size]), layout.vector_index)  # [N, A / P, D]
         return tf.reshape(context, [-1, self.heads * size])
 
-    def contexts_of(
+    def selected_contexts(
         self,
-        one: Chosen,
+        selected: SelectedTokens,
         x: Tensor,
-        places: Places,
+        layout: TokenLayout,
         kernel: Array,
         bias: Array | None,
         where: Positions,
     ) -> Tensor:
-        """The same for one token of each row: one [M, H] -> [M, H / P]."""
+        """The same for one token of each row: selected [M, H] -> [M, H / P]."""
         size = self.size
-        width, rows = self.heads * size, tf.size(places.lengths)
+        width, rows = self.heads * size, tf.size(layout.lengths)
         q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
-        q = self.dense.matmul(one.x, kernel[:, :width], q_bias)[:rows]  # [B, H / P]
+        q = self.dense.matmul(selected.x, kernel[:, :width], q_bias)[:rows]  # [B, H / P]
         kv = self.dense.matmul(x, kernel[:, width:], kv_bias)  # [N, 2H / P]
         vectors = tf.reshape(kv, [-1, size])  # [N * 2A / P, D]
-        k, v = (tf.gather(vectors, places.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
+        k, v = (tf.gather(vectors, layout.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
         q = tf.reshape(q, [rows, self.heads, 1, size])
-        q, k = where.turn_at(q, one.position), where.turn(k)
-        bias = where.bias_of(one.position[:, None])  # [B or 1, A / P or 1, 1, T]
-        context = self.weigh(q, k, v, bias)  # [B, A / P, 1, D]
+        q, k = where.rotate_at(q, selected.position), where.rotate(k)
+        bias = where.bias_of(selected.position[:, None])  # [B or 1, A / P or 1, 1, T]
+        context = self.attend(q, k, v, bias)  # [B, A / P, 1, D]
         context = tf.reshape(context, [rows, width])  # [B, H / P]
-        return tf.pad(context, [[0, tf.shape(one.x)[0] - rows], [0, 0]])
+        return tf.pad(context, [[0, tf.shape(selected.x)[0] - rows], [0, 0]])
 
-    def weigh_all(
-        self, q: Tensor, k: Tensor, v: Tensor, places: Places, where: Positions
+    def attend_all(
+        self, q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, where: Positions
     ) -> Tensor:
-        """``weigh`` of all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
+        """``attend`` for all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
 
         if self.max_scores is None:
-            return self.weigh(q, k, v, where.bias)
-        longest = places.longest
-        of_query = tf.size(places.real) * self.heads  # scores
-        block = tf.maximum(self.max_scores // of_query, 1)  # queries
+            return self.attend(q, k, v, where.bias)
+        longest = layout.longest
+        scores_per_query = tf.size(layout.is_token) * self.heads
+        block_size = tf.maximum(self.max_scores // scores_per_query, 1)  # queries
 
         def whole() -> Tensor:
-            return self.weigh(q, k, v, where.bias_of(places.columns))
+            return self.attend(q, k, v, where.bias_of(layout.columns))
 
         def blocks() -> Tensor:
-            count = (longest + block - 1) // block
+            count = (longest + block_size - 1) // block_size
             found = tf.TensorArray(v.dtype, count, infer_shape=False)
 
             def step(number: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-                start = number * block
-                some = slice(start, start + block)
-                bias = where.bias_of(places.columns[some])
-                context = self.weigh(q[:, :, some], k, v, bias)  # [B, A, S, D]
+                start = number * block_size
+                block = slice(start, start + block_size)
+                bias = where.bias_of(layout.columns[block])
+                context = self.attend(q[:, :, block], k, v, bias)  # [B, A, S, D]
                 # pieces of several lengths are joined along their first axis alone
                 return number + 1, found.write(number, tf.transpose(context, [2, 0, 1, 3]))
 
@@ -133,9 +134,9 @@ class Attention:
             )
             return tf.transpose(found.concat(), [1, 2, 0, 3])
 
-        return tf.cond(longest <= block, whole, blocks)
+        return tf.cond(longest <= block_size, whole, blocks)
 
-    def weigh(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """softmax(q k^T + bias) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
         scores = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [B, A, S, T]
         shares = tf.nn.softmax(scores + bias)  # [B, A, S, T]
@@ -146,7 +147,7 @@ class Attention:
 
         The 1/sqrt(D) is folded into Q.
         """
-        return self.dense.once(at, lambda: self._query_key_value(at))
+        return self.dense.cached(at, lambda: self._query_key_value(at))
 
     def _query_key_value(self, at: str) -> Pieces:
         scale = np.float32(1 / np.sqrt(self.size))
@@ -156,8 +157,8 @@ class Attention:
         for arrays in (kernels, biases):
             if arrays:
                 arrays[0] = arrays[0] * scale
-                if self.turns:
-                    arrays[:2] = [paired(array, self.size) for array in arrays[:2]]
+                if self.is_rotary:
+                    arrays[:2] = [order_pairs(array, self.size) for array in arrays[:2]]
         parts = self.dense.parts
         pieces = zip(*(np.split(kernel, parts, 1) for kernel in kernels), strict=True)
         found = [np.concatenate(piece, 1) for piece in pieces]

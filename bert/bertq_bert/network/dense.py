@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array, Weights
 from bertq_bert.errors import UnknownDtype
-from bertq_bert.network.places import Tensor
+from bertq_bert.network.token_layout import Tensor
 
 #: A kernel and a bias for each part.
 Pieces: TypeAlias = list[tuple[Array, Array | None]]
@@ -32,8 +32,8 @@ class Dense:
         self._pieces: dict[str, Pieces] = {}
         self._matrices: dict[int, tuple[Array, Tensor]] = {}  # by the address of the array
 
-    def once(self, name: str, make: Callable[[], Pieces]) -> Pieces:
-        """What ``make`` gives for a name; the same arrays each time."""
+    def cached(self, name: str, make: Callable[[], Pieces]) -> Pieces:
+        """Return what ``make`` makes for a name; the same arrays each time."""
         if name not in self._pieces:
             self._pieces[name] = make()
         return self._pieces[name]
@@ -43,14 +43,14 @@ class Dense:
         self._pieces.clear()
         self._matrices.clear()
 
-    def dealt(self, array: Array | None, axis: int) -> list[Array | None]:
-        """Cut ``array`` along an axis, one piece for each part; None for each without an array."""
+    def split(self, array: Array | None, axis: int) -> list[Array | None]:
+        """Split ``array`` along an axis, a piece for each part; None for each without an array."""
         return [None] * self.parts if array is None else list(np.split(array, self.parts, axis))
 
-    def joined(self, inner: list[Tensor], name: str) -> Tensor:
+    def combine(self, inner: list[Tensor], name: str) -> Tensor:
         """The dense layer ``name`` of parts that lie side by side: P of [N, in / P] -> [N, out]."""
         products = [
-            self.full(x, rows, bias)  # [N, out]
+            self.matmul_float32(x, rows, bias)  # [N, out]
             for x, (rows, bias) in zip(inner, self.rows_of(name), strict=True)
         ]
         return functools.reduce(tf.add, products)
@@ -63,16 +63,16 @@ class Dense:
             rows = np.split(kernel, self.parts, 0)
             return [(piece, None if part else bias) for part, piece in enumerate(rows)]
 
-        return self.once(name, make)
+        return self.cached(name, make)
 
     def columns_of(self, name: str) -> Pieces:
         """Each part's columns of a kernel, [in, out / P], and of its bias [out / P]."""
 
         def make() -> Pieces:
             kernel, bias = self.linear(name)
-            return list(zip(np.split(kernel, self.parts, 1), self.dealt(bias, 0), strict=True))
+            return list(zip(np.split(kernel, self.parts, 1), self.split(bias, 0), strict=True))
 
-        return self.once(name, make)
+        return self.cached(name, make)
 
     def linear(self, name: str) -> tuple[Array, Array | None]:
         """Kernel [in, out] and bias [out] of a dense layer, which may have none."""
@@ -83,18 +83,18 @@ class Dense:
         product = tf.matmul(tf.cast(x, self.dtype), self.matrix(kernel))
         return product if bias is None else tf.nn.bias_add(product, self.tensor(bias))
 
-    def full(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
+    def matmul_float32(self, x: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """x @ kernel + bias, if any, in float32: [N, in] -> [N, out]."""
         return tf.cast(self.matmul(x, kernel, bias), tf.float32)
 
     def matrix(self, kernel: Array) -> Tensor:
         """``kernel`` in the graph, once."""
-        known = self._matrices.get(id(kernel))
-        if known is None:
+        entry = self._matrices.get(id(kernel))
+        if entry is None:
             with contextlib.nullcontext() if self.constant else tf.init_scope():
                 # with the array: while it exists, no other array can have its address
-                known = self._matrices[id(kernel)] = kernel, self.tensor(kernel)
-        return known[1]
+                entry = self._matrices[id(kernel)] = kernel, self.tensor(kernel)
+        return entry[1]
 
     def tensor(self, array: Array) -> Tensor:
         """``array`` in the compute dtype."""

@@ -19,12 +19,12 @@ from bertq_bert.pooling import Pooling
 #: rows in another way than for those of 96 and more (and of fewer than 8); the kernel of a node
 #: keeps one packed copy, and packs again at every call that wants the other. So each size has its
 #: own nodes.
-_FEW, _MANY = 8, 96
+_FEW_TOKENS, _MANY_TOKENS = 8, 96
 
 #: Bytes of dense weights up to which they are constants. One sentence then takes 0.85 of the time
 #: (four and more do not gain), but TensorFlow keeps a constant some nine times: the traced
 #: function, its optimised forms, the tensor, the packed copy. A larger model is held once.
-_CONSTANT = 64 * 2**20
+_MAX_CONSTANT_BYTES = 64 * 2**20
 
 #: Parts of a layer on a CPU: two threads can share a batch when it is the only one. A batch of 8 or
 #: 16 sentences then takes 0.6 of the time; on one thread, one sentence takes 1.06 and a full batch
@@ -62,18 +62,18 @@ class Graph:
         odd = config.num_attention_heads % _PARTS or config.intermediate_size % _PARTS
         parts = 1 if odd or self.on_gpu else _PARTS
         dense = sum(array.nbytes for array in weights.values())
-        constant = dense <= _CONSTANT and not self.on_gpu
-        floors = [_MANY, _FEW] if constant and dtype == "float32" else [_FEW]
+        constant = dense <= _MAX_CONSTANT_BYTES and not self.on_gpu
+        sizes = [_MANY_TOKENS, _FEW_TOKENS] if constant and dtype == "float32" else [_FEW_TOKENS]
 
-        def network(floor: int) -> Network:
+        def network(min_tokens: int) -> Network:
             return Network(
-                config, weights, pooling, dtype, words, floor, constant, parts,
+                config, weights, pooling, dtype, words, min_tokens, constant, parts,
                 max_scores=max_scores,
             )  # fmt: skip
 
         #: (fewest tokens of a batch that it is for, traced function), those for more first
         self.functions: list[tuple[int, Any]] = [
-            (floor, _trace(network(floor))) for floor in floors
+            (min_tokens, _trace(network(min_tokens))) for min_tokens in sizes
         ]
         weights.clear()
 
@@ -102,7 +102,7 @@ class Graph:
             more = fewest - len(ids)
             ids, marks = (np.concatenate([x, np.zeros(more, np.int32)]) for x in (ids, marks))
             lengths = np.concatenate([lengths, np.ones(more, np.int32)])
-        function = next(traced for floor, traced in self.functions if len(ids) >= floor)
+        function = next(traced for min_tokens, traced in self.functions if len(ids) >= min_tokens)
         try:
             block = np.asarray(function(ids, lengths, marks).numpy(), dtype=np.float32)
         except (tf.errors.ResourceExhaustedError, MemoryError):

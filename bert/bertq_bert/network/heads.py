@@ -1,7 +1,7 @@
 """The layers after the encoder: pooler, labels, masked-LM head, sentence-transformers modules.
 
-Shapes as in ``network``, X numbers in a pooled row. Products have at least ``floor`` rows, lest
-their matrices be packed in two ways.
+Shapes as in ``network``, X numbers in a pooled row. Products have at least ``min_tokens``
+rows, because fewer rows would pack their matrices in another way.
 """
 
 import tensorflow as tf
@@ -11,7 +11,7 @@ from bertq_bert.config import NetworkConfig
 from bertq_bert.network.activations import activate
 from bertq_bert.network.dense import Dense
 from bertq_bert.network.normalization import layer_norm
-from bertq_bert.network.places import Places, Tensor
+from bertq_bert.network.token_layout import Tensor, TokenLayout
 from bertq_bert.pooling import Pooling, Step
 
 #: The epsilon of torch's LayerNorm.
@@ -22,20 +22,25 @@ class Heads:
     """The operations after the encoder."""
 
     def __init__(
-        self, config: NetworkConfig, weights: Weights, pooling: Pooling, dense: Dense, floor: int
+        self,
+        config: NetworkConfig,
+        weights: Weights,
+        pooling: Pooling,
+        dense: Dense,
+        min_tokens: int,
     ) -> None:
         self.config = config
         self.weights = weights
         self.pooling = pooling
         self.dense = dense
-        self.floor = floor
+        self.min_tokens = min_tokens
 
     def rows(self, x: Tensor) -> Tensor:
         """Finish pooled rows: [B, X] -> [B, dim]. Token vectors stay as they are."""
         if not self.pooling.needs_pooler and not self.pooling.steps:
             return x
         rows = tf.shape(x)[0]
-        x = tf.gather(x, self.filled(tf.range(rows)))  # [M, X]
+        x = tf.gather(x, self.pad_indices(tf.range(rows)))  # [M, X]
         if self.pooling.needs_pooler:
             x = self.pooled(x)  # [M, H]
         if self.pooling.has_labels:
@@ -48,7 +53,7 @@ class Heads:
         """The dense layer over one vector of each row, and its activation: [M, H] -> [M, H]."""
         # bert-as-service's pooler is always tanh; a classifier has its family's activation
         act = self.config.head_act if self.pooling.has_labels else "tanh"
-        x = activate(act, self.dense.full(x, *self.dense.linear("pooler/dense")))
+        x = activate(act, self.dense.matmul_float32(x, *self.dense.linear("pooler/dense")))
         if self.pooling.has_labels and self.config.head_norm:
             x = self._norm(x, "pooler/LayerNorm", self.config.layer_norm_eps)
         return x
@@ -70,15 +75,15 @@ class Heads:
             return tf.math.l2_normalize(x, -1, epsilon=1e-24)
         if step.kind == "layer_norm":
             return self._norm(x, at, _MODULE_EPSILON)
-        return activate(step.activation, self.dense.full(x, *self.dense.linear(at)))
+        return activate(step.activation, self.dense.matmul_float32(x, *self.dense.linear(at)))
 
-    def vocabulary(self, x: Tensor, words: Tensor, places: Places) -> Tensor:
+    def vocabulary(self, x: Tensor, words: Tensor, layout: TokenLayout) -> Tensor:
         """SPLADE's weights of the vocabulary's tokens: [N, H] -> [B, V].
 
         max or sum over a row's tokens of log(1 + relu(logits)) (Formal et al. 2021); with
         ``log1p_relu`` the logarithm twice (Shen et al. 2025).
         """
-        x = self.dense.full(x, *self.dense.linear("predictions/dense"))  # [N, E]
+        x = self.dense.matmul_float32(x, *self.dense.linear("predictions/dense"))  # [N, E]
         x = activate(self.config.masked_lm_act, x)
         x = self._norm(x, "predictions/LayerNorm", self.config.layer_norm_eps)
         decoder = self.weights.get("predictions/decoder")  # [V, E], or the table of words
@@ -88,12 +93,12 @@ class Heads:
         if self.pooling.activation == "log1p_relu":
             weights = tf.math.log1p(weights)
         if self.pooling.modes == ("splade_max",):
-            return tf.math.segment_max(weights, places.row)
-        return tf.math.segment_sum(weights, places.row)
+            return tf.math.segment_max(weights, layout.row)
+        return tf.math.segment_sum(weights, layout.row)
 
-    def filled(self, indices: Tensor) -> Tensor:
-        """``indices`` and as many zeros as make ``floor`` of them: [B] -> [M], B <= M."""
-        return tf.pad(indices, [[0, tf.maximum(self.floor - tf.size(indices), 0)]])
+    def pad_indices(self, indices: Tensor) -> Tensor:
+        """``indices`` and as many zeros as make ``min_tokens`` of them: [B] -> [M], B <= M."""
+        return tf.pad(indices, [[0, tf.maximum(self.min_tokens - tf.size(indices), 0)]])
 
     def _norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:
         return layer_norm(

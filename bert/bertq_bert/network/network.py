@@ -16,13 +16,13 @@ import tensorflow as tf
 from bertq_bert.checkpoint import Weights
 from bertq_bert.config import NetworkConfig, Rotary
 from bertq_bert.network.activations import activate
-from bertq_bert.network.attention import Attention, Chosen
+from bertq_bert.network.attention import Attention, SelectedTokens
 from bertq_bert.network.dense import Dense
 from bertq_bert.network.heads import Heads
 from bertq_bert.network.normalization import layer_norm
-from bertq_bert.network.places import Places, Tensor
 from bertq_bert.network.positions import Positions, padded_length
-from bertq_bert.network.reduction import first_place, reduce
+from bertq_bert.network.reduction import first_token_index, reduce
+from bertq_bert.network.token_layout import Tensor, TokenLayout
 from bertq_bert.pooling import Pooling
 from bertq_bert.tokenizing.sequences import ADDED, PROMPT
 
@@ -37,13 +37,13 @@ class Network:
         pooling: Pooling,
         dtype: str,
         words: Tensor,
-        floor: int,
+        min_tokens: int,
         constant: bool,
         parts: int,
         *,
         max_scores: int | None = None,
     ) -> None:
-        """Plan a graph for batches of at least ``floor`` tokens; ``words`` [V, E].
+        """Plan a graph for batches of at least ``min_tokens`` tokens; ``words`` [V, E].
 
         The matrices of dense layers are constants of the graph, or tensors outside of it that exist
         once. ``parts`` divides the number of heads and the intermediate size;
@@ -53,7 +53,7 @@ class Network:
         self.weights = weights
         self.pooling = pooling
         self.words = words
-        self.floor = floor
+        self.min_tokens = min_tokens
         self.parts = parts
         self.dense = Dense(weights, dtype, constant, parts)
         self.heads = config.num_attention_heads // parts  # of each part
@@ -61,78 +61,77 @@ class Network:
             self.dense,
             self.heads,
             config.head_size,
-            turns=bool(config.rotary),
+            is_rotary=bool(config.rotary),
             max_scores=max_scores,
         )
         #: positions in the traced batch, shared by layers with the same rotation and window
-        self.known: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
-        self.heads_after = Heads(config, weights, pooling, self.dense, floor)
+        self.positions_cache: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
+        self.head = Heads(config, weights, pooling, self.dense, min_tokens)
 
     def rows(self, ids: Tensor, lengths: Tensor, marks: Tensor) -> Tensor:
         """ids [N], lengths [B], marks [N] -> rows, float32."""
-        places = Places.of(lengths, self.heads)
-        self.known = {}
-        kept = self.kept(marks)  # [N], or None for all
-        x = self.embed(ids, marks, places)  # [N, H]
+        layout = TokenLayout.from_lengths(lengths, self.heads)
+        self.positions_cache = {}
+        mask = self.find_mask(marks)  # [N], or None for all
+        x = self.embed(ids, marks, layout)  # [N, H]
         outputs = []
         for index in range(self.pooling.depth - 1):
-            x = self.layer(x, places, index)  # [N, H]
+            x = self.layer(x, layout, index)  # [N, H]
             outputs.append(x)
         # the highest layer computes only the tokens that are read: all, or one of each row
-        chosen = self.chosen(places, kept)  # [B], or None for all
-        top = self.layer(x, places, self.pooling.depth - 1, chosen)
+        selected = self.select_tokens(layout, mask)  # [B], or None for all
+        top = self.layer(x, layout, self.pooling.depth - 1, selected)
         if self.config.pre_norm and self.pooling.depth == self.config.num_hidden_layers:
             top = self.layer_norm(top, "encoder/LayerNorm")
         outputs.append(top)
         read = [outputs[self.pooling.num_layers + layer] for layer in self.pooling.layers]
-        after = self.heads_after
         if self.pooling.sparse:
-            return after.vocabulary(tf.concat(read, 1), self.words, places)
-        if chosen is not None:
-            row = tf.concat([x if x is top else tf.gather(x, chosen) for x in read], 1)  # [B, X]
+            return self.head.vocabulary(tf.concat(read, 1), self.words, layout)
+        if selected is not None:
+            row = tf.concat([x if x is top else tf.gather(x, selected) for x in read], 1)  # [B, X]
         elif self.pooling.has_labels:
-            row = reduce(("mean",), tf.concat(read, 1), places)
+            row = reduce(("mean",), tf.concat(read, 1), layout)
         else:
-            row = reduce(self.pooling.modes, tf.concat(read, 1), places, kept)
-        return after.rows(row)
+            row = reduce(self.pooling.modes, tf.concat(read, 1), layout, mask)
+        return self.head.rows(row)
 
     def release(self) -> None:
         """Free the arrays and tensors that only tracing needs."""
         self.dense.release()
-        self.known = {}
+        self.positions_cache = {}
 
-    def kept(self, marks: Tensor) -> Tensor:
+    def find_mask(self, marks: Tensor) -> Tensor:
         """Which tokens are pooled: [N]; None if all are."""
         # not the bitwise and: a GPU would do that itself, and the host wait for it
-        kept = None
+        mask = None
         if self.pooling.mask_cls_sep:
-            kept = tf.less(tf.math.floormod(marks, 2 * ADDED), ADDED)
+            mask = tf.less(tf.math.floormod(marks, 2 * ADDED), ADDED)
         if not self.pooling.include_prompt:
             own = tf.less(marks, PROMPT)
-            kept = own if kept is None else kept & own
-        return kept
+            mask = own if mask is None else mask & own
+        return mask
 
-    def chosen(self, places: Places, kept: Tensor) -> Tensor:
+    def select_tokens(self, layout: TokenLayout, mask: Tensor) -> Tensor:
         """Flat index of the one token of each row that is read: [B]; None if all are."""
         if self.pooling.has_labels:
-            return places.starts if self.config.head_pooling == "cls" else None
+            return layout.starts if self.config.head_pooling == "cls" else None
         match self.pooling.modes:
             case ("pooler",):
-                return places.starts
+                return layout.starts
             case ("cls",):
-                return first_place(places, kept)
+                return first_token_index(layout, mask)
             case ("lasttoken",):
-                return places.last
+                return layout.last
         return None
 
-    def embed(self, ids: Tensor, marks: Tensor, places: Places) -> Tensor:
+    def embed(self, ids: Tensor, marks: Tensor, layout: TokenLayout) -> Tensor:
         """Word + position + segment, normalised and projected: [N, H]."""
         x = tf.gather(self.words, ids)  # [N, E]
         # one table [S * P, E]: a second look-up for the segment would cost as much again
         positions = self.weights.get("embeddings/position_embeddings")  # [P, E], or none
         segments = self.weights.get("embeddings/token_type_embeddings")  # [S, E], or none
         if positions is not None or segments is not None:
-            table, where = positions, self.table_rows(ids, places)
+            table, where = positions, self.table_rows(ids, layout)
             if segments is not None:
                 segments = segments[:2]
                 segment = tf.math.floormod(marks, ADDED) if len(segments) > 1 else 0  # SECOND or 0
@@ -144,54 +143,54 @@ class Network:
             x += tf.gather(tf.constant(table), where)  # [N, E]
         x = self.layer_norm(x, "embeddings/LayerNorm")
         if "embeddings/project/kernel" in self.weights:
-            x = self.dense.full(x, *self.dense.linear("embeddings/project"))  # [N, H]
+            x = self.dense.matmul_float32(x, *self.dense.linear("embeddings/project"))  # [N, H]
         return x
 
-    def table_rows(self, ids: Tensor, places: Places) -> Tensor:
+    def table_rows(self, ids: Tensor, layout: TokenLayout) -> Tensor:
         """Row of each token's position in the table of positions: [N]."""
         if self.config.padding_id is None:
-            return places.position
+            return layout.position
         # a padding token in a text takes row 0, and the others are counted from 1 on without it
-        real = tf.cast(tf.not_equal(ids, self.config.padding_id), tf.int32)  # [N]
-        count = tf.cumsum(real)  # [N]
-        before = tf.gather(tf.cumsum(real, exclusive=True), places.starts)  # [B]
-        return (count - tf.gather(before, places.row)) * real
+        is_token = tf.cast(tf.not_equal(ids, self.config.padding_id), tf.int32)  # [N]
+        count = tf.cumsum(is_token)  # [N]
+        before = tf.gather(tf.cumsum(is_token, exclusive=True), layout.starts)  # [B]
+        return (count - tf.gather(before, layout.row)) * is_token
 
-    def positions(self, index: int, places: Places) -> list[Positions]:
+    def positions(self, index: int, layout: TokenLayout) -> list[Positions]:
         """Return the positions for the attention of layer ``index``, one object for each part."""
         config = self.config
         rotary = config.rotary[index] if config.rotary else None
         window = config.window[index] if config.window else None
-        if (rotary, window) not in self.known:
+        if (rotary, window) not in self.positions_cache:
             relative = self.weights.get("encoder/relative_attention_bias")  # [buckets, A], or none
-            self.known[rotary, window] = [
+            self.positions_cache[rotary, window] = [
                 Positions(
-                    places,
+                    layout,
                     padded_length(config.max_position_embeddings),
                     rotary=rotary,
                     window=window,
                     relative=part,
                     size=config.head_size,
                 )
-                for part in self.dense.dealt(relative, 1)
+                for part in self.dense.split(relative, 1)
             ]
-        return self.known[rotary, window]
+        return self.positions_cache[rotary, window]
 
-    def layer(self, x: Tensor, places: Places, index: int, chosen: Tensor = None) -> Tensor:
-        """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the chosen tokens alone."""
+    def layer(self, x: Tensor, layout: TokenLayout, index: int, selected: Tensor = None) -> Tensor:
+        """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the selected tokens alone."""
         at = f"encoder/layer_{self.config.stored_layer(index)}/"
         before = at + "attention/output/LayerNorm"
         # the first layer of a pre-norm network reads embeddings that are normalised already
         read = self.layer_norm(x, before) if self.config.pre_norm and index else x
-        positions = self.positions(index, places)
-        if chosen is None:
-            attended = self.attention.of(read, places, at, positions)  # [N, H]
+        positions = self.positions(index, layout)
+        if selected is None:
+            attended = self.attention.apply(read, layout, at, positions)  # [N, H]
             return self.after_attention(x, attended, at)
-        # M rows: at least ``floor``, lest the product's matrix be packed in two ways
-        filled = self.heads_after.filled(chosen)  # [M]
-        one = Chosen(tf.gather(read, filled), tf.gather(places.position, chosen))
-        attended = self.attention.of(read, places, at, positions, one)  # [M, H]
-        return self.after_attention(tf.gather(x, filled), attended, at)[: tf.size(chosen)]
+        # M rows: with fewer than ``min_tokens`` the matrix would be packed in another way
+        indices = self.head.pad_indices(selected)  # [M]
+        tokens = SelectedTokens(tf.gather(read, indices), tf.gather(layout.position, selected))
+        attended = self.attention.apply(read, layout, at, positions, tokens)  # [M, H]
+        return self.after_attention(tf.gather(x, indices), attended, at)[: tf.size(selected)]
 
     def after_attention(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
         """Run the rest of a layer after attention, token by token: [M, H] -> [M, H]."""
@@ -214,7 +213,7 @@ class Network:
                 part * self.dense.matmul(x, *columns)
                 for part, columns in zip(inner, gates, strict=True)
             ]
-        return self.dense.joined(inner, at + "output/dense")  # [M, H]
+        return self.dense.combine(inner, at + "output/dense")  # [M, H]
 
     def layer_norm(self, x: Tensor, name: str) -> Tensor:
         """LayerNorm with the weights of that name, float32: [N, H]."""

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from bertq_bert.network.places import Tensor
+from bertq_bert.network.token_layout import Tensor
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.config import Rotary
-from bertq_bert.network.places import LANES, MASKED, Places, Tensor
+from bertq_bert.network.token_layout import LANES, MASKED, Tensor, TokenLayout
 
 #: Distance from which on MPNet's buckets are all the last one (T5's rule, Raffel et al. 2020).
-_FARTHEST = 128
+_MAX_DISTANCE = 128
 
 
 class Positions:
@@ -23,7 +23,7 @@ class Positions:
 
     def __init__(
         self,
-        places: Places,
+        layout: TokenLayout,
         longest: int,
         *,
         rotary: Rotary | None,
@@ -34,36 +34,38 @@ class Positions:
         """Plan for sequences of up to ``longest`` tokens.
 
         Args:
-            places: the batch.
+            layout: the batch.
             longest: most tokens of a sequence.
-            rotary: how queries and keys are turned, if they are.
+            rotary: how queries and keys are rotated, if they are.
             window: how far a token sees to either side; None for all the way.
             relative: biases by the bucket of a distance [buckets, A / P], if there are any.
             size: D.
         """
-        self.places = places
+        self.layout = layout
         self.longest = longest
         self.window = window
-        self.turns: Tensor = None
+        self.rotations: Tensor = None
         self.relative: Tensor = None
         with tf.init_scope():  # one copy, outside of the graph
             if rotary is not None:
-                self.turns = tf.constant(rotation(rotary, size, longest))  # [longest, D / 2]
+                self.rotations = tf.constant(rotation(rotary, size, longest))  # [longest, D / 2]
             if relative is not None:
                 self.relative = tf.constant(by_distance(relative, longest))  # [A, 2 longest - 1]
-        self.all_turns = None if rotary is None else self.turns[: places.longest]  # [T, D / 2]
+        self.all_rotations = (
+            None if rotary is None else self.rotations[: layout.longest]
+        )  # [T, D / 2]
 
     @functools.cached_property
     def bias(self) -> Tensor:
         """The numbers added to the scores of all tokens: [B or 1, A / P or 1, T or 1, T]."""
-        return self.bias_of(self.places.columns)
+        return self.bias_of(self.layout.columns)
 
     def bias_of(self, queries: Tensor) -> Tensor:
         """The same for queries at the positions [S] or [B, 1]: [B or 1, A / P or 1, S, T]."""
-        bias = self.places.bias  # [B, 1, 1, T]
+        bias = self.layout.bias  # [B, 1, 1, T]
         if self.window is None and self.relative is None:
             return bias
-        distance = self.places.columns - queries[..., None]  # [S, T] or [B, 1, T]
+        distance = self.layout.columns - queries[..., None]  # [S, T] or [B, 1, T]
         if self.window is not None:
             far = tf.where(tf.abs(distance) > self.window, MASKED, 0.0)
             bias += far[:, None] if far.shape.rank == 3 else far[None, None]
@@ -73,29 +75,29 @@ class Positions:
             bias += tf.transpose(values, [1, 0, 2, 3]) if values.shape.rank == 4 else values[None]
         return bias
 
-    def turn(self, x: Tensor) -> Tensor:
-        """Turn the vectors of all tokens by their positions: [B, A / P, T, D]."""
-        return x if self.turns is None else turned(x, self.all_turns)
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotate the vectors of all tokens by their positions: [B, A / P, T, D]."""
+        return x if self.rotations is None else rotate_pairs(x, self.all_rotations)
 
-    def turn_at(self, x: Tensor, position: Tensor) -> Tensor:
-        """Turn one vector of each row by its position [B]: [B, A / P, 1, D]."""
-        if self.turns is None:
+    def rotate_at(self, x: Tensor, position: Tensor) -> Tensor:
+        """Rotate one vector of each row by its position [B]: [B, A / P, 1, D]."""
+        if self.rotations is None:
             return x
-        return turned(x, tf.gather(self.turns, position)[:, None, None])
+        return rotate_pairs(x, tf.gather(self.rotations, position)[:, None, None])
 
 
-def turned(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., D], pairs of neighbours as complex numbers, times ``turns`` [..., D / 2]."""
+def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
+    """x [..., D], pairs of neighbours as complex numbers, times ``rotations`` [..., D / 2]."""
     shape = tf.shape(x)
     pairs = tf.reshape(tf.cast(x, tf.float32), tf.concat([shape[:-1], [shape[-1] // 2, 2]], 0))
-    product = tf.bitcast(pairs, tf.complex64) * turns
+    product = tf.bitcast(pairs, tf.complex64) * rotations
     return tf.cast(tf.reshape(tf.bitcast(product, tf.float32), shape), x.dtype)
 
 
-def paired(kernel: Array, size: int) -> Array:
-    """Reorder the columns of queries or keys so that the numbers that turn together are neighbours.
+def order_pairs(kernel: Array, size: int) -> Array:
+    """Reorder the columns of queries or keys: numbers that rotate together become neighbours.
 
-    A model turns numbers i and i + D / 2 of a head; products of queries and keys do not depend on
+    A model rotates numbers i and i + D / 2 of a head; products of queries and keys do not depend on
     the order of the numbers. [..., A * D] -> [..., A * D].
     """
     order = np.arange(size).reshape(2, -1).T.reshape(-1)
@@ -104,7 +106,7 @@ def paired(kernel: Array, size: int) -> Array:
 
 
 def rotation(rotary: Rotary, size: int, longest: int) -> npt.NDArray[np.complex64]:
-    """The turn of each pair of numbers at each position: [longest, size / 2].
+    """The rotation of each pair of numbers at each position: [longest, size / 2].
 
     Source: Su et al. 2021, equation 34. With an NTK factor f the base is multiplied by f and the
     frequencies are divided by f^(2 / size) (https://kexue.fm/archives/9706, equation 6).
@@ -113,8 +115,8 @@ def rotation(rotary: Rotary, size: int, longest: int) -> npt.NDArray[np.complex6
     frequencies = (rotary.theta * rotary.ntk_factor) ** -steps
     frequencies /= rotary.ntk_factor ** (2 / size)
     angles = np.outer(np.arange(longest) / rotary.position_divisor, frequencies)
-    turns: npt.NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
-    return turns
+    rotations: npt.NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
+    return rotations
 
 
 def by_distance(table: Array, longest: int) -> Array:
@@ -128,7 +130,7 @@ def by_distance(table: Array, longest: int) -> Array:
     distance = np.arange(1 - longest, longest)
     size = np.abs(distance)
     growth = np.log(np.maximum(size, 1).astype(np.float32) / exact)
-    large = exact + (growth / math.log(_FARTHEST / exact) * (half - exact)).astype(np.int64)
+    large = exact + (growth / math.log(_MAX_DISTANCE / exact) * (half - exact)).astype(np.int64)
     bucket = np.where(size < exact, size, np.minimum(large, half - 1))
     return np.ascontiguousarray(table[bucket + np.where(distance > 0, half, 0)].T)
 

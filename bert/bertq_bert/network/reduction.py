@@ -1,7 +1,7 @@
 """From the vectors of a row's tokens to the row, in TensorFlow's graph.
 
-Shapes as in ``network``, X numbers in a token's vector. ``kept`` [N] says which tokens count, None
-that all do; a row without a kept token is zeros. The modes are those of sentence-transformers.
+Shapes as in ``network``, X numbers in a token's vector. ``mask`` [N] says which tokens count, None
+that all do; a row without such a token is zeros. The modes are those of sentence-transformers.
 """
 
 import functools
@@ -9,81 +9,81 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from bertq_bert.network.places import Places, Tensor
+from bertq_bert.network.token_layout import Tensor, TokenLayout
 
 
-def reduce(modes: tuple[str, ...], x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+def reduce(modes: tuple[str, ...], x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """x [N, X] -> [B, X] for each of the modes, side by side; or [B, longest, X] for ``none``."""
     if modes == ("none",):
-        return padded(x, places, kept)
-    rows = [_MODES[mode](x, places, kept) for mode in modes]
+        return padded(x, layout, mask)
+    rows = [_MODES[mode](x, layout, mask) for mode in modes]
     return rows[0] if len(rows) == 1 else tf.concat(rows, 1)
 
 
-def mean(x: Tensor, places: Places, kept: Tensor = None, *, root: bool = False) -> Tensor:
+def mean(x: Tensor, layout: TokenLayout, mask: Tensor = None, *, root: bool = False) -> Tensor:
     """Sum of each row's tokens by their number, or by its square root: [N, X] -> [B, X]."""
-    if kept is None:
-        number = tf.cast(places.lengths, tf.float32)[:, None]  # [B, 1]
+    if mask is None:
+        number = tf.cast(layout.lengths, tf.float32)[:, None]  # [B, 1]
     else:
-        x = tf.where(kept[:, None], x, 0.0)
-        number = tf.maximum(count(places, kept), 1.0)  # [B, 1]
-    sums = tf.math.segment_sum(x, places.row)  # [B, X]
+        x = tf.where(mask[:, None], x, 0.0)
+        number = tf.maximum(count(layout, mask), 1.0)  # [B, 1]
+    sums = tf.math.segment_sum(x, layout.row)  # [B, X]
     return sums / (tf.sqrt(number) if root else number)
 
 
-def weighted_mean(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+def weighted_mean(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """Mean of each row's tokens, weighted by their positions from 1 on: [N, X] -> [B, X]."""
-    weights = tf.cast(places.position + 1, tf.float32)[:, None]  # [N, 1]
-    if kept is not None:
-        weights = tf.where(kept[:, None], weights, 0.0)
-    sums = tf.math.segment_sum(x * weights, places.row)  # [B, X]
-    return sums / tf.maximum(tf.math.segment_sum(weights, places.row), 1e-9)
+    weights = tf.cast(layout.position + 1, tf.float32)[:, None]  # [N, 1]
+    if mask is not None:
+        weights = tf.where(mask[:, None], weights, 0.0)
+    sums = tf.math.segment_sum(x * weights, layout.row)  # [B, X]
+    return sums / tf.maximum(tf.math.segment_sum(weights, layout.row), 1e-9)
 
 
-def most(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+def maximum(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """Greatest number of each row's tokens, column by column: [N, X] -> [B, X]."""
-    if kept is None:
-        return tf.math.segment_max(x, places.row)
-    greatest = tf.math.segment_max(tf.where(kept[:, None], x, x.dtype.min), places.row)  # [B, X]
-    return tf.where(count(places, kept) > 0, greatest, 0.0)
+    if mask is None:
+        return tf.math.segment_max(x, layout.row)
+    greatest = tf.math.segment_max(tf.where(mask[:, None], x, x.dtype.min), layout.row)  # [B, X]
+    return tf.where(count(layout, mask) > 0, greatest, 0.0)
 
 
-def first(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
-    """Each row's first token that is kept: [N, X] -> [B, X]."""
-    return tf.gather(x, first_place(places, kept))
+def first(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
+    """Each row's first token that counts: [N, X] -> [B, X]."""
+    return tf.gather(x, first_token_index(layout, mask))
 
 
-def first_place(places: Places, kept: Tensor = None) -> Tensor:
-    """Flat index of each row's first token that is kept, or else of its first one: [B]."""
-    if kept is None:
-        return places.starts
-    index = tf.where(kept, places.position, tf.int32.max)  # [N]
-    lowest = tf.math.segment_min(index, places.row)  # [B]
-    return places.starts + tf.where(lowest < places.lengths, lowest, 0)
+def first_token_index(layout: TokenLayout, mask: Tensor = None) -> Tensor:
+    """Flat index of each row's first token that counts, or else of its first one: [B]."""
+    if mask is None:
+        return layout.starts
+    index = tf.where(mask, layout.position, tf.int32.max)  # [N]
+    lowest = tf.math.segment_min(index, layout.row)  # [B]
+    return layout.starts + tf.where(lowest < layout.lengths, lowest, 0)
 
 
-def last(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+def last(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """Each row's last token: [N, X] -> [B, X]. It is never left out of the pooling."""
-    return tf.gather(x, places.last)
+    return tf.gather(x, layout.last)
 
 
-def padded(x: Tensor, places: Places, kept: Tensor = None) -> Tensor:
+def padded(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """Each row's tokens, zeros behind them: [N, X] -> [B, longest, X]."""
-    x = x if kept is None else tf.where(kept[:, None], x, 0.0)
-    block = tf.where(places.real[:, :, None], places.pad(x), 0.0)  # [B, T, X]
-    return block[:, : tf.reduce_max(places.lengths)]
+    x = x if mask is None else tf.where(mask[:, None], x, 0.0)
+    block = tf.where(layout.is_token[:, :, None], layout.pad(x), 0.0)  # [B, T, X]
+    return block[:, : tf.reduce_max(layout.lengths)]
 
 
-def count(places: Places, kept: Tensor) -> Tensor:
-    """How many tokens of each row are kept: float32 [B, 1]."""
-    return tf.math.segment_sum(tf.cast(kept, tf.float32), places.row)[:, None]
+def count(layout: TokenLayout, mask: Tensor) -> Tensor:
+    """Count the pooled tokens of each row: float32 [B, 1]."""
+    return tf.math.segment_sum(tf.cast(mask, tf.float32), layout.row)[:, None]
 
 
 _MODES: dict[str, Callable[..., Tensor]] = {
     "mean": mean,
     "mean_sqrt_len_tokens": functools.partial(mean, root=True),
     "weightedmean": weighted_mean,
-    "max": most,
+    "max": maximum,
     "cls": first,
     "lasttoken": last,
 }

@@ -6,14 +6,14 @@ from typing import TypeAlias
 
 from bertq_bert.errors import BadIds
 from bertq_bert.tokenizing import shortening
-from bertq_bert.tokenizing.sequences import Ids, Tokenized, longest_first
+from bertq_bert.tokenizing.sequences import Ids, Tokenized, trim_like_transformers
 from bertq_bert.tokenizing.template import Template
 
 BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
 
 #: Characters of a side of a pair up to which its tokens are counted. Of longer ones the characters
 #: say which is the longer one.
-_COUNTED = 50_000
+_MAX_COUNTED_CHARACTERS = 50_000
 
 #: A text, or a pair of them.
 Text: TypeAlias = str | tuple[str, str]
@@ -56,9 +56,9 @@ class Tokenizer(ABC):
         first, bar, second = text.strip().rpartition(BAR)
         return (first, second) if bar else text
 
-    def trim(self, first: int, second: int, room: int) -> tuple[int, int]:
-        """How many tokens stay of the texts of a pair, so that ``room`` of them are left."""
-        return longest_first(first, second, room)
+    def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
+        """How many tokens stay of the texts of a pair, so that ``max_tokens`` of them are left."""
+        return trim_like_transformers(first, second, max_tokens)
 
     def encode(
         self,
@@ -90,11 +90,11 @@ class Tokenizer(ABC):
             if row in seconds:
                 other = seconds[row]
                 sides = (flat[row], ids, counts[row]), (flat[other], found[other], counts[other])
-                kept, is_cut = self._cut_pair(
+                kept, is_cut = self._truncate_pair(
                     ids, found[other], max_seq_len, truncate, *self._counts(sides, max_seq_len)
                 )
             else:
-                kept, is_cut = self._cut(ids, max_seq_len, truncate, leading)
+                kept, is_cut = self._truncate_single(ids, max_seq_len, truncate, leading)
             rows.append(kept)
             if is_cut:
                 cut.append(row)
@@ -121,13 +121,13 @@ class Tokenizer(ABC):
             if bare and len(ids) == 1:
                 bar = 1  # nothing would be left of a bar alone
             if bare:
-                kept, is_cut = self._cut_bare(ids[:bar], ids[bar + 1 :], max_seq_len, truncate)
+                kept, is_cut = self._truncate_bare(ids[:bar], ids[bar + 1 :], max_seq_len, truncate)
             elif bar < len(ids) - 1:
-                kept, is_cut = self._cut_pair(
+                kept, is_cut = self._truncate_pair(
                     ids[:bar], ids[bar + 1 :], max_seq_len, truncate, bar, len(ids) - bar - 1
                 )
             else:
-                kept, is_cut = self._cut(ids[:bar], max_seq_len, truncate)
+                kept, is_cut = self._truncate_single(ids[:bar], max_seq_len, truncate)
             rows.append(kept)
             if is_cut:
                 cut.append(row)
@@ -141,14 +141,14 @@ class Tokenizer(ABC):
         """The tokens that ``ids`` stand for."""
         return [self.token(number) for number in ids]
 
-    def _cut(
+    def _truncate_single(
         self, ids: list[int], max_seq_len: int, truncate: str, leading: int = 0
     ) -> tuple[list[int], bool]:
-        room = max_seq_len - self.template.size
-        excess = max(0, len(ids) - room)
+        max_tokens = max_seq_len - self.template.size
+        excess = max(0, len(ids) - max_tokens)
         if truncate == "left":
             leading = max(0, leading - excess)
-        return self.template.single(_kept(ids, room, truncate), leading), excess > 0
+        return self.template.single(_truncate_ids(ids, max_tokens, truncate), leading), excess > 0
 
     def _counts(
         self, sides: tuple[tuple[str, list[int], int], ...], max_seq_len: int
@@ -157,17 +157,20 @@ class Tokenizer(ABC):
 
         Where both are cut, the longer one keeps the odd token.
         """
-        room = max_seq_len - self.template.pair_size
-        both = all(2 * count > room for _, _, count in sides)
+        max_tokens = max_seq_len - self.template.pair_size
+        both = all(2 * count > max_tokens for _, _, count in sides)
         first, second = (
             len(self.pieces([text])[0])
-            if both and room % 2 and count != len(ids) and len(text) <= _COUNTED
+            if both
+            and max_tokens % 2
+            and count != len(ids)
+            and len(text) <= _MAX_COUNTED_CHARACTERS
             else count
             for text, ids, count in sides
         )
         return first, second
 
-    def _cut_pair(
+    def _truncate_pair(
         self,
         first: list[int],
         second: list[int],
@@ -177,21 +180,24 @@ class Tokenizer(ABC):
         second_count: int,
     ) -> tuple[list[int], bool]:
         if not second and not self.pairs_with_nothing:
-            return self._cut(first, max_seq_len, truncate)
-        room = max_seq_len - self.template.pair_size
-        left, right = self.trim(first_count, second_count, room)
-        first, second = _kept(first, left, truncate), _kept(second, right, truncate)
+            return self._truncate_single(first, max_seq_len, truncate)
+        max_tokens = max_seq_len - self.template.pair_size
+        left, right = self.trim(first_count, second_count, max_tokens)
+        first, second = _truncate_ids(first, left, truncate), _truncate_ids(second, right, truncate)
         if not second and not self.pairs_with_nothing:
             row = self.template.single(first)
         else:
             row = self.template.double(first, second)
         return row, left + right < first_count + second_count
 
-    def _cut_bare(
+    def _truncate_bare(
         self, first: list[int], second: list[int], max_seq_len: int, truncate: str
     ) -> tuple[list[int], bool]:
         left, right = self.trim(len(first), len(second), max_seq_len)
-        row = Ids([*_kept(first, left, truncate), *_kept(second, right, truncate)], second=left)
+        row = Ids(
+            [*_truncate_ids(first, left, truncate), *_truncate_ids(second, right, truncate)],
+            second=left,
+        )
         return row, left + right < len(first) + len(second)
 
     def _prompt_tokens(self, prompt: str, max_seq_len: int) -> int:
@@ -205,7 +211,7 @@ class Tokenizer(ABC):
         return whole - 1 if self.template.behind else whole
 
 
-def _kept(ids: list[int], count: int, truncate: str) -> list[int]:
+def _truncate_ids(ids: list[int], count: int, truncate: str) -> list[int]:
     """The first ``count`` of some ids, or the last ones where they are cut on the left."""
     if len(ids) <= count:
         return ids

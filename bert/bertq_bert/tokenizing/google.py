@@ -17,12 +17,17 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from bertq_bert.errors import BadVocabulary, MissingFile
 from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.cleaning import CleanText
-from bertq_bert.tokenizing.sequences import trimmed
+from bertq_bert.tokenizing.sequences import trim_like_google
 from bertq_bert.tokenizing.template import Template
-from bertq_bert.tokenizing.vocabulary import read_settings, read_tokenizer_json, read_vocab
+from bertq_bert.tokenizing.vocabulary import (
+    check_size,
+    read_settings,
+    read_tokenizer_json,
+    read_vocab,
+)
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
-_LONGEST_WORD = 100  # characters; a longer word is [UNK]
+_MAX_WORD_CHARACTERS = 100  # characters; a longer word is [UNK]
 
 
 class GoogleTokenizer(Tokenizer):
@@ -60,7 +65,7 @@ class GoogleTokenizer(Tokenizer):
         self._drop = CleanText(strip_accents=False, isolate=False)
         self._clean = CleanText(strip_accents=self.strip_accents, isolate=True)
         self._rust = RustTokenizer(
-            WordPiece(vocabulary, unk_token=_UNK, max_input_chars_per_word=_LONGEST_WORD)
+            WordPiece(vocabulary, unk_token=_UNK, max_input_chars_per_word=_MAX_WORD_CHARACTERS)
         )
         self._rust.normalizer = BertNormalizer(
             clean_text=True,
@@ -76,9 +81,9 @@ class GoogleTokenizer(Tokenizer):
         pieces = self._rust.encode_batch_fast(cleaned, add_special_tokens=False)
         return [piece.ids for piece in pieces]
 
-    def trim(self, first: int, second: int, room: int) -> tuple[int, int]:
+    def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
         """As ``_truncate_seq_pair`` of google-research/bert."""
-        return trimmed(first, second, room)
+        return trim_like_google(first, second, max_tokens)
 
     def token(self, number: int) -> str:
         """The token that an id stands for."""
@@ -135,13 +140,7 @@ def load_tokenizer(
         settings = normalizer | settings
     else:
         raise MissingFile(f"no vocab.txt and no tokenizer.json in {model_dir}")
-    # no text has the empty token of a blank line
-    size = max((number for token, number in vocabulary.items() if token), default=-1) + 1
-    if embeddings is not None and size > embeddings:
-        raise BadVocabulary(
-            f"{path} has {size} tokens, the embedding table only {embeddings}: "
-            f"they belong to different models"
-        )
+    check_size(vocabulary, embeddings, path)
     if cased is None:
         cased = not settings.get("lowercase", not _cased_by_name(model_dir.name))
     try:

@@ -56,13 +56,13 @@ def marks(ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> npt.N
     return found
 
 
-def trimmed(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens stay of the sides of a pair, so that ``room`` of them are left.
+def trim_like_google(first: int, second: int, max_tokens: int) -> tuple[int, int]:
+    """How many tokens stay of the sides of a pair, so that ``max_tokens`` of them are left.
 
     The longer side gives up a token at a time, the second one where they are equal: the result of
     google-research/bert's ``_truncate_seq_pair`` in one step.
     """
-    excess = first + second - room
+    excess = first + second - max_tokens
     if excess <= 0:
         return first, second
     if first > second:
@@ -75,16 +75,16 @@ def trimmed(first: int, second: int, room: int) -> tuple[int, int]:
     return first - excess // 2, second - (excess + 1) // 2
 
 
-def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+def trim_like_transformers(first: int, second: int, max_tokens: int) -> tuple[int, int]:
     """The same as transformers cuts a pair: where both must be cut, the longer keeps the odd token.
 
     The second one is the longer where they are equal, as in the ``tokenizers`` library.
     """
-    if first + second <= room:
+    if first + second <= max_tokens:
         return first, second
     short, long = sorted((first, second))
-    if 2 * short <= room:
-        long = room - short
+    if 2 * short <= max_tokens:
+        long = max_tokens - short
     else:
-        short, long = room // 2, room - room // 2
+        short, long = max_tokens // 2, max_tokens - max_tokens // 2
     return (long, short) if first > second else (short, long)

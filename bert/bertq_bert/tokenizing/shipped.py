@@ -12,27 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers.models import BPE, WordPiece
+from tokenizers import normalizers
 from tokenizers.normalizers import BertNormalizer, Lowercase
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertq_bert.config import read_json, shown
-from bertq_bert.errors import BadIds, BadVocabulary, BrokenFile, MissingFile, UnsupportedModel
+from bertq_bert.config import read_json
+from bertq_bert.errors import BadIds, BrokenFile, MissingFile, UnsupportedModel
 from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.template import Template
-from bertq_bert.tokenizing.vocabulary import read_settings, read_vocab
-
-_SPECIAL = (
-    "cls_token",
-    "sep_token",
-    "unk_token",
-    "pad_token",
-    "mask_token",
-    "bos_token",
-    "eos_token",
-)
+from bertq_bert.tokenizing.vocabulary import check_size
+from bertq_bert.tokenizing.vocabulary_files import make_byte_pairs, make_wordpiece, read_token
 
 log = logging.getLogger("bertq.model")
 
@@ -131,7 +120,7 @@ def load_shipped(
 
     Args:
         directory: where the transformer's files are.
-        lower: letters are made small before the tokenizer's own normalizer, as
+        lower: make letters lower case before the tokenizer's own normalizer, as
             sentence-transformers does for ``do_lower_case``.
         cased: overrides whether a BERT normalizer keeps capitals and accents.
         embeddings: rows of the embedding table, which must not be fewer than tokens.
@@ -146,34 +135,27 @@ def load_shipped(
     if path.is_file():
         rust = _read(path)
         content = path.read_bytes()
-        _warn_of_settings(rust.normalizer, settings, path)
+        _warn_of_differences(rust.normalizer, settings, path)
     elif (directory / "vocab.txt").is_file():
         path = directory / "vocab.txt"
-        rust = _wordpiece(path, settings)
+        rust = make_wordpiece(path, settings)
         content = rust.to_str().encode()
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         path = directory / "vocab.json"
-        rust = _byte_pairs(directory, settings)
+        rust = make_byte_pairs(directory, settings)
         content = rust.to_str().encode()
     else:
         raise _no_tokenizer(directory)
     if cased is not None:
         rust.normalizer = _with_case(rust.normalizer, cased, path)
     if lower:
-        rust.normalizer = _lowered(rust.normalizer)
-    # no text has the empty token of a blank line
-    numbers = (n for token, n in rust.get_vocab(with_added_tokens=False).items() if token)
-    size = max(numbers, default=-1) + 1
-    if embeddings is not None and size > embeddings:
-        raise BadVocabulary(
-            f"{path} has {size} tokens, the embedding table only {embeddings}: "
-            f"they belong to different models"
-        )
+        rust.normalizer = _with_lower_case(rust.normalizer)
+    check_size(rust.get_vocab(with_added_tokens=False), embeddings, path)
     digest, segments = hashlib.sha256(content).hexdigest(), _has_segments(settings)
     with _library_errors(path):
         return ShippedTokenizer(
             rust,
-            unknown=_content(settings.get("unk_token")) or _unknown(rust),
+            unknown=read_token(settings.get("unk_token")) or _unknown(rust),
             identity=f"{digest} lower={lower} cased={cased} segments={segments}",
             segments=segments,
         )
@@ -188,12 +170,12 @@ def _has_segments(settings: dict[str, Any]) -> bool:
     return not isinstance(kind, str) or kind.removesuffix("Fast") in _WITH_SEGMENTS
 
 
-def _warn_of_settings(normalizer: Any, settings: dict[str, Any], path: Path) -> None:
-    """Warn where ``tokenizer_config.json`` says otherwise: transformers 5 would follow that."""
+def _warn_of_differences(normalizer: Any, settings: dict[str, Any], path: Path) -> None:
+    """Warn where ``tokenizer_config.json`` differs, which transformers 5 would follow."""
     kind = settings.get("tokenizer_class")
     if not isinstance(normalizer, BertNormalizer) or kind in (None, "PreTrainedTokenizerFast"):
         return
-    told = {
+    values = {
         "do_lower_case": (settings.get("do_lower_case", True), normalizer.lowercase),
         "strip_accents": (settings.get("strip_accents"), normalizer.strip_accents),
         "tokenize_chinese_chars": (
@@ -201,12 +183,12 @@ def _warn_of_settings(normalizer: Any, settings: dict[str, Any], path: Path) -> 
             normalizer.handle_chinese_chars,
         ),
     }
-    for name, (said, done) in told.items():
-        if said != done:
+    for name, (configured, used) in values.items():
+        if configured != used:
             log.warning(
-                "%s has %s %s, and tokenizer_config.json beside it %s: bertq does as the former "
-                "says, transformers 5 as the latter",
-                path, name, done, said,
+                "%s has %s %s, and tokenizer_config.json beside it %s: bertq uses the former, "
+                "transformers 5 the latter",
+                path, name, used, configured,
             )  # fmt: skip
 
 
@@ -232,108 +214,6 @@ def _library_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _wordpiece(path: Path, settings: dict[str, Any]) -> RustTokenizer:
-    """WordPiece as transformers makes it of ``vocab.txt``."""
-    directory = path.parent
-    vocabulary = read_vocab(path)
-    special = _special_tokens(directory, settings)
-    unknown = special.get("unk_token", "[UNK]")
-    start, end = special.get("cls_token", "[CLS]"), special.get("sep_token", "[SEP]")
-    missing = [token for token in (start, end, unknown) if token not in vocabulary]
-    if missing:
-        names = ", ".join(map(shown, missing))
-        raise BadVocabulary(f"{path} has no {names}: not a tokenizer's vocabulary")
-    rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
-    flags = read_settings(directory / "tokenizer_config.json")
-    rust.normalizer = BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=flags.get("split_cjk", True),
-        strip_accents=flags.get("strip_accents"),
-        lowercase=flags.get("lowercase", True),
-    )
-    rust.pre_tokenizer = BertPreTokenizer()
-    cls, sep = (start, vocabulary[start]), (end, vocabulary[end])
-    if start == "<s>":  # MPNet
-        rust.post_processor = processors.RobertaProcessing(sep, cls)
-    else:
-        rust.post_processor = processors.TemplateProcessing(
-            single=f"{start} $A {end}",
-            pair=f"{start} $A {end} $B:1 {end}:1",
-            special_tokens=[cls, sep],
-        )
-    _add_tokens(rust, directory, special, settings)
-    return rust
-
-
-def _byte_pairs(directory: Path, settings: dict[str, Any]) -> RustTokenizer:
-    """Byte pairs as transformers makes them of ``vocab.json`` and ``merges.txt`` (RoBERTa)."""
-    special = _special_tokens(directory, settings)
-    try:
-        model = BPE.from_file(str(directory / "vocab.json"), str(directory / "merges.txt"))
-    except Exception as error:  # the library raises Exception itself
-        raise BrokenFile(
-            f"{directory / 'vocab.json'} and merges.txt cannot be read: {type(error).__name__}"
-        ) from None
-    rust = RustTokenizer(model)
-    space = bool(settings.get("add_prefix_space", False))
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-    start, end = special.get("cls_token", "<s>"), special.get("sep_token", "</s>")
-    first, last = rust.token_to_id(start), rust.token_to_id(end)
-    if first is None or last is None:
-        raise BadVocabulary(f"{directory / 'vocab.json'} has no {shown(start)} or {shown(end)}")
-    rust.post_processor = processors.RobertaProcessing(
-        (end, last), (start, first), trim_offsets=True, add_prefix_space=space
-    )
-    _add_tokens(rust, directory, special, settings)
-    return rust
-
-
-def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]:
-    path = directory / "special_tokens_map.json"
-    named = (read_json(path) if path.is_file() else {}) | settings
-    return {key: token for key in _SPECIAL if (token := _content(named.get(key))) is not None}
-
-
-def _content(token: Any) -> str | None:
-    """The text of a special token, which may be written as an object."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) and _is_whole(text) else None
-
-
-def _is_whole(text: str) -> bool:
-    """Whether the library takes a text: it has no lone surrogates."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _add_tokens(
-    rust: RustTokenizer, directory: Path, special: dict[str, str], settings: dict[str, Any]
-) -> None:
-    """Add special tokens and those of ``added_tokens.json``, which must get the ids named there."""
-    path = directory / "added_tokens.json"
-    numbers = read_json(path) if path.is_file() else {}
-    described = settings.get("added_tokens_decoder")
-    for number, token in (described if isinstance(described, dict) else {}).items():
-        text = _content(token)
-        if text is not None and number.isdecimal() and len(number) < 10:
-            numbers.setdefault(text, int(number))
-    if not all(isinstance(number, int) and _is_whole(text) for text, number in numbers.items()):
-        raise BrokenFile(f"{path} is not a map from tokens to ids")
-    known = set(special.values())
-    rust.add_special_tokens(
-        [token for token in special.values() if rust.token_to_id(token) is not None]
-    )
-    for token, number in sorted(numbers.items(), key=lambda item: item[1]):
-        if token in known:
-            rust.add_special_tokens([AddedToken(token)])
-        else:
-            rust.add_tokens([AddedToken(token)])
-        if rust.token_to_id(token) != number:
-            raise BadVocabulary(
-                f"{path}: the id of {shown(token)} is {shown(number)}, and by the vocabulary it "
-                f"would be {rust.token_to_id(token)}: they belong to different models"
-            )
-
-
 def _with_case(normalizer: Any, cased: bool, path: Path) -> Any:
     """A BERT normalizer that keeps capitals and accents, or does not."""
     if not isinstance(normalizer, BertNormalizer):
@@ -346,7 +226,7 @@ def _with_case(normalizer: Any, cased: bool, path: Path) -> Any:
     return normalizer
 
 
-def _lowered(normalizer: Any) -> Any:
+def _with_lower_case(normalizer: Any) -> Any:
     parts = [] if normalizer is None else [normalizer]
     if isinstance(normalizer, normalizers.Sequence):
         parts = list(normalizer)  # type: ignore[call-overload]

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 #: Characters of a text for each token that is needed, from which on it is worth it.
-_CHARACTERS = 16
+_CHARACTERS_PER_TOKEN = 16
 #: Tokens at the cut that are not trusted.
-_MARGIN = 64
+_MARGIN_TOKENS = 64
 #: Characters at the cut that are searched for something that repeats.
-_WINDOW = 64
+_WINDOW_CHARACTERS = 64
 #: Characters of a part from which on its tokens are used in any case.
-_LARGEST = 500_000
+_MAX_CHARACTERS = 500_000
 #: A cut is made at a space if there is one within so many characters.
-_SEARCH = 512
+_SEARCH_CHARACTERS = 512
 
 
 class _Tokenizer(Protocol):
@@ -43,73 +43,77 @@ def pieces(
         Of each text all ids, or more than ``tokens`` of them from the end that is kept; and how
         many it has, or its characters where that is not known: more than ``tokens`` too.
     """
-    size = (tokens + _MARGIN) * _CHARACTERS
+    size = (tokens + _MARGIN_TOKENS) * _CHARACTERS_PER_TOKEN
     if max(map(len, texts), default=0) <= size:
         found = tokenizer.pieces(texts)
         return found, list(map(len, found))
-    parts = [_part(text, size, truncate) if len(text) > size else text for text in texts]
+    parts = [_take_part(text, size, truncate) if len(text) > size else text for text in texts]
     found = tokenizer.pieces(parts)
     counts = list(map(len, found))
     for row, text in enumerate(texts):
         if len(text) > size:
-            found[row], counts[row] = _enough(tokenizer, text, found[row], size, tokens, truncate)
+            found[row], counts[row] = _extend(tokenizer, text, found[row], size, tokens, truncate)
     return found, counts
 
 
-def _enough(
+def _extend(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> tuple[list[int], int]:
     """Go on with longer parts of one text until there are enough ids of it."""
     while True:
-        at_space = tokenizer.splits_at_spaces and _space(text, size, truncate) is not None
+        at_space = tokenizer.splits_at_spaces and _find_space(text, size, truncate) is not None
         if not at_space and len(text) <= 4 * size:
             size = len(text)  # other parts would be as much work
-        elif len(ids) > tokens + _MARGIN and (
-            at_space or size > _LARGEST or _is_sure(tokenizer, text, ids, size, tokens, truncate)
+        elif len(ids) > tokens + _MARGIN_TOKENS and (
+            at_space
+            or size > _MAX_CHARACTERS
+            or _is_stable(tokenizer, text, ids, size, tokens, truncate)
         ):
-            return (ids[_MARGIN:] if truncate == "left" else ids[:-_MARGIN]), len(text)
+            return (ids[_MARGIN_TOKENS:] if truncate == "left" else ids[:-_MARGIN_TOKENS]), len(
+                text
+            )
         size = min(2 * size, len(text))
-        (ids,) = tokenizer.pieces([_part(text, size, truncate)])
+        (ids,) = tokenizer.pieces([_take_part(text, size, truncate)])
         if size == len(text):
             return ids, len(ids)
 
 
-def _is_sure(
+def _is_stable(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> bool:
     """Whether parts of other lengths have the same ids."""
     # what repeats may be divided into tokens by its whole length: once more is another length
-    sizes = {size + 1, size + _period(text, size, truncate), size + size // 4 + 7}
-    others = tokenizer.pieces([_part(text, other, truncate) for other in sizes])
+    sizes = {size + 1, size + _find_period(text, size, truncate), size + size // 4 + 7}
+    others = tokenizer.pieces([_take_part(text, other, truncate) for other in sizes])
     if truncate == "left":
         return all(other[-tokens:] == ids[-tokens:] for other in others)
     return all(other[:tokens] == ids[:tokens] for other in others)
 
 
-def _period(text: str, size: int, truncate: str) -> int:
+def _find_period(text: str, size: int, truncate: str) -> int:
     """After how many characters a part repeats itself at the cut; 1 if it does not."""
-    start = len(text) - size if truncate == "left" else size - _WINDOW
-    window = text[start : start + _WINDOW]
-    periods = range(1, _WINDOW // 2 + 1)
+    start = len(text) - size if truncate == "left" else size - _WINDOW_CHARACTERS
+    window = text[start : start + _WINDOW_CHARACTERS]
+    periods = range(1, _WINDOW_CHARACTERS // 2 + 1)
     return next((period for period in periods if window[period:] == window[:-period]), 1)
 
 
-def _part(text: str, size: int, truncate: str) -> str:
+def _take_part(text: str, size: int, truncate: str) -> str:
     """About ``size`` characters of a text, up to a space if there is one near."""
     if size >= len(text):
         return text
-    place = _space(text, size, truncate)
+    place = _find_space(text, size, truncate)
     if truncate == "left":
         return text[len(text) - size if place is None else place :]
     return text[: size if place is None else place]
 
 
-def _space(text: str, size: int, truncate: str) -> int | None:
+def _find_space(text: str, size: int, truncate: str) -> int | None:
     """Return where to cut a text: the first of several spaces; None if no space is near."""
     if truncate == "left":
         start = len(text) - size
-        places = range(max(start, 1), min(start + _SEARCH, len(text) - 1))
+        places = range(max(start, 1), min(start + _SEARCH_CHARACTERS, len(text) - 1))
     else:
-        places = range(size, max(size - _SEARCH, 1), -1)
+        places = range(size, max(size - _SEARCH_CHARACTERS, 1), -1)
     # other white space is dropped by some tokenizers, or a character like others
     return next((at for at in places if text[at] == " " and text[at - 1] != " "), None)

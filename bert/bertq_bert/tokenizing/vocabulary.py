@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bertq_bert.config import read_json
-from bertq_bert.errors import BrokenFile, UnsupportedModel
+from bertq_bert.errors import BadVocabulary, BrokenFile, UnsupportedModel
 
 
 def read_vocab(path: Path) -> dict[str, int]:
@@ -25,6 +25,17 @@ def read_vocab(path: Path) -> dict[str, int]:
     return {line.strip(): number for number, line in enumerate(lines)}
 
 
+def check_size(vocabulary: dict[str, int], embeddings: int | None, path: Path) -> None:
+    """Raise ``BadVocabulary`` if there are more tokens than rows in the embedding table."""
+    # no text has the empty token of a blank line
+    size = max((number for token, number in vocabulary.items() if token), default=-1) + 1
+    if embeddings is not None and size > embeddings:
+        raise BadVocabulary(
+            f"{path} has {size} tokens, the embedding table only {embeddings}: "
+            "they belong to different models"
+        )
+
+
 def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
     """Read the vocabulary of ``tokenizer.json``, and the settings of its normaliser.
 
@@ -33,8 +44,8 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
         UnsupportedModel: it holds another kind of tokenizer.
     """
     raw = read_json(path)
-    model = _part(raw, "model", "WordPiece", path)
-    normalizer = _part(raw, "normalizer", "BertNormalizer", path)
+    model = _read_part(raw, "model", "WordPiece", path)
+    normalizer = _read_part(raw, "normalizer", "BertNormalizer", path)
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(
         isinstance(number, int)
@@ -46,7 +57,7 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
     return vocabulary, _flags(normalizer, "lowercase", "handle_chinese_chars")
 
 
-def _part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[str, Any]:
+def _read_part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[str, Any]:
     part = raw.get(name)
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or kind != wanted:

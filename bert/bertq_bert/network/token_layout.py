@@ -18,7 +18,7 @@ MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
 
 
 @dataclass(frozen=True)
-class Places:
+class TokenLayout:
     """Where each token stands in the flat list and in the padded block."""
 
     lengths: Tensor  # [B]
@@ -27,27 +27,37 @@ class Places:
     position: Tensor  # [N]     position of each token in its row
     longest: Tensor  # T
     columns: Tensor  # [T]     positions of the padded block
-    real: Tensor  # [B, T]  whether a slot holds a token
-    source: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
+    is_token: Tensor  # [B, T]  whether a slot holds a token
+    token_index: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
     bias: Tensor  # [B, 1, 1, T]  hides padding from attention
     heads: int  # A, of one part
-    back: Tensor  # [N, A]  where a token's head is among the vectors of [B, A, T]
+    vector_index: Tensor  # [N, A]  where a token's head is among the vectors of [B, A, T]
 
     @classmethod
-    def of(cls, lengths: Tensor, heads: int) -> "Places":
-        """Work them out from the rows' lengths."""
+    def from_lengths(cls, lengths: Tensor, heads: int) -> "TokenLayout":
+        """Compute the layout from the rows' lengths."""
         longest = (tf.reduce_max(lengths) + LANES - 1) // LANES * LANES
         columns = tf.range(longest)  # [T]
         head = tf.range(heads)  # [A]
         starts = tf.cumsum(lengths, exclusive=True)  # [B]
-        real = columns < lengths[:, None]  # [B, T]
-        source = tf.where(real, starts[:, None] + columns, 0)  # [B, T]
-        where = tf.cast(tf.where(real), tf.int32)  # [N, 2]
+        is_token = columns < lengths[:, None]  # [B, T]
+        token_index = tf.where(is_token, starts[:, None] + columns, 0)  # [B, T]
+        where = tf.cast(tf.where(is_token), tf.int32)  # [N, 2]
         row, position = where[:, 0], where[:, 1]  # [N]
-        bias = tf.where(real, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, T]
-        back = (row[:, None] * heads + head) * longest + position[:, None]  # [N, A]
+        bias = tf.where(is_token, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, T]
+        vector_index = (row[:, None] * heads + head) * longest + position[:, None]  # [N, A]
         return cls(
-            lengths, starts, row, position, longest, columns, real, source, bias, heads, back
+            lengths,
+            starts,
+            row,
+            position,
+            longest,
+            columns,
+            is_token,
+            token_index,
+            bias,
+            heads,
+            vector_index,
         )
 
     @property
@@ -57,9 +67,9 @@ class Places:
 
     def slots(self, parts: int, part: int) -> Tensor:
         """Where each slot's vectors of one part are among those of [N, parts, A]: [B, A, T]."""
-        first = self.source[:, None, :] * parts + part  # [B, 1, T]
+        first = self.token_index[:, None, :] * parts + part  # [B, 1, T]
         return first * self.heads + tf.range(self.heads)[None, :, None]
 
     def pad(self, x: Tensor) -> Tensor:
         """[N, X] -> [B, T, X]; padding repeats token 0."""
-        return tf.gather(x, self.source)
+        return tf.gather(x, self.token_index)
