@@ -8,36 +8,36 @@ from fastapi import Request, Response
 from starlette.types import Message
 
 from bertq import EncodeFuture
-from bertq_gateway.errors import ClientGone
+from bertq_gateway.errors import ClientDisconnected
 
-#: Number of values from which an answer is written on another thread.
-_LARGE = 20_000
+#: Numbers up to which an answer is written on the event loop; larger ones take another thread.
+_MAX_INLINE_NUMBERS = 20_000
 
 
 async def vectors(request: Request, future: EncodeFuture) -> Any:
     """Return the result of a future; cancel the future if the caller disconnects first.
 
     Raises:
-        ClientGone: the caller has disconnected.
+        ClientDisconnected: the caller has disconnected.
         BertqError: the error of the request.
     """
-    coming = asyncio.ensure_future(_result(future))
-    gone = asyncio.ensure_future(_hang_up(request))
+    result = asyncio.ensure_future(_result(future))
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not coming.done():
-            raise ClientGone
-        return coming.result()
+        await asyncio.wait((result, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            raise ClientDisconnected
+        return result.result()
     finally:
-        coming.cancel()  # also cancels an unanswered request
-        gone.cancel()
+        result.cancel()  # also cancels an unanswered request
+        disconnect.cancel()
 
 
 async def _result(future: EncodeFuture) -> Any:
     return await future
 
 
-async def _hang_up(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     """Return when the connection is closed; the body must have been read before."""
     while True:
         message: Message = await request.receive()
@@ -52,8 +52,8 @@ async def write(content: Any, numbers: int) -> Response:
         content: plain values and arrays.
         numbers: how many numbers the content has: a large answer must not delay other requests.
     """
-    small = numbers < _LARGE
-    text = _dumps(content) if small else await asyncio.to_thread(_dumps, content)
+    is_small = numbers < _MAX_INLINE_NUMBERS
+    text = _dumps(content) if is_small else await asyncio.to_thread(_dumps, content)
     return Response(text, media_type="application/json")
 
 

@@ -47,20 +47,20 @@ class EncodeResponse(BaseModel):
     response_model=EncodeResponse,
     responses=dict(responses(400, 401, 404, 413, 422, 429, 500, 503, 504)),
 )
-async def encode(request: Request, asked: EncodeRequest) -> Response:
+async def encode(request: Request, body: EncodeRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
-    state.check_batch(len(asked.texts), "texts")
-    texts: list[Any] = asked.texts
-    if not asked.is_tokenized and any(isinstance(text, list) for text in texts):
+    state.check_batch(len(body.texts), "texts")
+    texts: list[Any] = body.texts
+    if not body.is_tokenized and any(isinstance(text, list) for text in texts):
         raise Refused(422, "texts has lists of tokens: say is_tokenized", param="texts")
-    model, client = await state.models.find(asked.model)
-    future = client.encode_async(texts, asked.is_tokenized, count_tokens=True)
+    model, client = await state.models.find(body.model)
+    future = client.encode_async(texts, body.is_tokenized, count_tokens=True)
     rows = await answer.vectors(request, future)
     if isinstance(rows, SparseRows):
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
-    state.metrics.encoded(len(asked.texts), future.tokens_read or 0)
-    return await answer.write({"id": asked.id, "result": rows, "status": 200}, rows.size)
+    state.metrics.encoded(len(body.texts), future.tokens_read or 0)
+    return await answer.write({"id": body.id, "result": rows, "status": 200}, rows.size)
 
 
 @router.get(
@@ -69,6 +69,6 @@ async def encode(request: Request, asked: EncodeRequest) -> Response:
 )
 async def status(request: Request) -> Response:
     """Return workers, queues and counters, under the names of bert-as-service 1.10."""
-    client = State.of(request).models.plain
+    client = State.of(request).models.default_client
     found = await asyncio.to_thread(lambda: client.server_status)
     return Response(orjson.dumps(found), media_type="application/json")

@@ -20,12 +20,12 @@ class Config:
         api_keys: accepted keys; if empty, requests need no key, and any key is accepted.
         cors: origins of web pages that may send requests; none by default.
         aliases: additional names of models: alias -> name.
-        max_body: maximum bytes of a request's body.
+        max_body_bytes: maximum size of a request's body.
         max_batch: maximum inputs of a request.
         max_requests: maximum requests in progress.
         max_connections: maximum open connections.
-        timeout: seconds until a request times out.
-        drain: seconds that requests in progress have once the gateway is to stop.
+        timeout_seconds: until a request times out.
+        drain_seconds: time that requests in progress have once the gateway is to stop.
         certfile, keyfile: the certificate, and its key if that is in another file; with them the
             gateway speaks HTTPS.
     """
@@ -36,12 +36,12 @@ class Config:
     api_keys: frozenset[str] = field(default=frozenset(), repr=False)
     cors: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    max_body: int = 32 * 1024 * 1024
+    max_body_bytes: int = 32 * 1024 * 1024
     max_batch: int = 2048
     max_requests: int = 512
     max_connections: int = 2048
-    timeout: float = 60.0
-    drain: int = 30
+    timeout_seconds: float = 60.0
+    drain_seconds: int = 30
     certfile: str | None = None
     keyfile: str | None = None
 
@@ -84,8 +84,8 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
     """
     aliases = {}
     for pair in pairs:
-        name, sign, model = pair.partition("=")
-        if not (name and sign and model):
+        name, separator, model = pair.partition("=")
+        if not (name and separator and model):
             raise SettingsError(f"--alias is {pair!r}: it must be NAME=MODEL")
         aliases[name] = model
     return aliases

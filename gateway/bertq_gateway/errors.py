@@ -23,14 +23,14 @@ from bertq.errors import (
 )
 
 #: Seconds after which a client may try again, for ``Retry-After``.
-RETRY_AFTER = 2
+RETRY_AFTER_SECONDS = 2
 
 #: OpenAI's names of kinds of errors, by status.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 #: Worker errors that the caller has caused: pairs for a model without pairs, tokens that may not be
 #: shown, ids outside of the vocabulary, rows that the model does not give.
-_OF_CALLER = {
+_CALLER_ERRORS = {
     "BadInputValue", "BadInputType", "NoPairs", "BadIds", "UnknownPrompt", "UnsuitedRows",
 }  # fmt: skip
 
@@ -69,11 +69,11 @@ class Refused(Exception):
         self.param = param
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The caller disconnected before the answer."""
 
 
-def refused(error: BertqError) -> Refused:
+def to_refused(error: BertqError) -> Refused:
     """Return the HTTP error for an error of the client."""
     statuses: list[tuple[type[BertqError], int, str]] = [
         (SentenceTooLong, 422, "sentence_too_long"),
@@ -88,7 +88,7 @@ def refused(error: BertqError) -> Refused:
     for kind, status, code in statuses:
         if isinstance(error, kind):
             return Refused(status, str(error), code, "input" if status == 422 else None)
-    if isinstance(error, RemoteError) and error.type_name in _OF_CALLER:
+    if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
         return Refused(422, str(error), "invalid_input", "input")
     return Refused(500, str(error), type(error).__name__)
 
@@ -102,7 +102,7 @@ def body(status: int, message: str, code: str | None = None, param: str | None =
 def headers(status: int) -> dict[str, str]:
     """Return the additional headers for a status."""
     if status in (429, 503):
-        return {"Retry-After": str(RETRY_AFTER)}
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
@@ -113,10 +113,10 @@ def responses(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
 
 async def on_refused(_request: Request, error: Exception) -> JSONResponse:
     """Answer with the HTTP error for a ``Refused`` or an error of the client."""
-    known = refused(error) if isinstance(error, BertqError) else error
-    assert isinstance(known, Refused)
-    content = body(known.status, str(known), known.code, known.param)
-    return JSONResponse(content, known.status, headers(known.status))
+    refusal = to_refused(error) if isinstance(error, BertqError) else error
+    assert isinstance(refusal, Refused)
+    content = body(refusal.status, str(refusal), refusal.code, refusal.param)
+    return JSONResponse(content, refusal.status, headers(refusal.status))
 
 
 async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -126,10 +126,10 @@ async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
     first = max(error.errors(), key=lambda found: found["type"] not in ("string_type", "list_type"))
     # Show only the field and the numbers of elements: the path also has internal names of unions.
     path = first["loc"][1:]
-    place = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
-    where = ".".join(place) or "body"
-    message = f"{where}: {first['msg']}"
-    return JSONResponse(body(422, message, first["type"], where), 422)
+    parts = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
+    param = ".".join(parts) or "body"
+    message = f"{param}: {first['msg']}"
+    return JSONResponse(body(422, message, first["type"], param), 422)
 
 
 async def on_http(_request: Request, error: Exception) -> JSONResponse:
@@ -139,6 +139,6 @@ async def on_http(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body(error.status_code, str(error.detail)), error.status_code, more)
 
 
-async def on_gone(_request: Request, _error: Exception) -> JSONResponse:
+async def on_disconnected(_request: Request, _error: Exception) -> JSONResponse:
     """Answer a disconnected caller; 499 is the status that nginx logs in this case."""
     return JSONResponse(body(499, "the client disconnected"), 499)

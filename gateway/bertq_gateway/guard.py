@@ -12,16 +12,16 @@ from bertq_gateway import errors
 from bertq_gateway.metrics import GatewayMetrics
 
 #: Paths that need no key: the health checks and the API's manual.
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware that refuses a request before any of it is read into memory.
 
     Args:
         app: the application to guard.
         keys: API keys; if empty, requests need none.
-        max_body: maximum bytes of a body.
+        max_body_bytes: maximum size of a body.
         max_requests: maximum requests in progress.
         metrics: counts the requests.
     """
@@ -31,56 +31,56 @@ class Guard:
         app: ASGIApp,
         *,
         keys: Iterable[str],
-        max_body: int,
+        max_body_bytes: int,
         max_requests: int,
         metrics: GatewayMetrics,
     ) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
-        self._max_body = max_body
+        self._max_body_bytes = max_body_bytes
         self._max_requests = max_requests
         self._metrics = metrics
-        self._under_way = 0
+        self._num_in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        answered = 0
+        status = 0
 
-        async def note(message: Message) -> None:
-            nonlocal answered
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                answered = message["status"]
+                status = message["status"]
             await send(message)
 
-        with self._metrics.request(scope, lambda: answered):
+        with self._metrics.request(scope, lambda: status):
             if refusal := self._refusal(scope):
-                await refusal(scope, receive, note)
+                await refusal(scope, receive, send_noting_status)
                 return
-            self._under_way += 1
+            self._num_in_progress += 1
             try:
-                await self._app(scope, self._bounded(receive), note)
+                await self._app(scope, self._limit_body(receive), send_noting_status)
             finally:
-                self._under_way -= 1
+                self._num_in_progress -= 1
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
-        if self._keys and not self._knows(headers.get("authorization", "")):
+        if self._keys and not self._is_authorized(headers.get("authorization", "")):
             return _answer(401, "give an API key: Authorization: Bearer KEY", "invalid_api_key")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body:
+        if length.isdigit() and int(length) > self._max_body_bytes:
             return _answer(413, self._too_large(), "body_too_large")
-        if self._under_way >= self._max_requests:
+        if self._num_in_progress >= self._max_requests:
             return _answer(
                 429,
-                f"{self._max_requests} requests are under way: try again later",
+                f"{self._max_requests} requests are in progress: try again later",
                 "too_many_requests",
             )
         return None
 
-    def _knows(self, authorization: str) -> bool:
+    def _is_authorized(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")
         given = key.strip().encode()
         # Compare with all keys, so that the time reveals nothing.
@@ -88,17 +88,17 @@ class Guard:
         return scheme.lower() == "bearer" and any(found)
 
     def _too_large(self) -> str:
-        return f"the body is longer than {self._max_body} bytes: send it in several requests"
+        return f"the body is longer than {self._max_body_bytes} bytes: send it in several requests"
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _limit_body(self, receive: Receive) -> Receive:
         """Return a ``receive`` that limits the body, regardless of the length in the headers."""
-        taken = 0
+        received = 0
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body:
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
                 # FastAPI catches other errors while it reads a body, but not this one.
                 raise HTTPException(413, self._too_large())
             return message

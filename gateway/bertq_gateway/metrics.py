@@ -17,7 +17,7 @@ from prometheus_client import (
 #: Paths with a label; all other paths share one.
 _ROUTES = frozenset({"/v1/embeddings", "/v1/models", "/encode", "/status/server", "/metrics"})
 
-_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_BUCKET_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class GatewayMetrics:
@@ -36,10 +36,10 @@ class GatewayMetrics:
             "bertq_http_request_seconds",
             "Time from the head of a request to the end of its answer",
             ("route",),
-            buckets=_SECONDS,
+            buckets=_BUCKET_SECONDS,
             registry=self._registry,
         )
-        self._under_way = Gauge(
+        self._in_progress = Gauge(
             "bertq_http_requests_under_way", "Requests under way", registry=self._registry
         )
         self._sentences = Counter(
@@ -56,13 +56,13 @@ class GatewayMetrics:
         """Count a request while it is in progress, then its duration and status."""
         path = scope["path"]
         route = path if path in _ROUTES else "other"
-        began = time.perf_counter()
-        self._under_way.inc()
+        started = time.perf_counter()
+        self._in_progress.inc()
         try:
             yield
         finally:
-            self._under_way.dec()
-            self._seconds.labels(route).observe(time.perf_counter() - began)
+            self._in_progress.dec()
+            self._seconds.labels(route).observe(time.perf_counter() - started)
             self._requests.labels(route, status()).inc()
 
     def encoded(self, sentences: int, tokens: int) -> None:

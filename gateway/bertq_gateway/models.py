@@ -1,16 +1,15 @@
 """The models that a gateway serves, under the names that callers use."""
 
 import asyncio
-import time
 from collections.abc import Mapping
+
+from redis import RedisError
 
 from bertq import BertClient
 from bertq.errors import NoWorker, SettingsError
-from bertq.state.worker_info import WorkerInfo, WorkerStats
+from bertq.redis.connection import explain
+from bertq.state.worker_info import WorkerInfo
 from bertq_gateway.errors import Refused
-
-#: Seconds for which worker info is cached.
-_FRESH = 2.0
 
 
 class Models:
@@ -29,10 +28,8 @@ class Models:
         self._timeout = timeout
         self._aliases = aliases
         self._clients: dict[str | None, BertClient] = {}
-        self._workers: list[WorkerInfo] = []
-        self._read_at = -_FRESH
         self._reading = asyncio.Lock()
-        self._plain = self._client(None)
+        self._default_client = self._client(None)
 
     async def workers(self) -> list[WorkerInfo]:
         """Return the info of the live workers.
@@ -40,45 +37,48 @@ class Models:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
+        directory = self._default_client.worker_directory
         async with self._reading:
-            if time.monotonic() - self._read_at >= _FRESH:
-                found = await asyncio.to_thread(lambda: self._plain.server_config)
-                self._workers = [
-                    WorkerInfo(**{**fields, "work": WorkerStats(**fields["work"])})
-                    for fields in found.values()
-                ]
-                self._read_at = time.monotonic()
-            return self._workers
+            if not directory.is_fresh:
+                try:
+                    await asyncio.to_thread(directory.refresh)
+                except RedisError as error:
+                    raise explain(error, self._url).error from None
+            return directory.workers
 
     async def names(self) -> dict[str, WorkerInfo]:
         """Return the names of the models, each with one worker that has the model."""
         # A configured name has precedence over the name of a directory.
         found = sorted(await self.workers(), key=lambda worker: worker.model_name is not None)
-        return {name(worker): worker for worker in found}
+        return {public_name(worker): worker for worker in found}
 
-    async def find(self, asked: str | None) -> tuple[str, BertClient]:
+    async def find(self, requested: str | None) -> tuple[str, BertClient]:
         """Return the name and the client of a model.
 
         Args:
-            asked: name or alias of the model, or None for the only one.
+            requested: name or alias of the model, or None for the only one.
 
         Raises:
             NoWorker: no worker of any model is alive.
             Refused: there is no such model.
         """
         known = await self.names()
-        model = self._aliases.get(asked, asked) if asked is not None else self._only(known)
+        model = (
+            self._aliases.get(requested, requested)
+            if requested is not None
+            else self._find_only(known)
+        )
         worker = known.get(model)
         if worker is not None:
             return model, self._client(worker.model_name)
         if not known:
             raise NoWorker("no worker is alive: start one (celery -A bertq worker)")
-        there = ", ".join(sorted(known))
-        raise Refused(404, f"there is no such model here, but {there}", "model_not_found", "model")
+        names = ", ".join(sorted(known))
+        raise Refused(404, f"no such model: use one of {names}", "model_not_found", "model")
 
-    def _only(self, known: Mapping[str, WorkerInfo]) -> str:
-        without = [found for found, worker in known.items() if worker.model_name is None]
-        names = without or list(known)
+    def _find_only(self, known: Mapping[str, WorkerInfo]) -> str:
+        unnamed = [found for found, worker in known.items() if worker.model_name is None]
+        names = unnamed or list(known)
         if len(names) > 1:
             raise Refused(422, f"say which model: {', '.join(sorted(names))}", param="model")
         return names[0] if names else ""
@@ -104,11 +104,11 @@ class Models:
             await client.aclose()
 
     @property
-    def plain(self) -> BertClient:
+    def default_client(self) -> BertClient:
         """The client of the model without a name."""
-        return self._plain
+        return self._default_client
 
 
-def name(worker: WorkerInfo) -> str:
+def public_name(worker: WorkerInfo) -> str:
     """Return the name of a worker's model over HTTP."""
     return worker.model_name or worker.model

@@ -71,12 +71,12 @@ class EmbeddingsResponse(BaseModel):
     response_model=EmbeddingsResponse,
     responses=dict(responses(400, 401, 404, 413, 422, 429, 500, 503, 504)),
 )
-async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
+async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
-    texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    texts = [body.input] if isinstance(body.input, str) else body.input
     state.check_batch(len(texts), "input")
-    model, client = await state.models.find(asked.model)
+    model, client = await state.models.find(body.model)
     worker = (await state.models.names()).get(model)
     if worker is not None and worker.task != "embed":
         what = "scores" if worker.task == "score" else "sparse rows"
@@ -87,13 +87,13 @@ async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
     if rows.ndim != 2:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
-    if asked.dimensions not in (None, rows.shape[1]):
+    if body.dimensions not in (None, rows.shape[1]):
         error = (
             f"dimensions must be {rows.shape[1]}, those of {model}: the gateway does not shorten "
             "vectors, BertClient does"
         )
         raise Refused(422, error, param="dimensions")
-    if asked.encoding_format == "base64":
+    if body.encoding_format == "base64":
         rows = await asyncio.to_thread(_base64, rows)
     tokens = future.tokens_read or 0
     state.metrics.encoded(len(texts), tokens)

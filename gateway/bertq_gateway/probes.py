@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from bertq.errors import BertqError
 from bertq.state.health import MAX_BATCH_SECONDS
 from bertq_gateway import errors
-from bertq_gateway.models import name
+from bertq_gateway.models import public_name
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["operation"])
@@ -29,11 +29,13 @@ async def readyz(request: Request) -> Response:
     try:
         workers = await State.of(request).models.workers()
     except BertqError as error:
-        return _unready(str(error))
-    fit = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
-    if not fit:
-        return _unready("all workers hang" if workers else "no worker is alive")
-    return PlainTextResponse("ready: " + ", ".join(sorted({name(worker) for worker in fit})))
+        return _not_ready(str(error))
+    ready = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
+    if not ready:
+        return _not_ready("all workers hang" if workers else "no worker is alive")
+    return PlainTextResponse(
+        "ready: " + ", ".join(sorted({public_name(worker) for worker in ready}))
+    )
 
 
 @router.get(
@@ -44,5 +46,5 @@ async def metrics(request: Request) -> Response:
     return Response(State.of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _unready(reason: str) -> Response:
+def _not_ready(reason: str) -> Response:
     return PlainTextResponse(f"not ready: {reason}", 503, errors.headers(503))

@@ -28,7 +28,7 @@ def listen(config: Config) -> socket.socket:
         raise SettingsError(f"--host {config.host} --port {config.port}: {reason}") from None
 
 
-def make(config: Config) -> uvicorn.Server:
+def make_server(config: Config) -> uvicorn.Server:
     """Return a server of the application; setting ``should_exit`` ends it, as a signal does."""
     settings = uvicorn.Config(
         create(config),
@@ -37,36 +37,36 @@ def make(config: Config) -> uvicorn.Server:
         access_log=False,  # a line for each request would be most of the work
         server_header=False,
         limit_concurrency=config.max_connections,
-        timeout_graceful_shutdown=config.drain,
+        timeout_graceful_shutdown=config.drain_seconds,
         ssl_certfile=config.certfile,
         ssl_keyfile=config.keyfile,
     )
     return uvicorn.Server(settings)
 
 
-def run(config: Config, sock: socket.socket, begun: Callable[[], None]) -> None:
+def run(config: Config, sock: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the requests in progress.
 
     Args:
         config: the settings.
         sock: socket of ``listen``.
-        begun: called once the signal handlers are installed.
+        on_ready: called once the signal handlers are installed.
     """
     server: uvicorn.Server | None = None
-    ended = False
+    is_stopping = False
 
     # Set a flag instead of raising an exception. If Python is running an internal callback, as in
     # an import, it prints and discards the exception, and the signal is lost. uvicorn later
-    # installs its own handlers, and raises the signal again after it has ended.
-    def end(*_: object) -> None:
-        nonlocal ended
-        ended = True
+    # installs its own handlers, and raises the signal again after it has is_stopping.
+    def stop(*_: object) -> None:
+        nonlocal is_stopping
+        is_stopping = True
         if server is not None:
             server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    begun()
-    server = make(config)
-    if not ended:
+        signal.signal(number, stop)
+    on_ready()
+    server = make_server(config)
+    if not is_stopping:
         server.run(sockets=[sock])

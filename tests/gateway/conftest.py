@@ -51,10 +51,10 @@ class Gateway:
 @contextmanager
 def running(redis_url: str, **options: Any) -> Iterator[Gateway]:
     """Run a gateway on a free port."""
-    config = Config(redis_url=redis_url, port=0, **{"timeout": 20.0, **options})
+    config = Config(redis_url=redis_url, port=0, **{"timeout_seconds": 20.0, **options})
     sock = server.listen(config)
     port = sock.getsockname()[1]
-    made = server.make(config)
+    made = server.make_server(config)
     thread = threading.Thread(target=made.run, kwargs={"sockets": [sock]})
     thread.start()
     stop = threading.Event()

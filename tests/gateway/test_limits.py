@@ -32,7 +32,7 @@ def check(answer: httpx.Response, status: int, code: str | None) -> dict[str, st
 
 
 def test_a_body_that_is_too_long(start_gateway: StartGateway, stub: Stub) -> None:
-    gateway = start_gateway(max_body=1000)
+    gateway = start_gateway(max_body_bytes=1000)
     check(gateway.embed("a" * 1000), 413, "body_too_large")
     body = json.dumps({"model": "stub", "input": "a" * 1000}).encode()
     parts = (body[first : first + 100] for first in range(0, len(body), 100))
@@ -96,7 +96,7 @@ def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
 
 def test_a_worker_that_does_not_answer(start_gateway: StartGateway, redis: Redis) -> None:
     worker_info.publish(redis, info(["bertq", "bertq.small"]))
-    gateway = start_gateway(timeout=0.3)
+    gateway = start_gateway(timeout_seconds=0.3)
     check(gateway.embed("a"), 504, "timeout")
 
 
