@@ -42,7 +42,7 @@ def main(
 ) -> None:  # fmt: skip
     """Compare families of networks with sentence-transformers."""
     tokenizer = demo_download.fetch() / "tokenizer.json"
-    texts = corpus.distinct(sentences)
+    texts = corpus.make_distinct(sentences)
     contests: dict[str, Contest] = {}
     with tempfile.TemporaryDirectory(prefix="bertq-families-") as scratch:
         for shape in shapes:
@@ -65,7 +65,7 @@ def main(
         "settings": f"{sentences:,} sentences, max_seq_len {max_seq_len}, mean of the last layer, "
         f"{threads} threads each, {rounds} rounds in turns",
     }
-    put(document(contests, facts), output, "families")
+    put(build_document(contests, facts), output, "families")
 
 
 def _contest(
@@ -84,7 +84,7 @@ def _contest(
     return contest
 
 
-def document(contests: dict[str, Contest], facts: dict[str, str]) -> Document:
+def build_document(contests: dict[str, Contest], facts: dict[str, str]) -> Document:
     """Return the page; ratios are above 1 where bertq is faster."""
     rows, data = [], []
     for shape, contest in contests.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.turns import percentiles
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.timing import MedianRange
 
 #: The way without a queue, to which the others are compared.
 ALONE = "encoder, in process"
@@ -37,12 +37,12 @@ class Findings:
         self.rates.setdefault(name, []).append(len(waits) / seconds)
 
 
-def document(found: Findings, facts: Mapping[str, str], bulk: int) -> Document:
+def build_document(found: Findings, facts: Mapping[str, str], bulk: int) -> Document:
     """Return the page."""
-    inside = Spread.of(found.rates[ALONE]).median
+    inside = MedianRange.from_values(found.rates[ALONE]).median
     rows, data = [], {}
     for name in sorted(found.waits, key=lambda name: name != ALONE):
-        rate = Spread.of(found.rates[name])
+        rate = MedianRange.from_values(found.rates[name])
         cut = {key: 1000 * value for key, value in percentiles(found.waits[name]).items()}
         rows.append([name, *_ms(cut), rate.text(), f"{rate.median / inside:.2f}"])
         data[name] = {"ms": cut, "per_second": rate.document()}
@@ -50,13 +50,16 @@ def document(found: Findings, facts: Mapping[str, str], bulk: int) -> Document:
         "One sentence a call", ["", "p50 ms", "p95 ms", "p99 ms", "sentences/s", "of in process"],
         rows, "Each client sends one sentence after another.",
     )  # fmt: skip
-    extra = Spread.of(found.extra)
-    batches, beside = Spread.of(found.batches), percentiles(found.beside)
+    extra = MedianRange.from_values(found.extra)
+    batches, beside = MedianRange.from_values(found.batches), percentiles(found.beside)
     cut = {key: 1000 * value for key, value in beside.items()}
     longest = 1000 * batches.high
     other = [
         ["p50 of one client less p50 in process, ms, by blocks of ten sentences", extra.text(1)],
-        ["a batch of the encoder, ms", Spread.of([1000 * v for v in found.batches]).text()],
+        [
+            "a batch of the encoder, ms",
+            MedianRange.from_values([1000 * v for v in found.batches]).text(),
+        ],
         [f"one sentence beside a request of {bulk:,}, p50 ms", f"{cut['p50']:.0f}"],
         ["the same, p95 ms", f"{cut['p95']:.0f}"],
         ["the same, p99 ms", f"{cut['p99']:.0f}"],

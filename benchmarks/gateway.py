@@ -26,8 +26,8 @@ from benchmarks.turns import percentiles
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.stage import Stage, in_thread
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.services import TemporaryRedis, run_in_thread
+from bertq_cli.bench.timing import MedianRange
 from bertq_cli.service.embedded_redis import free_port
 from bertq_client import BertClient
 
@@ -132,7 +132,7 @@ class Bench:
             with ThreadPoolExecutor(self._callers) as pool:
                 end = begin + self._seconds
                 futures = [
-                    pool.submit(send, self._client, _turned(texts, one), begin, end)
+                    pool.submit(send, self._client, rotations(texts, one), begin, end)
                     for one in range(self._callers)
                 ]
                 threads = [answer for future in futures for answer in future.result()]
@@ -142,7 +142,7 @@ class Bench:
         self, texts: Sequence[str], name: str, expected: dict[str, Any], end: float
     ) -> list[Answer]:
         callers = [
-            Caller(self._port, name, expected, self.found).call(_turned(texts, one), end)
+            Caller(self._port, name, expected, self.found).call(rotations(texts, one), end)
             for one in range(self._callers)
         ]
         return [answer for answers in await asyncio.gather(*callers) for answer in answers]
@@ -152,7 +152,7 @@ class Bench:
         self._client.close()
 
 
-def _turned(texts: Sequence[str], one: int) -> list[str]:
+def rotations(texts: Sequence[str], one: int) -> list[str]:
     first = 127 * one % len(texts)
     return [*texts[first:], *texts[:first]]
 
@@ -166,12 +166,12 @@ def _memory(port: int) -> float:
     return float(found[1])
 
 
-def document(found: Found, facts: dict[str, str], callers: int) -> Document:
+def build_document(found: Found, facts: dict[str, str], callers: int) -> Document:
     """Return the page."""
     rows, data = [], {}
-    whole = Spread.of(found.rates[CLIENT]).median
+    whole = MedianRange.from_values(found.rates[CLIENT]).median
     for name in (HTTP, CLIENT):
-        rate = Spread.of(found.rates[name])
+        rate = MedianRange.from_values(found.rates[name])
         cut = {key: 1000 * value for key, value in percentiles(found.waits[name]).items()}
         rows.append(
             [name, *(f"{value:.1f}" for value in cut.values()), rate.text(),
@@ -200,7 +200,7 @@ def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, outp
     around = context(directory)
     found = Found()
 
-    async def act(stage: Stage) -> None:
+    async def act(stage: TemporaryRedis) -> None:
         service = one_worker(stage, directory)
         service.http_port = free_port()
         port = service.http_port
@@ -209,17 +209,17 @@ def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, outp
             nonlocal found
             bench = Bench(service.url, port, callers, rounds, seconds)
             try:
-                await in_thread(bench.run, bench.stop)
+                await run_in_thread(bench.run, bench.stop)
             finally:
                 bench.stop()
             found = bench.found
 
-        await stage.play(service, say, body)
+        await stage.run_service(service, say, body)
 
     run(act)
     facts = {**around, "settings": f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "
              f"one worker on all cores; {rounds} turns of {seconds:g} s each"}  # fmt: skip
-    put(document(found, facts, callers), output, "gateway")
+    put(build_document(found, facts, callers), output, "gateway")
 
 
 if __name__ == "__main__":

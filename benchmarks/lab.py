@@ -8,7 +8,7 @@ import click
 
 from benchmarks.peers.guest import Guest
 from bertq.system import cores
-from bertq_cli.bench.stage import Stage, perform, workers
+from bertq_cli.bench.services import TemporaryRedis, run_with_redis, workers
 from bertq_cli.service.supervisor import Service
 
 #: What is measured unless a benchmark says otherwise.
@@ -20,14 +20,14 @@ def say(what: str, text: str) -> None:
     click.echo(f"{what:<10}  {text}", err=True)
 
 
-def run(act: Callable[[Stage], Awaitable[None]]) -> None:
+def run(act: Callable[[TemporaryRedis], Awaitable[None]]) -> None:
     """Start a Redis, run ``act``, and stop everything; ends the program if it was interrupted."""
-    stopped_by = perform(act, say)
+    stopped_by = run_with_redis(act, say)
     if stopped_by:
         sys.exit(128 + stopped_by)
 
 
-def one_worker(stage: Stage, model_dir: Path) -> Service:
+def one_worker(stage: TemporaryRedis, model_dir: Path) -> Service:
     """Return a service of one worker on all cores, set up as ``encoder`` is."""
     variables = {
         "BERTQ_MODEL_DIR": str(model_dir),

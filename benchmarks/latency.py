@@ -14,14 +14,14 @@ from statistics import median
 
 import click
 
-from benchmarks.findings import ALONE, Findings, document
+from benchmarks.findings import ALONE, Findings, build_document
 from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
 from benchmarks.peers.guest import Guest
 from benchmarks.results import RESULTS, context, put
 from benchmarks.sender import Answer, Senders, send
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
-from bertq_cli.bench.stage import Stage, in_thread
+from bertq_cli.bench.services import TemporaryRedis, run_in_thread
 from bertq_client import BertClient
 
 #: Sentences that are timed in one go before the other way has its turn.
@@ -61,7 +61,7 @@ class Bench:
 
     def run(self) -> None:
         """Measure everything."""
-        self._client.encode(corpus.distinct(256))  # warms it up
+        self._client.encode(corpus.make_distinct(256))  # warms it up
         say("latency", "one sentence after another")
         self._alone()
         for number in range(self._options.rounds):
@@ -105,7 +105,9 @@ class Bench:
         end = begin + self._options.seconds
         with ThreadPoolExecutor(count) as pool:
             futures = [
-                pool.submit(send, self._client, _turned(texts, 64 * number + 127 * one), begin, end)
+                pool.submit(
+                    send, self._client, rotations(texts, 64 * number + 127 * one), begin, end
+                )
                 for one in range(count)
             ]
             answers = [future.result() for future in futures]
@@ -124,7 +126,7 @@ class Bench:
 
     def _bulk(self) -> None:
         self.found.batches = self._guest.ask("batches", variant="float32")
-        texts = corpus.distinct(self._options.bulk)
+        texts = corpus.make_distinct(self._options.bulk)
         ended: list[float] = []
         begin = time.monotonic()
         future = self._client.encode_async(texts)
@@ -165,7 +167,7 @@ def main(
     options = Options(singles, crowds, rounds, seconds, bulk)
     found = Findings()
 
-    async def act(stage: Stage) -> None:
+    async def act(stage: TemporaryRedis) -> None:
         service = one_worker(stage, directory)
 
         async def body() -> None:
@@ -180,20 +182,20 @@ def main(
                 guest.ask("texts", path=file.name)
                 bench = Bench(service.url, guest, senders, options)
                 try:
-                    await in_thread(bench.run, bench.stop)
+                    await run_in_thread(bench.run, bench.stop)
                 finally:
                     bench.stop()
                 found = bench.found
 
-        await stage.play(service, say, body)
+        await stage.run_service(service, say, body)
 
     run(act)
     facts = {**around, "settings": f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "
              f"one worker on all cores; {rounds} turns of {seconds:g} s"}  # fmt: skip
-    put(document(found, facts, bulk), output, "latency")
+    put(build_document(found, facts, bulk), output, "latency")
 
 
-def _turned(texts: Sequence[str], first: int) -> list[str]:
+def rotations(texts: Sequence[str], first: int) -> list[str]:
     first %= len(texts)
     return [*texts[first:], *texts[:first]]
 

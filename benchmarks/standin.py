@@ -22,7 +22,7 @@ from bertq.config.settings import Settings
 from bertq.protocol.queues import Device
 from bertq_bert.batches import Budget
 from bertq_bert.checkpoint import Array
-from bertq_bert.source import Model
+from bertq_bert.model import Model
 from bertq_bert.tokenizing.sequences import Tokenized
 from bertq_workers.startup import loading
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.timing import MedianRange
 
 #: What is asked of the latency of single sentences.
 PERCENTILES = (50, 95, 99)
@@ -21,7 +21,7 @@ def in_turns(
     rounds: int,
     warm_up: int = 1,
     after: Callable[[], None] = lambda: None,
-) -> dict[str, Spread]:
+) -> dict[str, MedianRange]:
     """Measure several things in turns, so that a slow minute of the machine meets them all.
 
     Args:
@@ -37,4 +37,4 @@ def in_turns(
             if number >= 0:
                 taken[name].append(value)
             after()
-    return {name: Spread.of(values) for name, values in taken.items()}
+    return {name: MedianRange.from_values(values) for name, values in taken.items()}

@@ -21,9 +21,9 @@ from bertq.system import cores
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus, machine
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.plan import crew
-from bertq_cli.bench.stage import Stage, in_thread
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.plan import format_workers
+from bertq_cli.bench.services import TemporaryRedis, run_in_thread
+from bertq_cli.bench.timing import MedianRange
 from bertq_client import BertClient
 
 _NOTE = (
@@ -41,15 +41,15 @@ class Result:
     flows: tuple[Flow, ...]
 
     @property
-    def rows(self) -> Spread:
+    def rows(self) -> MedianRange:
         """Rows per second."""
-        return Spread.of([flow.rows for flow in self.flows])
+        return MedianRange.from_values([flow.rows for flow in self.flows])
 
     def middle(self, name: str) -> float:
         """Return the median of a field of its flows, or of a process's cores."""
         found = [flow.cores[name] if name in flow.cores else getattr(flow, name)
                  for flow in self.flows]  # fmt: skip
-        return Spread.of(found).median
+        return MedianRange.from_values(found).median
 
     @property
     def busy(self) -> float | None:
@@ -79,14 +79,14 @@ def main(
     chosen = cases(crews, times, demo_download.fetch() if extras else None)
     results: list[Result] = []
 
-    async def act(stage: Stage) -> None:
+    async def act(stage: TemporaryRedis) -> None:
         for case in chosen:
-            say("case", f"{crew(case.workers)}, {case.batch_ms:g} ms {case.extra}")
+            say("case", f"{format_workers(case.workers)}, {case.batch_ms:g} ms {case.extra}")
             service = Clockwork(stage.next_url(), case)
-            await stage.play(service, _quietly, partial(measure, case, service.url))
+            await stage.run_service(service, _quietly, partial(measure, case, service.url))
 
     async def measure(case: Case, url: str) -> None:
-        texts = corpus.distinct(call)
+        texts = corpus.make_distinct(call)
         async with BertClient(redis_url=url, timeout=300, check_length=False) as client:
 
             def work() -> Result:
@@ -96,7 +96,7 @@ def main(
                     flows = [pump(client, redis, pids, texts, seconds) for _ in range(rounds)]
                 return Result(case, tuple(flows))
 
-            results.append(await in_thread(work, client.close))
+            results.append(await run_in_thread(work, client.close))
 
     run(act)
     facts = {
@@ -105,7 +105,7 @@ def main(
         "settings": f"{rounds} rounds of {seconds:g} s, medians; {cores.available()} cores for "
         "everything together",
     }
-    put(document(results, facts), output, "ceiling")
+    put(build_document(results, facts), output, "ceiling")
 
 
 def cases(crews: Sequence[int], times: Sequence[float], model_dir: Path | None) -> list[Case]:
@@ -125,7 +125,7 @@ def _quietly(what: str, text: str) -> None:
         say(what, text)
 
 
-def document(results: Sequence[Result], facts: Mapping[str, str]) -> Document:
+def build_document(results: Sequence[Result], facts: Mapping[str, str]) -> Document:
     """Return the page."""
     bulk = [result for result in results if not result.case.single]
     header = ["device, ms", "workers", "rows/s", "devices busy", "cores: workers", "client",

@@ -26,7 +26,7 @@ from bertq.system import cores
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.timing import Spread
+from bertq_cli.bench.timing import MedianRange
 
 #: Names and variants of each file, and a package without which it cannot run.
 PEERS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -63,7 +63,7 @@ class Contest:
 
     guests: dict[str, Guest] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    speeds: dict[Contestant, Spread] = field(default_factory=dict)
+    speeds: dict[Contestant, MedianRange] = field(default_factory=dict)
     waits: dict[Contestant, list[float]] = field(default_factory=dict)
     agreement: dict[Contestant, str] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ def main(
     """Compare bertq's encoder with its peers."""
     directory = demo_download.fetch()
     around = context(directory)
-    texts = corpus.distinct(sentences)
+    texts = corpus.make_distinct(sentences)
     with ExitStack() as stack:
         contest = Contest()
         for peer in only or PEERS:
@@ -114,7 +114,7 @@ def main(
     }
     if contest.left_out:
         facts["left out"] = "; ".join(contest.left_out)
-    put(document(contest, facts), output, "peers")
+    put(build_document(contest, facts), output, "peers")
 
 
 def admit(
@@ -202,7 +202,7 @@ def measure(
             rest()
 
 
-def document(contest: Contest, facts: Mapping[str, str]) -> Document:
+def build_document(contest: Contest, facts: Mapping[str, str]) -> Document:
     """Return the page; ratios are above 1 where bertq's float32 is faster."""
     own = ("own", "float32") if "own" in contest.guests else contest.contestants[0]
     rows, data = [], []

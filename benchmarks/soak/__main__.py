@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import RESULTS, put
-from benchmarks.soak.outcome import document, faults
+from benchmarks.soak.outcome import build_document, faults
 from benchmarks.soak.run import Options, Soak, say
 from bertq.system import cores
 from bertq_cli.bench import machine
@@ -74,7 +74,7 @@ def soak(options: Options, facts: dict[str, str], logs: Path | None, output: Pat
         with Soak(options, directory) as running:
             found = running.run()
         bad = faults(found)
-        put(document(found, options, facts), output, "soak")
+        put(build_document(found, options, facts), output, "soak")
         # Why a worker has ended by itself, which loses nothing, is worth a look too.
         keep = bool(bad) or bool(found.ended) or logs is not None
         return bad

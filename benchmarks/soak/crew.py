@@ -69,7 +69,7 @@ class Worker:
         ]  # fmt: skip
         self._log = log.open("ab")
         self._reading = log.open("rb")
-        self._cut = b""
+        self._partial_line = b""
         self._asked: float | None = None
         self._second: float | None = None
         self.process = self._start()
@@ -106,7 +106,9 @@ class Worker:
 
     def news(self) -> bytes:
         """Return the whole lines that it has written since the last call."""
-        lines, newline, self._cut = (self._cut + self._reading.read()).rpartition(b"\n")
+        lines, newline, self._partial_line = (self._partial_line + self._reading.read()).rpartition(
+            b"\n"
+        )
         if b" ready." in lines:
             self.ready = True
         return lines + newline

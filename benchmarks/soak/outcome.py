@@ -61,7 +61,7 @@ def totals(found: Findings) -> dict[str, int]:
     }
 
 
-def document(found: Findings, options: Options, facts: Mapping[str, str]) -> Document:
+def build_document(found: Findings, options: Options, facts: Mapping[str, str]) -> Document:
     """Return the page."""
     bad = faults(found)
     around = {

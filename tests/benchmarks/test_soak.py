@@ -1,4 +1,4 @@
-"""The soak, for a moment: that it finds nothing, and would find what there was."""
+"""A short soak finds no fault, and its checks find faults that are there."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import plan, rows
-from benchmarks.soak.format_workers import Chunks
+from benchmarks.soak.crew import Chunks
 from benchmarks.soak.ledger import Ledger, Reservoir
 from benchmarks.soak.outcome import faults, warm_and_end
 from benchmarks.soak.run import Findings

@@ -8,7 +8,7 @@ import pytest
 from bertq_cli.bench import corpus, machine, page
 from bertq_cli.bench.campaign import Measurement, choose_call_size
 from bertq_cli.bench.document import Document, Table, grid
-from bertq_cli.bench.plan import TABLES, Point, Setup, select_feasible, points
+from bertq_cli.bench.plan import TABLES, Point, Setup, points, select_feasible
 from bertq_cli.bench.senders import take_texts
 from bertq_cli.bench.timing import MedianRange
 
@@ -113,7 +113,7 @@ def test_the_table_by_clients_has_two_rates() -> None:
     figures = [
         Measurement(
             Point("num_client", value, Setup(workers, 40, 256), 2048, value),
-            batch=2048 // value,
+            call_size=2048 // value,
             calls=1,
             total=MedianRange.from_values([100.0 * workers]),
             each=MedianRange.from_values([100.0 * workers / value]),

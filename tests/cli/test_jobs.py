@@ -173,5 +173,5 @@ def test_errors_are_one_line(redis_url: str, tmp_path: Path) -> None:
     run = Run(tmp_path, "job", "nope", BERTQ_REDIS_URL=redis_url)
     status, output = run.wait()
     assert status == 1
-    assert output.startswith("Error: no job nope is kept in Redis at")
+    assert output.startswith("Error: there is no job nope in Redis at")
     assert output.count("\n") == 1

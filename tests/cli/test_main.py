@@ -6,13 +6,13 @@ import sys
 import click
 import pytest
 
-from bertq_cli import lazy
+from bertq_cli import lazy_group
 from bertq_cli.main import cli
 from tests.cli.runs import BERTQ
 from tests.conftest import clean_environ
 
 
-def test_every_command_is_where_it_should_be() -> None:
+def test_every_command_is_listed() -> None:
     context = click.Context(cli)
     names = cli.list_commands(context)
     assert {"demo", "encode", "health", "serve"} <= set(names)
@@ -74,7 +74,7 @@ def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lazy, "import_module", interrupt)
+    monkeypatch.setattr(lazy_group, "import_module", interrupt)
     with pytest.raises(SystemExit) as ended:
         cli(["status"], prog_name="bertq")
     assert ended.value.code == 130

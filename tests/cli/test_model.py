@@ -53,7 +53,13 @@ def test_the_model_is_fetched_once(
     assert demo_download.fetch() == directory == demo_download.cached()
     assert len(calls) == 1
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
-    assert {"model.safetensors", "tokenizer.json", "1_Pooling/config.json"} <= found
+    assert {
+        "model.safetensors",
+        "tokenizer.json",
+        "modules.json",
+        "1_Pooling/config.json",
+        "sentence_bert_config.json",
+    } <= found
     assert [p.name for p in directory.parent.iterdir()] == [demo_download.NAME]
     # A damaged copy is replaced, and so is one without all files, as older versions made it.
     (directory / "model.safetensors").write_bytes(b"cut")

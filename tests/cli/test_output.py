@@ -136,7 +136,7 @@ def test_the_oldest_lines_are_dropped() -> None:
     reading, writing = os.pipe()
     voice = StatusOutput(writing)
     for number in range(20_000):
-        voice.say("line", str(number))
+        voice.report("line", str(number))
     with os.fdopen(reading, "rb") as output:
         numbers = [int(output.readline().removeprefix(b"line        "))]
         while numbers[-1] != 19_999:

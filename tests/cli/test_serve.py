@@ -327,9 +327,9 @@ def test_a_variable_that_cannot_be_used(serve: Serve) -> None:
 
 
 def test_no_redis_at_the_url(serve: Serve, tiny_model: Path) -> None:
-    run = serve("--cpu", "--model-dir", str(tiny_model), "--redis-url", "redis://127.0.0.1:1/0")
-    line = refusal(run)
-    assert "worker cpu0 cannot start: Redis at redis://127.0.0.1:1/0 cannot be reached" in line
+    url = "redis://:hidden@127.0.0.1:1/0"
+    line = refusal(serve("--cpu", "--model-dir", str(tiny_model), "--redis-url", url))
+    assert "worker cpu0 cannot start: Redis at redis://:**@127.0.0.1:1/0 cannot be reached" in line
 
 
 def test_a_data_directory_in_use_is_refused(serve: Serve, options: list[str]) -> None:

@@ -99,12 +99,12 @@ def test_refusals_of_workers_are_parsed(serve: Serve) -> None:
         ports = ["--port", str(free_port()), "--metrics-port", str(taken)]
         status, output = serve(*ports, "--log-format", "json").wait()
     assert status == 1
-    *said, error = output.splitlines()
+    *lines, error = output.splitlines()
     assert error == (
         f"Error: worker cpu0 cannot start: port {taken} of 127.0.0.1, for metrics, is taken: "
         "choose another with --metrics-port"
     )
-    assert objects("\n".join(said))
+    assert objects("\n".join(lines))
     assert "this worker cannot start" not in output
 
 
@@ -130,22 +130,22 @@ def test_lines_of_workers() -> None:
     refusal = {"message": "this worker cannot start: no model"}
     noise = {"message": "I0000 00:00:1795426487.1 1 port.cc:153] oneDNN"}
     for text in ("[2026: CRITICAL] this worker cannot start: no model", json.dumps(refusal)):
-        assert not worker_lines.is_news(text, "DEBUG")
-        assert worker_lines.refusal(["before", text, "after"]) == "no model"
+        assert not worker_lines.is_shown(text, "DEBUG")
+        assert worker_lines.find_refusal(["before", text, "after"]) == "no model"
     for text in (noise["message"], json.dumps(noise)):
-        assert not worker_lines.is_news(text, "WARNING")
-        assert worker_lines.is_news(text, "INFO")
+        assert not worker_lines.is_shown(text, "WARNING")
+        assert worker_lines.is_shown(text, "INFO")
     for text in ("a warning", '{"message": "a warning"}', "{ no JSON", "[1]", "{}", '{"a": NaN}'):
-        assert worker_lines.is_news(text, "WARNING")
-    assert worker_lines.refusal(["one", '{"message": "two"}']) == "one\ntwo"
+        assert worker_lines.is_shown(text, "WARNING")
+    assert worker_lines.find_refusal(["one", '{"message": "two"}']) == "one\ntwo"
 
 
 def test_a_plain_line_becomes_an_object(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
         voice = StatusOutput(file.fileno(), as_json=True)
-        voice.say("redis", 'with "quotes" and \udcff')
-        voice.say("cpu0", '{"message": "as it is"}')
+        voice.report("redis", 'with "quotes" and \udcff')
+        voice.report("cpu0", '{"message": "as it is"}')
         voice.close()
     first, second = path.read_text().splitlines()
     entry = json.loads(first)

@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 
 from bertq.errors import SettingsError
 from bertq_cli.service import embedded_redis
-from bertq_cli.service.embedded_redis import Server, find_binary, free_port, locked
+from bertq_cli.service.embedded_redis import Server, find_binary, free_port, lock_data_dir
 from bertq_cli.service.managed_process import ProcessFailed
 from tests.cli.runs import BERTQ
 from tests.conftest import clean_environ
@@ -22,7 +22,7 @@ def at(host: str, password: str = "") -> Server:
     return Server(host, free_port(), Path("/tmp"), password)
 
 
-def test_where_it_is() -> None:
+def test_the_address() -> None:
     assert Server("127.0.0.1", 7000, Path("/x")).url == "redis://127.0.0.1:7000/0"
     secret = Server("0.0.0.0", 7000, Path("/x"), "p@ss/ä")
     assert secret.url == "redis://:p%40ss%2F%C3%A4@127.0.0.1:7000/0"
@@ -37,7 +37,7 @@ def test_loopback_needs_no_password(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7"])
-def test_open_to_others_it_needs_one(host: str) -> None:
+def test_other_addresses_need_a_password(host: str) -> None:
     with pytest.raises(SettingsError, match=f"--host {host} is open to other machines"):
         at(host).check()
 
@@ -53,11 +53,11 @@ def test_a_port_that_is_taken_or_forbidden() -> None:
 
 def test_a_data_directory_is_made_private_and_locked(tmp_path: Path) -> None:
     data = tmp_path / "a" / "b"
-    with locked(data):
+    with lock_data_dir(data):
         assert data.stat().st_mode & 0o777 == 0o700
-        with pytest.raises(ProcessFailed, match="in use by another bertq"), locked(data):
+        with pytest.raises(ProcessFailed, match="in use by another bertq"), lock_data_dir(data):
             pass
-    with locked(data):
+    with lock_data_dir(data):
         assert (data / "lock").exists()
 
 
@@ -101,11 +101,11 @@ def test_the_server_alone(tmp_path: Path) -> None:
             assert redis.config_get("appendonly") == {"appendonly": "yes"}
             assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         # It is the program itself, and holds the lock of its directory.
-        with pytest.raises(ProcessFailed, match="in use"), locked(tmp_path / "data"):
+        with pytest.raises(ProcessFailed, match="in use"), lock_data_dir(tmp_path / "data"):
             pass
     finally:
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert process.returncode == 0, output
-    with locked(tmp_path / "data"):
+    with lock_data_dir(tmp_path / "data"):
         assert (tmp_path / "data" / "appendonlydir").is_dir()

@@ -18,7 +18,7 @@ from bertq.protocol import queues
 from bertq_cli.commands.http import http as gateway_command
 from bertq_cli.service.embedded_redis import find_binary, free_port
 from bertq_client.outbox.window import MAX_PENDING_CHUNKS
-from bertq_gateway.guard import OPEN
+from bertq_gateway.guard import OPEN_PATHS
 from tests.compose import stack
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
@@ -172,7 +172,7 @@ def test_the_gateway() -> None:
     assert grace > before + context.params["drain"]
     for probe in ("readinessProbe", "livenessProbe"):
         asked = only[probe]["httpGet"]
-        assert asked["path"] in OPEN  # it has no API key
+        assert asked["path"] in OPEN_PATHS  # it has no API key
         assert asked["port"] == port["name"]
     (exposed,) = kind("gateway.yaml", "Service")["spec"]["ports"]
     assert exposed["targetPort"] == port["name"]

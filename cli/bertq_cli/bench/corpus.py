@@ -22,7 +22,7 @@ def clauses() -> tuple[str, ...]:
     return tuple(_path().read_text(encoding="utf-8").splitlines())
 
 
-def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
+def make_distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
     """Return ``number`` different sentences.
 
     A client encodes duplicate sentences of a request only once. If there are too few sentences,
@@ -33,7 +33,7 @@ def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
         ValueError: there are still too few.
     """
     found: dict[str, None] = {}
-    for text in _turned(clauses() if texts is None else texts):
+    for text in _rotate_words(clauses() if texts is None else texts):
         if len(found) == number:
             break
         found[text] = None
@@ -42,7 +42,7 @@ def distinct(number: int, texts: Sequence[str] | None = None) -> list[str]:
     return list(found)
 
 
-def filled(tokens: int, number: int, count: Count) -> list[str]:
+def make_filled(tokens: int, number: int, count: Count) -> list[str]:
     """Return ``number`` different texts of a minimum length: consecutive clauses, joined.
 
     Args:
@@ -59,7 +59,7 @@ def filled(tokens: int, number: int, count: Count) -> list[str]:
             size += sizes[end % len(parts)]
             end += 1
         texts.append(" ".join(parts[index % len(parts)] for index in range(start, end)))
-    return distinct(number, texts)
+    return make_distinct(number, texts)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Summary:
         )
 
 
-def summary(count: Count) -> Summary:
+def summarize(count: Count) -> Summary:
     """Describe the corpus, in the wordpieces of a model."""
     sizes = count(list(clauses()))
     digest = hashlib.sha256(_path().read_bytes()).hexdigest()
@@ -94,7 +94,7 @@ def summary(count: Count) -> Summary:
 
 
 @cache
-def counter(model_dir: Path) -> Count:
+def token_counter(model_dir: Path) -> Count:
     """Return a function that counts tokens as the worker of a model does.
 
     Raises:
@@ -106,7 +106,7 @@ def counter(model_dir: Path) -> Count:
     return lambda texts: [len(row) for row in tokenize(texts, pairs=False, prompt="").ids]
 
 
-def limit(model_dir: Path) -> int:
+def max_tokens(model_dir: Path) -> int:
     """Return the maximum tokens of a text for a model.
 
     Raises:
@@ -127,7 +127,7 @@ def _path() -> Path:
     return Path(__file__).parent / NAME
 
 
-def _turned(texts: Sequence[str]) -> Iterator[str]:
+def _rotate_words(texts: Sequence[str]) -> Iterator[str]:
     yield from texts
     words = [text.split() for text in texts]
     for places in range(1, max(map(len, words), default=0)):

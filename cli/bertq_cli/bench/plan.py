@@ -22,7 +22,7 @@ BASE: Mapping[str, int] = MappingProxyType(
 WORKERS = (1, 2, 4)
 
 
-def crew(workers: int) -> str:
+def format_workers(workers: int) -> str:
     """Return a number of workers as text."""
     return f"{workers} {'worker' if workers == 1 else 'workers'}"
 
@@ -41,12 +41,15 @@ class Setup:
     max_batch_size: int
 
     @property
-    def crew(self) -> str:
+    def workers_text(self) -> str:
         """The number of workers as text."""
-        return crew(self.workers)
+        return format_workers(self.workers)
 
     def __str__(self) -> str:
-        return f"{self.crew}, max_seq_len {self.max_seq_len}, max_batch_size {self.max_batch_size}"
+        return (
+            f"{self.workers_text}, max_seq_len {self.max_seq_len}, "
+            f"max_batch_size {self.max_batch_size}"
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def points(values: Mapping[str, Sequence[int]], workers: Sequence[int]) -> dict[
     return planned
 
 
-def feasible(workers: Sequence[int], devices: int, kind: str) -> tuple[list[int], list[str]]:
+def select_feasible(
+    workers: Sequence[int], devices: int, device_kind: str
+) -> tuple[list[int], list[str]]:
     """Return the numbers of workers that the machine allows, and reasons for omitting the others.
 
     Args:
@@ -107,8 +112,10 @@ def feasible(workers: Sequence[int], devices: int, kind: str) -> tuple[list[int]
         devices: number of devices of this machine.
         kind: ``cpu`` or ``gpu``.
     """
-    noun = {"cpu": "core", "gpu": "GPU"}[kind] + ("" if devices == 1 else "s")
+    noun = {"cpu": "core", "gpu": "GPU"}[device_kind] + ("" if devices == 1 else "s")
     left_out = [
-        f"{crew(count)}: this machine has {devices} {noun}" for count in workers if count > devices
+        f"{format_workers(count)}: this machine has {devices} {noun}"
+        for count in workers
+        if count > devices
     ]
     return [count for count in workers if count <= devices], left_out

@@ -3,33 +3,37 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertq_cli.bench.campaign import Figure
-from bertq_cli.bench.plan import crew
+from bertq_cli.bench.campaign import Measurement
+from bertq_cli.bench.plan import format_workers
 
 
-def draw(table: str, figures: Sequence[Figure], path: Path) -> None:
+def draw(table: str, measurements: Sequence[Measurement], path: Path) -> None:
     """Draw one table: a line for each number of workers, with the range of its measurements."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
     lines = {
-        count: [figure for figure in figures if figure.point.setup.workers == count]
-        for count in sorted({figure.point.setup.workers for figure in figures})
+        count: [
+            measurement for measurement in measurements if measurement.point.setup.workers == count
+        ]
+        for count in sorted({measurement.point.setup.workers for measurement in measurements})
     }
     for count, line in lines.items():
-        rates = [figure.each if table == "num_client" else figure.total for figure in line]
+        rates = [
+            measurement.each if table == "num_client" else measurement.total for measurement in line
+        ]
         below = [rate.median - rate.low for rate in rates]
         above = [rate.high - rate.median for rate in rates]
         axes.errorbar(
-            [figure.point.value for figure in line],
+            [measurement.point.value for measurement in line],
             [rate.median for rate in rates],
             yerr=[below, above],
             marker="o",
             capsize=3,
-            label=crew(count),
+            label=format_workers(count),
         )
-    values = sorted({figure.point.value for figure in figures})
+    values = sorted({measurement.point.value for measurement in measurements})
     axes.set_xscale("log", base=2)
     axes.set_xticks(values, [str(value) for value in values])
     axes.minorticks_off()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bertq_client import BertClient
 
 #: Seconds after which a call fails.
-_TIMEOUT = 900.0
+_TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,23 @@ class ConcurrentClients:
 
     def __init__(self, url: str, count: int) -> None:
         self._clients = [
-            BertClient(redis_url=url, timeout=_TIMEOUT, check_length=False) for _ in range(count)
+            BertClient(redis_url=url, timeout=_TIMEOUT_SECONDS, check_length=False)
+            for _ in range(count)
         ]
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="bench-client")
 
-    def round(self, texts: Sequence[str], batch: int, calls: int) -> Rates:
-        """Have each client make ``calls`` calls of ``batch`` sentences; return their rates.
+    def round(self, texts: Sequence[str], call_size: int, calls: int) -> Rates:
+        """Have each client make ``calls`` calls of ``call_size`` sentences; return their rates.
 
         Each client begins at a different place in ``texts`` and wraps around at the end.
         """
         barrier = threading.Barrier(len(self._clients) + 1)
 
         def work(number: int) -> float:
-            at = number * batch * calls
-            chunks = [_cut(texts, at + call * batch, batch) for call in range(calls)]
+            first = number * call_size * calls
+            chunks = [
+                take_texts(texts, first + call * call_size, call_size) for call in range(calls)
+            ]
             barrier.wait()
             start = time.perf_counter()
             for chunk in chunks:
@@ -53,11 +56,11 @@ class ConcurrentClients:
         futures = [self._threads.submit(work, number) for number in range(len(self._clients))]
         barrier.wait()
         start = time.perf_counter()
-        taken = [future.result() for future in futures]
+        durations = [future.result() for future in futures]
         elapsed = time.perf_counter() - start
-        sent = batch * calls
-        each = sum(sent / seconds for seconds in taken) / len(taken)
-        return Rates(sent * len(taken) / elapsed, each)
+        sent = call_size * calls
+        each = sum(sent / seconds for seconds in durations) / len(durations)
+        return Rates(sent * len(durations) / elapsed, each)
 
     def close(self) -> None:
         """End the clients; a running round fails."""
@@ -66,7 +69,8 @@ class ConcurrentClients:
         self._threads.shutdown(wait=False)
 
 
-def _cut(texts: Sequence[str], start: int, count: int) -> list[str]:
+def take_texts(texts: Sequence[str], start: int, count: int) -> list[str]:
+    """Return ``count`` texts from ``start`` on; after the last one comes the first."""
     if count > len(texts):
         raise ValueError(f"a call of {count} sentences, and there are {len(texts)}")
     start %= len(texts)

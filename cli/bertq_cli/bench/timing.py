@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
-class Spread:
+class MedianRange:
     """Several measurements of one quantity.
 
     Attributes:
@@ -22,10 +22,10 @@ class Spread:
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def from_values(cls, values: Sequence[float]) -> "MedianRange":
         """Summarize at least one value."""
-        taken = tuple(map(float, values))
-        return cls(statistics.median(taken), min(taken), max(taken), taken)
+        floats = tuple(map(float, values))
+        return cls(statistics.median(floats), min(floats), max(floats), floats)
 
     def text(self, digits: int = 0) -> str:
         """Return the median with its range: ``640 (612-655)``."""
@@ -38,8 +38,8 @@ class Spread:
         return asdict(self)
 
 
-def seconds(act: Callable[[], object]) -> float:
+def measure_seconds(call: Callable[[], object]) -> float:
     """Return the seconds that a call takes."""
     start = time.perf_counter()
-    act()
+    call()
     return time.perf_counter() - start

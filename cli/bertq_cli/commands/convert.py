@@ -19,7 +19,7 @@ from rich.console import Console
 from bertq.errors import BertqError, SettingsError
 from bertq_cli.conversion.pickles import INDEX, PICKLE, SAFETENSORS, Weights, find
 from bertq_cli.service import child
-from bertq_cli.terminable import terminable
+from bertq_cli.signals import exit_on_signals
 
 _CHILD = Path(__file__).parents[1] / "conversion" / "child.py"
 
@@ -46,7 +46,7 @@ def convert(directory: Path, interpreter: str) -> None:
     """
     found = find(directory)
     console = Console(highlight=False)
-    with terminable(), ExitStack() as stack:
+    with exit_on_signals(), ExitStack() as stack:
         scratch = [stack.enter_context(_scratch(weights.folder)) for weights in found]
         with console.status("converting"):
             converted = _run(interpreter, directory, found, scratch)
@@ -86,27 +86,34 @@ def _run(
     if program is None:
         raise ConversionFailed(f"--python {interpreter} is not a program that can be run")
     # The launcher ends the child with this process, even if a signal arrives during the start.
-    guard = [sys.executable, "-S", "-E", child.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
+    launcher = [
+        sys.executable,
+        "-S",
+        "-E",
+        child.__file__,
+        str(os.getpid()),
+        str(int(signal.SIGKILL)),
+    ]
     safe = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
     done = subprocess.run(
-        [*guard, program, str(_CHILD), json.dumps(pairs)],
+        [*launcher, program, str(_CHILD), json.dumps(pairs)],
         capture_output=True,
         stdin=subprocess.DEVNULL,
         env={**os.environ, **safe},
     )
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
-    if done.returncode == 0 and len(said) == len(pairs):
-        return {document["source"]: document for document in said}
-    raise ConversionFailed(_reason(interpreter, directory, done, said))
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    if done.returncode == 0 and len(reports) == len(pairs):
+        return {document["source"]: document for document in reports}
+    raise ConversionFailed(_reason(interpreter, directory, done, reports))
 
 
 def _reason(
     interpreter: str,
     directory: Path,
     done: "subprocess.CompletedProcess[bytes]",
-    said: Sequence[Mapping[str, Any]],
+    reports: Sequence[Mapping[str, Any]],
 ) -> str:
-    last = said[-1] if said else {}
+    last = reports[-1] if reports else {}
     if "missing" in last:
         return (
             f"{last['missing']} is not installed for {interpreter}, and {PICKLE} cannot be read "

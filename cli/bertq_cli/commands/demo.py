@@ -23,7 +23,7 @@ from bertq_cli import demo_download
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.embedded_redis import Server
 from bertq_cli.service.supervisor import Service, run_until_stopped
-from bertq_cli.terminable import terminable
+from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient, inputs
 
 SENTENCES = (
@@ -35,7 +35,7 @@ SENTENCES = (
     "He is learning the cello.",
 )
 
-_ENCODE_WITHIN = 120.0
+_ENCODE_TIMEOUT_SECONDS = 120.0
 
 
 @click.command()
@@ -57,7 +57,7 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     inputs.check_list(texts)
     console = Console(highlight=False)
     started = time.perf_counter()
-    with terminable(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
+    with exit_on_signals(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
         directory = model_dir or _model(console)
         service = _service(directory, Path(scratch))
         stopped_by = asyncio.run(_run(console, service, texts))
@@ -68,13 +68,15 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
 
 
 def _model(console: Console) -> str:
-    here = demo_download.is_cached()
+    is_cached = demo_download.is_cached()
     with console.status(
-        "checking the model" if here else f"downloading {demo_download.NAME}, 80 MB"
+        "checking the model" if is_cached else f"downloading {demo_download.NAME}, 80 MB"
     ):
         # is_cached has just checked the files: reading 90 MB once is enough.
-        directory = demo_download.cached() if here else demo_download.fetch()
-    console.print(f"model       {demo_download.NAME}, {'from the cache' if here else 'downloaded'}")
+        directory = demo_download.cached() if is_cached else demo_download.fetch()
+    console.print(
+        f"model       {demo_download.NAME}, {'from the cache' if is_cached else 'downloaded'}"
+    )
     return str(directory)
 
 
@@ -84,8 +86,8 @@ def _service(directory: str, scratch: Path) -> Service:
     if os.environ.get("BERTQ_REDIS_URL"):
         # The Redis of another service: leave the chunks of its shared queues to its workers.
         url = redis_url.from_environ(os.environ)
-        apart = ("-X", "bertq,bertq.small")
-        return Service(url, [_free_queue(url)], threads, variables, options=apart)
+        no_shared_queues = ("-X", "bertq,bertq.small")
+        return Service(url, [_free_queue(url)], threads, variables, options=no_shared_queues)
     embedded = Server("127.0.0.1", embedded_redis.free_port(), scratch)
     # The first GPU, or the CPU if there is no GPU.
     return Service(embedded.url, ["gpu0"], threads, variables, server=embedded)
@@ -94,11 +96,11 @@ def _service(directory: str, scratch: Path) -> Service:
 def _free_queue(url: str) -> str:
     # The queue must be unused: its messages would be answered with the demo's model.
     with BertClient(redis_url=url) as client, connect(url) as redis:
-        taken = {name for config in client.server_config.values() for name in config["queues"]}
+        used = {name for config in client.server_config.values() for name in config["queues"]}
         return next(
             name
             for name in (f"cpu{number}" for number in range(9999, -1, -1))
-            if name not in taken and not redis.exists(name)
+            if name not in used and not redis.exists(name)
         )
 
 
@@ -107,12 +109,14 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
 
     async def encode() -> None:
         status.stop()
-        client = BertClient(redis_url=service.url, queue=service.queues[0], timeout=_ENCODE_WITHIN)
+        client = BertClient(
+            redis_url=service.url, queue=service.queues[0], timeout=_ENCODE_TIMEOUT_SECONDS
+        )
         async with client:
             await asyncio.to_thread(_check_task, client, service.queues[0])
-            began = time.perf_counter()
+            started = time.perf_counter()
             vectors = await client.encode_async(texts)
-            elapsed = time.perf_counter() - began
+            elapsed = time.perf_counter() - started
         console.print(
             f"encoded     {len(texts)} sentences in {1000 * elapsed:.0f} ms: "
             f"shape {vectors.shape}, {vectors.dtype}"
@@ -120,7 +124,7 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
         console.print(closest(texts, vectors))
 
     with status:
-        return await run_until_stopped(service, lambda *line: _say(console, *line), encode)
+        return await run_until_stopped(service, lambda *line: _print_line(console, *line), encode)
 
 
 def _check_task(client: BertClient, queue: str) -> None:
@@ -137,9 +141,9 @@ def _check_task(client: BertClient, queue: str) -> None:
             )
 
 
-def _say(console: Console, what: str, text: str) -> None:
+def _print_line(console: Console, label: str, text: str) -> None:
     with suppress(OSError):  # a service continues without a reader
-        console.print(f"{what:<10}  {text}", markup=False, soft_wrap=True)
+        console.print(f"{label:<10}  {text}", markup=False, soft_wrap=True)
 
 
 def closest(texts: list[str], vectors: NDArray[np.float32] | SparseRows) -> Table:
@@ -151,8 +155,8 @@ def closest(texts: list[str], vectors: NDArray[np.float32] | SparseRows) -> Tabl
             one vector for each sentence.
     """
     dense = vectors.toarray() if isinstance(vectors, SparseRows) else vectors
-    flat = dense.reshape(len(dense), -1)
-    unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    rows = dense.reshape(len(dense), -1)
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
     table = Table("sentence", "closest", "cosine")

@@ -8,9 +8,8 @@ import click
 
 from bertq.errors import BertqError
 from bertq.protocol import encoding
-from bertq_cli.redis_option import redis_option
+from bertq_cli.commands.input_options import input_options
 from bertq_client import BertClient
-from bertq_client.files.line import KINDS
 from bertq_client.files.run_options import BLANK
 
 
@@ -23,23 +22,9 @@ from bertq_client.files.run_options import BLANK
     required=True,
     help="The file to write, .npy or .jsonl.",
 )
-@redis_option("The Redis of the workers.")
-@click.option("--model", metavar="NAME", help="Workers of this --model-name.")
-@click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="For each batch, its wait for those before it included; else as long as it takes.",
-)
-@click.option(
-    "--input-format", type=click.Choice(KINDS), help="Format of INPUT, if its name does not tell."
-)
-@click.option(
-    "--field",
-    default="text",
-    show_default=True,
-    help="Of .jsonl, the field of the sentence, or of a pair: a list of two.",
+@input_options(
+    timeout="For each batch, from the moment it is sent; by default there is no limit.",
+    field="Of .jsonl, the field of the sentence, or of a pair: a list of two.",
 )
 @click.option(
     "--blank",

@@ -51,14 +51,14 @@ _SENTENCE = "Is anybody there?"
     help="Seconds that Redis, and the vector, have to come.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
-def check(as_json: bool, **asked: Any) -> None:
+def check(as_json: bool, **options: Any) -> None:
     """Say whether a service, or one worker of it, is fit: exit status 0, or else 1.
 
     Redis answers, and at least one worker of the model is alive and does not hang. With --node or
     --queue: that worker is.
     """
-    url: str = asked["url"]
-    found, seconds = _look(url, asked)
+    url: str = options["url"]
+    found, seconds = _check(url, options)
     if as_json:
         document = {
             "healthy": found.healthy,
@@ -73,30 +73,30 @@ def check(as_json: bool, **asked: Any) -> None:
     sys.exit(0 if found.healthy else 1)
 
 
-def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
+def _check(url: str, options: dict[str, Any]) -> tuple[Health, float | None]:
     """Return the health of the service, and the seconds that the probe took, if one was sent.
 
     Raises:
         SettingsError: the options contradict each other, or name an impossible worker or queue.
     """
-    if asked["node"] and asked["queue"]:
+    if options["node"] and options["queue"]:
         raise SettingsError("--node and --queue both name a worker: leave out one of the two")
-    names = queues.of_model(asked["model"] or None)
-    limit = asked["max_batch_seconds"]
-    with connect(url, asked["timeout"]) as redis:
+    names = queues.of_model(options["model"] or None)
+    limit = options["max_batch_seconds"]
+    with connect(url, options["timeout"]) as redis:
         try:
-            if asked["node"]:
-                found = health.of_node(redis, asked["node"], limit)
-            elif asked["queue"]:
-                found = health.of_queue(redis, names.full_name(asked["queue"]), limit)
+            if options["node"]:
+                found = health.of_node(redis, options["node"], limit)
+            elif options["queue"]:
+                found = health.of_queue(redis, names.full_name(options["queue"]), limit)
             else:
                 found = health.of_model(redis, names.model, limit)
         except RedisError as error:
             return Health(False, str(explain(error, url).error), []), None
-    if not (found.healthy and asked["probe"]):
+    if not (found.healthy and options["probe"]):
         return found, None
-    queue = names.full_name(asked["queue"]) if asked["queue"] else None
-    if asked["node"]:
+    queue = names.full_name(options["queue"]) if options["queue"] else None
+    if options["node"]:
         (worker,) = found.workers
         names = queues.of_model(worker.model_name)
         queue = next((name for name in worker.queues if not queues.is_shared(name)), None)
@@ -104,7 +104,7 @@ def _look(url: str, asked: dict[str, Any]) -> tuple[Health, float | None]:
             raise SettingsError(
                 f"{worker.node} takes from no queue that only it serves, so --probe cannot reach it"
             )
-    return _probe(found, url, names.model, queue, asked["timeout"])
+    return _probe(found, url, names.model, queue, options["timeout"])
 
 
 def _probe(
@@ -116,7 +116,7 @@ def _probe(
 
     from bertq_client import BertClient, SparseRows
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
         with BertClient(
             redis_url=url, queue=queue, model=model, timeout=timeout,
@@ -125,7 +125,7 @@ def _probe(
             rows = client.encode([_SENTENCE])
     except (BertqError, TimeoutError) as error:
         return replace(found, healthy=False, reason=f"a sentence got no vector: {error}"), None
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     numbers = rows.values if isinstance(rows, SparseRows) else rows
     if rows.shape[0] != 1 or not np.isfinite(numbers).all():
         return replace(found, healthy=False, reason="a vector is not one of numbers"), seconds

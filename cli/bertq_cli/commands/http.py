@@ -12,7 +12,7 @@ from bertq_cli.redis_option import redis_option
 from bertq_gateway import config
 from bertq_gateway.config import Config
 
-_KEYS = "BERTQ_HTTP_API_KEYS"
+_KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS_VARIABLE"
 
 
 @click.command()
@@ -37,7 +37,7 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
     "--api-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="BERTQ_HTTP_API_KEY_FILE",
-    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS holds them, "
+    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS_VARIABLE holds them, "
     "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
 )
 @click.option(
@@ -66,15 +66,17 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--timeout",
+    "timeout_seconds",
     type=click.FloatRange(min=0, min_open=True),
-    default=Config.timeout,
+    default=Config.timeout_seconds,
     show_default=True,
     help="Seconds that a request has.",
 )
 @click.option(
     "--max-body",
+    "max_body_bytes",
     type=click.IntRange(min=1),
-    default=Config.max_body,
+    default=Config.max_body_bytes,
     show_default=True,
     help="Bytes of a request's body.",
 )
@@ -101,10 +103,11 @@ _KEYS = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--drain",
+    "drain_seconds",
     type=click.IntRange(min=0),
-    default=Config.drain,
+    default=Config.drain_seconds,
     show_default=True,
-    help="Seconds that requests under way have after SIGTERM.",
+    help="Seconds that requests in progress have after SIGTERM.",
 )
 def http(
     url: str,
@@ -120,7 +123,7 @@ def http(
     extras.require("the gateway", "http", "fastapi", "uvicorn", "orjson")
     settings = Config(
         redis_url=url,
-        api_keys=_keys(api_key_file),
+        api_keys=_read_keys(api_key_file),
         aliases=config.parse_aliases(alias),
         cors=cors,
         **options,  # type: ignore[arg-type]  # click has checked them
@@ -130,20 +133,20 @@ def http(
     from bertq_gateway import server
 
     with server.listen(settings) as sock:
-        at = f"http{'s' if settings.certfile else ''}://{settings.host}:{settings.port}"
+        address = f"http{'s' if settings.certfile else ''}://{settings.host}:{settings.port}"
         count = len(settings.api_keys)
         keys = f"{count or 'no'} API {'keys' if count > 1 else 'key'}"
-        line = f"http        {at}, {keys}, redis {redis_url.redact(settings.redis_url)}"
-        server.run(settings, sock, begun=lambda: click.echo(line))
+        line = f"http        {address}, {keys}, redis {redis_url.redact(settings.redis_url)}"
+        server.run(settings, sock, on_ready=lambda: click.echo(line))
 
 
-def _keys(path: Path | None) -> frozenset[str]:
+def _read_keys(path: Path | None) -> frozenset[str]:
     """Return the API keys from a file and from the environment variable.
 
     Raises:
         SettingsError: they cannot be read or are invalid, or the file has none.
     """
-    keys = config.parse_keys(os.environ.get(_KEYS, ""), _KEYS)
+    keys = config.parse_keys(os.environ.get(_KEYS_VARIABLE, ""), _KEYS_VARIABLE)
     if path is None:
         return keys
     try:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq.protocol.encoding import Options
-from bertq_cli.redis_option import redis_option
-from bertq_cli.terminable import terminable
+from bertq_cli.commands.input_options import input_options
+from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
-from bertq_client.files.line import KINDS, LineFormat
+from bertq_client.files.line import LineFormat
 from bertq_client.files.source import TextSource, kind_of
 from bertq_client.streaming.stream import Batch
 
 #: With fewer vectors, later ones often exceed the ranges.
-_FEW = 1000
+_MIN_ADVISED_TEXTS = 1000
 
 
 class Ranges:
@@ -91,20 +91,9 @@ class Ranges:
 @click.option(
     "--prompt", metavar="TEXT", help="Text before each text, where the model has no such prompt."
 )
-@redis_option("The Redis of the workers.")
-@click.option("--model", metavar="NAME", help="Workers of this --model-name.")
-@click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="For each batch; else as long as it takes.",
-)
-@click.option(
-    "--input-format", type=click.Choice(KINDS), help="Format of CORPUS, if its name does not tell."
-)
-@click.option(
-    "--field", default="text", show_default=True, help="Of .jsonl, the field of the text."
+@input_options(
+    timeout="For each batch; by default there is no limit.",
+    field="Of .jsonl, the field of the text.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
@@ -137,7 +126,7 @@ def int8_ranges(
     ranges = Ranges()
     try:
         with (
-            terminable(),
+            exit_on_signals(),
             BertClient(
                 redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
             ) as client,
@@ -156,8 +145,11 @@ def int8_ranges(
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was written", err=True)
         raise SystemExit(128 + signal.SIGINT) from None
-    if ranges.rows < _FEW:
-        click.echo(f"only {ranges.rows} texts: ranges of {_FEW:,} or more are better", err=True)
+    if ranges.rows < _MIN_ADVISED_TEXTS:
+        click.echo(
+            f"only {ranges.rows} texts: ranges of {_MIN_ADVISED_TEXTS:,} or more are better",
+            err=True,
+        )
     width = len(ranges.document()["ranges"][0])
     click.echo(f"{output}: ranges of {width} dimensions, from {ranges.rows} vectors")
 

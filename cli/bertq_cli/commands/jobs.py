@@ -21,15 +21,15 @@ from bertq_cli.redis_option import redis_option
 from bertq_client import BertClient, DurableJob, SparseRows, progress_bar
 
 #: Seconds between two queries of a watched job.
-_EVERY = 0.5
+_POLL_SECONDS = 0.5
 
-_url = redis_option("The Redis that keeps the jobs.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_redis_option = redis_option("The Redis that keeps the jobs.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @click.command()
-@_url
-@_json
+@_redis_option
+@_json_option
 def jobs(url: str, as_json: bool) -> None:
     """List the jobs that are kept, the oldest first."""
     with BertClient(redis_url=url) as client:
@@ -44,8 +44,8 @@ def jobs(url: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("job_id", metavar="ID")
-@_url
-@_json
+@_redis_option
+@_json_option
 @click.option("--watch", is_flag=True, help="Show how far it is, until it is finished.")
 @click.option("--cancel", is_flag=True, help="Give it up, and remove its texts and rows.")
 @click.option("--discard", is_flag=True, help="Remove all of it, finished or not.")
@@ -145,7 +145,7 @@ def follow(found: DurableJob) -> None:
             shown.update(info.done - shown.n)
             if info.finished:
                 return
-            time.sleep(_EVERY)
+            time.sleep(_POLL_SECONDS)
             info = found.info
 
 
@@ -175,8 +175,8 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
     try:
         written = None
         with progress_bar.open_bar(rows) as shown:
-            for some in found.batches():
-                vectors = some.vectors
+            for batch in found.batches():
+                vectors = batch.vectors
                 _check_suffix(output, is_sparse=isinstance(vectors, SparseRows))
                 # The total size of other kinds is known only once all rows have arrived.
                 if isinstance(vectors, SparseRows) or vectors.ndim != 2:
@@ -185,8 +185,8 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
                     shape = (rows, *vectors.shape[1:])
                     written = np.lib.format.open_memmap(part, "w+", vectors.dtype, shape)
                     _reserve(part)
-                written[some.numbers] = vectors
-                shown.update(len(some.numbers))
+                written[batch.numbers] = vectors
+                shown.update(len(batch.numbers))
         if written is None:
             return _save_whole(found, output, part)
         written.flush()

@@ -42,14 +42,14 @@ _OPTIONS = (
 )
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the embedded server to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def chosen(host: str, port: int, password: str, data_dir: Path | None) -> Server:
+def server_from_options(host: str, port: int, password: str, data_dir: Path | None) -> Server:
     """Return the server that the options specify, checked.
 
     Raises:
@@ -62,16 +62,16 @@ def chosen(host: str, port: int, password: str, data_dir: Path | None) -> Server
 
 
 @click.command()
-@options
-def redis(**given: Any) -> None:
+@server_options
+def redis(**options: Any) -> None:
     """Run the embedded Redis alone: a Valkey server that keeps its queue on disk."""
-    embedded = chosen(**given)
+    embedded = server_from_options(**options)
     binary = str(embedded_redis.find_binary())
-    with embedded_redis.locked(embedded.data_dir) as lock:
+    with embedded_redis.lock_data_dir(embedded.data_dir) as lock:
         # This process becomes the server, which has the lock for as long as it lives.
         os.set_inheritable(lock, True)
-        reading, writing = os.pipe()
-        os.write(writing, embedded.configuration().encode())
-        os.close(writing)
-        os.dup2(reading, 0)
+        read_end, write_end = os.pipe()
+        os.write(write_end, embedded.configuration().encode())
+        os.close(write_end)
+        os.dup2(read_end, 0)
         os.execv(binary, [binary, "-"])

@@ -57,7 +57,7 @@ class _Serve(click.Command):
     "may be named twice.",
 )
 @click.option("--cpu", is_flag=True, help="Run on the CPU: cpu0, cpu1, ... share the cores.")
-@redis_server.options
+@redis_server.server_options
 @click.option(
     "--redis-url",
     envvar="BERTQ_REDIS_URL",
@@ -91,18 +91,20 @@ def serve(**options: Any) -> None:
     The service restarts processes that die. Clients on this machine need no argument: BertClient().
     """
     as_json = Settings.read(os.environ, options).log_format == "json"
-    with closing(StatusOutput(as_json=as_json)) as voice, ExitStack() as stack:
+    with closing(StatusOutput(as_json=as_json)) as output, ExitStack() as stack:
         service = plan(options, stack)
 
         async def wait() -> None:
             count = len(service.queues)
-            at = service.server.public_url if service.server else redis_url.redact(service.url)
+            address = service.server.public_url if service.server else redis_url.redact(service.url)
             name = f", model {service.model_name}" if service.model_name else ""
-            voice.say("ready", f"{count} {'worker' if count == 1 else 'workers'} at {at}{name}")
+            output.report(
+                "ready", f"{count} {'worker' if count == 1 else 'workers'} at {address}{name}"
+            )
             await asyncio.Event().wait()
 
-        asyncio.run(run_until_stopped(service, voice.say, wait))
-        voice.say("stopped", "nothing is left running")
+        asyncio.run(run_until_stopped(service, output.report, wait))
+        output.report("stopped", "nothing is left running")
 
 
 def plan(options: dict[str, Any], stack: ExitStack) -> Service:
@@ -110,25 +112,25 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
 
     Raises:
         SettingsError: an option cannot be used.
-        ProcessFailed: a port is taken, or the data directory cannot be used.
+        ProcessFailed: a port is in use, or the data directory cannot be used.
     """
     settings = Settings.read(os.environ, options)
     if settings.model_dir is None:
         raise SettingsError("no model: give --model-dir DIR or BERTQ_MODEL_DIR")
     devices = _devices(options["num_workers"], options["device_map"], options["cpu"])
-    own = {name: options[name] for name in ("host", "port", "password", "data_dir")}
+    server_options = {name: options[name] for name in ("host", "port", "password", "data_dir")}
     redis = None
     if options["redis_url"]:
         url = redis_url.check(options["redis_url"], "--redis-url")
-        _refuse_beside_url(own)
+        _refuse_beside_url(server_options)
     else:
-        redis = redis_server.chosen(**own)
-        stack.enter_context(embedded_redis.locked(redis.data_dir))
+        redis = redis_server.server_from_options(**server_options)
+        stack.enter_context(embedded_redis.lock_data_dir(redis.data_dir))
         url = redis.url
-    taken = {} if redis is None else {redis.port: "--port"}
-    _check_part(options["flower"], "--flower", "flower", "dashboard", taken)
-    _check_part(options["http_port"], "--http-port", "fastapi", "http", taken)
-    _check_metrics(settings.metrics_port, len(devices), taken)
+    used_ports = {} if redis is None else {redis.port: "--port"}
+    _check_port(options["flower"], "--flower", "flower", "dashboard", used_ports)
+    _check_port(options["http_port"], "--http-port", "fastapi", "http", used_ports)
+    _check_metrics(settings.metrics_port, len(devices), used_ports)
     return Service(
         url=url,
         queues=devices,
@@ -159,10 +161,10 @@ def _devices(count: int | None, gpus: list[int] | None, cpu: bool) -> list[str]:
     return [f"gpu{gpus[number % len(gpus)]}" for number in range(count or len(gpus))]
 
 
-def _check_part(
-    port: int | None, option: str, package: str, extra: str, taken: dict[int, str]
+def _check_port(
+    port: int | None, option: str, package: str, extra: str, used_ports: dict[int, str]
 ) -> None:
-    """Check the port of an optional part of the service, and add it to the taken ports.
+    """Check the port of an optional part of the service, and add it to the used ports.
 
     Raises:
         SettingsError: the part is not installed, or another part has the port.
@@ -171,13 +173,13 @@ def _check_part(
     if port is None:
         return
     extras.require(option, extra, package)
-    if port in taken:
-        raise SettingsError(f"{option} and {taken[port]} are both {port}: choose another")
+    if port in used_ports:
+        raise SettingsError(f"{option} and {used_ports[port]} are both {port}: choose another")
     embedded_redis.check_port("127.0.0.1", port, option)
-    taken[port] = option
+    used_ports[port] = option
 
 
-def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> None:
+def _check_metrics(first: int | None, workers: int, used_ports: dict[int, str]) -> None:
     """Check the port range of the workers' metrics, if set; each worker checks its own port.
 
     Raises:
@@ -191,15 +193,15 @@ def _check_metrics(first: int | None, workers: int, taken: dict[int, str]) -> No
     if ports[-1] > 65535:
         raise SettingsError(f"--metrics-port {first}: there is no port {ports[-1]} for the last")
     for port in ports:
-        if port in taken:
+        if port in used_ports:
             raise SettingsError(
                 f"--metrics-port {first}: port {port}, of worker {port - first + 1}, is that of "
-                f"{taken[port]} too: choose another"
+                f"{used_ports[port]} too: choose another"
             )
 
 
-def _threads(asked: int | None, workers: int) -> list[int]:
-    return [asked] * workers if asked else cores.divide(workers)
+def _threads(requested: int | None, workers: int) -> list[int]:
+    return [requested] * workers if requested else cores.divide(workers)
 
 
 def _refuse_beside_url(names: Iterable[str]) -> None:

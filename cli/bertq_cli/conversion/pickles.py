@@ -39,17 +39,17 @@ def find(directory: Path) -> list[Weights]:
     if not directory.is_dir():
         raise SettingsError(f"no such model directory: {directory}")
     directory = directory.absolute()
-    there, found = [], []
+    converted, found = [], []
     for folder in _folders(directory):
-        known = [name for name in (SAFETENSORS, SAFETENSORS + INDEX) if (folder / name).exists()]
-        if known:
-            there.append(folder / known[0])
+        existing = [name for name in (SAFETENSORS, SAFETENSORS + INDEX) if (folder / name).exists()]
+        if existing:
+            converted.append(folder / existing[0])
         elif (folder / PICKLE).is_file():
             found.append(Weights(folder, {PICKLE: SAFETENSORS}))
         elif (folder / (PICKLE + INDEX)).is_file():
             found.append(_shards(folder))
-    if not found and there:
-        raise SettingsError(f"nothing to do: there is {', '.join(map(str, there))} already")
+    if not found and converted:
+        raise SettingsError(f"nothing to do: {', '.join(map(str, converted))} already exists")
     if not found:
         raise SettingsError(f"no {PICKLE} in {directory}: nothing to convert")
     for weights in found:

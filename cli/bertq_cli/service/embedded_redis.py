@@ -28,9 +28,9 @@ from bertq_cli.service.managed_process import ProcessFailed, ProcessSpec
 _WARNING = " # "
 
 #: Warnings to show to the user, for example that the server cannot write to the disk.
-_NEWS = re.compile(_WARNING + "(Error|Short write)")
+_SHOWN_WARNINGS = re.compile(_WARNING + "(Error|Short write)")
 
-_ANY = {"0.0.0.0", "::"}
+_ALL_ADDRESSES = {"0.0.0.0", "::"}
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,19 @@ class Server:
     def url(self) -> str:
         """The URL for this machine, with the password."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return self._at(host)
+        return self._url_for(host)
 
     @property
     def public_url(self) -> str:
         """The URL for other machines, without the password."""
-        return redis_url.redact(self._at(socket.gethostname() if self.host in _ANY else self.host))
+        return redis_url.redact(
+            self._url_for(socket.gethostname() if self.host in _ALL_ADDRESSES else self.host)
+        )
 
-    def _at(self, host: str) -> str:
-        bare = redis_url.from_address(host, self.port)
+    def _url_for(self, host: str) -> str:
+        address = redis_url.from_address(host, self.port)
         login = f":{quote(self.password, safe='')}@" if self.password else ""
-        return bare.replace("redis://", f"redis://{login}", 1)
+        return address.replace("redis://", f"redis://{login}", 1)
 
     def check(self) -> None:
         """Refuse invalid settings, before anything is started.
@@ -80,14 +82,14 @@ class Server:
             )
         check_port(self.host, self.port, "--port, or the URL of the Redis there with --redis-url")
 
-    def recipe(self) -> ProcessSpec:
+    def spec(self) -> ProcessSpec:
         """Return the specification of its process.
 
         Raises:
             ProcessFailed: no server is installed.
         """
         return ProcessSpec(
-            kind="redis",
+            role="redis",
             name="redis",
             # The configuration is passed on standard input, because it contains the password.
             command=[str(find_binary()), "-"],
@@ -95,12 +97,12 @@ class Server:
             stdin=self.configuration().encode(),
             is_ready=lambda pid: asyncio.to_thread(self._answers, pid),
             describe=lambda _: f"embedded, {self.public_url}, data in {self.data_dir}",
-            is_news=lambda line: bool(_NEWS.search(line)),
-            reason=_complaint,
+            is_shown=lambda line: bool(_SHOWN_WARNINGS.search(line)),
+            find_reason=_find_warning,
             quiet_start=True,
             # The server saves its data on SIGTERM; a worker has nothing to save.
-            on_orphaned=signal.SIGTERM,
-            start_within=600.0,  # reading a long queue takes time
+            orphan_signal=signal.SIGTERM,
+            start_timeout_seconds=600.0,  # reading a long queue takes time
         )
 
     def configuration(self) -> str:
@@ -112,7 +114,7 @@ class Server:
         lines = [
             f"bind {self.host}",
             f"port {self.port}",
-            f"dir {_quoted(os.fsencode(self.data_dir))}",
+            f"dir {_quote(os.fsencode(self.data_dir))}",
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -120,7 +122,7 @@ class Server:
             "daemonize no",
         ]
         if self.password:
-            lines.append(f"requirepass {_quoted(self.password.encode())}")
+            lines.append(f"requirepass {_quote(self.password.encode())}")
         return "\n".join(lines) + "\n"
 
     def _answers(self, pid: int) -> bool:
@@ -139,7 +141,7 @@ def default_data_dir(port: int) -> Path:
 
 
 @contextmanager
-def locked(data_dir: Path) -> Iterator[int]:
+def lock_data_dir(data_dir: Path) -> Iterator[int]:
     """Create the data directory and lock it for this program.
 
     Yields:
@@ -163,7 +165,7 @@ def locked(data_dir: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def check_port(host: str, port: int, way_out: str) -> None:
+def check_port(host: str, port: int, option: str) -> None:
     """Refuse a port that is not available.
 
     Raises:
@@ -177,9 +179,9 @@ def check_port(host: str, port: int, way_out: str) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ProcessFailed(
-                    f"port {port} of {host} is taken: choose another with {way_out}"
+                    f"port {port} of {host} is taken: choose another with {option}"
                 ) from None
-            reason = f"{error.strerror}: choose another with --host or {way_out}"
+            reason = f"{error.strerror}: choose another with --host or {option}"
             raise ProcessFailed(f"port {port} of {host} cannot be used, {reason}") from None
 
 
@@ -233,12 +235,12 @@ def find_binary() -> Path:
     )
 
 
-def _complaint(tail: list[str]) -> str:
-    complaints = [line.partition(_WARNING)[2] for line in tail if _WARNING in line]
-    return complaints[-1] if complaints else "\n".join(tail)
+def _find_warning(tail: list[str]) -> str:
+    warnings = [line.partition(_WARNING)[2] for line in tail if _WARNING in line]
+    return warnings[-1] if warnings else "\n".join(tail)
 
 
-def _quoted(text: bytes) -> str:
+def _quote(text: bytes) -> str:
     # As sdssplitargs of the server parses it: every byte that is not plain as \\xHH.
     plain = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./ ")
     return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in text) + '"'

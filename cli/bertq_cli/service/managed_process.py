@@ -14,20 +14,30 @@ from dataclasses import dataclass, field
 from bertq.errors import BertqError
 from bertq_cli.service import child
 
-#: Seconds between the end of a process and its restart: the first pause, and the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-#: Seconds for which a process must have been ready before the pause is reset.
-STABLE = 60.0
-#: Consecutive starts that may fail, if the process was ready before or was killed.
-STARTS = 5
-
-_POLL = 0.2
-_LINE = 8192
-_TAIL = 15
+_POLL_SECONDS = 0.2
+_MAX_LINE_BYTES = 8192
+_TAIL_LINES = 15
 
 
 class ProcessFailed(BertqError):
     """A process that the command needs does not start."""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a process is restarted after it has ended.
+
+    Attributes:
+        first_pause_seconds: pause before the first restart; each further pause is twice as long.
+        max_pause_seconds: the longest pause.
+        stable_seconds: time for which a process must have been ready to reset the pause.
+        max_starts: consecutive starts that may fail, if it was ready before or was killed.
+    """
+
+    first_pause_seconds: float = 1.0
+    max_pause_seconds: float = 30.0
+    stable_seconds: float = 60.0
+    max_starts: int = 5
 
 
 @dataclass(frozen=True)
@@ -41,27 +51,27 @@ class ProcessSpec:
         prepare: called before each start; raises ProcessFailed if it cannot succeed.
         is_ready: returns whether the process with this id is ready.
         describe: returns the message that it is ready, given the seconds that it took.
-        is_news: whether to show a line of its output to the user, once it is ready.
-        reason: returns why it did not start, from the last lines of its output.
+        is_shown: whether to show a line of its output to the user, once it is ready.
+        find_reason: returns why it did not start, from the last lines of its output.
         stdin: its standard input.
-        on_orphaned: the signal that it gets when this program is killed.
+        orphan_signal: the signal that it gets when this program is killed.
         start_within, stop_within: seconds until the start counts as failed, or until it is killed.
         quiet_start: whether to hide all output before it is ready.
     """
 
-    kind: str
+    role: str
     name: str
     command: list[str]
     environ: Mapping[str, str]
     is_ready: Callable[[int], Awaitable[bool]]
     describe: Callable[[float], str]
-    is_news: Callable[[str], bool]
-    reason: Callable[[list[str]], str] = "\n".join
+    is_shown: Callable[[str], bool]
+    find_reason: Callable[[list[str]], str] = "\n".join
     prepare: Callable[[], None] = lambda: None
     stdin: bytes = b""
-    on_orphaned: signal.Signals = signal.SIGKILL
-    start_within: float = 300.0
-    stop_within: float = 30.0
+    orphan_signal: signal.Signals = signal.SIGKILL
+    start_timeout_seconds: float = 300.0
+    stop_timeout_seconds: float = 30.0
     quiet_start: bool = False
 
 
@@ -69,54 +79,56 @@ class ProcessSpec:
 class ManagedProcess:
     """A process that is restarted when it ends, until it is cancelled or given up."""
 
-    recipe: ProcessSpec
-    say: Callable[[str, str], None]
+    spec: ProcessSpec
+    report: Callable[[str, str], None]
+    policy: RestartPolicy = RestartPolicy()
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
-    _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
+    _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     _was_ready: bool = False
-    _retired: bool = False
+    _is_killed: bool = False
 
-    async def keep(self) -> None:
+    async def supervise(self) -> None:
         """Run the process, and restart it after a pause each time it ends, until ``kill``.
 
         Raises:
             ProcessFailed: it ended before it was ever ready, or too many restarts failed.
         """
-        pause, failures = FIRST_PAUSE, 0
+        policy = self.policy
+        pause, failures = policy.first_pause_seconds, 0
         while True:
             try:
-                ending, ready_for = await self._live()
+                reason, ready_for = await self._run_once()
                 failures = 0
-                if ready_for > STABLE:
-                    pause = FIRST_PAUSE
+                if ready_for > policy.stable_seconds:
+                    pause = policy.first_pause_seconds
             except _NotReady as failure:
-                ending = failure.reason
+                reason = failure.reason
                 failures += 1
-                if failure.final or failures >= STARTS:
-                    what = " ".join(dict.fromkeys((self.recipe.kind, self.recipe.name)))
-                    raise ProcessFailed(f"{what} cannot start: {ending}") from None
-            if self._retired:
+                if failure.is_final or failures >= policy.max_starts:
+                    label = " ".join(dict.fromkeys((self.spec.role, self.spec.name)))
+                    raise ProcessFailed(f"{label} cannot start: {reason}") from None
+            if self._is_killed:
                 return
-            again = f"{ending}, starting again in {pause:g} s"
-            self.say(self.recipe.kind, f"{self.recipe.name}: {again}")
+            message = f"{reason}, starting again in {pause:g} s"
+            self.report(self.spec.role, f"{self.spec.name}: {message}")
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, policy.max_pause_seconds)
 
     def kill(self) -> None:
         """Kill the process, and do not restart it."""
-        self._retired = True
+        self._is_killed = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        recipe = self.recipe
+        spec = self.spec
         self._tail.clear()
-        shim = [sys.executable, "-S", "-E", child.__file__]
+        launcher = [sys.executable, "-S", "-E", child.__file__]
         self._process = process = await asyncio.create_subprocess_exec(
-            *shim, str(os.getpid()), str(int(recipe.on_orphaned)), *recipe.command,
-            env=recipe.environ,
+            *launcher, str(os.getpid()), str(int(spec.orphan_signal)), *spec.command,
+            env=spec.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,42 +143,42 @@ class ManagedProcess:
             await self._stop(process)
             await reading
 
-    async def _live(self) -> tuple[str, float]:
+    async def _run_once(self) -> tuple[str, float]:
         """Run the process once; return how it ended, and the seconds for which it was ready.
 
         Raises:
             _NotReady: it was not ready in time, or ended before.
         """
         try:
-            self.recipe.prepare()
+            self.spec.prepare()
         except ProcessFailed as error:
-            raise _NotReady(str(error), final=not self._was_ready) from None
+            raise _NotReady(str(error), is_final=not self._was_ready) from None
         async with self._running() as process:
-            ready = await self._comes_up(process)
+            ready = await self._wait_until_ready(process)
             since = time.monotonic()
             if ready:
                 await process.wait()
             status = process.returncode  # None: it was not ready in time
         if ready:
-            return _ending(status), time.monotonic() - since
+            return _describe_end(status), time.monotonic() - since
         # A process that ended on its own before it was ever ready would fail again, and so would a
         # worker that refuses its settings. A killed process may succeed: memory may have run out.
         killed = status is not None and status < 0
-        final = status == os.EX_CONFIG or not (self._was_ready or killed)
-        raise _NotReady(self.recipe.reason(list(self._tail)) or _ending(status), final)
+        is_final = status == os.EX_CONFIG or not (self._was_ready or killed)
+        raise _NotReady(self.spec.find_reason(list(self._tail)) or _describe_end(status), is_final)
 
-    async def _comes_up(self, process: asyncio.subprocess.Process) -> bool:
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> bool:
         """Wait until it is ready; return False if it ends before that, or takes too long."""
-        began = time.monotonic()
+        started = time.monotonic()
         ended = asyncio.create_task(process.wait())
         try:
-            while not ended.done() and time.monotonic() - began < self.recipe.start_within:
-                if await self.recipe.is_ready(process.pid) and not ended.done():
+            while not ended.done() and time.monotonic() - started < self.spec.start_timeout_seconds:
+                if await self.spec.is_ready(process.pid) and not ended.done():
                     self._was_ready = True
                     self.ready.set()
-                    self.say(self.recipe.kind, self.recipe.describe(time.monotonic() - began))
+                    self.report(self.spec.role, self.spec.describe(time.monotonic() - started))
                     return True
-                await asyncio.wait([ended], timeout=_POLL)
+                await asyncio.wait([ended], timeout=_POLL_SECONDS)
             return False
         finally:
             ended.cancel()
@@ -175,32 +187,32 @@ class ManagedProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(self.recipe.stdin)
+            process.stdin.write(self.spec.stdin)
             await process.stdin.drain()
         process.stdin.close()
         pending = b""
-        while block := await process.stdout.read(_LINE):
+        while block := await process.stdout.read(_MAX_LINE_BYTES):
             *lines, pending = (pending + block).split(b"\n")
             for line in lines:
-                self._hear(line)
-            pending = pending[:_LINE]  # for a line without an end, only the start
-        self._hear(pending)
+                self._handle_line(line)
+            pending = pending[:_MAX_LINE_BYTES]  # for a line without an end, only the start
+        self._handle_line(pending)
 
-    def _hear(self, output: bytes) -> None:
-        line = output[:_LINE].decode(errors="replace").rstrip()
+    def _handle_line(self, output: bytes) -> None:
+        line = output[:_MAX_LINE_BYTES].decode(errors="replace").rstrip()
         if not line:
             return
         self._tail.append(line)
-        quiet = self.recipe.quiet_start and not self.ready.is_set()
-        if not quiet and self.recipe.is_news(line):
-            self.say(self.recipe.name, line)
+        quiet = self.spec.quiet_start and not self.ready.is_set()
+        if not quiet and self.spec.is_shown(line):
+            self.report(self.spec.name, line)
 
     async def _stop(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), self.recipe.stop_within)
+            await asyncio.wait_for(process.wait(), self.spec.stop_timeout_seconds)
         except TimeoutError:
             with suppress(ProcessLookupError):
                 process.kill()
@@ -210,13 +222,13 @@ class ManagedProcess:
 class _NotReady(Exception):
     """A process ended, or took too long, before it was ready."""
 
-    def __init__(self, reason: str, final: bool) -> None:
+    def __init__(self, reason: str, is_final: bool) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.final = final
+        self.is_final = is_final
 
 
-def _ending(status: int | None) -> str:
+def _describe_end(status: int | None) -> str:
     if status is None:
         return "not ready in time"
     if status < 0:

@@ -1,4 +1,4 @@
-"""StatusOutput of a service's messages, without ever blocking the service."""
+"""Output of a service's messages, without ever blocking the service."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from bertq_cli.service import worker_lines
 
 #: Lines to store for a reader that has stopped reading; the oldest are dropped.
-_WAITING = 1000
+_MAX_LINES = 1000
 #: Seconds allowed to print the last lines.
-_FAREWELL = 1.0
+_CLOSE_SECONDS = 1.0
 
 
 class StatusOutput:
@@ -29,19 +29,19 @@ class StatusOutput:
         # The file descriptor itself, because the thread could have the lock of Python's buffer at
         # exit.
         self._file = sys.stdout.fileno() if file is None else file
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_WAITING)
-        self._thread = threading.Thread(target=self._run, name="bertq-voice", daemon=True)
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_LINES)
+        self._thread = threading.Thread(target=self._run, name="bertq-output", daemon=True)
         self._thread.start()
 
-    def say(self, what: str, text: str) -> None:
+    def report(self, label: str, text: str) -> None:
         """Print a line; never wait and never fail."""
-        line = _object(what, text) if self._as_json else f"{what:<10}  {text}"
+        line = _object(label, text) if self._as_json else f"{label:<10}  {text}"
         self._put(f"{line}\n".encode(errors="replace"))
 
     def close(self) -> None:
         """Print the remaining lines, for a bounded time."""
         self._put(None)
-        self._thread.join(_FAREWELL)
+        self._thread.join(_CLOSE_SECONDS)
 
     def _put(self, line: bytes | None) -> None:
         while True:
@@ -58,10 +58,10 @@ class StatusOutput:
                     line = line[os.write(self._file, line) :]
 
 
-def _object(what: str, text: str) -> str:
+def _object(label: str, text: str) -> str:
     """Return a line as the JSON object that a worker would have logged."""
     if worker_lines.parse(text) is not None:
         return text
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    said = {"time": now, "level": "INFO", "logger": "bertq.serve", "message": f"{what}: {text}"}
-    return json.dumps({**said, "pid": os.getpid()})
+    entry = {"time": now, "level": "INFO", "logger": "bertq.serve", "message": f"{label}: {text}"}
+    return json.dumps({**entry, "pid": os.getpid()})

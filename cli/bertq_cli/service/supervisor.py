@@ -21,7 +21,7 @@ from bertq_cli.service import worker_lines
 from bertq_cli.service.embedded_redis import Server, check_port
 from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
 
-Say = Callable[[str, str], None]
+Report = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
 
 
@@ -58,12 +58,12 @@ class Service:
     metrics_port: int | None = None
     log_level: str = "WARNING"
     options: tuple[str, ...] = ()
-    _parts: list[ManagedProcess] = field(default_factory=list, init=False)
+    _processes: list[ManagedProcess] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         extras.require("a worker", "worker", "celery", "kombu", "packaging")
 
-    async def run(self, say: Say, body: Body) -> None:
+    async def run(self, report: Report, body: Body) -> None:
         """Start all processes, run ``body`` once all are ready, and then end all processes.
 
         Processes that end before that are restarted.
@@ -73,34 +73,34 @@ class Service:
         """
         try:
             if self.server is None:
-                say("redis", f"{redis_url.redact(self.url)}, as given")
-                await self._keep(self._recipes(), say, body)
+                report("redis", f"{redis_url.redact(self.url)}, as given")
+                await self._supervise(self._specs(), report, body)
             else:
                 # Nested, so that the workers end before the server: they withdraw their info from
                 # it.
-                rest = partial(self._keep, self._recipes(), say, body)
-                await self._keep([self.server.recipe()], say, rest)
+                rest = partial(self._supervise, self._specs(), report, body)
+                await self._supervise([self.server.spec()], report, rest)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise _first_error(group) from None
 
     def kill(self) -> None:
         """Kill all processes."""
-        for part in self._parts:
-            part.kill()
+        for process in self._processes:
+            process.kill()
 
-    async def _keep(self, recipes: list[ProcessSpec], say: Say, body: Body) -> None:
+    async def _supervise(self, specs: list[ProcessSpec], report: Report, body: Body) -> None:
         """Supervise processes, and run ``body`` once all of them are ready."""
-        parts = [ManagedProcess(recipe, say) for recipe in recipes]
-        self._parts += parts
+        processes = [ManagedProcess(spec, report) for spec in specs]
+        self._processes += processes
         async with asyncio.TaskGroup() as group:
-            keepers = [group.create_task(part.keep()) for part in parts]
-            for part in parts:
-                await part.ready.wait()
+            tasks = [group.create_task(process.supervise()) for process in processes]
+            for process in processes:
+                await process.ready.wait()
             await body()
-            for keeper in keepers:
-                keeper.cancel()
+            for task in tasks:
+                task.cancel()
 
-    def _recipes(self) -> list[ProcessSpec]:
+    def _specs(self) -> list[ProcessSpec]:
         found = [
             self._worker(number, queue, threads)
             for number, (queue, threads) in enumerate(zip(self.queues, self.threads, strict=True))
@@ -129,7 +129,7 @@ class Service:
             command += ["-n", f"{name}-{self.model_name}@%h" if self.model_name else f"{name}@%h"]
         found: list[worker_info.WorkerInfo] = []
 
-        def advertises(pid: int) -> bool:
+        def is_published(pid: int) -> bool:
             # The process id identifies the worker, because the user may have named the node.
             try:
                 with connect(self.url) as redis:
@@ -152,7 +152,7 @@ class Service:
             )
 
         return ProcessSpec(
-            kind="worker",
+            role="worker",
             name=name,
             command=command,
             environ={
@@ -165,44 +165,44 @@ class Service:
                 # Celery prints a long warning if a worker runs as root, as in containers.
                 "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             },
-            is_ready=lambda pid: asyncio.to_thread(advertises, pid),
+            is_ready=lambda pid: asyncio.to_thread(is_published, pid),
             describe=describe,
-            is_news=lambda line: worker_lines.is_news(line, self.log_level),
-            reason=worker_lines.refusal,
+            is_shown=lambda line: worker_lines.is_shown(line, self.log_level),
+            find_reason=worker_lines.find_refusal,
         )
 
     def _flower(self, port: int) -> ProcessSpec:
         command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
         return ProcessSpec(
-            kind="flower",
+            role="flower",
             name="flower",
             command=[*command, "--address=127.0.0.1", f"--port={port}"],
             environ=self._environ(),
             is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthcheck", b"OK"),
             prepare=lambda: check_port("127.0.0.1", port, "--flower"),
             describe=lambda _: f"http://127.0.0.1:{port}",
-            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
-            start_within=60.0,
-            stop_within=5.0,
+            is_shown=lambda line: "ERROR" in line or "CRITICAL" in line,
+            start_timeout_seconds=60.0,
+            stop_timeout_seconds=5.0,
         )
 
     def _http(self, port: int) -> ProcessSpec:
         command = [sys.executable, "-m", "bertq_cli", "http", "--host", "127.0.0.1"]
         return ProcessSpec(
-            kind="http",
+            role="http",
             name="http",
             command=[*command, "--port", str(port)],
             environ=self._environ(),
             is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthz", b"ok"),
             prepare=lambda: check_port("127.0.0.1", port, "--http-port"),
             describe=lambda _: f"http://127.0.0.1:{port}, its manual at /docs",
-            is_news=lambda line: "ERROR" in line or "CRITICAL" in line,
-            reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
-            start_within=60.0,
+            is_shown=lambda line: "ERROR" in line or "CRITICAL" in line,
+            find_reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
+            start_timeout_seconds=60.0,
         )
 
 
-async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
+async def run_until_stopped(service: Service, report: Report, body: Body) -> int:
     """Run a service until ``body`` ends or a signal stops the program.
 
     The first SIGINT, SIGTERM or SIGHUP ends all processes in order; another one kills them.
@@ -211,7 +211,7 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
         The number of the signal; 0 if ``body`` ended without one.
     """
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(service.run(say, body))
+    running = asyncio.ensure_future(service.run(report, body))
     caught: list[int] = []
 
     def stop(number: int) -> None:
@@ -220,7 +220,7 @@ async def run_until_stopped(service: Service, say: Say, body: Body) -> int:
             service.kill()
             return
         running.cancel()
-        say("stopping", f"{signal.Signals(number).name}; another one ends it at once")
+        report("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup ignores SIGHUP, and that is respected. A shell that starts a program in the
@@ -243,7 +243,7 @@ def _answers(port: int, path: str, text: bytes) -> bool:
         return False
 
 
-def _first(group: BaseExceptionGroup) -> BaseException:
+def _first_error(group: BaseExceptionGroup) -> BaseException:
     """Return the first error of nested exception groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

@@ -23,7 +23,7 @@ def parse(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_news(line: str, log_level: str) -> bool:
+def is_shown(line: str, log_level: str) -> bool:
     """Return whether to show a worker's line to a user who selected ``log_level``.
 
     A refusal is not shown here: it is reported once its consequence is known.
@@ -33,11 +33,11 @@ def is_news(line: str, log_level: str) -> bool:
     return _REFUSAL not in message and (verbose or not _NOISE.match(message))
 
 
-def refusal(tail: list[str]) -> str:
+def find_refusal(tail: list[str]) -> str:
     """Return why a worker did not start, from the last lines of its output."""
     messages = list(map(_message, tail))
-    said = [message.partition(_REFUSAL)[2] for message in messages if _REFUSAL in message]
-    return said[-1] if said else "\n".join(messages)
+    reasons = [message.partition(_REFUSAL)[2] for message in messages if _REFUSAL in message]
+    return reasons[-1] if reasons else "\n".join(messages)
 
 
 def _message(line: str) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bertq.system import cores
 from bertq_cli.service.embedded_redis import Server, free_port
-from bertq_cli.service.supervisor import Body, Say, Service, run_until_stopped
+from bertq_cli.service.supervisor import Body, Report, Service, run_until_stopped
 
 _T = TypeVar("_T")
 
@@ -18,47 +18,47 @@ _DATABASES = 16
 
 
 @dataclass
-class Stage(Service):
-    """A service with only a Redis; ``play`` runs the workers of other services on it."""
+class TemporaryRedis(Service):
+    """A service with only a Redis; ``run_service`` runs the workers of other services on it."""
 
-    _played: int = field(default=0, init=False)
-    _playing: Service | None = field(default=None, init=False)
+    _num_runs: int = field(default=0, init=False)
+    _running: Service | None = field(default=None, init=False)
 
-    async def play(self, service: Service, say: Say, body: Body) -> None:
+    async def run_service(self, service: Service, report: Report, body: Body) -> None:
         """Start a service's workers, run ``body`` once they are ready, and end them.
 
         Raises:
             ProcessFailed: a worker cannot be started.
         """
-        self._playing = service
-        await service.run(say, body)
+        self._running = service
+        await service.run(report, body)
 
     def next_url(self) -> str:
         """Return the URL of a database in which no worker has recently claimed a queue."""
-        number = self._played % _DATABASES
-        self._played += 1
+        number = self._num_runs % _DATABASES
+        self._num_runs += 1
         return f"{self.url.rpartition('/')[0]}/{number}"
 
     def kill(self) -> None:
         """Kill all processes."""
-        if self._playing is not None:
-            self._playing.kill()
+        if self._running is not None:
+            self._running.kill()
         super().kill()
 
 
-def perform(act: Callable[[Stage], Awaitable[None]], say: Say) -> int:
-    """Start a Redis, run ``act``, and stop all processes.
+def run_with_redis(use: Callable[[TemporaryRedis], Awaitable[None]], report: Report) -> int:
+    """Start a Redis, run ``use``, and stop all processes.
 
     Returns:
-        The number of the signal that ended it; 0 if ``act`` ended without one.
+        The number of the signal that ended it; 0 if ``use`` ended without one.
     """
     with tempfile.TemporaryDirectory(prefix="bertq-bench-") as scratch:
         server = Server("127.0.0.1", free_port(), Path(scratch))
-        stage = Stage(server.url, [], [], {}, server=server)
-        return asyncio.run(run_until_stopped(stage, say, lambda: act(stage)))
+        redis = TemporaryRedis(server.url, [], [], {}, server=server)
+        return asyncio.run(run_until_stopped(redis, report, lambda: use(redis)))
 
 
-def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Service:
+def workers(url: str, device_kind: str, count: int, variables: Mapping[str, str]) -> Service:
     """Return a service with ``count`` workers that share the cores.
 
     Args:
@@ -67,11 +67,11 @@ def workers(url: str, kind: str, count: int, variables: Mapping[str, str]) -> Se
         count: number of workers, each on its own device.
         variables: their settings.
     """
-    queues = [f"{kind}{number}" for number in range(count)]
+    queues = [f"{device_kind}{number}" for number in range(count)]
     return Service(url, queues, cores.divide(count), variables)
 
 
-async def in_thread(work: Callable[[], _T], stop: Callable[[], None]) -> _T:
+async def run_in_thread(work: Callable[[], _T], stop: Callable[[], None]) -> _T:
     """Run blocking work in a thread; on cancellation, call ``stop`` to make it end."""
     task = asyncio.create_task(asyncio.to_thread(work))
     try:

@@ -7,17 +7,17 @@ from types import FrameType
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def exit_on_signals() -> Iterator[None]:
     """Make both signals raise SystemExit, with the exit status of a shell."""
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def exit_program(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     # An ignored signal stays ignored, for nohup.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in numbers}
+    previous = {number: signal.signal(number, exit_program) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
