@@ -1,21 +1,33 @@
 """A stand-in worker with a visibility timeout of one second instead of many.
 
-It also sends a lost chunk of a durable job again after one second.
+It also sends a lost chunk of a durable job again after one second, and its info and claims expire
+after three.
 """
 
 from typing import Any
 
 from benchmarks import standin
 from bertq.config import celery_config
+from bertq.protocol import keys
 from bertq_workers.timings import WorkerTimings, set_timings
 
 #: In seconds; replaces ``bertq.config.celery_config.VISIBILITY_TIMEOUT_SECONDS``.
 TIMEOUT = 1.0
 
+#: In seconds; replaces ``bertq.protocol.keys.WORKER_TTL_SECONDS``.
+WORKER_TTL_SECONDS = 3
+
 if __name__ == "__main__":
     replaced: Any = celery_config
     replaced.VISIBILITY_TIMEOUT_SECONDS = TIMEOUT
+    replaced = keys
+    replaced.WORKER_TTL_SECONDS = WORKER_TTL_SECONDS
     from bertq.celery import app  # the configuration is made later
 
-    set_timings(app, WorkerTimings(monitor_seconds=TIMEOUT / 4, lost_after_seconds=TIMEOUT))
+    timings = WorkerTimings(
+        registration_seconds=WORKER_TTL_SECONDS / 3,
+        monitor_seconds=TIMEOUT / 4,
+        lost_after_seconds=TIMEOUT,
+    )
+    set_timings(app, timings)
     standin.main()

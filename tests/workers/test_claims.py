@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,32 @@ from bertq.errors import ModelMismatch, RedisUnavailable
 from bertq.protocol import keys
 from bertq.state import claims, worker_info
 from bertq_workers.startup import admission
+from tests.chaos.conftest import QuickWorker
 from tests.client.stub import info
-from tests.conftest import StartWorker, WorkerProcess
+from tests.conftest import WorkerProcess
 from tests.waiting import eventually
+from tests.workers.clocks import ClockWorker
 
-SHORT = ("-Q", "cpu0", "--max-seq-len", "12", "--threads", "1")
-LONG = ("-Q", "cpu1", "--max-seq-len", "20", "--threads", "1")
+#: Options of workers with two different models.
+ONE = ("-Q", "cpu0")
+OTHER = ("-Q", "cpu1", "--dim", "8")
+
+#: Starts a stand-in worker without waiting until it is ready.
+Begin = Callable[..., ClockWorker]
+
+
+@pytest.fixture
+def begin(redis_url: str, tmp_path: Path) -> Iterator[Begin]:
+    workers: list[ClockWorker] = []
+
+    def begin(*options: str, batch_ms: float = 1.0) -> ClockWorker:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        workers.append(QuickWorker(redis_url, log, batch_ms, *options))
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.kill()
 
 
 def refusal(worker: WorkerProcess, within: float = 60) -> str:
@@ -38,19 +58,16 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield connection
 
 
-def test_a_worker_with_another_model_is_refused(
-    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
-) -> None:
-    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+def test_a_worker_with_another_model_is_refused(redis_url: str, redis: Redis, begin: Begin) -> None:
+    first = begin(*ONE).wait_ready()
     # The same model joins; another does so where it takes nothing from the shared queues.
-    same = start_worker(redis_url, tiny_model, "-Q", "cpu2", *SHORT[2:])
-    other = start_worker(redis_url, tiny_model, *LONG)
-    apart = start_worker(redis_url, tiny_model, "-X", "bertq,bertq.small", *LONG)
+    same = begin("-Q", "cpu2")
+    other = begin(*OTHER)
+    apart = begin("-X", "bertq,bertq.small", *OTHER)
     line = refusal(other)
     assert re.search(
-        r"queue bertq is claimed by model tiny\S* \(REDUCE_MEAN of layer -2, 12 tokens "
-        r"\(from bert-as-service and options\), float32, [0-9a-f]{12}\) of cpu0@.*, and this "
-        r"worker has tiny\S* \(.*20 tokens",
+        r"queue bertq is claimed by model clock \(REDUCE_MEAN.*, clock-4\) of cpu0@.*, "
+        r"and this worker has clock \(.*, clock-8\)",
         line,
     ), line
     same.wait_ready()
@@ -62,23 +79,21 @@ def test_a_worker_with_another_model_is_refused(
     eventually(lambda: claims.take(redis, "bertq", "other") == "other", 15)
 
 
-def test_the_claim_of_a_dead_worker_expires(
-    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
-) -> None:
-    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
-    second = start_worker(redis_url, tiny_model, *LONG)
+def test_the_claim_of_a_dead_worker_expires(redis_url: str, redis: Redis, begin: Begin) -> None:
+    first = begin(*ONE).wait_ready()
+    second = begin(*OTHER)
     second.wait_for_log("queue bertq is claimed for another model", timeout=60)
     first.kill()
     second.wait_ready()
-    (running,) = (worker for worker in worker_info.read(redis) if worker.max_seq_len == 20)
+    (running,) = (worker for worker in worker_info.read(redis) if worker.fingerprint == "clock-8")
     assert claims.take(redis, "bertq", running.fingerprint) == running.fingerprint
     assert claims.take(redis, "bertq.small", "other") == running.fingerprint
 
 
 def test_a_worker_ends_when_another_model_claims_its_queue(
-    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+    redis_url: str, redis: Redis, begin: Begin
 ) -> None:
-    worker = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    worker = begin(*ONE).wait_ready()
     redis.set(keys.claim("bertq.small"), "another model")
     assert worker.process.wait(30) == os.EX_UNAVAILABLE
     assert "this worker ends: queue bertq.small is now claimed by another model" in worker.log
@@ -87,16 +102,16 @@ def test_a_worker_ends_when_another_model_claims_its_queue(
 
 
 def test_a_model_that_changes_in_the_middle_of_a_job(
-    redis_url: str, redis: Redis, tiny_model: Path, start_worker: StartWorker
+    redis_url: str, redis: Redis, begin: Begin
 ) -> None:
     texts = [f"the lord and the law {number}" for number in range(20_000)]
-    first = start_worker(redis_url, tiny_model, *SHORT).wait_ready()
+    first = begin(*ONE, batch_ms=100).wait_ready()
     with BertClient(redis_url=redis_url, timeout=90) as client:
         future = client.encode_async(texts)
         first.wait_for_log(" rows, ", count=3)
         assert first.stop() == 0
         assert not future.done()
-        second = start_worker(redis_url, tiny_model, *LONG).wait_ready()
+        second = begin(*OTHER).wait_ready()
         with pytest.raises(ModelMismatch, match=r"begun by a worker with model .* send it again"):
             future.result(60)
         # Sent again it is encoded, by one model.
@@ -135,12 +150,3 @@ def test_a_refused_login_is_not_waited_for(redis_url: str) -> None:
     ):
         admission.admit(redis, url, info(["bertq"]))
     assert "secret" not in str(caught.value)
-
-
-def test_a_worker_without_redis_ends_in_one_line(
-    tiny_model: Path, start_worker: StartWorker
-) -> None:
-    worker = start_worker("redis://:secret@127.0.0.1:1/0", tiny_model, *SHORT)
-    line = refusal(worker, 90)
-    assert "Redis at redis://:**@127.0.0.1:1/0 cannot be reached" in line
-    assert "secret" not in worker.log

@@ -20,6 +20,8 @@ from bertq import BertClient
 from bertq.errors import NoWorker, RemoteError
 from bertq.protocol import keys
 from bertq.state import jobs, worker_info
+from tests.chaos.conftest import QuickWorker
+from tests.chaos.quick import WORKER_TTL_SECONDS
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
 
@@ -247,13 +249,11 @@ def test_sigterm_is_a_clean_end(
         assert future.result(60).shape[0] == 2000
 
 
-def test_a_killed_worker_is_not_listed(
-    redis_url: str, tiny_model: Path, start_worker: StartWorker
-) -> None:
-    worker = start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
+def test_a_killed_worker_is_not_listed(redis_url: str, tmp_path: Path) -> None:
+    worker = QuickWorker(redis_url, tmp_path / "log", 1, "-Q", "cpu1").wait_ready()
     worker.kill()
     with Redis.from_url(redis_url) as redis:
-        eventually(lambda: not worker_info.read(redis), keys.WORKER_TTL_SECONDS + 5)
+        eventually(lambda: not worker_info.read(redis), WORKER_TTL_SECONDS + 5)
     with (
         BertClient(redis_url=redis_url, timeout=1) as client,
         pytest.raises(NoWorker, match="no worker takes from queue"),
