@@ -19,8 +19,11 @@ import trustme
 
 import bertq_http
 from bertq_http import BertHTTP, BertHTTPError
+from tests.client.conftest import silent_url
 from tests.client.stub import Stub, rows
 from tests.gateway.conftest import Gateway, StartGateway
+
+__all__ = ["silent_url"]
 
 KEY = "0123456789abcdef"
 
@@ -158,10 +161,16 @@ def test_a_password_in_the_address_is_not_shown() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_at_the_address() -> None:
     with pytest.raises(BertHTTPError, match=r"no answer from http://127.0.0.1:9: .*refused") as got:
         BertHTTP("http://127.0.0.1:9/").encode(["a"])
     assert got.value.status is None
+
+
+def test_a_server_that_never_answers(silent_url: str) -> None:
+    address = silent_url.replace("redis://", "http://").removesuffix("/0")
+    with pytest.raises(BertHTTPError, match=r"no answer from http.*: timed out"):
+        BertHTTP(address, timeout=0.2).encode(["a"])
 
 
 def test_a_gateway_without_capacity_is_asked_again() -> None:
@@ -181,7 +190,7 @@ def test_a_gateway_without_capacity_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("after", ["0", "3"])
-def test_but_not_for_ever(after: str) -> None:
+def test_the_wait_ends_with_the_timeout(after: str) -> None:
     asked = []
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -213,7 +222,7 @@ def test_an_answer_that_is_not_json(body: str) -> None:
         BertHTTP(address).models()
 
 
-def test_a_connection_that_breaks() -> None:
+def test_a_lost_connection() -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         send(handler, 200, '{"data":', Content_Length="100")
 
