@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient
-from tests.conftest import StartServer, StartWorker, clean_environ
+from tests.conftest import StartServer, clean_environ
+from tests.workers.clocks import ClockWorker, starter
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "xylophone/p@ss:word?"
@@ -72,21 +73,22 @@ def remote_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(600)
 def test_a_client_alone_encodes_on_a_worker_elsewhere(
-    remote_python: Path,
-    tiny_model: Path,
-    tmp_path: Path,
-    start_own_server: StartServer,
-    start_worker: StartWorker,
+    remote_python: Path, tmp_path: Path, start_own_server: StartServer
 ) -> None:
     port = start_own_server().port
     with Redis(port=port) as redis:
         redis.config_set("requirepass", PASSWORD)
     url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/7"
-    worker = start_worker(url, tiny_model, "-Q", "cpu0", "--threads", "1").wait_ready()
+    for start in starter(ClockWorker, url, tmp_path):
+        check_client(remote_python, start(1, "-Q", "cpu0"))
 
+
+def check_client(remote_python: Path, worker: ClockWorker) -> None:
+    """Encode with the installed client, and compare with a client of this process."""
+    url = worker.url
     done = subprocess.run(
         [remote_python, "-I", "-c", SCRIPT, json.dumps(SENTENCES)],
-        cwd=tmp_path,
+        cwd=worker.log_path.parent,
         env={**clean_environ(), "BERTQ_REDIS_URL": url},
         capture_output=True,
         text=True,
@@ -100,7 +102,7 @@ def test_a_client_alone_encodes_on_a_worker_elsewhere(
     with BertClient(redis_url=url, timeout=60) as client:
         here = client.encode(SENTENCES)
         (config,) = client.server_config.values()
-    np.testing.assert_allclose(answer["vectors"], here, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(answer["vectors"], here)
     assert answer["many"] == [600, here.shape[1]]
     assert answer["model"] == config["model"]
 

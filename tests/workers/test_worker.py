@@ -24,6 +24,7 @@ from tests.chaos.conftest import QuickWorker
 from tests.chaos.quick import WORKER_TTL_SECONDS
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
+from tests.workers.clocks import Start
 
 SECRET = "xylophone"
 
@@ -231,10 +232,8 @@ def test_events_carry_no_text(worker: WorkerProcess, client: BertClient, redis: 
     assert SECRET.encode() not in heard
 
 
-def test_sigterm_is_a_clean_end(
-    redis_url: str, tiny_model: Path, start_worker: StartWorker
-) -> None:
-    worker = start_worker(redis_url, tiny_model, "-Q", "cpu1", "-n", "mine@%h").wait_ready()
+def test_sigterm_is_a_clean_end(redis_url: str, start: Start) -> None:
+    worker = start(200, "-Q", "cpu1", "-n", "mine@%h")
     with Redis.from_url(redis_url) as redis, BertClient(redis_url=redis_url, timeout=60) as client:
         (info,) = worker_info.read(redis)
         assert info.node.startswith("mine@")
@@ -245,7 +244,7 @@ def test_sigterm_is_a_clean_end(
         assert redis.hlen("unacked") == 0
         assert not future.done() or future.exception() is None
         # The next worker encodes the remaining chunks.
-        start_worker(redis_url, tiny_model, "-Q", "cpu1").wait_ready()
+        start(1, "-Q", "cpu1")
         assert future.result(60).shape[0] == 2000
 
 
