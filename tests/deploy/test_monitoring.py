@@ -168,14 +168,13 @@ def test_the_dashboard_fits_any_grafana() -> None:
 
 def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
     rules = [
-        {"record": f"panel:{number}", "expr": _filled(query)}
-        for number, query in enumerate(QUERIES)
+        {"record": f"panel:{number}", "expr": filled(query)} for number, query in enumerate(QUERIES)
     ]
     path = tmp_path / "queries.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     promtool("check", "rules", path)
 
 
-def _filled(query: str) -> str:
+def filled(query: str) -> str:
     """Return a query as Grafana sends it."""
     return query.replace("$__rate_interval", "1m").replace("$job", ".+")
