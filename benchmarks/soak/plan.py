@@ -5,46 +5,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: How a worker is ended, and how often out of a hundred times.
-WAYS = {"SIGKILL": 80, "SIGTERM": 12, "SIGINT twice": 8}
+SIGNAL_WEIGHTS = {"SIGKILL": 80, "SIGTERM": 12, "SIGINT twice": 8}
 
 
 @dataclass(frozen=True, order=True)
 class Event:
-    """Something that is done once.
+    """A fault to inject.
 
     Attributes:
-        moment: seconds after the start.
-        kind: ``kill`` a worker, ``restart`` or ``wipe`` Redis, ``client``: kill a client.
-        way: how, a key of ``WAYS``; of a restart and a wipe ``SIGKILL`` or ``SIGTERM``.
+        at_seconds: time after the start.
+        action: ``kill`` a worker, ``restart`` or ``wipe`` Redis, ``client``: kill a client.
+        signal_name: a key of ``SIGNAL_WEIGHTS``; for Redis ``SIGKILL`` or ``SIGTERM``.
     """
 
-    moment: float
-    kind: str
-    way: str
+    at_seconds: float
+    action: str
+    signal_name: str
 
 
-def events(
+def plan_events(
     seconds: float, seed: int, kills: int, restarts: int, wipes: int, client_kills: int
 ) -> list[Event]:
-    """Return what is done, in order: each kind spread evenly, but for a jitter."""
-    chance = random.Random(seed)
-    found = [
-        Event(moment, "kill", chance.choices(list(WAYS), list(WAYS.values()))[0])
-        for moment in _spread(chance, seconds, kills)
+    """Return the faults to inject, in order: each kind spread evenly, with a jitter."""
+    generator = random.Random(seed)
+    weights = list(SIGNAL_WEIGHTS.values())
+    events = [
+        Event(at_seconds, "kill", generator.choices(list(SIGNAL_WEIGHTS), weights)[0])
+        for at_seconds in _spread(generator, seconds, kills)
     ]
-    kinds = ["restart"] * restarts + ["wipe"] * wipes
-    chance.shuffle(kinds)
-    found += [
-        Event(moment, kind, chance.choice(["SIGKILL", "SIGTERM"]))
-        for moment, kind in zip(_spread(chance, seconds, len(kinds)), kinds, strict=True)
+    actions = ["restart"] * restarts + ["wipe"] * wipes
+    generator.shuffle(actions)
+    times = _spread(generator, seconds, len(actions))
+    events += [
+        Event(at_seconds, action, generator.choice(["SIGKILL", "SIGTERM"]))
+        for at_seconds, action in zip(times, actions, strict=True)
     ]
-    found += [
-        Event(moment, "client", "SIGKILL") for moment in _spread(chance, seconds, client_kills)
-    ]
-    return sorted(found)
+    times = _spread(generator, seconds, client_kills)
+    events += [Event(at_seconds, "client", "SIGKILL") for at_seconds in times]
+    return sorted(events)
 
 
-def _spread(chance: random.Random, seconds: float, count: int) -> Sequence[float]:
-    """Return moments: one somewhere in each of ``count`` equal parts of the time."""
-    part = seconds / max(count, 1)
-    return [part * (number + chance.uniform(0.05, 0.95)) for number in range(count)]
+def _spread(generator: random.Random, seconds: float, count: int) -> Sequence[float]:
+    """Return random times, one in each of ``count`` equal intervals."""
+    interval = seconds / max(count, 1)
+    return [interval * (number + generator.uniform(0.05, 0.95)) for number in range(count)]

@@ -9,19 +9,19 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-_SURROUNDING = 0
+_SPECIAL_TOKEN = 0
 #: Words of a sentence beside its number.
 _WORDS = ("in", "the", "beginning", "was", "word", "and", "light", "darkness", "earth", "heaven")
-_MOST = 8
+_MAX_WORDS = 8
 
 
 def token_ids(text: str) -> list[int]:
     """Return a number for each word of a sentence, and for what surrounds it."""
     words = [crc32(word.encode()) for word in text.split(" ")]
-    return [_SURROUNDING, *words, _SURROUNDING]
+    return [_SPECIAL_TOKEN, *words, _SPECIAL_TOKEN]
 
 
-def of_ids(sequences: Sequence[Sequence[int]], dim: int) -> NDArray[np.float32]:
+def compute_rows(sequences: Sequence[Sequence[int]], dim: int) -> NDArray[np.float32]:
     """Return the rows of sentences: numbers that hang on every word and its place.
 
     Whole numbers below 2**24, which float32 holds exactly.
@@ -35,9 +35,9 @@ def of_ids(sequences: Sequence[Sequence[int]], dim: int) -> NDArray[np.float32]:
     return rows
 
 
-def expected(texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+def expected_rows(texts: Sequence[str], dim: int) -> NDArray[np.float32]:
     """Return the rows that must come for sentences."""
-    return of_ids([token_ids(text) for text in texts], dim)
+    return compute_rows([token_ids(text) for text in texts], dim)
 
 
 class Sentences:
@@ -50,12 +50,12 @@ class Sentences:
 
     def take(self, count: int) -> list[str]:
         """Return so many; now and then one comes again in a request, which is sent once."""
-        texts = [self._one() for _ in range(count)]
+        texts = [self._next() for _ in range(count)]
         if count > 1 and self.random.random() < 0.2:
             texts[-1] = texts[0]
         return texts
 
-    def _one(self) -> str:
+    def _next(self) -> str:
         self._number += 1
-        words = self.random.choices(_WORDS, k=self.random.randrange(_MOST))
+        words = self.random.choices(_WORDS, k=self.random.randrange(_MAX_WORDS))
         return " ".join([self._name, str(self._number), *words])

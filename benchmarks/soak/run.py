@@ -1,4 +1,4 @@
-"""The soak itself: does what is planned, watches, and waits for the end."""
+"""The soak test: injects faults, takes samples, and waits for the end."""
 
 import sys
 import time
@@ -10,27 +10,27 @@ from typing import Any
 
 from redis import RedisError
 
-from benchmarks.soak import child, plan
-from benchmarks.soak.crew import Crew
-from benchmarks.soak.crowd import QUITTER, Crowd
-from benchmarks.soak.store import Store, bindings, left_over
+from benchmarks.soak import plan, processes
+from benchmarks.soak.clients import CANCELLER, ClientGroup
+from benchmarks.soak.redis_server import RedisServer, count_bindings, find_leftovers
+from benchmarks.soak.workers import WorkerGroup
 
-_TICK = 0.05
-_SAY = 30.0
+_TICK_SECONDS = 0.05
+_REPORT_SECONDS = 30.0
 #: Samples of memory in a run, at least a second apart.
-_SAMPLES = 600
+_MAX_SAMPLES = 600
 #: Seconds that Redis has to get rid of everything after the last answer: a killed worker's chunks
 #: come back after the visibility timeout.
-_EMPTY = 60.0
+_EMPTY_SECONDS = 60.0
 #: Seconds for what could not be done in time.
-_MORE = 30.0
+_EXTRA_SECONDS = 30.0
 #: Seconds that workers have to end after SIGTERM.
-_END = 40.0
+_STOP_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is done, and for how long.
+    """The options of a run.
 
     Attributes:
         seconds: of sending.
@@ -40,7 +40,7 @@ class Options:
         survivor: whether there is one more that is not.
         batch_ms: time that a worker takes for 256 rows.
         dim: numbers in a row.
-        retry: seconds that answers are waited for at the end.
+        answer_timeout_seconds: seconds that answers are waited for at the end.
     """
 
     seconds: float
@@ -53,189 +53,196 @@ class Options:
     survivor: bool
     batch_ms: float
     dim: int
-    retry: float
+    answer_timeout_seconds: float
 
 
 @dataclass
-class Findings:
-    """What came out.
+class SoakResult:
+    """The results of a run.
 
     Attributes:
         seconds: of sending.
-        broken: why the run was cut short, if it was.
-        ledgers: of the clients, by kind.
-        chunks: counters of ``crew.Chunks``.
-        killed, restarts, ended: counters by signal, and by status.
-        client_kills: of the client that gives up easily.
-        late: workers that did not end when they were asked to.
-        left: what is in Redis that should not be, long after the last answer.
-        left_by_workers: the same after the workers have stopped.
+        failure: why the run was cut short, if it was.
+        counts_by_kind: of the clients, by kind.
+        chunks: counters of ``workers.ChunkCounts``.
+        killed_workers, restarts: counters by signal.
+        ended_workers: workers that ended without a signal, by exit status.
+        client_kills: killed cancellers.
+        late_workers: workers that did not end in time after a signal.
+        leftovers: keys in Redis that should have been removed after the last answer.
+        leftovers_after_workers: the same after the workers have stopped.
         bindings: of queues, which kombu keeps for ever.
-        complaints: tracebacks that clients have printed.
+        tracebacks: number that clients have printed.
         memory: by process, when and how many bytes.
     """
 
     seconds: float = 0.0
-    broken: str = ""
-    ledgers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failure: str = ""
+    counts_by_kind: dict[str, dict[str, Any]] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
-    killed: dict[str, int] = field(default_factory=dict)
+    killed_workers: dict[str, int] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)
+    ended_workers: dict[str, int] = field(default_factory=dict)
     client_kills: int = 0
-    late: int = 0
-    left: dict[str, str] = field(default_factory=dict)
-    left_by_workers: dict[str, str] = field(default_factory=dict)
+    late_workers: int = 0
+    leftovers: dict[str, str] = field(default_factory=dict)
+    leftovers_after_workers: dict[str, str] = field(default_factory=dict)
     bindings: int = 0
-    complaints: int = 0
+    tracebacks: int = 0
     memory: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
 
-class Soak:
-    """Everything that runs; ``with`` ends it."""
+class SoakRun:
+    """All processes of a run; ``with`` ends them."""
 
     def __init__(self, options: Options, directory: Path) -> None:
         self._options = options
         self._memory: dict[str, list[tuple[float, int]]] = {}
-        self._sampled = self._said = 0.0
+        self._sampled = self._reported = 0.0
         self._stack = ExitStack()
         with ExitStack() as stack:  # what is started ends when the rest cannot be
             log = stack.enter_context((directory / "redis.log").open("ab"))
-            self._store = Store(directory, log)
-            stack.callback(self._store.stop)
-            self._store.start()
-            url = self._store.url
+            self._redis = RedisServer(directory, log)
+            stack.callback(self._redis.stop)
+            self._redis.start()
+            url = self._redis.url
             workers = ["--batch-ms", str(options.batch_ms), "--dim", str(options.dim)]
-            self._crew = Crew(
+            self._workers = WorkerGroup(
                 url, directory, options.workers, options.survivor, workers, options.seed
             )
-            stack.callback(self._crew.close)
-            self._crowd = Crowd(url, directory, options.seed, options.dim, options.retry)
-            stack.callback(self._crowd.close)
+            stack.callback(self._workers.close)
+            self._clients = ClientGroup(
+                url, directory, options.seed, options.dim, options.answer_timeout_seconds
+            )
+            stack.callback(self._clients.close)
             self._stack = stack.pop_all()
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
-    def __enter__(self) -> "Soak":
+    def __enter__(self) -> "SoakRun":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def run(self) -> Findings:
-        """Do what is planned; return what came of it."""
+    def run(self) -> SoakResult:
+        """Run the test and return its results."""
         options = self._options
-        events = plan.events(
+        events = plan.plan_events(
             options.seconds, options.seed, options.kills, options.restarts, options.wipes,
             options.client_kills,
         )  # fmt: skip
-        self._began = time.monotonic()
-        broken = ""
+        self._started = time.monotonic()
+        failure = ""
         try:
-            self._play(events)
+            self._send_and_kill(events)
         except RuntimeError as error:
-            broken = str(error)
-        seconds = self._now()
-        say(f"{seconds:5.0f} s  nothing more is sent or killed: waiting for what is under way")
-        self._finish()
-        left = self._wait_until_empty()
-        self._crew.stop(_END)
-        late = {name: what for name, what in self._left().items() if name not in left}
-        return Findings(
-            seconds, broken, self._crowd.ledgers(), dict(self._crew.chunks.counts),
-            dict(self._crew.killed), dict(self._store.restarts), dict(self._crew.ended),
-            self._crowd.replaced, self._crew.late, left, late, self._bindings(),
-            self._crowd.complaints(), self._memory,
+            failure = str(error)
+        seconds = self._elapsed()
+        report(f"{seconds:5.0f} s  waiting for pending requests")
+        self._wait_for_clients()
+        leftovers = self._wait_until_empty()
+        self._workers.stop(_STOP_SECONDS)
+        later = {key: size for key, size in self._find_leftovers().items() if key not in leftovers}
+        return SoakResult(
+            seconds, failure, self._clients.counts_by_kind(), dict(self._workers.chunks.counts),
+            dict(self._workers.killed), dict(self._redis.restarts), dict(self._workers.ended),
+            self._clients.num_replaced, self._workers.num_late, leftovers, later, self._bindings(),
+            self._clients.count_tracebacks(), self._memory,
         )  # fmt: skip
 
-    def _now(self) -> float:
-        return time.monotonic() - self._began
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
 
-    def _play(self, events: Sequence[plan.Event]) -> None:
-        due = list(events)
+    def _send_and_kill(self, events: Sequence[plan.Event]) -> None:
+        pending = list(events)
         last = self._options.seconds
-        while self._now() < last or (due and self._now() < last + _MORE):
-            self._crew.tend()
-            self._crowd.tend()
-            # What cannot be done yet, for want of a worker that is ready, holds up nothing else.
-            due = [one for one in due if one.moment > self._now() or not self._do(one)]
-            self._watch()
-            time.sleep(_TICK)
+        while self._elapsed() < last or (pending and self._elapsed() < last + _EXTRA_SECONDS):
+            self._workers.check()
+            self._clients.check()
+            # An event that needs a ready worker waits; later events do not wait for it.
+            pending = [
+                event
+                for event in pending
+                if event.at_seconds > self._elapsed() or not self._execute(event)
+            ]
+            self._sample_and_report()
+            time.sleep(_TICK_SECONDS)
 
-    def _do(self, event: plan.Event) -> bool:
-        if event.kind == "kill":
-            return self._crew.kill(event.way)
-        if event.kind == "client":
-            self._crowd.kill()
+    def _execute(self, event: plan.Event) -> bool:
+        if event.action == "kill":
+            return self._workers.kill(event.signal_name)
+        if event.action == "client":
+            self._clients.kill()
         else:
-            self._store.restart(event.way, wipe=event.kind == "wipe")
+            self._redis.restart(event.signal_name, without_data=event.action == "wipe")
         return True
 
-    def _watch(self) -> None:
-        now, options = self._now(), self._options
-        if now - self._sampled >= max(1.0, options.seconds / _SAMPLES):
+    def _sample_and_report(self) -> None:
+        now, options = self._elapsed(), self._options
+        if now - self._sampled >= max(1.0, options.seconds / _MAX_SAMPLES):
             self._sampled = now
-            pids = {"Redis": self._store.pid}
-            if self._crew.survivor is not None:
-                pids["the worker that is not killed"] = self._crew.survivor.process.pid
-            for kind, guest in self._crowd.guests.items():
-                if kind != QUITTER:
-                    pids[f"client, {kind}"] = guest.process.pid
+            pids = {"Redis": self._redis.pid}
+            if self._workers.survivor is not None:
+                pids["the worker that is not killed"] = self._workers.survivor.process.pid
+            for kind, client in self._clients.clients.items():
+                if kind != CANCELLER:
+                    pids[f"client, {kind}"] = client.process.pid
             for name, pid in pids.items():
-                self._memory.setdefault(name, []).append((now, child.resident(pid)))
-        if now - self._said >= _SAY:
-            self._said = now
-            say(f"{now:5.0f} s  {self._progress()}")
+                self._memory.setdefault(name, []).append((now, processes.resident_bytes(pid)))
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            report(f"{now:5.0f} s  {self._progress()}")
 
     def _progress(self) -> str:
-        ledgers = self._crowd.ledgers().values()
+        counts_by_kind = self._clients.counts_by_kind().values()
         total = {
-            name: sum(one.get(name, 0) for one in ledgers)
-            for name in ("answered", "under_way", "wrong", "doubled")
+            name: sum(counts.get(name, 0) for counts in counts_by_kind)
+            for name in ("answered", "pending", "wrong", "doubled")
         }
-        errors = sum(sum(one.get("errors", {}).values()) for one in ledgers)
+        errors = sum(sum(counts.get("errors", {}).values()) for counts in counts_by_kind)
         return (
-            f"{total['answered']:,} rows, {total['under_way']} requests under way, "
-            f"{sum(self._crew.killed.values())} workers killed, "
-            f"{sum(self._store.restarts.values())} times Redis, wrong {total['wrong']}, "
+            f"{total['answered']:,} rows, {total['pending']} requests pending, "
+            f"{sum(self._workers.killed.values())} workers killed, "
+            f"{sum(self._redis.restarts.values())} times Redis, wrong {total['wrong']}, "
             f"doubled {total['doubled']}, errors {errors}"
         )
 
-    def _finish(self) -> None:
-        for guest in self._crowd.guests.values():
-            guest.finish()
-        give_up = time.monotonic() + self._options.retry + 30
-        while time.monotonic() < give_up:
-            self._mend()
-            if all(guest.process.poll() is not None for guest in self._crowd.guests.values()):
+    def _wait_for_clients(self) -> None:
+        for client in self._clients.clients.values():
+            client.finish()
+        deadline = time.monotonic() + self._options.answer_timeout_seconds + 30
+        while time.monotonic() < deadline:
+            self._restart_workers()
+            if all(client.process.poll() is not None for client in self._clients.clients.values()):
                 break
-            time.sleep(_TICK)
-        self._crowd.finish()
+            time.sleep(_TICK_SECONDS)
+        self._clients.finish()
 
-    def _mend(self) -> None:
-        with suppress(RuntimeError):  # a worker does not start: requests are lost, which is told
-            self._crew.tend()
+    def _restart_workers(self) -> None:
+        with suppress(RuntimeError):  # a worker does not start: the report shows the lost requests
+            self._workers.check()
 
     def _wait_until_empty(self) -> dict[str, str]:
-        """Return what is still in Redis when there was time enough for it to go."""
-        give_up = time.monotonic() + _EMPTY
-        while (left := self._left()) and time.monotonic() < give_up:
-            self._mend()
-            time.sleep(_TICK)
-        return left
+        """Wait until Redis is empty; return what is left after a timeout."""
+        deadline = time.monotonic() + _EMPTY_SECONDS
+        while (leftovers := self._find_leftovers()) and time.monotonic() < deadline:
+            self._restart_workers()
+            time.sleep(_TICK_SECONDS)
+        return leftovers
 
-    def _left(self) -> dict[str, str]:
+    def _find_leftovers(self) -> dict[str, str]:
         try:
-            return left_over(self._store.url)
+            return find_leftovers(self._redis.url)
         except (RedisError, OSError) as error:
-            return {"Redis": f"cannot be asked: {type(error).__name__}"}
+            return {"Redis": f"cannot be reached: {type(error).__name__}"}
 
     def _bindings(self) -> int:
         try:
-            return bindings(self._store.url)
+            return count_bindings(self._redis.url)
         except (RedisError, OSError):
             return 0
 
 
-def say(text: str) -> None:
-    """Tell how far it is."""
+def report(text: str) -> None:
+    """Print a line about the progress."""
     print(text, file=sys.stderr, flush=True)

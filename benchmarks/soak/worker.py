@@ -17,7 +17,7 @@ from bertq_bert.checkpoint import Array
 log = logging.getLogger("bertq.worker")
 
 
-class Words(standin.Words):
+class HashingTokenizer(standin.Words):
     """A tokenizer that has a number for each word."""
 
     def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
@@ -25,22 +25,22 @@ class Words(standin.Words):
         return [rows.token_ids(text)[:length] for text in texts]
 
 
-class Hashed(standin.Clock):
+class HashingModel(standin.Clock):
     """A clock that shows the words."""
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
         """Wait as the device would, and return the rows."""
-        return rows.of_ids(ids, super().run(ids).shape[1])
+        return rows.compute_rows(ids, super().run(ids).shape[1])
 
 
-def tell(task_id: str = "", task: Any = None, **_: Any) -> None:
+def log_redelivery(task_id: str = "", task: Any = None, **_: Any) -> None:
     """Log a chunk that was delivered before."""
     if (task.request.delivery_info or {}).get("redelivered"):
         log.info("chunk %s: delivered again", task_id)
 
 
 if __name__ == "__main__":
-    standin.Clock = Hashed  # type: ignore[misc]  # what it builds
-    standin.Words = Words  # type: ignore[misc]
-    task_prerun.connect(tell)
+    standin.Clock = HashingModel  # type: ignore[misc]  # what it builds
+    standin.Words = HashingTokenizer  # type: ignore[misc]
+    task_prerun.connect(log_redelivery)
     standin.main()

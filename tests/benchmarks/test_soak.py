@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import plan, rows
-from benchmarks.soak.crew import Chunks
-from benchmarks.soak.ledger import Ledger, Reservoir
-from benchmarks.soak.outcome import faults, warm_and_end
-from benchmarks.soak.run import Findings
+from benchmarks.soak.report import find_faults, median_memory
+from benchmarks.soak.request_log import RequestLog, Sample
+from benchmarks.soak.run import SoakResult
+from benchmarks.soak.workers import ChunkCounts
 from bertq.errors import LostResult, Timeout
 from tests.conftest import clean_environ
 from tests.waiting import eventually
@@ -46,7 +46,7 @@ def test_a_short_soak_finds_nothing(tmp_path: Path) -> None:
     total = found["totals"]
     assert found["faults"] == []
     assert total["asked"] == total["answered"] > 1000
-    assert sum(found["killed"].values()) == 3
+    assert sum(found["killed_workers"].values()) == 3
     assert sum(found["restarts"].values()) == 1
     assert found["client_kills"] == 1
     assert found["chunks"]["computed"] > 10
@@ -74,8 +74,8 @@ def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def ledger() -> Ledger:
-    return Ledger(DIM)
+def make_log() -> RequestLog:
+    return RequestLog(DIM)
 
 
 def answer(value: Any) -> "Future[Any]":
@@ -88,102 +88,110 @@ def answer(value: Any) -> "Future[Any]":
 
 
 def test_a_correct_answer() -> None:
-    book = ledger()
-    book.ask(TEXTS).answer(answer(rows.expected(TEXTS, DIM)))
-    book.settle(0)
-    found = book.document()
-    assert (found["asked"], found["answered"], found["under_way"]) == (3, 3, 0)
+    log = make_log()
+    log.begin(TEXTS).answer(answer(rows.expected_rows(TEXTS, DIM)))
+    log.wait_until_answered(0)
+    found = log.document()
+    assert (found["asked"], found["answered"], found["pending"]) == (3, 3, 0)
     assert (found["wrong"], found["doubled"], found["lost"], found["errors"]) == (0, 0, 0, {})
     assert found["seconds"]["count"] == 1
 
 
 def test_incorrect_rows_are_noticed() -> None:
-    book = ledger()
-    bad = rows.expected(TEXTS, DIM)
+    log = make_log()
+    bad = rows.expected_rows(TEXTS, DIM)
     bad[1, -1] += 1
-    book.ask(TEXTS).answer(answer(bad))
-    assert book.document()["wrong"] == 1
-    swapped = rows.expected(TEXTS, DIM)[[1, 0, 2]]
-    book.ask(TEXTS).answer(answer(swapped))
-    assert book.document()["wrong"] == 3
-    book.ask(TEXTS).answer(answer(bad[:2]))
-    found = book.document()
+    log.begin(TEXTS).answer(answer(bad))
+    assert log.document()["wrong"] == 1
+    swapped = rows.expected_rows(TEXTS, DIM)[[1, 0, 2]]
+    log.begin(TEXTS).answer(answer(swapped))
+    assert log.document()["wrong"] == 3
+    log.begin(TEXTS).answer(answer(bad[:2]))
+    found = log.document()
     assert found["wrong"] == 6
-    assert found["said"][-1] == "the answer to 3 sentences has the shape (2, 8)"
+    assert found["messages"][-1] == "the answer to 3 sentences has the shape (2, 8)"
 
 
 def test_lost_answers_are_noticed() -> None:
-    book = ledger()
-    late = book.ask(TEXTS)
-    book.settle(0.01)
-    assert book.document()["lost"] == 1
-    late.answer(answer(rows.expected(TEXTS, DIM)))
-    found = book.document()
+    log = make_log()
+    late = log.begin(TEXTS)
+    log.wait_until_answered(0.01)
+    assert log.document()["lost"] == 1
+    late.answer(answer(rows.expected_rows(TEXTS, DIM)))
+    found = log.document()
     assert (found["lost"], found["answered"], found["doubled"]) == (1, 0, 0)
 
 
 def test_duplicate_answers_are_noticed() -> None:
-    book = ledger()
-    ticket = book.ask(TEXTS)
-    good = answer(rows.expected(TEXTS, DIM))
+    log = make_log()
+    ticket = log.begin(TEXTS)
+    good = answer(rows.expected_rows(TEXTS, DIM))
     ticket.answer(good)
     ticket.answer(good)
-    found = book.document()
+    found = log.document()
     assert (found["answered"], found["doubled"]) == (3, 1)
 
 
 def test_unexpected_errors_are_noticed() -> None:
-    book = ledger()
-    book.ask(TEXTS).answer(answer(LostResult("gone")))
-    book.ask(TEXTS).answer(answer(Timeout("late")))
+    log = make_log()
+    log.begin(TEXTS).answer(answer(LostResult("gone")))
+    log.begin(TEXTS).answer(answer(Timeout("late")))
     cancelled: Future[Any] = Future()
     cancelled.cancel()
-    book.ask(TEXTS, fickle=True).answer(cancelled)
-    book.ask(TEXTS, fickle=True).answer(answer(Timeout("late")))
-    found = book.document()
+    log.begin(TEXTS, may_be_cancelled=True).answer(cancelled)
+    log.begin(TEXTS, may_be_cancelled=True).answer(answer(Timeout("late")))
+    found = log.document()
     assert found["errors"] == {"LostResult": 1, "Timeout": 1}
     assert found["given_up"] == 2
 
 
 @pytest.mark.parametrize("name", ["wrong", "lost", "doubled"])
 def test_each_fault_is_reported(name: str) -> None:
-    one = {**ledger().document(), "final": True}
-    good = Findings(ledgers={"bulk": one})
-    assert faults(good) == []
-    assert len(faults(Findings(ledgers={"bulk": {**one, name: 1}}))) == 1
-    assert len(faults(Findings(ledgers={"quitter": {**one, name: 1}}))) == 1
-    assert faults(Findings(ledgers={"bulk": one}, left={"unacked": "hash of 1"})) == [
-        "left in Redis: unacked (hash of 1)"
-    ]
-    assert len(faults(Findings(ledgers={"bulk": one}, left_by_workers={"bertq": "list of 1"}))) == 1
-    assert faults(Findings(ledgers={"bulk": {**one, "final": False}}))
-    assert faults(Findings(ledgers={"bulk": one}, broken="it fell over")) == ["it fell over"]
+    one = {**make_log().document(), "final": True}
+    good = SoakResult(counts_by_kind={"bulk": one})
+    assert find_faults(good) == []
+    assert len(find_faults(SoakResult(counts_by_kind={"bulk": {**one, name: 1}}))) == 1
+    assert len(find_faults(SoakResult(counts_by_kind={"canceller": {**one, name: 1}}))) == 1
+    clients = {"bulk": one}
+    leftovers = SoakResult(counts_by_kind=clients, leftovers={"unacked": "hash of 1"})
+    assert find_faults(leftovers) == ["left in Redis: unacked (hash of 1)"]
+    later = SoakResult(counts_by_kind=clients, leftovers_after_workers={"bertq": "list of 1"})
+    assert len(find_faults(later)) == 1
+    assert find_faults(SoakResult(counts_by_kind={"bulk": {**one, "final": False}}))
+    failed = SoakResult(counts_by_kind=clients, failure="a client has ended")
+    assert find_faults(failed) == ["a client has ended"]
 
 
 def test_every_sentence_has_a_different_row() -> None:
     first, second = (rows.Sentences(name, 0) for name in ("bulk0", "bulk1"))
     texts = list(dict.fromkeys(first.take(2000) + second.take(2000)))
     assert len(texts) >= 3998
-    found = rows.expected(texts, DIM)
+    found = rows.expected_rows(texts, DIM)
     assert found.dtype == np.float32
     assert len(np.unique(found[:, :2], axis=0)) == len(texts)
-    assert not (rows.expected(["a b"], DIM) == rows.expected(["b a"], DIM)).any()
+    assert not (rows.expected_rows(["a b"], DIM) == rows.expected_rows(["b a"], DIM)).any()
 
 
 def test_the_plan_of_events() -> None:
-    found = plan.events(2400, 7, 300, 6, 2, 20)
-    assert found == plan.events(2400, 7, 300, 6, 2, 20) != plan.events(2400, 8, 300, 6, 2, 20)
-    kinds = [event.kind for event in found]
-    assert {kind: kinds.count(kind) for kind in kinds} == {
+    found = plan.plan_events(2400, 7, 300, 6, 2, 20)
+    assert (
+        found
+        == plan.plan_events(2400, 7, 300, 6, 2, 20)
+        != plan.plan_events(2400, 8, 300, 6, 2, 20)
+    )
+    kinds = [event.action for event in found]
+    assert {action: kinds.count(action) for action in kinds} == {
         "kill": 300, "restart": 6, "wipe": 2, "client": 20,
     }  # fmt: skip
-    assert {event.way for event in found if event.kind == "kill"} == set(plan.WAYS)
-    for number, event in enumerate(one for one in found if one.kind == "kill"):
-        assert 8 * number <= event.moment <= 8 * (number + 1)
+    assert {event.signal_name for event in found if event.action == "kill"} == set(
+        plan.SIGNAL_WEIGHTS
+    )
+    for number, event in enumerate(one for one in found if one.action == "kill"):
+        assert 8 * number <= event.at_seconds <= 8 * (number + 1)
 
 
 def test_chunks_that_are_encoded_again_are_counted() -> None:
-    chunks = Chunks()
+    chunks = ChunkCounts()
     line = b"[2026-11-22 23:37:32,369: INFO/MainProcess] chunk %s\n"
     chunks.read(line % b"ab-0: 3 rows, 17 tokens, 0.012 s" + line % b"ab-1: delivered again")
     chunks.read(line % b"ab-0: 3 rows, 17 tokens, 0.012 s" + line % b"ab-1: failed, X: y")
@@ -193,7 +201,7 @@ def test_chunks_that_are_encoded_again_are_counted() -> None:
 
 
 def test_a_reservoir_keeps_few_and_knows_all() -> None:
-    sample = Reservoir(100)
+    sample = Sample(100)
     for value in range(10_000):
         sample.add(value)
     found = sample.document()
@@ -202,6 +210,6 @@ def test_a_reservoir_keeps_few_and_knows_all() -> None:
 
 
 def test_memory_after_the_start_and_at_the_end() -> None:
-    samples = [(float(moment), moment) for moment in range(101)]
-    assert warm_and_end(samples, 100) == (24.5, 95)
-    assert warm_and_end([], 100) == (0, 0)
+    samples = [(float(at_seconds), at_seconds) for at_seconds in range(101)]
+    assert median_memory(samples, 100) == (24.5, 95)
+    assert median_memory([], 100) == (0, 0)

@@ -1,4 +1,4 @@
-"""The soak's own Redis: ended, started again on its data, and started again without them."""
+"""The Redis of the soak test, which is restarted with and without its data."""
 
 import os
 import shutil
@@ -11,27 +11,27 @@ from typing import IO, Any
 
 from redis import Redis, RedisError
 
-from benchmarks.soak import child
+from benchmarks.soak import processes
 from bertq.protocol import keys
 from bertq.redis.connection import connect
 from bertq_cli.service.embedded_redis import Server, find_binary, free_port
 
-#: What kombu keeps of queues: keys that begin so.
-_BINDINGS = b"_kombu.binding"
+#: Prefix of kombu's keys, which never expire.
+_BINDING_PREFIX = b"_kombu.binding"
 
-#: Fields of a hash that are named.
-_NAMED = 4
+#: Fields of a hash to name in a message.
+_MAX_FIELDS = 4
 
-#: Seconds that a start may take, and the end after SIGTERM.
-_START, _END = 60.0, 30.0
+#: Seconds for a start, and for the end after SIGTERM.
+_START_SECONDS, _END_SECONDS = 60.0, 30.0
 
 
-class Store:
+class RedisServer:
     """A server as ``bertq redis`` runs it.
 
     Attributes:
-        url: of its database.
-        restarts: how often it was ended, by signal, and how often its data went.
+        url: address of its database.
+        restarts: number of restarts by signal, and of those without data as ``wiped``.
     """
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
@@ -45,41 +45,41 @@ class Store:
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """Process id of the server."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: it does not answer.
         """
         self._data.mkdir(exist_ok=True)
         self._config.write_text(self._server.configuration())
         command = [str(find_binary()), str(self._config)]
-        self._process = child.start(
-            command, os.environ, self._log, on_orphaned=signal.SIGTERM
+        self._process = processes.start_process(
+            command, os.environ, self._log, orphan_signal=signal.SIGTERM
         )  # fmt: skip
-        give_up = time.monotonic() + _START
+        deadline = time.monotonic() + _START_SECONDS
         with connect(self.url) as redis:
             while not _answers(redis):
-                if self._process.poll() is not None or time.monotonic() > give_up:
+                if self._process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("Redis does not start: see redis.log")
                 time.sleep(0.02)
 
-    def restart(self, way: str, wipe: bool) -> None:
-        """End it by SIGKILL or SIGTERM, and start it again, with its data or without."""
-        self.stop(0.0 if way == "SIGKILL" else _END)
-        if wipe:
+    def restart(self, signal_name: str, without_data: bool) -> None:
+        """End the server by a signal, and start it with or without its data."""
+        self.stop(0.0 if signal_name == "SIGKILL" else _END_SECONDS)
+        if without_data:
             shutil.rmtree(self._data)
             self.restarts["wiped"] += 1
-        self.restarts[way] += 1
+        self.restarts[signal_name] += 1
         self.start()
 
-    def stop(self, retry: float = 0.0) -> None:
-        """End it."""
+    def stop(self, timeout_seconds: float = 0.0) -> None:
+        """End the server."""
         if self._process is not None:
-            child.end(self._process, retry)
+            processes.end_process(self._process, timeout_seconds)
 
 
 def _answers(redis: Redis) -> bool:
@@ -89,24 +89,26 @@ def _answers(redis: Redis) -> bool:
         return False
 
 
-def left_over(url: str) -> dict[str, str]:
-    """Return what should not be in an idle Redis: names, and what is wrong with each.
+def find_leftovers(url: str) -> dict[str, str]:
+    """Return the keys without a time to live that should not be in an idle Redis, with their sizes.
 
-    Everything of bertq has a time to live but for the epoch, and the bindings are kombu's. A queue,
-    and the hash of what workers hold, are there only while something is in them.
+    All keys of bertq expire, except the epoch. Queues, and the hash of unacknowledged messages,
+    exist only while they have elements.
     """
     with connect(url) as redis:
         return {
             key.decode("utf-8", "replace"): _size(redis, key)
             for key in redis.scan_iter(count=1000)
-            if key.decode() != keys.EPOCH and not key.startswith(_BINDINGS) and redis.ttl(key) == -1
+            if key.decode() != keys.EPOCH
+            and not key.startswith(_BINDING_PREFIX)
+            and redis.ttl(key) == -1
         }
 
 
-def bindings(url: str) -> int:
-    """Return how many bindings of queues kombu keeps for ever: as many whatever was restarted."""
+def count_bindings(url: str) -> int:
+    """Return the number of queue bindings of kombu, which restarts must not increase."""
     with connect(url) as redis:
-        names = list(redis.scan_iter(_BINDINGS + b".*", count=1000))
+        names = list(redis.scan_iter(_BINDING_PREFIX + b".*", count=1000))
         sizes: list[Any] = [redis.scard(name) for name in names if redis.type(name) == b"set"]
         return sum(sizes)
 
@@ -115,7 +117,7 @@ def _size(redis: Any, key: bytes) -> str:
     kind: bytes = redis.type(key)
     if kind == b"hash":
         names: list[bytes] = redis.hkeys(key)
-        some = b", ".join(names[:_NAMED]).decode("utf-8", "replace")
-        return f"hash of {len(names)}: {some}"
+        fields = b", ".join(names[:_MAX_FIELDS]).decode("utf-8", "replace")
+        return f"hash of {len(names)}: {fields}"
     sizes = {b"list": redis.llen, b"zset": redis.zcard, b"set": redis.scard, b"stream": redis.xlen}
     return f"{kind.decode()} of {sizes[kind](key)}" if kind in sizes else kind.decode()
