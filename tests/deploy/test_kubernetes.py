@@ -163,7 +163,7 @@ def test_the_gateway() -> None:
     only = container("gateway.yaml")
     name, command, *options = only["command"]
     assert (name, command) == ("bertq", "http")
-    gateway_command.make_context("http", list(options), resilient_parsing=True)  # they exist
+    gateway_command.make_context("http", list(options))  # they exist
     given = dict(zip(options[::2], options[1::2], strict=True))
     (port,) = only["ports"]
     assert given["--host"] == "0.0.0.0"
