@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Producer, Queue
-from kombu.asynchronous import Hub, get_event_loop
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
@@ -44,6 +44,13 @@ def send(redis_url: str) -> Iterator[Callable[..., None]]:
                 producer.publish(body, routing_key="q", declare=[Queue("q")], retry=False)
 
         yield act
+
+
+@pytest.fixture
+def event_loop() -> Iterator[Callable[[Any], object]]:
+    """Make something the event loop of the worker."""
+    yield set_event_loop
+    set_event_loop(None)
 
 
 def take(connection: Any, at_once: int = 1, count: int = 1) -> tuple[Any, list[Any]]:
@@ -110,7 +117,7 @@ def test_a_rejected_message_goes_back(connect: Any, send: Any, redis: Redis) -> 
 
 
 def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
-    connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    connect: Any, send: Any, redis: Redis, event_loop: Callable[[Any], object]
 ) -> None:
     class Loop:
         soon: list[Callable[[], None]] = []  # noqa: RUF012
@@ -118,7 +125,7 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
         def call_soon(self, callback: Callable[[], None]) -> None:
             self.soon.append(callback)
 
-    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", Loop)
+    event_loop(Loop())
     send(1, 2, 3)
     channel, messages = take(connect(), 3)
     for message in messages:
@@ -132,10 +139,14 @@ def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
 
 
 def test_acknowledgements_of_callbacks_are_sent_before_the_loop_waits(
-    connect: Any, send: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    connect: Any,
+    send: Any,
+    redis: Redis,
+    event_loop: Callable[[Any], object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hub: Any = Hub()
-    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", lambda: hub)
+    event_loop(hub)
     send(1, 2)
     channel, messages = take(connect(), 2)
     reader, writer = socket.socketpair()

@@ -21,6 +21,7 @@ from bertq.state import durable_jobs, jobs
 from bertq_workers.batching import chunk
 from bertq_workers.celery_compat import celery_logs
 from bertq_workers.celery_compat.failures import summarize, type_name
+from bertq_workers.celery_compat.request import is_redelivered
 from bertq_workers.observability import logs
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import steps
@@ -145,9 +146,7 @@ def _check_job(
     """
     # A header of bertq. Celery makes attributes of the request from headers that it does not know.
     check_version(task.request.get("wire"), sender="client", receiver="worker")
-    # kombu 5.7 marks a message that it returns to its queue, and Celery passes the mark on (the
-    # versions are pinned; tests/workers/test_transport.py and test_metrics.py check it).
-    redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
+    redelivered = is_redelivered(task.request)
     record = _count_delivery(task, task_id, "again" if redelivered else "new")
     if record is None:
         return None, redelivered

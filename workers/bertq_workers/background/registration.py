@@ -11,7 +11,7 @@ from bertq.protocol import keys
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_workers.background.redis_thread import RedisThread
-from bertq_workers.celery_compat import node_names
+from bertq_workers.celery_compat import worker_setup
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import admission, process
 
@@ -114,7 +114,7 @@ def _warn_of_same_name(redis: Redis, info: WorkerInfo) -> None:
 
 def _has_ended(other: WorkerInfo) -> bool:
     """Return whether it ran on this host, as a process that does not exist any more."""
-    if not node_names.is_on_this_host(other.node):
+    if not worker_setup.is_on_this_host(other.node):
         return False
     if other.pid == os.getpid():
         return True  # the first process of a container has the same id each time

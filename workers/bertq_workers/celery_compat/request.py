@@ -1,8 +1,18 @@
-"""Celery's request of a chunk, shown without its sentences."""
+"""Celery's request of a chunk."""
 
 from typing import Any
 
 from celery.worker.request import Request
+
+
+def is_redelivered(request: Any) -> bool:
+    """Return whether a chunk was returned to its queue before, by the request of its task.
+
+    Relies on a private part of kombu and celery 5.7 (the versions are pinned; the tests
+    test_transport.py and test_metrics.py check it): kombu marks a message that it returns to its
+    queue, and Celery passes the mark on.
+    """
+    return bool((request.delivery_info or {}).get("redelivered"))
 
 
 class ChunkRequest(Request):

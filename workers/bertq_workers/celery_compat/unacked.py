@@ -8,7 +8,7 @@
   raises an error that ends the worker.
 
 Relies on private parts of kombu 5.7 (the version is pinned; tests/workers/test_transport.py,
-test_held.py and test_heartbeat.py check each): ``append``, ``ack``, ``reject``, ``can_consume``,
+test_unacked.py and test_heartbeat.py check each): ``append``, ``ack``, ``reject``, ``can_consume``,
 ``restore_by_tag``, ``restore_visible`` and ``restore_unacked_once`` of the QoS, and which of them
 raise if Redis refuses; ``unacked_index_key`` is a sorted set of tags by the time of delivery.
 """

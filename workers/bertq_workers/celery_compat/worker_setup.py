@@ -1,17 +1,34 @@
-"""Options of Celery's worker that are read or changed while it starts.
+"""Names and options of Celery's worker that are read or changed while it starts.
 
 Relies on private parts of celery 5.7 (the version is pinned; tests/workers/test_selection.py and
-tests/security/test_remote_control.py check each): the names of the options -Q and -X; that queues
-may be selected again; that the setting of the remote control is read when the consumer is made.
+tests/security/test_remote_control.py check each): the default name of a worker; the names of the
+options -Q and -X; that queues may be selected again; that the setting of the remote control is read
+when the consumer is made.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+from celery.utils.nodenames import default_nodename, gethostname, nodesplit
 
 from bertq.errors import SettingsError
 from bertq_workers.celery_compat.pool import ChunkPool
+
+
+def has_default_name(worker: Any) -> bool:
+    """Return whether the user has not named the worker with -n."""
+    return bool(worker.hostname == default_nodename(""))
+
+
+def name_worker(worker: Any, name: str) -> None:
+    """Name a worker; the name of this host is added to it."""
+    worker.hostname = f"{name}@{gethostname()}"
+
+
+def is_on_this_host(node: str) -> bool:
+    """Return whether a worker runs on this host, by its name."""
+    return bool(nodesplit(node)[1] == gethostname())
 
 
 def queue_option(name: str) -> list[str]:

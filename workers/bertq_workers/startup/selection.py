@@ -8,7 +8,7 @@ from bertq.config.settings import Settings
 from bertq.errors import SettingsError
 from bertq.protocol import queues
 from bertq.protocol.queues import Device, ModelQueues
-from bertq_workers.celery_compat import node_names, worker_setup
+from bertq_workers.celery_compat import worker_setup
 
 
 def name_node(worker: Any, options: Mapping[str, object]) -> None:
@@ -17,7 +17,7 @@ def name_node(worker: Any, options: Mapping[str, object]) -> None:
     The name is ``gpu0@host`` or ``gpu0-NAME@host``. Celery would name all workers of a machine
     celery@host.
     """
-    if not node_names.has_default_name(worker):
+    if not worker_setup.has_default_name(worker):
         return
     try:
         names = queues.of_model(Settings.read(os.environ, options).model_name)
@@ -29,7 +29,7 @@ def name_node(worker: Any, options: Mapping[str, object]) -> None:
         name = f"{names.shared}-{os.getpid()}"
     else:
         name = device.queue if names.model is None else f"{device.queue}-{names.model}"
-    node_names.name_worker(worker, name)
+    worker_setup.name_worker(worker, name)
 
 
 def select_queues(worker: Any, names: ModelQueues) -> Device | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Producer, Queue
-from kombu.asynchronous import Hub
+from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
@@ -58,11 +58,12 @@ def connection(
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A loop to try again on."""
+def hub() -> Iterator[Any]:
+    """The event loop that runs the retries."""
     made: Any = Hub()
-    monkeypatch.setattr("bertq_workers.celery_compat.unacked.get_event_loop", lambda: made)
+    set_event_loop(made)
     yield made
+    set_event_loop(None)
     made.close()
 
 
