@@ -156,7 +156,7 @@ class BertClient(StreamCalls, DurableCalls):
             )
         future = self.encode_async(texts, is_tokenized, show_tokens, **options)
         if not blocking:
-            self._mailbox.expect(future)
+            self._unfetched.expect(future)
             return future.number
         return progress_bar.watch(future) if progress else future.result()
 
@@ -255,7 +255,7 @@ class BertClient(StreamCalls, DurableCalls):
             ones.
         """
         time.sleep(delay)
-        return self._mailbox.take()
+        return self._unfetched.take()
 
     def fetch_all(self, sort: bool = True, concat: bool = False) -> Any:
         """Return the vectors of all requests that were sent with ``blocking=False``.
@@ -264,11 +264,11 @@ class BertClient(StreamCalls, DurableCalls):
             sort: return them in the order of sending, instead of the order of arrival.
             concat: return one array (or list), instead of a list of them.
         """
-        return self._mailbox.take_all(sort=sort, concat=concat)
+        return self._unfetched.take_all(sort=sort, concat=concat)
 
     def _open(self) -> None:
         super()._open()
-        self._mailbox = UnfetchedRequests()
+        self._unfetched = UnfetchedRequests()
 
 
 def _with_input_type(input_type: str, options: Options) -> Options:

@@ -27,6 +27,8 @@ class ClientTimings:
         search_interval_seconds: time between two searches for lost chunks.
         lost_after_seconds: how long a chunk must be missing before it is lost.
         renewal_interval_seconds: time between two renewals of the jobs' records.
+        commit_interval_seconds: time between two commits of ``encode_file``. A killed run must
+            encode the rows of this time again.
     """
 
     retry_seconds: float = RETRY_SECONDS
@@ -35,6 +37,7 @@ class ClientTimings:
     search_interval_seconds: float = 1.0
     lost_after_seconds: float = LOST_AFTER_SECONDS
     renewal_interval_seconds: float = keys.JOB_TTL_SECONDS / 4
+    commit_interval_seconds: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ class UnfetchedRequests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._expected = 0
-        self._come: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def expect(self, future: EncodeFuture) -> None:
         """Add the answer of a request when it arrives."""
         with self._lock:
             self._expected += 1
         # On the thread that completes the future: the callback thread may be waiting for this one.
-        Future.add_done_callback(future, self._come.put)
+        Future.add_done_callback(future, self._finished.put)
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """Return an iterator of the answers with their request numbers, until none is left."""
@@ -47,12 +47,12 @@ class UnfetchedRequests:
             with self._lock:
                 self._expected += len(taken)
             for future in taken:
-                self._come.put(future)
+                self._finished.put(future)
             raise
         if sort:
             results.sort(key=lambda result: result[0])
         values = [value for _, value in results]
-        return joined(values) if concat and values else values
+        return join(values) if concat and values else values
 
     def _next(self) -> EncodeFuture | None:
         """Wait for the next answer, a result or an error; return None if none is expected."""
@@ -61,7 +61,7 @@ class UnfetchedRequests:
                 return None
             self._expected -= 1
         try:
-            future: EncodeFuture = self._come.get()
+            future: EncodeFuture = self._finished.get()
         except BaseException:  # Ctrl-C: the answer will still arrive
             with self._lock:
                 self._expected += 1
@@ -69,14 +69,14 @@ class UnfetchedRequests:
         return future
 
 
-def joined(values: Sequence[Any]) -> Any:
+def join(values: Sequence[Any]) -> Any:
     """Return the vectors of several requests, at least one, as if they were one request's.
 
     Token vectors (NONE) are padded with zeros to the greatest length.
     """
     if isinstance(values[0], tuple):  # with their tokens
         rows, tokens = zip(*values, strict=True)
-        return joined(rows), [row for some in tokens for row in some]
+        return join(rows), [row for part in tokens for row in part]
     if isinstance(values[0], list):
         return [row for rows in values for row in rows]
     if isinstance(values[0], SparseRows):

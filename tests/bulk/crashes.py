@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bertq import BertClient
-from bertq_client.files import manifest, partial_file, run
+from bertq_client.context import ClientTimings
+from bertq_client.files import manifest, partial_file
 
 LINES = ["", *(f"sentence {number}" for number in range(90)), "", "", "last", ""]
 
@@ -54,7 +55,6 @@ class Steps:
 def arrange(steps: Steps) -> None:
     """Make runs of this process use ``steps``."""
     partial_file.os = manifest.os = steps  # type: ignore[attr-defined, assignment]
-    run._COMMIT = 0.0
     replace, unlink = Path.replace, Path.unlink
 
     def counted_replace(self: Path, target: Any) -> Path:
@@ -76,7 +76,8 @@ def child(url: str, source: Path, output: Path, end: int | None, **options: Any)
     try:
         steps = Steps(end)
         arrange(steps)
-        with BertClient(redis_url=url, timeout=20) as client:
+        timings = ClientTimings(commit_interval_seconds=0)
+        with BertClient(redis_url=url, timeout=20, _timings=timings) as client:
             made = client.encode_file(source, output, blank="zero", batch_size=20, **options)
         assert made.rows == len(LINES)
         os._exit(0)

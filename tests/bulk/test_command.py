@@ -56,7 +56,7 @@ def test_ctrl_c(slow: Stub, corpus: Write, tmp_path: Path, encode: Encode) -> No
     kept = rows_kept(output)
     assert status == 130
     assert printed == (
-        f"interrupted\nkept so far {kept} rows: run again with --resume (resume=True)\n"
+        f"interrupted\n{kept} rows are saved: run again with --resume (resume=True)\n"
     )
     assert 0 < kept < 6000
     assert kept % 100 == 0
@@ -119,7 +119,7 @@ def test_a_pipe(stub: Stub, redis_url: str, tmp_path: Path) -> None:
     assert "6.00ksentence" in shown
     np.testing.assert_array_equal(np.load(output), rows(TEXTS))
     status, _, shown = run(redis_url, "-", "-o", output, "-q", stdin=lines)
-    assert (status, shown) == (1, f"Error: {output} is there already: overwrite replaces it\n")
+    assert (status, shown) == (1, f"Error: {output} exists already: overwrite replaces it\n")
 
 
 def test_options(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from bertq.errors import BadInputValue, OutputError, TruncationWarning
 from bertq.protocol.encoding import PRECISIONS
 from bertq.protocol.wire import ChunkResult
 from bertq.state import worker_info
-from bertq_client.files import formats as forms
-from bertq_client.files import partial_file
+from bertq_client.files import formats, partial_file
 from tests.bulk.conftest import Encode, Write, manifest, names, rows_kept, sentences
 from tests.client.stub import Stub, info, rows
 from tests.waiting import eventually
@@ -59,7 +58,7 @@ def test_every_float_survives_as_text() -> None:
     numbers[:4] = [1e-45, 3.4028235e38, 0.1, -0.0]
     for dtype, some in (("float32", numbers), ("float16", numbers.view(np.float16))):
         table = some.reshape(-1, 4)
-        written = forms.Jsonl(dtype, (4,)).encode(table, range(len(table)))
+        written = formats.JsonlFormat(dtype, (4,)).encode(table, range(len(table)))
         found = [json.loads(line)["vector"] for line in written.splitlines()]
         read = np.array([[np.nan if x is None else x for x in row] for row in found], dtype)
         finite = np.isfinite(table)
@@ -182,7 +181,7 @@ def test_an_output_is_replaced_only_with_overwrite(
     output = tmp_path / "v.npy"
     output.write_bytes(b"precious")
     for options in ({}, {"resume": True}):
-        with pytest.raises(OutputError, match=r"v\.npy is there already"):
+        with pytest.raises(OutputError, match=r"v\.npy exists already"):
             client.encode_file(corpus(TEXTS), output, **options)  # type: ignore[arg-type]
     assert output.read_bytes() == b"precious"
     assert names(tmp_path) == ["corpus.txt", "v.npy"]
@@ -210,7 +209,7 @@ def test_a_partial_output_needs_resume_or_overwrite(
     growing.write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"v\.npy\.part exists, from a run that did not end"):
         client.encode_file(corpus(TEXTS), output)
-    with pytest.raises(OutputError, match=r"v\.npy\.json, which says how it was made, is not"):
+    with pytest.raises(OutputError, match=r"v\.npy\.json, which says how it was made, does not"):
         client.encode_file(corpus(TEXTS), output, resume=True)
     assert growing.read_bytes() == b"precious"
     assert client.encode_file(corpus(TEXTS), output, overwrite=True).rows == 700
@@ -321,7 +320,7 @@ def test_a_disk_that_is_full(
     assert 64 <= kept < 700
     assert kept % 64 == 0
     assert caught.value.__notes__ == [
-        f"kept so far {kept} rows: run again with --resume (resume=True)"
+        f"{kept} rows are saved: run again with --resume (resume=True)"
     ]
     disk.room = 100_000
     made = client.encode_file(source, output, resume=True)
@@ -352,7 +351,7 @@ def test_a_file_that_may_not_grow(
     assert done.returncode == 1
     assert done.stderr == (
         "Error: v.npy cannot be written: File too large\n"
-        "kept so far 300 rows: run again with --resume (resume=True)\n"
+        "300 rows are saved: run again with --resume (resume=True)\n"
     )
 
 

@@ -73,7 +73,7 @@ def test_the_error_of_a_batch_names_lines(
         "ZeroDivisionError: the stub was asked to fail (one of the sentences in "
         f"{tmp_path}/corpus.txt, lines 10, 11, 12, 13, 14, 15, 16, 17)"
     )
-    assert caught.value.__notes__ == ["kept so far 8 rows: run again with --resume (resume=True)"]
+    assert caught.value.__notes__ == ["8 rows are saved: run again with --resume (resume=True)"]
 
 
 def test_a_sentence_that_must_not_be_truncated(
@@ -127,7 +127,7 @@ def test_resuming_a_complete_output(
     assert client.encode_file(source, output, blank="skip", resume=True).encoded == 1000
     with output.open("ab") as file:
         file.write(b"x")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="exists already"):
         client.encode_file(source, output, blank="skip", resume=True)
 
 
@@ -266,7 +266,7 @@ def test_resuming_from_standard_input(
     assert run(lines) == (603, 400)
     whole = output.read_bytes()
     assert run(lines) == (1003, 0)
-    with pytest.raises(OutputError, match="is whole, and standard input has more lines"):
+    with pytest.raises(OutputError, match="is complete, and standard input has more lines"):
         run([*lines, "more"])
     output.unlink()
     assert run(lines) == (0, 1003)

@@ -14,7 +14,6 @@ import pytest
 
 from bertq import BertClient
 from bertq.errors import BadInputType, BadInputValue
-from bertq_client.files import source as source_module
 from tests.bulk.conftest import Write, names, sentences
 from tests.client.stub import Stub, rows
 
@@ -93,16 +92,16 @@ def test_blank_lines(
 def test_many_blank_lines_are_written_in_pieces(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.files.rows._PIECE_BYTES", 160)  # ten rows
+    monkeypatch.setattr("bertq_client.files.rows.MAX_BLOCK_BYTES", 160)  # ten rows
     lines = ["a", *[""] * 95, "b", *sentences(40)]
     for suffix in (".npy", ".jsonl"):
         client.encode_file(corpus(lines), tmp_path / f"v{suffix}", blank="zero")
     found = loaded(tmp_path / "v.npy")
-    assert found.shape == (137, 4)
-    assert not found[1:96].any()
-    np.testing.assert_array_equal(found[96:], rows(lines[96:]))
+    assert found.shape == (len(lines), 4)
+    assert not found[1 : blank + 1].any()
+    np.testing.assert_array_equal(found[blank + 1 :], rows(lines[blank + 1 :]))
     documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
-    assert [document["line"] for document in documents] == list(range(1, 138))
+    assert [document["line"] for document in documents] == list(range(1, len(lines) + 1))
     np.testing.assert_array_equal([document["vector"] for document in documents], found)
 
 
@@ -152,14 +151,11 @@ def test_bad_tokens(
         client.encode_file(corpus([line], "c.jsonl"), tmp_path / "v.npy", is_tokenized=True)
 
 
-def test_far_too_long_lines(
-    client: BertClient, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_far_too_long_lines(client: BertClient, corpus: Write, tmp_path: Path) -> None:
     with pytest.raises(BadInputValue, match="line 1: a sentence has at most 10485760 characters"):
         client.encode_file(corpus(["a" * 10485761]), tmp_path / "v.npy")
-    monkeypatch.setattr(source_module, "_LINE_BYTES", 100)
-    with pytest.raises(BadInputValue, match="line 2: it has more than 100 bytes"):
-        client.encode_file(corpus(["a", "b" * 100]), tmp_path / "v.npy")
+    with pytest.raises(BadInputValue, match="line 2: it has more than 67108864 bytes"):
+        client.encode_file(corpus(["a", "b" * 67108864]), tmp_path / "v.npy")
 
 
 def test_nothing_to_encode(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path) -> None:
@@ -210,7 +206,7 @@ def test_rows_before_a_bad_line_of_standard_input_are_kept(
     monkeypatch.setattr(sys, "stdin", Stdin([*TEXTS, "", *TEXTS]))
     with pytest.raises(BadInputValue, match="standard input, line 701: it is blank") as caught:
         client.encode_file("-", tmp_path / "v.npy", batch_size=64)
-    assert caught.value.__notes__ == ["kept so far 700 rows: run again with --resume (resume=True)"]
+    assert caught.value.__notes__ == ["700 rows are saved: run again with --resume (resume=True)"]
     monkeypatch.setattr(sys, "stdin", Stdin([*TEXTS, "better", *TEXTS]))
     made = client.encode_file("-", tmp_path / "v.npy", resume=True)
     assert (made.kept, made.encoded) == (700, 701)

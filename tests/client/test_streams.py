@@ -16,7 +16,7 @@ from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError
 from bertq_client import progress_bar
 from bertq_client.futures import Callbacks, EncodeFuture, Progress
 from bertq_client.streaming.stream import Batch
-from bertq_client.unfetched import joined
+from bertq_client.unfetched import join
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 
@@ -200,7 +200,7 @@ def test_fetch_all_as_one(client: BertClient, redis_url: str, stub: Stub) -> Non
 
 
 def test_token_vectors_as_one() -> None:
-    one = joined([np.ones((2, 1, 2)), np.ones((1, 3, 2))])
+    one = join([np.ones((2, 1, 2)), np.ones((1, 3, 2))])
     assert one.shape == (3, 3, 2)
     assert one.sum(axis=(1, 2)).tolist() == [2, 2, 6]
 

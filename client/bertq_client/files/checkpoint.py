@@ -10,26 +10,26 @@ from bertq_client.files.digest import LineDigest
 from bertq_client.files.line import Sentence
 from bertq_client.files.manifest import Manifest, Position
 from bertq_client.files.output import Output
-from bertq_client.files.rows import Piece, RowWriter
+from bertq_client.files.rows import Block, RowFormatter
 from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Identity
 
 
-class RunProgress:
-    """The rows and position of a run: rows are written in order, all of the same model.
+class OutputWriter:
+    """The writer of a run: it writes rows in order, all of the same model.
 
     Args:
-        order: options of the run.
+        options: options of the run.
         output: output of the rows; this process has locked it.
         identity: identity of the input, if it is known.
     """
 
-    def __init__(self, order: RunOptions, output: Output, identity: Identity | None) -> None:
-        self._order = order
+    def __init__(self, options: RunOptions, output: Output, identity: Identity | None) -> None:
+        self._options = options
         self._output = output
         self._identity = identity
         self._manifest: Manifest | None = None
-        self._table: RowWriter | None = None
+        self._formatter: RowFormatter | None = None
         # A single attribute: Ctrl-C may come at any time, and both values must match then.
         self._reached = (LineDigest(), Position(0, 0, 0, 0, ""))
 
@@ -39,14 +39,21 @@ class RunProgress:
         return self._reached[1]
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether the output has rows, or the manifest of an earlier run."""
         return self._manifest is not None
 
-    def adopt(self, kept: Manifest, trace: LineDigest) -> None:
-        """Continue after the rows of an earlier run; ``trace`` is the digest of their sentences."""
-        self._table = RowWriter(self._order, kept.row_shape, is_sparse=kept.is_sparse)
-        self._manifest, self._reached = kept, (trace, kept.position)
+    def resume(self, manifest: Manifest, digest: LineDigest) -> None:
+        """Continue after the rows of an earlier run.
+
+        Args:
+            manifest: the manifest of the earlier run.
+            digest: the digest of the sentences of its rows.
+        """
+        self._formatter = RowFormatter(
+            self._options, manifest.row_shape, is_sparse=manifest.is_sparse
+        )
+        self._manifest, self._reached = manifest, (digest, manifest.position)
 
     def open(self) -> None:
         """Prepare the output for rows after those of an earlier run.
@@ -54,8 +61,8 @@ class RunProgress:
         Raises:
             OutputError: the output cannot be written.
         """
-        if self._manifest is not None and self._table is not None:
-            self._output.begin(self._manifest, self._table.form)
+        if self._manifest is not None and self._formatter is not None:
+            self._output.begin(self._manifest, self._formatter.row_format)
 
     def begin(self, fingerprint: str, row_shape: tuple[int, ...], *, is_sparse: bool) -> None:
         """Begin a new output, when its first rows are available.
@@ -68,16 +75,17 @@ class RunProgress:
         Raises:
             OutputError: the output cannot be written.
         """
-        self._table = RowWriter(self._order, row_shape, is_sparse=is_sparse)
-        trace = LineDigest()
-        start = Position(0, 0, self._table.form.head, 0, trace.digest())
-        made = Manifest(
-            False, fingerprint, row_shape, is_sparse, self._order.meaning(), self._identity, start
+        self._formatter = RowFormatter(self._options, row_shape, is_sparse=is_sparse)
+        row_format, digest = self._formatter.row_format, LineDigest()
+        start = Position(0, 0, row_format.header_bytes, 0, digest.digest())
+        options = self._options.defining_options()
+        manifest = Manifest(
+            False, fingerprint, row_shape, is_sparse, options, self._identity, start
         )
-        self._output.begin(made, self._table.form)
-        self._manifest, self._reached = made, (trace, start)
+        self._output.begin(manifest, row_format)
+        self._manifest, self._reached = manifest, (digest, start)
 
-    def add(
+    def write(
         self,
         fingerprint: str,
         vectors: AnyRows,
@@ -97,38 +105,40 @@ class RunProgress:
             OutputError: the rows cannot be written.
         """
         assert self._manifest is not None
-        assert self._table is not None
+        assert self._formatter is not None
         if fingerprint != self._manifest.fingerprint:
-            raise line_errors.other_model(
+            raise line_errors.model_mismatch(
                 self._output.path, self._manifest.fingerprint, fingerprint
             )
-        trace, at = self._reached
+        digest, position = self._reached
         lines = [number for number, _ in sentences]
-        rows, size = self._write(self._table.pieces(vectors, lines, at.line))
-        self._reach(trace.further(sentences), rows, size, lines[-1], cut)
+        rows, size = self._write(self._formatter.format(vectors, lines, position.line))
+        self._advance(digest.extended(sentences), rows, size, lines[-1], cut)
 
-    def fill(self, line: int) -> None:
+    def write_blanks(self, last_line: int) -> None:
         """Write the rows of the blank lines up to the last line of the input.
 
         Raises:
             OutputError: the rows cannot be written.
         """
-        assert self._table is not None
-        trace, at = self._reached
-        rows, size = self._write(self._table.blanks(at.line, line))
-        self._reach(trace, rows, size, line, 0)
+        assert self._formatter is not None
+        digest, position = self._reached
+        rows, size = self._write(self._formatter.format_blanks(position.line, last_line))
+        self._advance(digest, rows, size, last_line, 0)
 
-    def _write(self, pieces: Iterator[Piece]) -> tuple[int, int]:
+    def _write(self, blocks: Iterator[Block]) -> tuple[int, int]:
         rows = size = 0
-        for count, data in pieces:
+        for count, data in blocks:
             self._output.write(data)
             rows, size = rows + count, size + len(data)
         return rows, size
 
-    def _reach(self, trace: LineDigest, rows: int, size: int, line: int, cut: int) -> None:
-        at = self.position
-        further = Position(at.rows + rows, line, at.bytes + size, at.cut + cut, trace.digest())
-        self._reached = trace, further
+    def _advance(self, digest: LineDigest, rows: int, size: int, line: int, cut: int) -> None:
+        before = self.position
+        position = Position(
+            before.rows + rows, line, before.bytes + size, before.cut + cut, digest.digest()
+        )
+        self._reached = digest, position
 
     def commit(self) -> None:
         """Save the rows written so far, so that they survive a crash.
@@ -146,15 +156,16 @@ class RunProgress:
             OutputError: the output cannot be written.
         """
         assert self._manifest is not None
-        assert self._table is not None
-        self._output.finish(self._manifest.at(self.position, complete=True), self._table.form)
+        assert self._formatter is not None
+        manifest = self._manifest.at(self.position, complete=True)
+        self._output.finish(manifest, self._formatter.row_format)
 
-    def keep(self, say: Callable[[str], object]) -> None:
+    def commit_after_error(self, report: Callable[[str], object]) -> None:
         """Commit after an error, if possible, and report how many rows are saved."""
-        kept = self._output.kept
-        if kept is not None and not kept.complete and kept.position != self.position:
+        saved = self._output.manifest
+        if saved is not None and not saved.complete and saved.position != self.position:
             with suppress(BertqError):
                 self.commit()
-        kept = self._output.kept
-        if kept is not None and not kept.complete and (rows := kept.position.rows):
-            say(f"kept so far {rows} rows: run again with --resume (resume=True)")
+        saved = self._output.manifest
+        if saved is not None and not saved.complete and (rows := saved.position.rows):
+            report(f"{rows} rows are saved: run again with --resume (resume=True)")

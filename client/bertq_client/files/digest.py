@@ -1,4 +1,8 @@
-"""A digest of the encoded sentences and their line numbers."""
+"""A digest of the encoded sentences and their line numbers.
+
+It covers the rows that are saved, also of standard input. ``source.Identity`` has another digest,
+of the bytes of a whole file, which is known before the first request.
+"""
 
 import hashlib
 import json
@@ -21,12 +25,12 @@ class LineDigest:
             # Includes the length, because a sentence from a JSON file may have line breaks.
             self._hash.update(b"%d %d " % (number, len(data)) + data)
 
-    def further(self, sentences: Iterable[tuple[int, Sentence]]) -> "LineDigest":
+    def extended(self, sentences: Iterable[tuple[int, Sentence]]) -> "LineDigest":
         """Return a copy of this digest with more sentences added."""
-        trace = LineDigest()
-        trace._hash = self._hash.copy()
-        trace.add(sentences)
-        return trace
+        copy = LineDigest()
+        copy._hash = self._hash.copy()
+        copy.add(sentences)
+        return copy
 
     def digest(self) -> str:
         """Return the current digest, in hexadecimal."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bertq.errors import OutputError
 from bertq_client.files import manifest, partial_file
-from bertq_client.files.formats import FORMS, Form
+from bertq_client.files.formats import FORMATS, RowFormat
 from bertq_client.files.manifest import Manifest
-from bertq_client.files.partial_file import PartialFile, explained
+from bertq_client.files.partial_file import PartialFile, explain_errors
 
 
 class Output:
@@ -19,7 +19,7 @@ class Output:
 
     Attributes:
         path: the same.
-        kept: the manifest on disk, once rows were written or found.
+        manifest: the manifest on disk, once rows were written or found.
 
     Raises:
         OutputError: vectors cannot be written under this name.
@@ -27,123 +27,132 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._part_path = path.with_name(f"{path.name}.part")
+        self.manifest: Manifest | None = None
+        self._partial_path = path.with_name(f"{path.name}.part")
         self._manifest_path = path.with_name(f"{path.name}.json")
-        self._part: PartialFile | None = None
-        self.kept: Manifest | None = None
-        if path.suffix not in FORMS:
-            raise OutputError(f"{path}: vectors are written as {' or '.join(FORMS)}")
-        with explained(path):
+        self._partial: PartialFile | None = None
+        if path.suffix not in FORMATS:
+            raise OutputError(f"{path}: vectors are written as {' or '.join(FORMATS)}")
+        with explain_errors(path):
             if path.is_dir():
                 raise OutputError(f"{path} is a directory")
             if not path.parent.is_dir():
                 raise OutputError(f"there is no directory {path.parent}")
 
-    def check_apart(self, source: Path) -> None:
+    def check_is_not(self, source: Path) -> None:
         """Check that the output would not overwrite the input.
 
         Raises:
             OutputError: the input is one of the output's files.
         """
-        for path in (self.path, self._part_path, self._manifest_path):
-            with explained(path), suppress(FileNotFoundError):
+        for path in (self.path, self._partial_path, self._manifest_path):
+            with explain_errors(path), suppress(FileNotFoundError):
                 if path.samefile(source):
                     raise OutputError(f"{path} would be written over the input")
 
     @contextmanager
-    def held(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Lock the output against other processes; ``kept`` is then the manifest to resume from.
+    def locked(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Lock the output against other processes; set ``manifest`` to the one to resume from.
 
         Raises:
             OutputError: files exist that may be neither replaced nor resumed, or another process
                 writes them.
         """
-        with explained(self.path):
-            self._take(resume=resume, overwrite=overwrite)
+        with explain_errors(self.path):
+            self._open(resume=resume, overwrite=overwrite)
         try:
             yield
         finally:
-            self._release()
+            self._close()
 
-    def _take(self, *, resume: bool, overwrite: bool) -> None:
+    def _open(self, *, resume: bool, overwrite: bool) -> None:
         """Open the partial file, unless the output is complete."""
-        self.kept = manifest.load(self._manifest_path)
-        new = not self._part_path.exists()
-        if new and resume and self._whole():
+        self.manifest = manifest.load(self._manifest_path)
+        is_new = not self._partial_path.exists()
+        if is_new and resume and self._is_complete():
             return
-        if new and not resume and not overwrite:
-            self._refuse_output()
-        self._part = PartialFile(self._part_path)
+        if is_new and not resume and not overwrite:
+            self._check_not_there()
+        self._partial = PartialFile(self._partial_path)
         try:
             # Loaded again: another process may have finished it before the lock.
-            self.kept = manifest.load(self._manifest_path)
-            self._settle(resume=resume, overwrite=overwrite)
+            self.manifest = manifest.load(self._manifest_path)
+            self._check_partial_file(resume=resume, overwrite=overwrite)
         except BaseException:
-            self._release(refused=True)
+            self._close(was_refused=True)
             raise
 
-    def _settle(self, *, resume: bool, overwrite: bool) -> None:
-        """Decide whether and from where to resume."""
-        assert self._part is not None
-        size = self._part.size
+    def _check_partial_file(self, *, resume: bool, overwrite: bool) -> None:
+        """Decide whether and from where to resume.
+
+        Raises:
+            OutputError: files exist that may be neither replaced nor resumed.
+        """
+        assert self._partial is not None
+        size = self._partial.size
         if overwrite:
-            self.kept = None
+            self.manifest = None
         elif size == 0:
-            if resume and self._whole():
-                self._release()
+            if resume and self._is_complete():
+                self._close()
                 return
-            begun = self.kept is not None and not self.kept.complete and not self.kept.position.rows
-            if not (resume and begun):  # a run that was to replace the output, and wrote no row
-                self._refuse_output()
-            self.kept = None
+            # A run that was to replace the output may have written no row.
+            if not (resume and self._has_no_rows()):
+                self._check_not_there()
+            self.manifest = None
         elif not resume:
             raise OutputError(
-                f"{self._part_path} exists, from a run that did not end: resume continues it, "
+                f"{self._partial_path} exists, from a run that did not end: resume continues it, "
                 "overwrite begins anew"
             )
-        elif self.kept is None:
+        elif self.manifest is None:
             raise OutputError(
-                f"{self._part_path} is there, and {self._manifest_path.name}, which says how it "
-                "was made, is not: overwrite begins anew"
+                f"{self._partial_path} exists, but {self._manifest_path.name}, which says how it "
+                "was made, does not: overwrite begins anew"
             )
-        elif size < self.kept.position.bytes:
+        elif size < self.manifest.position.bytes:
             raise OutputError(
-                f"{self._part_path} is shorter than {self._manifest_path.name} says: it was "
+                f"{self._partial_path} is shorter than {self._manifest_path.name} says: it was "
                 "damaged, overwrite begins anew"
             )
 
-    def _whole(self) -> bool:
+    def _is_complete(self) -> bool:
         """Return whether the output is complete, as the manifest says."""
         return (
-            self.kept is not None
-            and self.kept.complete
+            self.manifest is not None
+            and self.manifest.complete
             and self.path.is_file()
-            and self.path.stat().st_size == self.kept.position.bytes
+            and self.path.stat().st_size == self.manifest.position.bytes
         )
 
-    def _refuse_output(self) -> None:
+    def _has_no_rows(self) -> bool:
+        """Return whether the manifest is of a run that has not written a row."""
+        found = self.manifest
+        return found is not None and not found.complete and not found.position.rows
+
+    def _check_not_there(self) -> None:
         if self.path.exists():
-            raise OutputError(f"{self.path} is there already: overwrite replaces it")
+            raise OutputError(f"{self.path} exists already: overwrite replaces it")
 
     # -- writing
 
-    def begin(self, first: Manifest, form: Form) -> None:
+    def begin(self, first: Manifest, row_format: RowFormat) -> None:
         """Prepare the file for rows: after the saved ones, or at the beginning of a new file.
 
         Raises:
             OutputError: the output cannot be written.
         """
-        assert self._part is not None
-        with explained(self.path):
-            if self.kept is None:
+        assert self._partial is not None
+        with explain_errors(self.path):
+            if self.manifest is None:
                 # Saved before the first byte of the partial file, so that its origin is known.
                 first.save(self._manifest_path)
                 partial_file.sync_directory(self.path.parent)
-                self.kept = first
-            self._part.cut(self.kept.position.bytes)
-            if form.head:
+                self.manifest = first
+            self._partial.truncate(self.manifest.position.bytes)
+            if row_format.header_bytes:
                 # A run that was interrupted just before its end may have written the header.
-                self._part.write_head(bytes(form.head))
+                self._partial.write_header(bytes(row_format.header_bytes))
 
     def write(self, data: bytes) -> None:
         """Add rows.
@@ -151,9 +160,9 @@ class Output:
         Raises:
             OutputError: the disk is full or unavailable.
         """
-        assert self._part is not None
-        with explained(self.path):
-            self._part.write(data)
+        assert self._partial is not None
+        with explain_errors(self.path):
+            self._partial.write(data)
 
     def commit(self, reached: Manifest) -> None:
         """Save the rows written so far, so that they survive a crash; a later run resumes here.
@@ -161,41 +170,40 @@ class Output:
         Raises:
             OutputError: the output cannot be written.
         """
-        assert self._part is not None
-        with explained(self.path):
-            self._part.sync()
+        assert self._partial is not None
+        with explain_errors(self.path):
+            self._partial.sync()
             reached.save(self._manifest_path)
-            self.kept = reached
+            self.manifest = reached
 
-    def finish(self, reached: Manifest, form: Form) -> None:
+    def finish(self, reached: Manifest, row_format: RowFormat) -> None:
         """Complete the file and rename it to its final name, unless that was done before.
 
         Raises:
             OutputError: the output cannot be written.
         """
-        if self._part is None:
+        if self._partial is None:
             return
-        with explained(self.path):
-            self._part.cut(reached.position.bytes)
-            if form.head:
-                self._part.write_head(form.title(reached.position.rows))
+        with explain_errors(self.path):
+            self._partial.truncate(reached.position.bytes)
+            if row_format.header_bytes:
+                self._partial.write_header(row_format.header(reached.position.rows))
         self.commit(reached)
-        with explained(self.path):
+        with explain_errors(self.path):
             partial_file.sync_directory(self.path.parent)
-            self._part.become(self.path)
+            self._partial.rename(self.path)
             partial_file.sync_directory(self.path.parent)
 
-    def _release(self, *, refused: bool = False) -> None:
+    def _close(self, *, was_refused: bool = False) -> None:
         """Close the files; remove those of a run that has written no row."""
-        if self._part is None:
+        if self._partial is None:
             return
         with suppress(OSError):
-            nothing = self._part.size == 0
-            begun = self.kept is not None and not self.kept.complete
-            if begun and not refused and self.kept and not self.kept.position.rows:
-                nothing = True
+            is_empty = self._partial.size == 0
+            if self._has_no_rows() and not was_refused:
+                is_empty = True
                 self._manifest_path.unlink(missing_ok=True)
-            if nothing:
-                self._part.remove()
-        self._part.close()
-        self._part = None
+            if is_empty:
+                self._partial.remove()
+        self._partial.close()
+        self._partial = None

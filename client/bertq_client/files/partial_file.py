@@ -22,7 +22,7 @@ class PartialFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with explained(path):
+        with explain_errors(path):
             self._fd = _open(path)
 
     @property
@@ -30,7 +30,7 @@ class PartialFile:
         """Size of the file in bytes."""
         return os.fstat(self._fd).st_size
 
-    def cut(self, size: int) -> None:
+    def truncate(self, size: int) -> None:
         """Truncate the file to ``size`` bytes, and continue writing there."""
         os.ftruncate(self._fd, size)
         os.lseek(self._fd, size, os.SEEK_SET)
@@ -41,7 +41,7 @@ class PartialFile:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def write_head(self, data: bytes) -> None:
+    def write_header(self, data: bytes) -> None:
         """Overwrite the beginning, then return to the end."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         self.write(data)
@@ -51,7 +51,7 @@ class PartialFile:
         """Flush the file to disk, so that it survives a power loss."""
         os.fsync(self._fd)
 
-    def become(self, path: Path) -> None:
+    def rename(self, path: Path) -> None:
         """Rename the file to ``path``, replacing any file there."""
         if fcntl is None:
             self.close()  # Windows cannot rename an open file
@@ -68,7 +68,7 @@ class PartialFile:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_errors(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` into an ``OutputError`` that names the file."""
     try:
         yield

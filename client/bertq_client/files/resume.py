@@ -9,20 +9,24 @@ from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Lines, TextSource
 
 
-def check(kept: Manifest, order: RunOptions, source: TextSource, workers: list[WorkerInfo]) -> None:
+def check(
+    manifest: Manifest, options: RunOptions, source: TextSource, workers: list[WorkerInfo]
+) -> None:
     """Check that this run has the options, input and model of the earlier one.
 
     Raises:
         OutputError: the options or the input have changed.
         ModelMismatch: the workers have another model.
     """
-    kept.check(order.output, order.meaning(), source.identity)
-    if workers and all(worker.fingerprint != kept.fingerprint for worker in workers):
-        raise line_errors.other_model(order.output, kept.fingerprint, workers[0].fingerprint)
+    manifest.check(options.output, options.defining_options(), source.identity)
+    if workers and all(worker.fingerprint != manifest.fingerprint for worker in workers):
+        raise line_errors.model_mismatch(
+            options.output, manifest.fingerprint, workers[0].fingerprint
+        )
 
 
-def walk(
-    at: Position, order: RunOptions, source: TextSource, lines: Lines
+def skip_saved_lines(
+    position: Position, options: RunOptions, source: TextSource, lines: Lines
 ) -> tuple[LineDigest, int]:
     """Read the lines that the saved rows cover, and compare their digest.
 
@@ -34,13 +38,14 @@ def walk(
     Raises:
         OutputError: the input has other sentences than those of the rows.
     """
-    trace, reached = LineDigest(), 0
-    while reached < at.line and (line := next(lines, None)):
-        reached, sentence = line
+    digest, last_line = LineDigest(), 0
+    while last_line < position.line and (line := next(lines, None)):
+        last_line, sentence = line
         if sentence is not None:
-            trace.add([(reached, sentence)])
-    if trace.digest() != at.digest or reached < at.line:
+            digest.add([(last_line, sentence)])
+    if digest.digest() != position.digest or last_line < position.line:
         raise OutputError(
-            f"{order.output} was made from other sentences than {source.name} has now: overwrite it"
+            f"{options.output} was made from other sentences than {source.name} has now: "
+            "overwrite it"
         )
-    return trace, reached
+    return digest, last_line

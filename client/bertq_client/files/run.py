@@ -21,7 +21,7 @@ from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import futures, progress_bar
 from bertq_client.files import line_errors, resume
-from bertq_client.files.checkpoint import RunProgress
+from bertq_client.files.checkpoint import OutputWriter
 from bertq_client.files.formats import check_sparse
 from bertq_client.files.line import Sentence
 from bertq_client.files.manifest import Manifest
@@ -29,13 +29,10 @@ from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Lines
 from bertq_client.futures import EncodeFuture
 from bertq_client.streaming import stream
-from bertq_client.streaming.stream import Batch, Flight
+from bertq_client.streaming.stream import Batch, RequestStream
 
-#: Seconds between two commits: a killed run must encode the rows of this time again.
-_COMMIT = 1.0
-
-#: Bytes of a request's rows, if the user has not set ``batch_size``.
-_BATCH_BYTES = 64 * 1024 * 1024
+#: Most bytes of a request's rows, if the user has not set ``batch_size``.
+_MAX_BATCH_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -61,10 +58,11 @@ class Run:
     """One call of ``encode_file``.
 
     Args:
-        order: options of the run.
+        options: options of the run.
         submit: sends a request for rows as arrays.
-        workers: reads the worker info of the workers that take the requests.
+        read_workers: reads the worker info of the workers that take the requests.
         check_length: whether to warn about truncated sentences.
+        commit_interval_seconds: time between two commits.
 
     Raises:
         OutputError: the output cannot be written under its name.
@@ -72,115 +70,122 @@ class Run:
 
     def __init__(
         self,
-        order: RunOptions,
+        options: RunOptions,
         submit: Callable[[list[Any]], EncodeFuture],
-        workers: Callable[[], list[WorkerInfo]],
+        read_workers: Callable[[], list[WorkerInfo]],
         *,
         check_length: bool,
+        commit_interval_seconds: float,
     ) -> None:
-        self._order = order
+        self._options = options
         self._encode = submit
-        self._workers = workers
+        self._read_workers = read_workers
         self._check_length = check_length
-        self._source = order.source()
-        self._output = order.destination()
+        self._commit_interval_seconds = commit_interval_seconds
+        self._source = options.source()
+        self._output = options.destination()
         # The open requests: their futures, and the line numbers of their sentences.
         self._futures: deque[EncodeFuture] = deque()
-        self._under_way: deque[int] = deque()
-        self._line = 0
-        self._fault: BadInput | None = None
+        self._open_lines: deque[int] = deque()
+        self._last_line = 0
+        self._input_error: BadInput | None = None
 
-    def go(self) -> EncodedFile:
+    def execute(self) -> EncodedFile:
         """Encode the file and return the result.
 
         Raises:
-            BertqError: encoding failed. The rows so far are kept; a note tells their number.
+            BertqError: encoding failed. The rows so far are saved; a note has their number.
         """
-        order = self._order
-        with self._output.held(resume=order.resume, overwrite=order.overwrite):
-            self._survey()
-            workers = self._look()
-            record = RunProgress(order, self._output, self._source.identity)
+        options = self._options
+        with self._output.locked(resume=options.resume, overwrite=options.overwrite):
+            self._check_source()
+            workers = self._find_workers()
+            writer = OutputWriter(options, self._output, self._source.identity)
             with closing(self._source.read()) as lines:
-                kept = self._resume(record, lines, workers)
+                earlier = self._resume(writer, lines, workers)
                 try:
-                    if kept is None or not kept.complete:
-                        self._run(record, lines, workers)
-                    self._finish(record, lines)
+                    if earlier is None or not earlier.complete:
+                        self._encode_lines(writer, lines, workers)
+                    self._finish(writer, lines)
                 except BaseException as error:
-                    record.keep(error.add_note)
+                    writer.commit_after_error(error.add_note)
                     raise
-        reached, before = record.position, 0 if kept is None else kept.position.rows
+        reached, kept = writer.position, 0 if earlier is None else earlier.position.rows
         if reached.cut and self._check_length:
             futures.warn_about_truncation(
                 f"cut, {reached.cut} sentences of {self._source.name}: they have more tokens "
-                "than are read (max_seq_len of the workers; BertClient(check_length=False) says "
-                "nothing)"
+                "than are read (max_seq_len of the workers; BertClient(check_length=False) hides "
+                "this warning)"
             )
-        return EncodedFile(order.output, reached.rows, before, reached.rows - before, reached.cut)
+        return EncodedFile(options.output, reached.rows, kept, reached.rows - kept, reached.cut)
 
     # -- before the first request
 
-    def _survey(self) -> None:
-        with progress_bar.open_reading(self._source.size, shown=self._order.progress) as shown:
-            self._source.survey(lambda read: shown.update(read - shown.n))
+    def _check_source(self) -> None:
+        is_shown = self._options.progress
+        with progress_bar.open_bytes_bar(self._source.size, is_shown=is_shown) as bar:
+            self._source.check(lambda read: bar.update(read - bar.n))
 
-    def _look(self) -> list[WorkerInfo]:
+    def _find_workers(self) -> list[WorkerInfo]:
         # Without Redis there is nothing to compare; requests wait for it until their timeout.
         workers: list[WorkerInfo] = []
         with suppress(RedisUnavailable):
-            workers = self._workers()
+            workers = self._read_workers()
         if workers and all(worker.task == "sparse" for worker in workers):
-            check_sparse(self._order.output)
+            check_sparse(self._options.output)
         return workers
 
     def _resume(
-        self, record: RunProgress, lines: Lines, workers: list[WorkerInfo]
+        self, writer: OutputWriter, lines: Lines, workers: list[WorkerInfo]
     ) -> Manifest | None:
         """Continue after an earlier run, if there is one; return its manifest."""
-        kept = self._output.kept
-        if kept is not None:
-            resume.check(kept, self._order, self._source, workers)
-            trace, self._line = resume.walk(kept.position, self._order, self._source, lines)
-            record.adopt(kept, trace)
-        return kept
+        earlier = self._output.manifest
+        if earlier is not None:
+            resume.check(earlier, self._options, self._source, workers)
+            digest, self._last_line = resume.skip_saved_lines(
+                earlier.position, self._options, self._source, lines
+            )
+            writer.resume(earlier, digest)
+        return earlier
 
     # -- encoding
 
-    def _run(self, record: RunProgress, lines: Lines, workers: list[WorkerInfo]) -> None:
-        record.open()
-        size = self._batch_size(workers)
-        flight = Flight(self._submit, size, True, stream.MAX_REQUESTS)
-        initial, progress = record.position.rows, self._order.progress
+    def _encode_lines(self, writer: OutputWriter, lines: Lines, workers: list[WorkerInfo]) -> None:
+        """Encode the remaining lines and write their rows."""
+        writer.open()
+        requests = RequestStream(
+            self._submit, self._batch_size(workers), ordered=True, max_requests=stream.MAX_REQUESTS
+        )
+        initial, is_shown = writer.position.rows, self._options.progress
         with (
-            progress_bar.open_bar(self._total(), initial=initial, shown=progress) as shown,
-            closing(flight.run(self._sentences(lines))) as batches,
+            progress_bar.open_bar(self._total_rows(), initial=initial, is_shown=is_shown) as bar,
+            closing(requests.batches(self._sentences(lines))) as batches,
         ):
-            committed = time.monotonic()
-            for batch in self._located(batches):
-                self._take(record, batch)
-                shown.update(record.position.rows - shown.n)
-                if time.monotonic() - committed >= _COMMIT:
-                    record.commit()
-                    committed = time.monotonic()
-            if self._fault is not None:
-                raise self._fault
-            if not record.begun:
+            committed_at = time.monotonic()
+            for batch in self._with_line_numbers(batches):
+                self._write_batch(writer, batch)
+                bar.update(writer.position.rows - bar.n)
+                if time.monotonic() - committed_at >= self._commit_interval_seconds:
+                    writer.commit()
+                    committed_at = time.monotonic()
+            if self._input_error is not None:
+                raise self._input_error
+            if not writer.has_begun:
                 raise self._source.empty()
-            record.fill(self._line)
-            shown.update(record.position.rows - shown.n)
+            writer.write_blanks(self._last_line)
+            bar.update(writer.position.rows - bar.n)
 
     def _batch_size(self, workers: list[WorkerInfo]) -> int:
-        if self._order.batch_size is not None:
-            return self._order.batch_size
-        row = max((worker.row_bytes for worker in workers), default=1)
-        return max(1, min(stream.BATCH_SIZE, _BATCH_BYTES // max(1, row)))
+        if self._options.batch_size is not None:
+            return self._options.batch_size
+        row_bytes = max((worker.row_bytes for worker in workers), default=1)
+        return max(1, min(stream.BATCH_SIZE, _MAX_BATCH_BYTES // max(1, row_bytes)))
 
-    def _total(self) -> int | None:
+    def _total_rows(self) -> int | None:
         identity = self._source.identity
         if identity is None:
             return None
-        return identity.sentences if self._order.blank == "skip" else identity.lines
+        return identity.sentences if self._options.blank == "skip" else identity.lines
 
     def _submit(self, texts: list[Any]) -> EncodeFuture:
         future = self._encode(texts)
@@ -191,44 +196,45 @@ class Run:
     def _sentences(self, lines: Lines) -> Iterator[Sentence]:
         try:
             for number, sentence in lines:
-                self._line = number
+                self._last_line = number
                 if sentence is not None:
-                    self._under_way.append(number)
+                    self._open_lines.append(number)
                     yield sentence
         except BadInput as error:
             # Sentences before the error are still encoded and written.
-            self._fault = error
+            self._input_error = error
 
-    def _located(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _with_line_numbers(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Pass batches on; if one fails, the error names lines of the input."""
         try:
             yield from batches
         except (RemoteError, SentenceTooLong) as error:
-            raise line_errors.located(error, list(self._under_way), self._source.name) from None
+            lines = list(self._open_lines)
+            raise line_errors.with_line_numbers(error, lines, self._source.name) from None
 
-    def _take(self, record: RunProgress, batch: Batch) -> None:
+    def _write_batch(self, writer: OutputWriter, batch: Batch) -> None:
         """Write the rows of a batch."""
         vectors: AnyRows = batch.vectors
-        if not record.begun:
+        if not writer.has_begun:
             shape = self._row_shape(batch.fingerprint, vectors.shape[1:])
-            record.begin(batch.fingerprint, shape, is_sparse=isinstance(vectors, SparseRows))
-        lines = islice(self._under_way, len(batch.texts))
+            writer.begin(batch.fingerprint, shape, is_sparse=isinstance(vectors, SparseRows))
+        lines = islice(self._open_lines, len(batch.texts))
         sentences = list(zip(lines, batch.texts, strict=True))
-        record.add(batch.fingerprint, vectors, sentences, self._futures[0].cut)
+        writer.write(batch.fingerprint, vectors, sentences, self._futures[0].cut)
         self._futures.popleft()
         for _ in sentences:
-            self._under_way.popleft()
+            self._open_lines.popleft()
 
     def _row_shape(self, fingerprint: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a row; for token vectors, with the model's maximum length."""
         if len(shape) == 1:
             return shape
-        for worker in self._workers():
+        for worker in self._read_workers():
             if worker.fingerprint == fingerprint:
                 return (worker.max_seq_len, *shape[1:])
-        raise NoWorker("no worker of the model is there to say how many tokens it reads")
+        raise NoWorker("no worker of the model is alive, so its max_seq_len is unknown")
 
-    def _finish(self, record: RunProgress, lines: Lines) -> None:
+    def _finish(self, writer: OutputWriter, lines: Lines) -> None:
         """Complete the file and rename it to its final name.
 
         Raises:
@@ -236,7 +242,7 @@ class Run:
         """
         if next(lines, None) is not None:
             raise OutputError(
-                f"{self._order.output} is whole, and {self._source.name} has more lines: "
+                f"{self._options.output} is complete, and {self._source.name} has more lines: "
                 "overwrite it"
             )
-        record.finish()
+        writer.finish()

@@ -65,10 +65,10 @@ class RunOptions:
         """
         output = Output(self.output)
         if self.input != STDIN:
-            output.check_apart(Path(self.input))
+            output.check_is_not(Path(self.input))
         return output
 
-    def meaning(self) -> dict[str, Any]:
+    def defining_options(self) -> dict[str, Any]:
         """Return the options that another run must share to make the same file."""
         kind = kind_of(self.input, self.input_format)
         return {
@@ -82,13 +82,13 @@ class RunOptions:
             "precision": self.encoding.precision,
             "pairs": self.encoding.pairs,
             "prompt_name": self.encoding.prompt_name,
-            "prompt": _digest(self.encoding.prompt),
+            "prompt": _digest_prompt(self.encoding.prompt),
             "input_type": self.encoding.input_type,
             "dimensions": self.encoding.dimensions,
         }
 
 
-def _digest(prompt: str | None) -> str | None:
+def _digest_prompt(prompt: str | None) -> str | None:
     """Return a digest of a prompt: the manifest must not contain the user's text."""
     if not prompt:
         return prompt

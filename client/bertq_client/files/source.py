@@ -18,10 +18,10 @@ from bertq_client.files.line import LineFormat, Sentence
 STDIN = "-"
 
 #: Most bytes of a line: a longer one is surely a mistake, and would have to fit into memory.
-_LINE_BYTES = 64 * 1024 * 1024
+_MAX_LINE_BYTES = 64 * 1024 * 1024
 
-#: Lines between two calls of ``tell``.
-_TELL = 4096
+#: Lines between two reports of the bytes read.
+_REPORT_INTERVAL_LINES = 4096
 
 #: Line numbers, from 1, with the sentence of each line; None for a blank line.
 Lines = Generator[tuple[int, Sentence | None], None, None]
@@ -56,8 +56,8 @@ class TextSource:
 
     Attributes:
         name: name for messages.
-        regular: whether the input can be read more than once.
-        identity: identity found by ``survey``; ``read`` checks that the input still has it.
+        is_regular: whether the input can be read more than once.
+        identity: identity found by ``check``; ``read`` checks that the input still has it.
     """
 
     def __init__(self, path: str, line_format: LineFormat, *, allow_blank: bool) -> None:
@@ -65,8 +65,8 @@ class TextSource:
         self._format = line_format
         self._allow_blank = allow_blank
         self.name = "standard input" if self._path is None else str(self._path)
-        with self._explained():
-            self.regular = self._path is not None and self._path.is_file()
+        with self._explain_errors():
+            self.is_regular = self._path is not None and self._path.is_file()
         self.identity: Identity | None = None
         self._bytes = 0
         self._hash = hashlib.blake2b(digest_size=32)
@@ -74,28 +74,28 @@ class TextSource:
     @property
     def size(self) -> int | None:
         """Bytes to read, if known in advance."""
-        if self._path is None or not self.regular or self._compressed:
+        if self._path is None or not self.is_regular or self._is_compressed:
             return None
         with suppress(OSError):  # reading the file will report the error
             return self._path.stat().st_size
         return None
 
-    def survey(self, tell: Callable[[int], object]) -> None:
+    def check(self, report: Callable[[int], object]) -> None:
         """Read the input once and check each line; skip an input that cannot be read again.
 
         Args:
-            tell: called at intervals with the number of bytes read.
+            report: called at intervals with the number of bytes read.
 
         Raises:
             BadInputValue: the input cannot be read, a line is invalid, or there is no sentence.
         """
-        if not self.regular:
+        if not self.is_regular:
             return
         lines = sentences = 0
-        for lines, sentence in self._walk():
+        for lines, sentence in self._read_lines():
             sentences += sentence is not None
-            if lines % _TELL == 0:
-                tell(self._bytes)
+            if lines % _REPORT_INTERVAL_LINES == 0:
+                report(self._bytes)
         if not sentences:
             raise self.empty()
         self.identity = Identity(self._bytes, self._hash.hexdigest(), lines, sentences)
@@ -104,9 +104,9 @@ class TextSource:
         """Return the number of each line, from 1, and its sentence; None for a blank line.
 
         Raises:
-            BadInputValue: as ``survey``; or the input has changed since the survey.
+            BadInputValue: as ``check``; or the input has changed since the check.
         """
-        yield from self._walk()
+        yield from self._read_lines()
         known = self.identity
         if known and (known.bytes, known.digest) != (self._bytes, self._hash.hexdigest()):
             raise BadInputValue(
@@ -117,34 +117,35 @@ class TextSource:
         """Return the error that the input has no sentence."""
         return BadInputValue(f"{self.name} has no line that is not blank: nothing to encode")
 
-    def error(self, number: int, what: object) -> BadInputValue:
+    def _line_error(self, number: int, reason: object) -> BadInputValue:
         """Return the error for a line."""
-        return BadInputValue(f"{self.name}, line {number}: {what}")
+        return BadInputValue(f"{self.name}, line {number}: {reason}")
 
-    def _walk(self) -> Iterator[tuple[int, Sentence | None]]:
+    def _read_lines(self) -> Iterator[tuple[int, Sentence | None]]:
         self._bytes, self._hash = 0, hashlib.blake2b(digest_size=32)
-        for number, raw in enumerate(self._raw(), 1):
-            if len(raw) > _LINE_BYTES:
-                raise self.error(number, f"it has more than {_LINE_BYTES} bytes")
+        for number, raw in enumerate(self._raw_lines(), 1):
+            if len(raw) > _MAX_LINE_BYTES:
+                raise self._line_error(number, f"it has more than {_MAX_LINE_BYTES} bytes")
             self._bytes += len(raw)
             self._hash.update(raw)
             try:
                 sentence = self._format.sentence(raw.removeprefix(_BOM) if number == 1 else raw)
             except BadInputValue as error:
-                raise self.error(number, error) from None
+                raise self._line_error(number, error) from None
             if sentence is None and not self._allow_blank:
-                raise self.error(
-                    number, "it is blank (blank zero makes it a row of zeros, skip leaves it out)"
+                raise self._line_error(
+                    number,
+                    "it is blank (blank zero writes a row of zeros for it, skip leaves it out)",
                 )
             yield number, sentence
 
-    def _raw(self) -> Iterator[bytes]:
-        with self._explained(), self._open() as file:
-            while raw := file.readline(_LINE_BYTES + 1):
+    def _raw_lines(self) -> Iterator[bytes]:
+        with self._explain_errors(), self._open() as file:
+            while raw := file.readline(_MAX_LINE_BYTES + 1):
                 yield raw
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, EOFError, zlib.error) as error:
@@ -152,7 +153,7 @@ class TextSource:
             raise BadInputValue(f"{self.name} cannot be read: {reason or error}") from None
 
     @property
-    def _compressed(self) -> bool:
+    def _is_compressed(self) -> bool:
         return self._path is not None and self._path.suffix == ".gz"
 
     @contextmanager
@@ -161,7 +162,7 @@ class TextSource:
             yield sys.stdin.buffer
             return
         with self._path.open("rb") as file:
-            if self._compressed:
+            if self._is_compressed:
                 with gzip.open(file) as inner, io.BufferedReader(inner, 1 << 20) as reader:
                     yield reader
             else:

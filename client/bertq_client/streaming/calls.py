@@ -16,7 +16,7 @@ from bertq_client.files.run import EncodedFile, Run
 from bertq_client.files.run_options import RunOptions
 from bertq_client.futures import EncodeFuture
 from bertq_client.streaming import stream
-from bertq_client.streaming.stream import Batch, Flight
+from bertq_client.streaming.stream import Batch, RequestStream
 
 
 class StreamCalls(ClientBase, ABC):
@@ -70,10 +70,9 @@ class StreamCalls(ClientBase, ABC):
         encoding = Encoding.from_options(
             options, is_tokenized=is_tokenized, show_tokens=show_tokens
         )
-        flight = self._flight(batch_size, ordered, max_requests, encoding)
-        return (
-            progress_bar.count(flight.run(iterable), iterable) if progress else flight.run(iterable)
-        )
+        requests = self._request_stream(batch_size, ordered, max_requests, encoding)
+        batches = requests.batches(iterable)
+        return progress_bar.count_sentences(batches, iterable) if progress else batches
 
     def encode_stream_async(
         self,
@@ -99,16 +98,24 @@ class StreamCalls(ClientBase, ABC):
         encoding = Encoding.from_options(
             options, is_tokenized=is_tokenized, show_tokens=show_tokens
         )
-        flight = self._flight(batch_size, ordered, max_requests, encoding)
-        return flight.run_async(iterable)
+        requests = self._request_stream(batch_size, ordered, max_requests, encoding)
+        return requests.batches_async(iterable)
 
-    def _flight(self, size: int, ordered: bool, most: int, encoding: Encoding) -> Flight:
+    def _request_stream(
+        self, batch_size: int, ordered: bool, max_requests: int, encoding: Encoding
+    ) -> RequestStream:
         as_list = self._output_fmt == "list"
 
         def submit(texts: list[Any]) -> EncodeFuture:
             return self._request(texts, encoding, as_list=as_list)
 
-        return Flight(submit, size, ordered, most, show_tokens=encoding.show_tokens)
+        return RequestStream(
+            submit,
+            batch_size,
+            ordered=ordered,
+            max_requests=max_requests,
+            show_tokens=encoding.show_tokens,
+        )
 
     def encode_file(
         self,
@@ -160,10 +167,10 @@ class StreamCalls(ClientBase, ABC):
                 from those of the run to resume.
             ModelMismatch: the workers have another model than the one of the existing rows.
             SentenceTooLong, RemoteError, NoWorker, Timeout, RedisUnavailable: as ``encode``, with
-                the lines of the input. The rows written so far are kept; a note tells their number.
+                the lines of the input. The rows written so far are saved; a note has their number.
         """
         encoding = Encoding.from_options(options, is_tokenized=is_tokenized)
-        order = RunOptions(
+        run_options = RunOptions(
             os.fspath(input), Path(output), input_format, field, blank, resume, overwrite,
             batch_size, progress, encoding,
         )  # fmt: skip
@@ -171,9 +178,15 @@ class StreamCalls(ClientBase, ABC):
         def submit(texts: list[Any]) -> EncodeFuture:
             return self._request(texts, encoding, as_list=False)
 
-        return Run(order, submit, self._workers, check_length=self._check_length).go()
+        return Run(
+            run_options,
+            submit,
+            self._read_workers,
+            check_length=self._check_length,
+            commit_interval_seconds=self._session.context.timings.commit_interval_seconds,
+        ).execute()
 
-    def _workers(self) -> list[WorkerInfo]:
+    def _read_workers(self) -> list[WorkerInfo]:
         """Return the workers that take large requests of this client."""
         queue = self._queue or self._queues.shared
         return [worker for worker in self._query(worker_info.read) if queue in worker.queues]

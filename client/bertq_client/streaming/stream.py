@@ -53,14 +53,14 @@ def check_count(name: str, value: object) -> None:
         raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
 
 
-class Flight:
+class RequestStream:
     """The requests of one stream.
 
     Args:
         submit: sends a request.
-        size: sentences of a request.
+        batch_size: sentences of a request.
         ordered: whether to return batches in their order.
-        most: most requests at the same time.
+        max_requests: most requests at the same time.
         show_tokens: whether the answers have tokens.
 
     Raises:
@@ -70,64 +70,66 @@ class Flight:
     def __init__(
         self,
         submit: Callable[[list[Any]], EncodeFuture],
-        size: int,
-        ordered: bool,
-        most: int,
+        batch_size: int,
         *,
+        ordered: bool,
+        max_requests: int,
         show_tokens: bool = False,
     ) -> None:
-        check_count("batch_size", size)
-        check_count("max_requests", most)
-        self._show_tokens = show_tokens
+        check_count("batch_size", batch_size)
+        check_count("max_requests", max_requests)
         self._submit = submit
-        self._size = size
+        self._batch_size = batch_size
         self._ordered = ordered
-        self._most = most
-        self._start = 0
-        self._under_way: dict[EncodeFuture, tuple[int, list[Any]]] = {}
+        self._max_requests = max_requests
+        self._show_tokens = show_tokens
+        self._next_start = 0
+        #: open requests, with the number of the first sentence and the sentences
+        self._open: dict[EncodeFuture, tuple[int, list[Any]]] = {}
 
-    def run(self, source: Iterable[Any]) -> Generator[Batch, None, None]:
+    def batches(self, source: Iterable[Any]) -> Generator[Batch, None, None]:
         """Return the batches of ``source``."""
         if isinstance(source, str) or not isinstance(source, Iterable):
             raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
-        return self._run(iter(source))
+        return self._batches(iter(source))
 
-    def _run(self, sentences: Iterator[Any]) -> Generator[Batch, None, None]:
-        come: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def _batches(self, sentences: Iterator[Any]) -> Generator[Batch, None, None]:
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             while True:
-                while len(self._under_way) < self._most:
-                    if not (texts := list(islice(sentences, self._size))):
+                while len(self._open) < self._max_requests:
+                    if not (texts := list(islice(sentences, self._batch_size))):
                         break
                     future = self._send(texts)
                     if not self._ordered:  # only this mode reads the queue
                         # On the thread that completes the future: the callback thread may wait
                         # here.
-                        Future.add_done_callback(future, come.put)
-                if not self._under_way:
+                        Future.add_done_callback(future, finished.put)
+                if not self._open:
                     return
-                future = next(iter(self._under_way)) if self._ordered else come.get()
-                yield self._landed(future)
+                future = next(iter(self._open)) if self._ordered else finished.get()
+                yield self._wait_for_batch(future)
         finally:
             self._cancel()
 
-    def run_async(self, source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Batch, None]:
+    def batches_async(
+        self, source: Iterable[Any] | AsyncIterable[Any]
+    ) -> AsyncGenerator[Batch, None]:
         """Return the batches of ``source``, in a coroutine."""
         if isinstance(source, str) or not isinstance(source, Iterable | AsyncIterable):
             raise BadInputType(f"{type(source).__name__}: give an iterable of sentences")
-        batches = _lists(source, self._size)
-        return self._run_async(batches)
+        return self._batches_async(_split(source, self._batch_size))
 
-    async def _run_async(self, lists: AsyncIterator[list[Any]]) -> AsyncGenerator[Batch, None]:
+    async def _batches_async(self, lists: AsyncIterator[list[Any]]) -> AsyncGenerator[Batch, None]:
         waiters: dict[asyncio.Future[None], EncodeFuture] = {}
         try:
             while True:
-                while len(self._under_way) < self._most:
+                while len(self._open) < self._max_requests:
                     texts = await anext(lists, None)
                     if texts is None:
                         break
                     future = self._send(texts)
-                    waiters[_arrival(future)] = future
+                    waiters[_waiter(future)] = future
                 if not waiters:
                     return
                 first = next(iter(waiters))
@@ -136,7 +138,7 @@ class Flight:
                 else:
                     done, _ = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
                     first = next(waiter for waiter in waiters if waiter in done)
-                yield self._landed(waiters.pop(first))
+                yield self._wait_for_batch(waiters.pop(first))
         finally:
             self._cancel()
 
@@ -144,45 +146,45 @@ class Flight:
         try:
             future = self._submit(texts)
         except BadInput as error:
-            error.add_note(f"(texts is a batch, which begins with sentence {self._start})")
+            error.add_note(f"(texts is a batch, which begins with sentence {self._next_start})")
             raise
-        self._under_way[future] = (self._start, texts)
-        self._start += len(texts)
+        self._open[future] = (self._next_start, texts)
+        self._next_start += len(texts)
         return future
 
-    def _landed(self, future: EncodeFuture) -> Batch:
+    def _wait_for_batch(self, future: EncodeFuture) -> Batch:
         """Wait for a request and return its batch."""
         value = future.result()
-        start, texts = self._under_way.pop(future)
+        start, texts = self._open.pop(future)
         if self._show_tokens:
             vectors, tokens = value
             return Batch(start, texts, vectors, tokens, future.fingerprint)
         return Batch(start, texts, value, None, future.fingerprint)
 
     def _cancel(self) -> None:
-        for future in self._under_way:
+        for future in self._open:
             future.cancel()
-        self._under_way.clear()
+        self._open.clear()
 
 
-def _arrival(future: EncodeFuture) -> "asyncio.Future[None]":
+def _waiter(future: EncodeFuture) -> "asyncio.Future[None]":
     """Return a future of the running loop that is done when ``future`` is, with any outcome."""
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[None] = loop.create_future()
+    waiter: asyncio.Future[None] = loop.create_future()
 
-    def tell() -> None:
-        if not arrived.done():
-            arrived.set_result(None)
+    def finish() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
     def wake(_: Future[Any]) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(finish)
 
     Future.add_done_callback(future, wake)
-    return arrived
+    return waiter
 
 
-async def _lists(source: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
+async def _split(source: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
     """Split an iterable into lists."""
     if isinstance(source, Iterable):
         sentences = iter(source)
