@@ -53,7 +53,7 @@ class _ArrayHeader(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     shape: Annotated[list[_Count], Meta(max_length=4)]
 
 
-_header_decoder = msgspec.msgpack.Decoder(_ArrayHeader)
+_HEADER_DECODER = msgspec.msgpack.Decoder(_ArrayHeader)
 
 
 class _ResultFields(msgspec.Struct):
@@ -224,7 +224,7 @@ class _Reader:
         """Return the next array, described by ``data``."""
         if code != _ARRAY_EXTENSION:
             raise WireError(f"extension {code} is not known")
-        header = _header_decoder.decode(data)
+        header = _HEADER_DECODER.decode(data)
         dtype = np.dtype(header.dtype)
         count = math.prod(header.shape)
         start = self.end + -self.end % _ALIGNMENT_BYTES

@@ -252,15 +252,15 @@ def test_task_ids_name_the_job_and_the_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["worker", "-fp16"], "-fp16 is an option of bert-as-service"),
         (["-num_worker=2"], "two dashes here, and - instead of _: --num-worker$"),
         (["-model_dir", "x"], "instead of _: --model-dir$"),
     ],
 )
-def test_old_spellings_are_refused(arguments: list[str], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_old_spellings_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         refuse_old_spelling(arguments)
 
 

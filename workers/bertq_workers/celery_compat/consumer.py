@@ -33,7 +33,7 @@ from bertq.redis.connection import connect, explain
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.retry import call_with_retries
 from bertq_workers.celery_compat import message_parsing
-from bertq_workers.celery_compat.message_parsing import Unfit, UnknownTask
+from bertq_workers.celery_compat.message_parsing import InvalidMessage, UnknownTask
 from bertq_workers.celery_compat.shutdown import end_worker
 from bertq_workers.celery_compat.transport import Transport
 
@@ -142,7 +142,7 @@ class Consumer(CeleryConsumer):
                 message_parsing.check(message)
             except UnknownTask as error:
                 self.on_unknown_task(None, message, error)
-            except Unfit as error:
+            except InvalidMessage as error:
                 self._refuse(message, str(error), error)
             except ContentDisallowed as error:
                 self.on_invalid_task(None, message, error)

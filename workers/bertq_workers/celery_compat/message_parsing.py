@@ -33,11 +33,11 @@ _UNUSED_HEADERS = (
 _StockMessage: Any = virtual.Message
 
 
-class Unfit(Exception):
+class InvalidMessage(Exception):
     """A message is not the message of a chunk; the error's text gives the reason."""
 
 
-class UnknownTask(Unfit):
+class UnknownTask(InvalidMessage):
     """A message requests a task that bertq does not have."""
 
 
@@ -59,7 +59,7 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
-def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
+def parse_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
     """Return a message for kombu, and its entry for ``unacked``.
 
     Args:
@@ -67,14 +67,14 @@ def open_envelope(raw: bytes, queue: str) -> tuple[Any, str]:
         queue: the queue to return the message to, regardless of its own fields.
 
     Raises:
-        Unfit: kombu has not written it.
+        InvalidMessage: kombu has not written it.
     """
     try:
         # ``loads`` would accept UTF-16 too, but the text is copied into ``unacked`` unchanged.
         text = raw.decode()
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unfit(f"it is not JSON ({type(error).__name__})") from None
+        raise InvalidMessage(f"it is not JSON ({type(error).__name__})") from None
     check_envelope(message)
     properties = message["properties"]
     properties["delivery_info"] = {
@@ -89,7 +89,7 @@ def check_envelope(message: Any) -> None:
     """Check a value decoded from JSON before kombu treats it as a message.
 
     Raises:
-        Unfit: kombu has not written it.
+        InvalidMessage: kombu has not written it.
     """
     _check_type(message, dict, "it")
     for part in ("headers", "properties"):
@@ -99,13 +99,13 @@ def check_envelope(message: Any) -> None:
     properties = message["properties"]
     _check_type(properties.get("delivery_info"), dict, "its delivery_info")
     if not is_name(properties.get("delivery_tag")):
-        raise Unfit("its delivery tag is not a name")
+        raise InvalidMessage("its delivery tag is not a name")
     if properties.get("body_encoding") != "base64":
-        raise Unfit("its body is not in base64")
+        raise InvalidMessage("its body is not in base64")
     if type(properties.get("priority", 0)) is not int:
-        raise Unfit("its priority is not a whole number")
+        raise InvalidMessage("its priority is not a whole number")
     if message["headers"].get("compression"):
-        raise Unfit("its body is compressed")
+        raise InvalidMessage("its body is compressed")
 
 
 def check(message: Any) -> None:
@@ -116,28 +116,28 @@ def check(message: Any) -> None:
 
     Raises:
         UnknownTask: it requests another task.
-        Unfit: it does not request a chunk.
+        InvalidMessage: it does not request a chunk.
         kombu.exceptions.KombuError: its body cannot be decoded, or has a refused content type.
     """
     headers = message.headers
     task = headers.get("task")
     if not isinstance(task, str):
-        raise Unfit("it is not a Celery task")
+        raise InvalidMessage("it is not a Celery task")
     if task != ENCODE_TASK:
         raise UnknownTask("no task of that name is registered")
     if not is_name(headers.get("id")):
-        raise Unfit("it is malformed (its id is not a name)")
+        raise InvalidMessage("it is malformed (its id is not a name)")
     reply_to = message.properties.get("reply_to")
     if reply_to is not None and not is_name(reply_to):
-        raise Unfit("it is malformed (its reply_to is not a name)")
+        raise InvalidMessage("it is malformed (its reply_to is not a name)")
     for name in _UNUSED_HEADERS:
         if headers.get(name):
-            raise Unfit(f"it is malformed (a chunk cannot have {name})")
+            raise InvalidMessage(f"it is malformed (a chunk cannot have {name})")
     if headers.get("timelimit") not in (None, [], [None, None]):
-        raise Unfit("it is malformed (a chunk cannot have timelimit)")
+        raise InvalidMessage("it is malformed (a chunk cannot have timelimit)")
     # The encoding may name any of Python's codecs, and some of them decompress.
     if message.content_encoding.lower() != "utf-8":
-        raise Unfit("it is malformed (its encoding is not UTF-8)")
+        raise InvalidMessage("it is malformed (its encoding is not UTF-8)")
     count = _check_arguments(message.payload)
     message.headers = {
         "lang": "py",
@@ -160,16 +160,16 @@ def _is_time(value: Any) -> bool:
 def _check_arguments(payload: Any) -> int:
     """Check the arguments of the task; return the apparent number of sentences."""
     if not isinstance(payload, list) or [type(part) for part in payload] != [list, dict, dict]:
-        raise Unfit("it is malformed (its body does not have Celery's form)")
+        raise InvalidMessage("it is malformed (its body does not have Celery's form)")
     arguments, named, rest = payload
     if named:
-        raise Unfit("it is malformed (it has named arguments)")
+        raise InvalidMessage("it is malformed (it has named arguments)")
     # These would set attributes of the request, such as its id.
     if any(rest.values()) or not rest.keys() <= {"callbacks", "errbacks", "chain", "chord"}:
-        raise Unfit("it is malformed (it has more than the arguments of a chunk)")
+        raise InvalidMessage("it is malformed (it has more than the arguments of a chunk)")
     return len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0
 
 
 def _check_type(value: Any, kind: type, part: str) -> None:
     if not isinstance(value, kind):
-        raise Unfit(f"{part} is a {type(value).__name__}, not a {kind.__name__}")
+        raise InvalidMessage(f"{part} is a {type(value).__name__}, not a {kind.__name__}")

@@ -128,7 +128,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
         try:
             message_parsing.check_envelope(message)
-        except message_parsing.Unfit as error:
+        except message_parsing.InvalidMessage as error:
             log.error("refused a broadcast: %s", error)
             return False
         return super()._deliver_fanout_message(message, exchange)
@@ -148,8 +148,8 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         entries: dict[str, str] = {}
         for text in texts:
             try:
-                message, entry = message_parsing.open_envelope(text, queue)
-            except message_parsing.Unfit as error:
+                message, entry = message_parsing.parse_envelope(text, queue)
+            except message_parsing.InvalidMessage as error:
                 log.error("refused a message of %d bytes: %s", len(text), error)
             else:
                 entries[message["properties"]["delivery_tag"]] = entry
