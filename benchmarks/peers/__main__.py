@@ -19,9 +19,9 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.peers.guest import Guest, PeerFailed
-from benchmarks.results import RESULTS, context, put
-from benchmarks.turns import in_turns, percentiles
+from benchmarks.measuring import measure_in_turns, percentiles
+from benchmarks.peers.process import PeerFailed, PeerProcess
+from benchmarks.results import RESULTS, describe_context, write_results
 from bertq.system import cores
 from bertq_cli import demo_download
 from bertq_cli.bench import corpus
@@ -41,40 +41,40 @@ PEERS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }
 
 #: Seconds between two measurements, in which threads that spin after their work come to rest.
-_REST = 0.3
+_REST_SECONDS = 0.3
 
 #: How far float32 vectors may be from bertq's, and the cosine that bfloat16 ones must have with it.
 TOLERANCE, COSINE = 1e-4, 0.999
 
-Contestant = tuple[str, str]
+Variant = tuple[str, str]
 
 
 @dataclass
-class Contest:
+class Comparison:
     """Peers that are ready, and what came out.
 
     Attributes:
-        guests: by file.
+        processes: by file.
         left_out: why a peer is not there.
         speeds: sentences/s.
         waits: ms of single sentences, one after another.
         agreement: how its vectors agree with those of bertq in float32.
     """
 
-    guests: dict[str, Guest] = field(default_factory=dict)
+    processes: dict[str, PeerProcess] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    speeds: dict[Contestant, MedianRange] = field(default_factory=dict)
-    waits: dict[Contestant, list[float]] = field(default_factory=dict)
-    agreement: dict[Contestant, str] = field(default_factory=dict)
+    speeds: dict[Variant, MedianRange] = field(default_factory=dict)
+    waits: dict[Variant, list[float]] = field(default_factory=dict)
+    agreement: dict[Variant, str] = field(default_factory=dict)
 
     @property
-    def contestants(self) -> list[Contestant]:
+    def variants(self) -> list[Variant]:
         """Every variant of every peer that is there."""
-        return [(peer, variant) for peer in self.guests for variant in PEERS[peer][1]]
+        return [(peer, variant) for peer in self.processes for variant in PEERS[peer][1]]
 
-    def ask(self, one: Contestant, order: str, **arguments: Any) -> Any:
+    def call(self, one: Variant, command: str, **arguments: Any) -> Any:
         """Give an order to the process of a contestant."""
-        return self.guests[one[0]].ask(order, variant=one[1], **arguments)
+        return self.processes[one[0]].call(command, variant=one[1], **arguments)
 
 
 @click.command()
@@ -93,59 +93,65 @@ def main(
 ) -> None:  # fmt: skip
     """Compare bertq's encoder with its peers."""
     directory = demo_download.fetch()
-    around = context(directory)
+    machine_context = describe_context(directory)
     texts = corpus.make_distinct(sentences)
     with ExitStack() as stack:
-        contest = Contest()
+        comparison = Comparison()
         for peer in only or PEERS:
             python = peers_python if peer in ("sbert", "ort") else sys.executable
-            admit(contest, stack, peer, (directory, max_seq_len, threads), python)
+            start_peer(comparison, stack, peer, (directory, max_seq_len, threads), python)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        agree(contest, texts[: min(512, sentences)], scratch)
-        measure(contest, texts, rounds, min(singles, sentences), scratch)
+        check_vectors(comparison, texts[: min(512, sentences)], scratch)
+        measure(comparison, texts, rounds, min(singles, sentences), scratch)
         versions = {
-            name: v for guest in contest.guests.values() for name, v in guest.versions.items()
+            name: v
+            for process in comparison.processes.values()
+            for name, v in process.versions.items()
         }
     facts = {
-        **around,
+        **machine_context,
         "libraries": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "settings": f"{sentences:,} sentences, max_seq_len {max_seq_len}, mean of the last layer, "
         f"{threads} threads each, {rounds} rounds in turns",
     }
-    if contest.left_out:
-        facts["left out"] = "; ".join(contest.left_out)
-    put(build_document(contest, facts), output, "peers")
+    if comparison.left_out:
+        facts["left out"] = "; ".join(comparison.left_out)
+    write_results(build_document(comparison, facts), output, "peers")
 
 
-def admit(
-    contest: Contest, stack: ExitStack, peer: str, how: tuple[Path, int, int], python: str
+def start_peer(
+    comparison: Comparison,
+    stack: ExitStack,
+    peer: str,
+    settings: tuple[Path, int, int],
+    python: str,
 ) -> None:
     """Start a peer, unless its package is not installed."""
     name, variants, package = PEERS[peer]
     asked = [python, "-c", f"import importlib.util as u; exit(not u.find_spec({package!r}))"]
     if subprocess.run(asked, capture_output=True).returncode:
-        contest.left_out.append(f"{name}: {package} is not installed")
-        click.echo(contest.left_out[-1], err=True)
+        comparison.left_out.append(f"{name}: {package} is not installed")
+        click.echo(comparison.left_out[-1], err=True)
         return
     start = time.perf_counter()
-    contest.guests[peer] = stack.enter_context(Guest(peer, *how, variants, python))
+    comparison.processes[peer] = stack.enter_context(PeerProcess(peer, *settings, variants, python))
     click.echo(f"{name}: loaded in {time.perf_counter() - start:.1f} s", err=True)
 
 
-def agree(contest: Contest, texts: Sequence[str], scratch: Path) -> None:
+def check_vectors(comparison: Comparison, texts: Sequence[str], scratch: Path) -> None:
     """Check that all give the vectors of bertq in float32, or of the first that is there."""
-    _hand_out(contest, texts, scratch)
+    _send_texts(comparison, texts, scratch)
     reference = None
-    for one in contest.contestants:
+    for one in comparison.variants:
         path = scratch / "vectors.npy"
-        contest.ask(one, "vectors", path=str(path))
+        comparison.call(one, "vectors", path=str(path))
         rows = np.load(path)
         if reference is None:
             reference = rows
-        contest.agreement[one] = agreement(one, rows, reference)
+        comparison.agreement[one] = describe_agreement(one, rows, reference)
 
 
-def agreement(one: Contestant, rows: Any, reference: Any) -> str:
+def describe_agreement(one: Variant, rows: Any, reference: Any) -> str:
     """Return how vectors agree with a reference, in words.
 
     Raises:
@@ -165,63 +171,63 @@ def agreement(one: Contestant, rows: Any, reference: Any) -> str:
     return f"{farthest:.0e}"
 
 
-def _hand_out(contest: Contest, texts: Sequence[str], scratch: Path) -> None:
+def _send_texts(comparison: Comparison, texts: Sequence[str], scratch: Path) -> None:
     path = scratch / "texts"
     path.write_text("\n".join(texts), encoding="utf-8")
-    for guest in contest.guests.values():
-        guest.ask("texts", path=str(path))
+    for process in comparison.processes.values():
+        process.call("texts", path=str(path))
 
 
 def measure(
-    contest: Contest, texts: Sequence[str], rounds: int, singles: int, scratch: Path
+    comparison: Comparison, texts: Sequence[str], rounds: int, singles: int, scratch: Path
 ) -> None:
     """Measure all peers in turns: all sentences at once, and single ones."""
-    _hand_out(contest, texts, scratch)
+    _send_texts(comparison, texts, scratch)
 
-    def rest() -> None:
-        time.sleep(_REST)
+    def pause() -> None:
+        time.sleep(_REST_SECONDS)
 
-    def bulk(one: Contestant) -> float:
-        speed: float = len(texts) / contest.ask(one, "bulk")
+    def bulk(one: Variant) -> float:
+        speed: float = len(texts) / comparison.call(one, "bulk")
         click.echo(f"{' '.join(one)}: {speed:.0f} sentences/s", err=True)
         return speed
 
-    names = {"/".join(one): one for one in contest.contestants}
-    acts: Mapping[str, Callable[[], float]] = {
+    names = {"/".join(one): one for one in comparison.variants}
+    measurements: Mapping[str, Callable[[], float]] = {
         name: partial(bulk, one) for name, one in names.items()
     }
-    taken = in_turns(acts, rounds, after=rest)
-    contest.speeds = {one: taken[name] for name, one in names.items()}
+    rates = measure_in_turns(measurements, rounds, pause=pause)
+    comparison.speeds = {one: rates[name] for name, one in names.items()}
     share = -(-singles // rounds)
     for start in range(0, singles, share):
         count = min(share, singles - start)
-        for one in contest.contestants:
-            contest.ask(one, "single", start=start, count=3)  # wakes its threads
-            seconds = contest.ask(one, "single", start=start, count=count)
-            contest.waits.setdefault(one, []).extend(1000 * value for value in seconds)
-            rest()
+        for one in comparison.variants:
+            comparison.call(one, "single", start=start, count=3)  # wakes its threads
+            seconds = comparison.call(one, "single", start=start, count=count)
+            comparison.waits.setdefault(one, []).extend(1000 * value for value in seconds)
+            pause()
 
 
-def build_document(contest: Contest, facts: Mapping[str, str]) -> Document:
+def build_document(comparison: Comparison, facts: Mapping[str, str]) -> Document:
     """Return the page; ratios are above 1 where bertq's float32 is faster."""
-    own = ("own", "float32") if "own" in contest.guests else contest.contestants[0]
+    own = ("own", "float32") if "own" in comparison.processes else comparison.variants[0]
     rows, data = [], []
-    for one in contest.contestants:
-        speed, waits = contest.speeds[one], percentiles(contest.waits[one])
+    for one in comparison.variants:
+        speed, waits = comparison.speeds[one], percentiles(comparison.waits[one])
         name = f"{PEERS[one[0]][0]}, {one[1]}"
         rows.append([
             name,
             speed.text(),
-            f"{contest.speeds[own].median / speed.median:.2f}",
+            f"{comparison.speeds[own].median / speed.median:.2f}",
             f"{waits['p50']:.1f}",
-            f"{waits['p50'] / percentiles(contest.waits[own])['p50']:.2f}",
-            contest.agreement[one],
+            f"{waits['p50'] / percentiles(comparison.waits[own])['p50']:.2f}",
+            comparison.agreement[one],
         ])  # fmt: skip
         data.append({
             "peer": one[0], "variant": one[1], "name": name,
             "sentences_per_second": speed.document(),
-            "single_ms": {**waits, "values": contest.waits[one]},
-            "agreement": contest.agreement[one],
+            "single_ms": {**waits, "values": comparison.waits[one]},
+            "agreement": comparison.agreement[one],
         })  # fmt: skip
     header = [
         "encoder, in process", "sentences/s", "bertq float32 is faster by",

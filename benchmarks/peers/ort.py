@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.host import Encode, Rows
+from benchmarks.peers.peer_main import Encode, Rows
 
 NAME = "ONNX Runtime"
 PACKAGES = ("onnxruntime", "onnx", "torch", "tokenizers")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.peers.host import Encode, Rows
+from benchmarks.peers.peer_main import Encode, Rows
 from bertq.protocol.queues import Device
 from bertq_bert import Encoder
 from bertq_workers.startup import devices

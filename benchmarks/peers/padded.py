@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.peers.host import Encode, Rows
+from benchmarks.peers.peer_main import Encode, Rows
 from bertq.protocol.queues import Device
 from bertq_bert import Source, read_source
 from bertq_bert.config import NetworkConfig

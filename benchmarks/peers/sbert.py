@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.host import Encode, Rows
+from benchmarks.peers.peer_main import Encode, Rows
 
 NAME = "sentence-transformers"
 PACKAGES = ("sentence-transformers", "transformers", "torch")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import RESULTS, put
+from benchmarks.results import RESULTS, write_results
 from benchmarks.soak.report import build_document, find_faults
 from benchmarks.soak.run import Options, SoakRun, report
 from bertq.system import cores
@@ -89,7 +89,7 @@ def run_soak(options: Options, facts: dict[str, str], logs: Path | None, output:
         with SoakRun(options, directory) as run:
             result = run.run()
         faults = find_faults(result)
-        put(build_document(result, options, facts), output, "soak")
+        write_results(build_document(result, options, facts), output, "soak")
         # Why a worker has ended by itself, which loses nothing, is worth a look too.
         keep_logs = bool(faults) or bool(result.ended_workers) or logs is not None
         return faults

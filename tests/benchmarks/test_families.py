@@ -3,14 +3,14 @@
 import pytest
 
 from benchmarks.families import build_document
-from benchmarks.peers.__main__ import Contest
+from benchmarks.peers.__main__ import Comparison
 from benchmarks.peers.random_models import SHAPES
 from bertq_cli.bench.timing import MedianRange
 
 
-def contest() -> Contest:
+def comparison() -> Comparison:
     """One in which bertq does 200 sentences a second, and its peer half of them."""
-    found = Contest()
+    found = Comparison()
     for peer, speed, wait in (("own", 200.0, 5.0), ("sbert", 100.0, 20.0)):
         for variant in ("float32", "bfloat16"):
             found.speeds[peer, variant] = MedianRange.from_values([speed, speed, speed])
@@ -20,7 +20,7 @@ def contest() -> Contest:
 
 
 def test_the_ratios() -> None:
-    page = build_document({"BERT-base": contest()}, {"machine": "this"}).markdown()
+    page = build_document({"BERT-base": comparison()}, {"machine": "this"}).markdown()
     (row,) = [line for line in page.splitlines() if line.startswith("| BERT-base, float32")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[3] == "2.00"  # 200 / 100 sentences a second

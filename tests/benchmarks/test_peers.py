@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers.__main__ import PEERS, agreement
-from benchmarks.peers.guest import Guest, PeerFailed
+from benchmarks.peers.__main__ import PEERS, describe_agreement
+from benchmarks.peers.process import PeerFailed, PeerProcess
 from bertq_cli.bench import corpus
 
 _TEXTS = ["the lord", "he shall not be for them", "a", *corpus.clauses()[:30]]
@@ -28,27 +28,27 @@ def test_padded_and_own_give_the_same_vectors(
 ) -> None:
     rows = {}
     for peer in ("own", "padded"):
-        with Guest(peer, tiny_model, 16, 1, ["float32"]) as guest:
-            assert guest.ask("texts", path=str(texts)) == len(_TEXTS)
+        with PeerProcess(peer, tiny_model, 16, 1, ["float32"]) as process:
+            assert process.call("texts", path=str(texts)) == len(_TEXTS)
             path = tmp_path / f"{peer}.npy"
-            assert guest.ask("vectors", variant="float32", path=str(path)) == [len(_TEXTS), 32]
+            assert process.call("vectors", variant="float32", path=str(path)) == [len(_TEXTS), 32]
             rows[peer] = np.load(path)
-            assert guest.ask("bulk", variant="float32") > 0
-            assert len(guest.ask("single", variant="float32", start=0, count=4)) == 4
+            assert process.call("bulk", variant="float32") > 0
+            assert len(process.call("single", variant="float32", start=0, count=4)) == 4
             if peer == "own":
-                assert len(guest.ask("batches", variant="float32")) >= 1
+                assert len(process.call("batches", variant="float32")) >= 1
     assert np.abs(rows["own"]).max() > 0.1
     np.testing.assert_allclose(rows["padded"], rows["own"], atol=2e-5)
 
 
 def test_own_in_bfloat16(tmp_path: Path, tiny_model: Path, texts: Path) -> None:
     found = []
-    with Guest("own", tiny_model, 16, 1, ["float32", "bfloat16"]) as guest:
-        guest.ask("texts", path=str(texts))
+    with PeerProcess("own", tiny_model, 16, 1, ["float32", "bfloat16"]) as process:
+        process.call("texts", path=str(texts))
         for variant in ("float32", "bfloat16"):
-            guest.ask("vectors", variant=variant, path=str(tmp_path / "rows.npy"))
+            process.call("vectors", variant=variant, path=str(tmp_path / "rows.npy"))
             found.append(np.load(tmp_path / "rows.npy"))
-    assert agreement(("own", "bfloat16"), found[1], found[0]).startswith("cosine 0.99")
+    assert describe_agreement(("own", "bfloat16"), found[1], found[0]).startswith("cosine 0.99")
 
 
 @pytest.mark.parametrize("peer", ["own", "padded", "sbert", "ort"])
@@ -77,17 +77,17 @@ def test_other_servers_do_not_need_bertq() -> None:
 
 def test_a_peer_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(PeerFailed, match="no such model directory"):
-        Guest("own", tmp_path / "none", 16, 1, ["float32"])
+        PeerProcess("own", tmp_path / "none", 16, 1, ["float32"])
 
 
 def test_vectors_that_differ_are_refused() -> None:
     rows = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
-    assert agreement(("ort", "x"), rows + np.float32(5e-5), rows) == "5e-05"
+    assert describe_agreement(("ort", "x"), rows + np.float32(5e-5), rows) == "5e-05"
     with pytest.raises(PeerFailed, match="off by"):
-        agreement(("ort", "x"), rows + np.float32(1e-3), rows)
+        describe_agreement(("ort", "x"), rows + np.float32(1e-3), rows)
     with pytest.raises(PeerFailed, match="off by"):
-        agreement(("ort", "x"), rows * np.float32("nan"), rows)
+        describe_agreement(("ort", "x"), rows * np.float32("nan"), rows)
     with pytest.raises(PeerFailed, match="cosine"):
-        agreement(("sbert", "bfloat16"), rows[::-1], rows)
+        describe_agreement(("sbert", "bfloat16"), rows[::-1], rows)
     with pytest.raises(PeerFailed, match="and not"):
-        agreement(("ort", "x"), rows[:1], rows)
+        describe_agreement(("ort", "x"), rows[:1], rows)

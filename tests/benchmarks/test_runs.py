@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import _FULL, _QUICK
 from benchmarks.__main__ import main as run_all
-from benchmarks.ceiling.__main__ import cases
-from benchmarks.ceiling.clockwork import Case
-from benchmarks.ceiling.pump import Flow, Snapshot
-from benchmarks.sender import Senders
+from benchmarks.ceiling.__main__ import plan_cases
+from benchmarks.ceiling.simulated_service import SimulatedCase
+from benchmarks.ceiling.throughput import Counters, Throughput
+from benchmarks.client_process import ClientProcesses
 from tests.conftest import clean_environ
 
 _ROOT = Path(__file__).parents[2]
@@ -43,18 +43,20 @@ def test_the_ceiling(tmp_path: Path) -> None:
     # The time is measured between answers, so the count may be one call of about forty too high.
     assert 0 < timed["busy"] < 1.25
     for case in found["cases"]:
-        (flow,) = case["flows"]
-        assert flow["received"] > 0.75 * case["row_bytes"]
-        assert set(flow["cores"]) == {"workers", "client", "redis"}
-        assert flow["cores"]["workers"] > 0
+        (throughput,) = case["flows"]
+        assert throughput["received"] > 0.75 * case["row_bytes"]
+        assert set(throughput["cores"]) == {"workers", "client", "redis"}
+        assert throughput["cores"]["workers"] > 0
 
 
 def test_rows_in_float16(tmp_path: Path) -> None:
     # As with --extras, but without the model of the demo.
     program = f"""
 import benchmarks.ceiling.__main__ as ceiling
-from benchmarks.ceiling.clockwork import Case
-ceiling.cases = lambda *_: [Case(1, 0.0, half=True), Case(1, 0.0, single=True)]
+from benchmarks.ceiling.simulated_service import SimulatedCase as Case
+ceiling.plan_cases = lambda *_: [
+    Case(1, 0.0, is_float16=True), Case(1, 0.0, has_single_rows=True)
+]
 ceiling.main(["--no-extras", "--rounds=1", "--seconds=0.2", "--call=64", "--output={tmp_path}"])
 """
     subprocess.run(
@@ -76,7 +78,7 @@ def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_latency(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--singles=10", "--rounds=1", "--seconds=0.2"]
-    found = run("latency", tmp_path, *arguments, "--crowd=1", "--crowd=2", "--bulk=40000")
+    found = run("latency", tmp_path, *arguments, "--clients=1", "--clients=2", "--bulk=40000")
     assert list(found["clients"]) == [
         "encoder, in process",
         "one client, one after another",
@@ -85,8 +87,8 @@ def test_latency(tmp_path: Path, tiny_model: Path) -> None:
         "2 threads of one client",
         "2 client processes",
     ]
-    for one in found["clients"].values():
-        assert 0 < one["ms"]["p50"] <= one["ms"]["p95"] <= one["ms"]["p99"]
+    for result in found["clients"].values():
+        assert 0 < result["ms"]["p50"] <= result["ms"]["p95"] <= result["ms"]["p99"]
     assert found["bulk_per_second"] > 0
 
 
@@ -100,34 +102,35 @@ def test_gateway(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_a_client_process_that_ends(redis_url: str) -> None:
-    with Senders(redis_url, 1) as senders:
-        senders.kill()
+    with ClientProcesses(redis_url, 1) as processes:
+        processes.kill()
         with pytest.raises((RuntimeError, BrokenPipeError)):
-            senders.send(1, 0, 0, 0)
+            processes.send(1, 0, 0, 0)
 
 
 def test_the_simulated_cases() -> None:
-    plain = cases([1, 2], [0, 25], None)
+    plain = plan_cases([1, 2], [0, 25], None)
     assert [(case.workers, case.batch_ms) for case in plain] == [(1, 0), (2, 0), (1, 25), (2, 25)]
-    unusual = cases([1], [25], Path("model"))[1:]
-    assert [case.extra for case in unusual] == [
+    other_rows = plan_cases([1], [25], Path("model"))[1:]
+    assert [case.description for case in other_rows] == [
         "rows float16", "with a tokenizer", "rows float16", "with a tokenizer",
         "chunks of one row",
     ]  # fmt: skip
 
 
 def test_how_busy_a_device_is() -> None:
-    assert Case(1, 25.0).busy(10240) == pytest.approx(1.0)
-    assert Case(2, 25.0).busy(10240) == pytest.approx(0.5)
-    assert Case(1, 0.0).busy(10240) is None
+    assert SimulatedCase(1, 25.0).busy_share(10240) == pytest.approx(1.0)
+    assert SimulatedCase(2, 25.0).busy_share(10240) == pytest.approx(0.5)
+    assert SimulatedCase(1, 0.0).busy_share(10240) is None
 
 
 def test_the_traffic_between_two_snapshots() -> None:
-    first = Snapshot(10.0, 1.0, 2.0, 3.0, 100, 200, 5)
-    last = Snapshot(12.0, 2.0, 2.5, 3.2, 1100, 2200, 25)
-    flow = Flow.between(first, last, rows=10)
-    assert (flow.rows, flow.received, flow.sent, flow.commands) == (5, 100, 200, 2)
-    assert flow.cores == pytest.approx({"workers": 0.5, "client": 0.25, "redis": 0.1})
+    first = Counters(10.0, 1.0, 2.0, 3.0, 100, 200, 5)
+    last = Counters(12.0, 2.0, 2.5, 3.2, 1100, 2200, 25)
+    throughput = Throughput.from_counters(first, last, rows=10)
+    assert throughput.rows == 5
+    assert (throughput.received, throughput.sent, throughput.commands) == (100, 200, 2)
+    assert throughput.cores == pytest.approx({"workers": 0.5, "client": 0.25, "redis": 0.1})
 
 
 def test_the_list_of_benchmarks() -> None:

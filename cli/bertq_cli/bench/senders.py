@@ -24,6 +24,18 @@ class Rates:
     total: float
     each: float
 
+    @classmethod
+    def from_durations(cls, sent: int, durations: Sequence[float], elapsed: float) -> "Rates":
+        """Return the rates of clients that have sent ``sent`` sentences each.
+
+        Args:
+            sent: sentences of one client.
+            durations: seconds of each client.
+            elapsed: seconds from the common start to the end of the last client.
+        """
+        each = sum(sent / seconds for seconds in durations) / len(durations)
+        return cls(sent * len(durations) / elapsed, each)
+
 
 class ConcurrentClients:
     """Several clients of a service, each with its own connections and thread."""
@@ -58,9 +70,7 @@ class ConcurrentClients:
         start = time.perf_counter()
         durations = [future.result() for future in futures]
         elapsed = time.perf_counter() - start
-        sent = call_size * calls
-        each = sum(sent / seconds for seconds in durations) / len(durations)
-        return Rates(sent * len(durations) / elapsed, each)
+        return Rates.from_durations(call_size * calls, durations, elapsed)
 
     def close(self) -> None:
         """End the clients; a running round fails."""

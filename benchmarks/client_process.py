@@ -1,7 +1,7 @@
-"""A client process that sends one sentence after another: ``python -m benchmarks.sender URL``.
+"""A client process that sends single sentences: ``python -m benchmarks.client_process URL``.
 
-Takes orders from standard input and answers on standard output, a line of JSON each. It is
-connected only while an order is under way.
+Reads commands from standard input and answers on standard output, a line of JSON each. It is
+connected only during a command.
 """
 
 import json
@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertq_cli.bench import corpus
+from bertq_cli.bench.senders import take_texts
 from bertq_client import BertClient
 
 #: When an answer came, on the system's monotonic clock, and how long it took: seconds.
-Answer = tuple[float, float]
+TimedAnswer = tuple[float, float]
 
-_TIMEOUT = 120.0
+_TIMEOUT_SECONDS = 120.0
 
 
-def send(client: BertClient, texts: Sequence[str], begin: float, end: float) -> list[Answer]:
+def send_one_by_one(
+    client: BertClient, texts: Sequence[str], begin: float, end: float
+) -> list[TimedAnswer]:
     """Send sentences one after another, from one moment to another."""
     answers = []
     time.sleep(max(0.0, begin - time.monotonic()))
@@ -33,32 +36,31 @@ def send(client: BertClient, texts: Sequence[str], begin: float, end: float) -> 
 
 
 def main(url: str) -> None:
-    """Do what is asked, until standard input ends."""
+    """Run commands until standard input ends."""
     texts = corpus.clauses()
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        first = order["first"] % len(texts)
-        turned = [*texts[first:], *texts[:first]]
-        with BertClient(redis_url=url, timeout=_TIMEOUT, check_length=False) as client:
-            client.encode([turned[-1]])  # connects
-            answers = send(client, turned, order["begin"], order["end"])
+        command = json.loads(line)
+        rotated = take_texts(texts, command["first"], len(texts))
+        with BertClient(redis_url=url, timeout=_TIMEOUT_SECONDS, check_length=False) as client:
+            client.encode([rotated[-1]])  # connects
+            answers = send_one_by_one(client, rotated, command["begin"], command["end"])
         print(json.dumps(answers), flush=True)
 
 
-class Senders:
-    """So many client processes; they end with ``with``."""
+class ClientProcesses:
+    """Client processes; ``with`` ends them."""
 
     def __init__(self, url: str, count: int) -> None:
-        program = [sys.executable, "-m", "benchmarks.sender", url]
+        program = [sys.executable, "-m", "benchmarks.client_process", url]
         self._processes = [
             subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(count)
         ]
         for process in self._processes:
-            _answer(process)
+            _read_answer(process)
 
-    def send(self, count: int, first: int, begin: float, end: float) -> list[list[Answer]]:
+    def send(self, count: int, first: int, begin: float, end: float) -> list[list[TimedAnswer]]:
         """Have ``count`` of them send for a while; return each one's answers.
 
         Args:
@@ -66,20 +68,20 @@ class Senders:
             first: the clause that the first of them begins with; the others are far from it.
             begin, end: moments on the monotonic clock; the first must leave time to connect.
         """
-        chosen = self._processes[:count]
-        for number, process in enumerate(chosen):
+        processes = self._processes[:count]
+        for number, process in enumerate(processes):
             assert process.stdin is not None
-            order = {"first": first + 127 * number, "begin": begin, "end": end}
-            process.stdin.write(json.dumps(order) + "\n")
+            command = {"first": first + 127 * number, "begin": begin, "end": end}
+            process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
-        return [_answer(process) for process in chosen]
+        return [_read_answer(process) for process in processes]
 
     def kill(self) -> None:
-        """End them at once; what is under way fails."""
+        """Kill the processes; a running command fails."""
         for process in self._processes:
             process.kill()
 
-    def __enter__(self) -> "Senders":
+    def __enter__(self) -> "ClientProcesses":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +90,7 @@ class Senders:
             process.communicate()
 
 
-def _answer(process: "subprocess.Popen[str]") -> Any:
+def _read_answer(process: "subprocess.Popen[str]") -> Any:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

@@ -13,17 +13,17 @@ from redis import Redis
 from bertq_client import BertClient
 
 #: Calls that are under way at a time: the queue never runs dry.
-_AHEAD = 3
+_CALLS_IN_PROGRESS = 3
 #: Calls that are timed at least.
-_LEAST = 4
+_MIN_CALLS = 4
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Counters:
     """Counters at one moment; processor times in seconds.
 
     Attributes:
-        moment: on the monotonic clock.
+        at_seconds: on the monotonic clock.
         workers: of all workers together.
         client: of this process.
         redis: of the server.
@@ -31,7 +31,7 @@ class Snapshot:
         commands: that it did.
     """
 
-    moment: float
+    at_seconds: float
     workers: float
     client: float
     redis: float
@@ -40,7 +40,7 @@ class Snapshot:
     commands: int
 
     @classmethod
-    def take(cls, redis: Redis, pids: Sequence[int]) -> "Snapshot":
+    def read(cls, redis: Redis, pids: Sequence[int]) -> "Counters":
         """Ask everybody."""
         info: Any = redis.info()
         return cls(
@@ -55,7 +55,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Throughput:
     """What went through in a while.
 
     Attributes:
@@ -72,9 +72,9 @@ class Flow:
     commands: float
 
     @classmethod
-    def between(cls, first: Snapshot, last: Snapshot, rows: int) -> "Flow":
+    def from_counters(cls, first: Counters, last: Counters, rows: int) -> "Throughput":
         """Return what went through between two moments."""
-        seconds = last.moment - first.moment
+        seconds = last.at_seconds - first.at_seconds
         names = ("workers", "client", "redis")
         return cls(
             rows / seconds,
@@ -85,28 +85,28 @@ class Flow:
         )
 
 
-def pump(
+def measure_throughput(
     client: BertClient, redis: Redis, pids: Sequence[int], texts: list[str], seconds: float
-) -> Flow:
+) -> Throughput:
     """Have ``texts`` encoded over and over for a while, several calls ahead.
 
     What is counted begins when the first calls are answered and ends with an answer, while others
     are still under way: neither the filling of the queue nor its draining is in it.
     """
-    futures = deque(client.encode_async(texts) for _ in range(_AHEAD))
-    for _ in range(_AHEAD):
+    futures = deque(client.encode_async(texts) for _ in range(_CALLS_IN_PROGRESS))
+    for _ in range(_CALLS_IN_PROGRESS):
         futures.popleft().result()
         futures.append(client.encode_async(texts))
-    first = Snapshot.take(redis, pids)
+    first = Counters.read(redis, pids)
     calls = 0
-    while calls < _LEAST or time.monotonic() - first.moment < seconds:
+    while calls < _MIN_CALLS or time.monotonic() - first.at_seconds < seconds:
         futures.popleft().result()
         futures.append(client.encode_async(texts))
         calls += 1
-    last = Snapshot.take(redis, pids)
+    last = Counters.read(redis, pids)
     for future in futures:
         future.cancel()
-    return Flow.between(first, last, calls * len(texts))
+    return Throughput.from_counters(first, last, calls * len(texts))
 
 
 def _cpu_seconds(pid: int) -> float:

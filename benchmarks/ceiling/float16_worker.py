@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks import standin
 
 
-class Half(standin.Clock):
+class Float16Model(standin.Clock):
     """A clock that shows float16."""
 
     def blank(self, lengths: Sequence[int]) -> Any:
@@ -21,5 +21,5 @@ class Half(standin.Clock):
 
 
 if __name__ == "__main__":
-    standin.Clock = Half  # type: ignore[misc]  # what it builds
+    standin.Clock = Float16Model  # type: ignore[misc]  # what it builds
     standin.main()

@@ -28,15 +28,15 @@ def main(peer: str, model_dir: str, max_seq_len: str, threads: str, *variants: s
     os.dup2(2, 1)
     module = importlib.import_module(f"benchmarks.peers.{peer}")
     loaded = module.load(Path(model_dir), int(max_seq_len), int(threads), variants)
-    host = Host(module, loaded)
-    print(json.dumps(host.versions()), file=answers, flush=True)
+    commands = PeerCommands(module, loaded)
+    print(json.dumps(commands.versions()), file=answers, flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        answer = getattr(host, order.pop("do"))(**order)
+        command = json.loads(line)
+        answer = getattr(commands, command.pop("command"))(**command)
         print(json.dumps(answer), file=answers, flush=True)
 
 
-class Host:
+class PeerCommands:
     """What a peer can be asked; every method is an order."""
 
     def __init__(self, module: Any, loaded: dict[str, Encode]) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 _ROOT = Path(__file__).resolve().parents[2]
-_TAIL = 5
+_TAIL_LINES = 5
 
 
 class PeerFailed(click.ClickException):
     """A peer has ended, or gives other vectors."""
 
 
-class Guest:
+class PeerProcess:
     """A peer in a process of its own, with the last lines of what it says; ends with ``with``.
 
     Args:
@@ -47,7 +47,7 @@ class Guest:
     ) -> None:
         self.peer = peer
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
-        program = [python, "-m", "benchmarks.peers.host", peer]
+        program = [python, "-m", "benchmarks.peers.peer_main", peer]
         program += [str(model_dir), str(max_seq_len), str(threads), *variants]
         limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "true"}
@@ -68,15 +68,15 @@ class Guest:
             self._close()
             raise
 
-    def ask(self, order: str, **arguments: Any) -> Any:
-        """Give an order of ``host.Host`` and return the answer.
+    def call(self, command: str, **arguments: Any) -> Any:
+        """Give an order of ``peer_main.PeerCommands`` and return the answer.
 
         Raises:
             PeerFailed: the process has ended.
         """
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # what it has said tells more
-            self._process.stdin.write(json.dumps({"do": order, **arguments}) + "\n")
+            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
             self._process.stdin.flush()
         return self._answer()
 
@@ -84,7 +84,7 @@ class Guest:
         """End it at once; an order that is under way fails."""
         self._process.kill()
 
-    def __enter__(self) -> "Guest":
+    def __enter__(self) -> "PeerProcess":
         return self
 
     def __exit__(
@@ -113,5 +113,5 @@ class Guest:
             return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip().splitlines()[-_TAIL:]
-        raise PeerFailed(f"{self.peer} has ended: " + "\n".join(said))
+        lines = self._errors.read().strip().splitlines()[-_TAIL_LINES:]
+        raise PeerFailed(f"{self.peer} has ended: " + "\n".join(lines))

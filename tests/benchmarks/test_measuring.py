@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.turns import in_turns, percentiles
+from benchmarks.measuring import measure_in_turns, percentiles
 
 
 def test_percentiles_are_interpolated() -> None:
@@ -20,10 +20,10 @@ def test_rounds_alternate_and_the_warm_up_does_not_count() -> None:
         order.append(name)
         return next(clock)
 
-    taken = in_turns(
+    taken = measure_in_turns(
         {"a": lambda: measure("a"), "b": lambda: measure("b")},
         rounds=2,
-        after=lambda: order.append("-"),
+        pause=lambda: order.append("-"),
     )
     assert order == ["a", "-", "b", "-"] * 3
     assert taken["a"].values == (2, 4)

@@ -10,75 +10,77 @@ from bertq_cli.service.managed_process import ProcessSpec
 from bertq_cli.service.supervisor import Service
 
 #: Numbers in a row: those of BERT base, so that a full chunk has 786,432 bytes.
-DIM = 768
+ROW_NUMBERS = 768
 #: Sentences of a full chunk, and what the time of a device is told for.
-ROWS = 256
+CHUNK_ROWS = 256
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Case:
+class SimulatedCase:
     """What is simulated.
 
     Attributes:
         workers: how many.
         batch_ms: time of the device for 256 rows.
-        half: whether rows are float16.
+        is_float16: whether rows are float16.
         model_dir: whose tokenizer cuts the sentences; without it a word is a token.
-        single: whether a chunk has one row, so that messages are counted.
+        has_single_rows: whether a chunk has one row, so that messages are counted.
     """
 
     workers: int
     batch_ms: float
-    half: bool = False
+    is_float16: bool = False
     model_dir: Path | None = None
-    single: bool = False
+    has_single_rows: bool = False
 
     @property
-    def extra(self) -> str:
+    def description(self) -> str:
         """What is unusual about it, in words."""
-        said = {
-            "rows float16": self.half,
+        descriptions = {
+            "rows float16": self.is_float16,
             "with a tokenizer": self.model_dir is not None,
-            "chunks of one row": self.single,
+            "chunks of one row": self.has_single_rows,
         }
-        return ", ".join(text for text, holds in said.items() if holds)
+        return ", ".join(text for text, applies in descriptions.items() if applies)
 
     @property
     def row_bytes(self) -> int:
         """Size of a row."""
-        return DIM * (2 if self.half else 4)
+        return ROW_NUMBERS * (2 if self.is_float16 else 4)
 
-    def busy(self, rows_per_second: float) -> float | None:
+    def busy_share(self, rows_per_second: float) -> float | None:
         """Return the share of the time that each device works, or None where it takes no time."""
         if not self.batch_ms:
             return None
-        return rows_per_second * self.batch_ms / 1000 / ROWS / self.workers
+        return rows_per_second * self.batch_ms / 1000 / CHUNK_ROWS / self.workers
 
 
-class Clockwork(Service):
+class SimulatedService(Service):
     """Runs workers of ``benchmarks.standin`` instead of real ones."""
 
-    def __init__(self, url: str, case: Case) -> None:
+    def __init__(self, url: str, case: SimulatedCase) -> None:
         variables = {"BERTQ_MAX_SEQ_LEN": "40"}
         if case.model_dir is not None:
             variables["BERTQ_MODEL_DIR"] = str(case.model_dir)
-        if case.single:
+        if case.has_single_rows:
             variables["BERTQ_MAX_BATCH_SIZE"] = "1"
         queues = [f"cpu{number}" for number in range(case.workers)]
         super().__init__(url, queues, [1] * case.workers, variables)
         self._case = case
 
     def _worker(self, number: int, queue: str, threads: int) -> ProcessSpec:
-        recipe = super()._worker(number, queue, threads)
-        module = "benchmarks.ceiling.half" if self._case.half else "benchmarks.standin"
-        options = ["--batch-ms", str(self._case.batch_ms), "--dim", str(DIM)]
-        worker = recipe.command[recipe.command.index("worker") :]
-        environ = {name: v for name, v in recipe.environ.items() if name != "BERTQ_MODEL_DIR"}
+        spec = super()._worker(number, queue, threads)
+        module = (
+            "benchmarks.ceiling.float16_worker" if self._case.is_float16 else "benchmarks.standin"
+        )
+        options = ["--batch-ms", str(self._case.batch_ms), "--dim", str(ROW_NUMBERS)]
+        worker = spec.command[spec.command.index("worker") :]
+        environ = {name: v for name, v in spec.environ.items() if name != "BERTQ_MODEL_DIR"}
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return dataclasses.replace(
-            recipe,
+            spec,
             command=[sys.executable, "-m", module, *options, *worker],
             environ={**environ, **self.variables, "PYTHONPATH": os.pathsep.join(paths)},
         )

@@ -1,0 +1,61 @@
+"""The service that benchmarks measure, and the encoder without a queue for comparison."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from benchmarks.peers.process import PeerProcess
+from bertq.system import cores
+from bertq_cli.bench.services import TemporaryRedis, run_in_thread, run_with_redis, workers
+from bertq_cli.service.supervisor import Service
+
+#: Longest sequence in tokens, unless a benchmark has an option for it.
+MAX_SEQ_LEN = 40
+
+
+class Bench(Protocol):
+    """Measurements that block, and a way to interrupt them."""
+
+    def run(self) -> None:
+        """Measure."""
+
+    def stop(self) -> None:
+        """Make ``run`` fail at once, and close connections."""
+
+
+def report(label: str, text: str) -> None:
+    """Print a message of a service."""
+    click.echo(f"{label:<10}  {text}", err=True)
+
+
+def run_benchmark(measure: Callable[[TemporaryRedis], Awaitable[None]]) -> None:
+    """Start a Redis, run ``measure``, and stop all processes; exit if a signal came."""
+    stopped_by = run_with_redis(measure, report)
+    if stopped_by:
+        sys.exit(128 + stopped_by)
+
+
+def one_worker_service(redis: TemporaryRedis, model_dir: Path) -> Service:
+    """Return a service of one worker on all cores, with the settings of ``start_encoder``."""
+    variables = {
+        "BERTQ_MODEL_DIR": str(model_dir),
+        "BERTQ_MAX_SEQ_LEN": str(MAX_SEQ_LEN),
+        "BERTQ_POOLING_LAYER": "-1",
+    }
+    return workers(redis.next_url(), "cpu", 1, variables)
+
+
+def start_encoder(model_dir: Path) -> PeerProcess:
+    """Start the encoder in its own process, on all cores, without a queue."""
+    return PeerProcess("own", model_dir, MAX_SEQ_LEN, cores.available(), ["float32"])
+
+
+async def run_bench(bench: Bench) -> None:
+    """Run measurements in a thread, and stop them afterwards."""
+    try:
+        await run_in_thread(bench.run, bench.stop)
+    finally:
+        bench.stop()

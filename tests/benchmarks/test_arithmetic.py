@@ -1,0 +1,127 @@
+"""The arithmetic of the benchmarks: known work in, known rates, medians and ratios out."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks import gateway, latency_page, overhead
+from benchmarks.ceiling.__main__ import Result
+from benchmarks.ceiling.simulated_service import SimulatedCase
+from benchmarks.ceiling.throughput import Throughput
+from benchmarks.latency_page import IN_PROCESS, LatencyResults
+from benchmarks.measuring import answers_per_second, percentiles_ms
+from benchmarks.peers.__main__ import Comparison
+from benchmarks.peers.__main__ import build_document as build_peers_document
+from benchmarks.soak.clients import CANCELLER
+from benchmarks.soak.report import sum_totals
+from benchmarks.soak.run import SoakResult
+from bertq_cli.bench.document import Document
+from bertq_cli.bench.senders import Rates
+from bertq_cli.bench.timing import MedianRange, measure_seconds
+
+
+def cells(document: Document, table: int, first_cell: str) -> list[str]:
+    """Return the row of a table that begins with a cell."""
+    (row,) = [row for row in document.tables[table].rows if row[0] == first_cell]
+    return list(row)
+
+
+def test_rates_of_concurrent_clients() -> None:
+    # 100 sentences each, in 1 s and in 4 s, and 5 s in all
+    rates = Rates.from_durations(100, [1.0, 4.0], 5.0)
+    assert rates.total == 40
+    assert rates.each == (100 + 25) / 2
+
+
+def test_the_seconds_of_a_call() -> None:
+    assert 0 <= measure_seconds(lambda: None) < 1
+
+
+def test_the_rate_ends_with_the_last_answer() -> None:
+    answers = [(11.0, 0.5), (14.0, 0.5), (12.0, 0.5)]
+    assert answers_per_second(answers, begin=10.0) == 3 / 4
+
+
+def test_percentiles_in_milliseconds() -> None:
+    assert percentiles_ms([0.002] * 5) == {"p50": 2, "p95": 2, "p99": 2}
+
+
+def test_the_page_about_latency() -> None:
+    results = LatencyResults()
+    results.add(IN_PROCESS, [0.01] * 4, 100.0)
+    for rate in (40.0, 50.0, 60.0):
+        results.add("one client", [0.02] * 4, rate)
+    results.added_ms = [9.0, 10.0, 12.0]
+    results.batches = [0.1, 0.2]
+    results.during_bulk = [0.4] * 3
+    results.bulk_rate = 1234.0
+    page = latency_page.build_document(results, {}, bulk=2000)
+    assert cells(page, 0, "one client") == [
+        "one client", "20.0", "20.0", "20.0", "50 (40\N{EN DASH}60)", "0.50",
+    ]  # fmt: skip
+    assert cells(page, 1, "its p95, in longest batches")[1] == "2.00"
+    assert page.data["extra_ms"]["median"] == 10
+    assert page.data["beside_bulk_ms"]["p99"] == 400
+
+
+def test_the_page_about_overhead_has_the_ratio_of_each_round() -> None:
+    rates = {
+        "encoder, in process": MedianRange.from_values([100.0, 200.0, 400.0]),
+        "client, Redis and worker": MedianRange.from_values([50.0, 180.0, 380.0]),
+    }
+    page = overhead.build_document(rates, {})
+    assert page.data["ratio"]["values"] == (0.5, 0.9, 0.95)
+    assert cells(page, 0, "ratio")[1] == "0.90 (0.50\N{EN DASH}0.95)"
+
+
+def test_the_page_about_the_gateway() -> None:
+    results = gateway.GatewayResults()
+    results.add(gateway.HTTP, [(1.0, 0.1), (2.0, 0.1)], begin=0.0)  # 1 a second
+    results.add(gateway.CLIENT, [(1.0, 0.05), (2.0, 0.05), (2.0, 0.05)], begin=1.0)  # 3 a second
+    results.memory = [2**20, 3 * 2**20]
+    page = gateway.build_document(results, {}, callers=2)
+    assert cells(page, 0, gateway.HTTP) == [
+        gateway.HTTP, "100.0", "100.0", "100.0", "1 (1\N{EN DASH}1)", "0.33", "2",
+    ]  # fmt: skip
+    assert page.data["gateway_mib"] == [1, 3]
+
+
+def test_the_page_about_peers() -> None:
+    comparison = Comparison()
+    processes: Any = {"own": None, "sbert": None}
+    comparison.processes = processes
+    for peer, speed, wait in (("own", 300.0, 5.0), ("sbert", 100.0, 20.0)):
+        for variant in ("float32", "bfloat16"):
+            comparison.speeds[peer, variant] = MedianRange.from_values([speed])
+            comparison.waits[peer, variant] = [wait]
+            comparison.agreement[peer, variant] = "1e-07"
+    page = build_peers_document(comparison, {})
+    row = cells(page, 0, "sentence-transformers, float32")
+    assert row[2] == "3.00"  # 300 / 100 sentences a second
+    assert row[4] == "4.00"  # 20 / 5 ms
+
+
+def test_the_medians_of_a_simulated_case() -> None:
+    throughputs = tuple(
+        Throughput(rows, {"workers": share, "client": 1.0, "redis": 1.0}, 10.0, 20.0, 3.0)
+        for rows, share in ((5120.0, 0.1), (10240.0, 0.2), (20480.0, 0.9))
+    )
+    result = Result(SimulatedCase(2, 25.0), throughputs)
+    assert result.rows.median == 10240
+    assert result.median("workers") == 0.2
+    assert result.median("received") == 10
+    assert result.busy_share == pytest.approx(0.5)  # 10,240 rows on two devices of 10,240 each
+
+
+def test_the_totals_of_a_soak_test() -> None:
+    counts = {"asked": 10, "answered": 9, "wrong": 1, "doubled": 2, "lost": 1, "requests": 3}
+    result = SoakResult(
+        counts_by_kind={
+            "bulk": {**counts, "errors": {"Timeout": 2}, "resent": 4},
+            CANCELLER: {**counts, "errors": {"LostResult": 1}, "resent": None},
+        }
+    )
+    assert sum_totals(result) == {
+        "requests": 3, "asked": 10, "answered": 9, "wrong": 2, "doubled": 4, "lost": 2,
+        "failed": 3, "resent": 4,
+    }  # fmt: skip
