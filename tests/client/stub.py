@@ -111,7 +111,9 @@ def stub_worker(url: str, *, max_batch_size: int = 256, row_size: int = DIM) -> 
         return stub.encode(self.request, self.backend.client, texts, options)
 
     with Redis.from_url(url) as redis:
-        worker_info.publish(redis, info(["bertq", "bertq.small"], max_batch_size, row_size))
+        published = info(["bertq", "bertq.small"], max_batch_size, row_size)
+        worker_info.publish(redis, published)
+        redis.expire(keys.worker(published.node), 600)  # the stub does not renew its info
         with start_worker(
             app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
         ):
