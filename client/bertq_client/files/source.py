@@ -135,7 +135,7 @@ class TextSource:
             if sentence is None and not self._allow_blank:
                 raise self._line_error(
                     number,
-                    "it is blank (blank zero writes a row of zeros for it, skip leaves it out)",
+                    "it is blank (blank zero makes it a row of zeros, skip leaves it out)",
                 )
             yield number, sentence
 
