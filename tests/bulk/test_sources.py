@@ -92,7 +92,7 @@ def test_blank_lines(
 def test_many_blank_lines_are_written_in_pieces(
     client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertq_client.files.rows.MAX_BLOCK_BYTES", 160)  # ten rows
+    monkeypatch.setattr("bertq_client.files.row_formatter.MAX_BLOCK_BYTES", 160)  # ten rows
     lines = ["a", *[""] * 95, "b", *sentences(40)]
     for suffix in (".npy", ".jsonl"):
         client.encode_file(corpus(lines), tmp_path / f"v{suffix}", blank="zero")
@@ -113,8 +113,8 @@ BAD = [
     ("c.jsonl", b"[]", "it is not a JSON object"),
     ("c.jsonl", b'{"txt": "secret"}', "there is no field 'text'"),
     ("c.jsonl", b'{"text": null}', "field 'text' is not a str"),
-    ("c.jsonl", b'{"text": ["secret"]}', "field 'text' is no pair, a list of two str"),
-    ("c.jsonl", b'{"text": ["secret", 1]}', "field 'text' is no pair, a list of two str"),
+    ("c.jsonl", b'{"text": ["secret"]}', "field 'text' is not a pair, a list of two str"),
+    ("c.jsonl", b'{"text": ["secret", 1]}', "field 'text' is not a pair, a list of two str"),
     ("c.jsonl", b'{"text": ["secret", " "]}', "field 'text' is a pair with a blank side"),
     ("c.jsonl", b'{"text": " "}', "it is blank"),
     ("c.jsonl", b'{"text": "secret \\ud800"}', "it has half of a surrogate pair"),

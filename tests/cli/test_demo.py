@@ -19,7 +19,7 @@ from tests.waiting import eventually
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
 
-def test_a_corpus_file(tmp_path: Path, tiny_model: Path) -> None:
+def test_given_sentences(tmp_path: Path, tiny_model: Path) -> None:
     demo = Run(tmp_path, "demo", "--model-dir", str(tiny_model), "the lord", "the law", "his him")
     status, output = demo.wait()
     assert status == 0, output

@@ -134,7 +134,7 @@ def ask(url: str, document: object = None, **headers: str) -> str:
         return str(answer.read().decode())
 
 
-def test_the_list_of_benchmarks(services: Stack) -> None:
+def test_all_services(services: Stack) -> None:
     for name in ("redis", "worker-cpu0", "gateway", "flower"):
         services.start_healthy(name)
     key = {"Authorization": f"Bearer {services.variables['HTTP_API_KEYS']}"}
