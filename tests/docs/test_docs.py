@@ -14,22 +14,44 @@ from tests.docs import tables
 ROOT = tables.DOCS.parent
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site without a warning, and return its folder."""
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
     for page in tables.DOCS.glob("*.md"):
         built = "index.html" if page.stem == "index" else f"{page.stem}/index.html"
-        assert (tmp_path / built).is_file(), f"{page.name} is not in the site's navigation"
-    reference = (tmp_path / "reference/index.html").read_text()
+        assert (site / built).is_file(), page.name
+
+
+def test_the_reference_has_the_public_names(site: Path) -> None:
+    reference = (site / "reference/index.html").read_text()
     for name in ("encode_stream", "SentenceTooLong", "read_source"):
         assert name in reference
-    # Files that a browser would fetch from other servers.
-    assert not re.search(r'(src|href)="https?://[^"]*\.(js|css|woff2?)', reference)
+    signature = re.search(r'<div class="doc-signature.*?</div>', reference, re.DOTALL)
+    assert signature
+    assert signature[0].count("\n") > 10, "the signature of BertClient has one line"
+
+
+def test_a_page_fetches_nothing_from_other_servers(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert not re.search(r'(src|href)="https?://[^"]*\.(js|css|woff2?)', page.read_text()), page
+
+
+def test_a_page_has_a_dark_mode_and_links_to_its_neighbours(site: Path) -> None:
+    page = (site / "serving/index.html").read_text()
+    for part in ('data-md-color-scheme="slate"', "md-footer__link--prev", "md-footer__link--next"):
+        assert part in page
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
