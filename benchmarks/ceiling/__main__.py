@@ -33,8 +33,9 @@ from bertq_client import BertClient
 
 _NOTE = (
     f"Rows of {ROW_NUMBERS} numbers in chunks of {CHUNK_ROWS}; 'device' is the time that the "
-    "simulated device takes for 256 rows. Processor use is in cores, of all workers together, of the "
-    "one client process, and of Redis; the bytes a row that Redis took in hold the sentence and the row."
+    "simulated device takes for 256 rows. Processor use is in cores, of all workers together, of "
+    "the one client process, and of Redis; the bytes a row that Redis received include the "
+    "sentence and the row."
 )
 
 
