@@ -1,4 +1,4 @@
-"""A worker whose model is a clock: rows of any size after a set time, without TensorFlow.
+"""A worker with a simulated model: rows of any size after a set time, without TensorFlow.
 
 Usage: ``python -m benchmarks.standin [OPTIONS] worker [OPTIONS OF celery worker]``, started where
 the project is. It shows what the queue can carry, for devices that this machine does not have:
@@ -26,25 +26,25 @@ from bertq_bert.model import Model
 from bertq_bert.tokenizing.sequences import Tokenized
 from bertq_workers.startup import loading
 
-#: Rows that ``--batch-ms`` is the time of.
-ROWS = 256
+#: Number of rows to which ``--batch-ms`` applies.
+_TIMED_ROWS = 256
 
 
-class Words:
-    """A tokenizer that knows two tokens: a word, and what surrounds a sentence."""
+class WordTokenizer:
+    """A tokenizer with two tokens: a word, and a special token around each sentence."""
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """What the numbers stand for."""
+        """Return the ids as text."""
         return [str(number) for number in ids]
 
     def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
-        """Ids of each text, cut to ``length``."""
+        """Return the ids of each text, at most ``length``."""
         return [[0, *[1] * (text.count(" ") + 1), 0][:length] for text in texts]
 
 
 @dataclass(frozen=True, eq=False)
-class Clock(Model):
-    """What stands where the encoder would be."""
+class SimulatedModel(Model):
+    """A model that waits instead of computing."""
 
     #: batches at once
     lanes: int = 1
@@ -62,7 +62,7 @@ class Clock(Model):
         prompt: str | None = None,
     ) -> Tokenized:
         """Tokenize as the model does or, without one, by words."""
-        if not isinstance(self.tokenizer, Words):
+        if not isinstance(self.tokenizer, WordTokenizer):
             return super().tokenize(
                 texts, is_tokenized=is_tokenized, truncate=truncate, pairs=pairs, prompt=prompt
             )
@@ -71,18 +71,18 @@ class Clock(Model):
 
     @property
     def budget(self) -> Budget:
-        """Bounds rows alone: tokens cost nothing."""
+        """Bounds on rows only: tokens cost nothing."""
         return Budget(self.max_batch_size, 2**40, 2**60)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
         """Accept everything."""
 
     def blank(self, lengths: Sequence[int]) -> Array:
-        """Zeros for so many rows."""
+        """Return zeros for the rows."""
         return np.zeros((len(lengths), *map(int, filter(None, self.row_shape))), np.float32)
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
-        """Wait as the device would; the first number of a row is the tokens of its sentence."""
+        """Wait as long as the device; the first number of a row is its number of tokens."""
         seconds = self.batch_seconds + len(ids) * self.row_seconds
         if seconds:
             time.sleep(seconds)  # without the interpreter's lock, as a device computes
@@ -92,49 +92,55 @@ class Clock(Model):
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What is left of a ``Source``."""
+class SimulatedSource:
+    """The part of a ``Source`` that workers read."""
 
     model: Model
 
 
-def read(settings: Settings, device: Device | None, dim: int) -> Loaded:
-    """Stand in for ``loading.read``."""
+def read_simulated(settings: Settings, device: Device | None, dim: int) -> SimulatedSource:
+    """Replace ``loading.read``."""
     if settings.model_dir is not None:
-        model = _read(settings, device).model
-        return Loaded(replace(model, row_shape=(dim,)))
-    words: Any = Words()
+        model = _read_model(settings, device).model
+        return SimulatedSource(replace(model, row_shape=(dim,)))
+    words: Any = WordTokenizer()
     model = Model(
-        name="clock", fingerprint=f"clock-{dim}", max_seq_len=_length(settings),
+        name="clock", fingerprint=f"clock-{dim}", max_seq_len=_max_seq_len(settings),
         max_batch_size=settings.max_batch_size, pooling_strategy="REDUCE_MEAN",
         pooling_layers=(-1,), dtype="float32", row_shape=(dim,), vocab_size=2, tokenizer=words,
         segments=2, no_special_token=False,
     )  # fmt: skip
-    return Loaded(model)
+    return SimulatedSource(model)
 
 
-def _length(settings: Settings) -> int:
+def _max_seq_len(settings: Settings) -> int:
     return settings.max_seq_len if isinstance(settings.max_seq_len, int) else 512
 
 
-_read = loading.read
+_read_model = loading.read
 
 
 def main() -> None:
-    """Read the options, put the stand-ins in place, and become ``celery -A bertq``."""
+    """Read the options, replace the model, and run ``celery -A bertq``."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--batch-ms", type=float, default=25.0, help=f"time of {ROWS} rows")
-    parser.add_argument("--base-ms", type=float, default=0.0, help="time of a batch beside that")
+    parser.add_argument("--batch-ms", type=float, default=25.0, help=f"time of {_TIMED_ROWS} rows")
+    parser.add_argument("--base-ms", type=float, default=0.0, help="additional time of each batch")
     parser.add_argument("--dim", type=int, default=768, help="numbers in a row")
     options, rest = parser.parse_known_args()
 
-    def build(source: Loaded, _: Any, __: Any, concurrency: int) -> tuple[Clock, str]:
-        row, batch = options.batch_ms / 1000 / ROWS, options.base_ms / 1000
-        model = vars(source.model)
-        return Clock(**model, lanes=concurrency, row_seconds=row, batch_seconds=batch), "clock"
+    def build(
+        source: SimulatedSource, _: Any, __: Any, concurrency: int
+    ) -> tuple[SimulatedModel, str]:
+        model = SimulatedModel(
+            **vars(source.model),
+            lanes=concurrency,
+            row_seconds=options.batch_ms / 1000 / _TIMED_ROWS,
+            batch_seconds=options.base_ms / 1000,
+        )
+        return model, "clock"
 
     replaced: Any = loading
-    replaced.read = lambda settings, device: read(settings, device, options.dim)
+    replaced.read = lambda settings, device: read_simulated(settings, device, options.dim)
     replaced.build = build
     from celery.bin.celery import main as celery
 

@@ -8,18 +8,18 @@ import numpy as np
 from benchmarks import standin
 
 
-class Float16Model(standin.Clock):
-    """A clock that shows float16."""
+class Float16Model(standin.SimulatedModel):
+    """A simulated model with float16 rows."""
 
     def blank(self, lengths: Sequence[int]) -> Any:
-        """Zeros for so many rows."""
+        """Return zeros for the rows."""
         return super().blank(lengths).astype(np.float16)
 
     def run(self, ids: Sequence[Sequence[int]]) -> Any:
-        """Wait as the device would, and return rows of ones."""
+        """Wait as long as the device, and return rows."""
         return super().run(ids).astype(np.float16)
 
 
 if __name__ == "__main__":
-    standin.Clock = Float16Model  # type: ignore[misc]  # what it builds
+    standin.SimulatedModel = Float16Model  # type: ignore[misc]  # what it builds
     standin.main()

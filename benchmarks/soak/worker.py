@@ -1,7 +1,7 @@
-"""A worker whose model is a clock, and whose rows tell the words of their sentences.
+"""A worker with a simulated model whose rows depend on the words of the sentences.
 
-Usage as ``benchmarks.standin``: ``python -m benchmarks.soak.worker [OPTIONS] worker [...]``. Also
-says in its log which chunks come to it that another worker had before.
+Usage as ``benchmarks.standin``: ``python -m benchmarks.soak.worker [OPTIONS] worker [...]``. It
+also logs chunks that were delivered before.
 """
 
 import logging
@@ -17,19 +17,19 @@ from bertq_bert.checkpoint import Array
 log = logging.getLogger("bertq.worker")
 
 
-class HashingTokenizer(standin.Words):
+class HashingTokenizer(standin.WordTokenizer):
     """A tokenizer that has a number for each word."""
 
     def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
-        """Ids of each text, cut to ``length``."""
+        """Return the ids of each text, at most ``length``."""
         return [rows.token_ids(text)[:length] for text in texts]
 
 
-class HashingModel(standin.Clock):
-    """A clock that shows the words."""
+class HashingModel(standin.SimulatedModel):
+    """A simulated model whose rows depend on the words."""
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
-        """Wait as the device would, and return the rows."""
+        """Wait as long as the device, and return the rows."""
         return rows.compute_rows(ids, super().run(ids).shape[1])
 
 
@@ -40,7 +40,7 @@ def log_redelivery(task_id: str = "", task: Any = None, **_: Any) -> None:
 
 
 if __name__ == "__main__":
-    standin.Clock = HashingModel  # type: ignore[misc]  # what it builds
-    standin.Words = HashingTokenizer  # type: ignore[misc]
+    standin.SimulatedModel = HashingModel  # type: ignore[misc]  # what it builds
+    standin.WordTokenizer = HashingTokenizer  # type: ignore[misc]
     task_prerun.connect(log_redelivery)
     standin.main()

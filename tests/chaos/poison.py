@@ -18,17 +18,17 @@ WORDS = {KILL: 2, HANG: 3, FAIL: 4, SHORT: 5}
 #: Largest batch, in rows, that fits into memory if one of the rows is ``SHORT``.
 MAX_SHORT_ROWS = 8
 
-_encode, _run = standin.Words.encode, standin.Clock.run
+_encode, _run = standin.WordTokenizer.encode, standin.SimulatedModel.run
 
 
-def encode(self: standin.Words, texts: Sequence[str], length: int) -> list[list[int]]:
+def encode(self: standin.WordTokenizer, texts: Sequence[str], length: int) -> list[list[int]]:
     rows = _encode(self, texts, length)
     for row, text in zip(rows, texts, strict=True):
         row[0] = next((token for word, token in WORDS.items() if word in text), 0)
     return rows
 
 
-def run(self: standin.Clock, ids: Sequence[Sequence[int]]) -> Array:
+def run(self: standin.SimulatedModel, ids: Sequence[Sequence[int]]) -> Array:
     tokens = {row[0] for row in ids}
     rows = _run(self, ids)
     if WORDS[KILL] in tokens:
@@ -46,6 +46,6 @@ if __name__ == "__main__":
     replaced: Any = celery_config
     replaced.VISIBILITY_TIMEOUT_SECONDS = quick.TIMEOUT
     replaced = standin
-    replaced.Words.encode = encode
-    replaced.Clock.run = run
+    replaced.WordTokenizer.encode = encode
+    replaced.SimulatedModel.run = run
     standin.main()
