@@ -98,7 +98,7 @@ def test_bfloat16(name: str) -> None:
 def test_memory_stays_level(name: str) -> None:
     encoder = load_encoder(MODELS / name)
     texts = [str(text) for text in inputs(name)]
-    mixed = [f"{texts[n % len(texts)]} {n}"[: 1 + n % 97] for n in range(2500)]
+    mixed = [f"{texts[n % len(texts)]} {n}"[: 1 + n % 97] for n in range(1500)]
 
     def encode() -> int:
         for start in range(0, len(mixed), 100):
@@ -112,6 +112,6 @@ def test_memory_stays_level(name: str) -> None:
 
 
 def resident() -> int:
-    """Bytes of main memory that this process has now."""
+    """Return the bytes of main memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096

@@ -1,4 +1,4 @@
-"""The whole of it: 200,000 sentences, real workers, and everything that can be killed is."""
+"""A file of 100,000 sentences with real workers, of which some are killed, and so are runs."""
 
 import signal
 from pathlib import Path
@@ -13,12 +13,12 @@ from tests.cli.runs import Run
 from tests.conftest import StartWorker
 from tests.waiting import eventually
 
-COUNT = 200_000
+COUNT = 100_000
 
 
 @pytest.fixture
 def distinct() -> list[str]:
-    """Sentences of three wordpieces, no two alike."""
+    """Distinct sentences of few wordpieces."""
     words = [word for word in VOCABULARY if word.isalnum()]
     base = len(words)
     return [
@@ -28,7 +28,7 @@ def distinct() -> list[str]:
 
 
 def killed_at(run: Run, output: Path, rows: int) -> int:
-    """Kill a run once so many rows are kept; return how many are."""
+    """Kill a run once ``rows`` rows are kept; return the number of kept rows."""
     eventually(lambda: rows_kept(output) >= rows or run.process.poll() is not None, 60)
     run.process.kill()
     assert run.wait()[0] == -signal.SIGKILL
