@@ -106,7 +106,7 @@ def test_a_worker_that_hangs_ends(redis: Redis, client: BertClient, start_quick:
     assert time.monotonic() - began > 2
     assert first.log.splitlines()[-1].endswith(
         "this worker ends: the graph has computed one batch for more than 2 s "
-        "(BERTQ_BATCH_TIMEOUT); other workers will be given its chunks"
+        "(BERTQ_BATCH_TIMEOUT); other workers will receive its chunks"
     )
     start_quick(1, "-Q", "cpu1", "--batch-timeout", "2")
     np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))

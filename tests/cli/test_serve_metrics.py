@@ -101,8 +101,8 @@ def test_refusals_of_workers_are_parsed(serve: Serve) -> None:
     assert status == 1
     *lines, error = output.splitlines()
     assert error == (
-        f"Error: worker cpu0 cannot start: port {taken} of 127.0.0.1, for metrics, is taken: "
-        "choose another with --metrics-port"
+        f"Error: worker cpu0 cannot start: port {taken} of 127.0.0.1 is taken: "
+        "choose another port for metrics with --metrics-port"
     )
     assert objects("\n".join(lines))
     assert "this worker cannot start" not in output

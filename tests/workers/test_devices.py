@@ -40,7 +40,7 @@ def test_the_environment_of_the_process(
 
 
 def test_more_gpus_than_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"gpu2 .* CUDA_VISIBLE_DEVICES=4,5 .* names 2"):
+    with pytest.raises(SettingsError, match=r"gpu2 .* CUDA_VISIBLE_DEVICES=4,5 has only 2"):
         devices.pin(Device("gpu", 2), {"CUDA_VISIBLE_DEVICES": "4,5"})
 
 
@@ -133,8 +133,8 @@ def test_tensorflow_comes_after_the_pin_and_sees_no_gpu(said: list[str]) -> None
 
 def test_a_share_of_the_memory_of_each_gpu(said: list[str]) -> None:
     assert said[3:] == [
-        "gpu_memory_fraction is 0.25, and NVIDIA's driver does not tell how much memory GPU 0 has: "
-        "leave it out",
+        "gpu_memory_fraction is 0.25, and NVIDIA's driver does not report the memory of GPU 0: "
+        "leave the setting out",
         "H100",
         f"[{20 * 1024 - 1}, {6 * 1024}]",
         "true",

@@ -1,4 +1,4 @@
-"""Signs of life for held chunks, on a real server, against kombu's own way of giving them back."""
+"""The heartbeat of unacknowledged chunks, on a real server, against redelivery by kombu."""
 
 import inspect
 import logging
@@ -38,7 +38,7 @@ def holder(redis_url: str) -> Any:
             while len(messages) < 3:
                 connection.drain_events(timeout=10)
         messages[2].ack()
-        channel.qos._flush()
+        channel.qos.flush()
         yield channel
 
 

@@ -212,7 +212,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         taken = other.getsockname()[1]
         status, lines = test_refusals.start(["--metrics-port", str(taken)], {})
     assert status == os.EX_UNAVAILABLE
-    reason = f"port {taken} of 127.0.0.1, for metrics, is taken: choose another with --metrics-port"
+    reason = f"port {taken} of 127.0.0.1 is taken: choose another port for metrics"
     assert [f"this worker cannot start: {reason}" in line for line in lines] == [True], lines
 
 

@@ -35,6 +35,11 @@ def _audible(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "bertq.worker")
 
 
+def chunk_threads() -> list[threading.Thread]:
+    """The threads of pools in this process."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("bertq-chunk")]
+
+
 class Calls:
     """Notes callbacks and the threads that they came on."""
 
@@ -100,7 +105,7 @@ def test_bodies_run_in_threads_callbacks_where_the_loop_runs(pool: ChunkPool, ca
     assert calls.threads == {threading.get_ident()}
     assert len(bodies) == 2
     assert threading.get_ident() not in bodies
-    assert all(thread.daemon for thread in pool._threads)
+    assert all(thread.daemon for thread in chunk_threads())
 
 
 def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
@@ -123,7 +128,7 @@ def test_threads_are_used_again(pool: ChunkPool, calls: Calls) -> None:
     for count in range(1, 6):
         calls.apply(pool, lambda: None)
         turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
-    assert len(pool._threads) == 1
+    assert pool.info["threads"] == 1
 
 
 def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
@@ -191,7 +196,7 @@ def test_a_terminated_chunk_calls_no_callback(pool: ChunkPool, calls: Calls) -> 
     job.terminate(15)
     gate.set()
     calls.apply(pool, lambda: 1, tag=" after")
-    turn(pool, lambda: len(calls.heard) == 3 and not pool._jobs)
+    turn(pool, lambda: len(calls.heard) == 3 and not pool.capacity.chunks)
     assert [name for name, _ in calls.heard] == ["accepted", "accepted after", "done after"]
     assert pool.capacity.large.rows == 0
 
@@ -203,7 +208,7 @@ def test_stopping_waits_for_what_is_in_the_pool(pool: ChunkPool, calls: Calls) -
     threading.Timer(0.2, gate.set).start()
     pool.stop()
     assert [name for name, _ in calls.heard] == ["accepted"] * 3 + ["done"] * 3
-    eventually(lambda: not any(thread.is_alive() for thread in pool._threads))
+    eventually(lambda: not chunk_threads())
     late = calls.apply(pool, lambda: 1)  # delivered while the channel is closed
     assert late.dropped
     assert len(calls.heard) == 6

@@ -55,7 +55,7 @@ def test_a_client_of_another_version_is_told_so(
         (lambda headers: headers.pop("wire"), "VersionMismatch: the client speaks no known wire"),
         (lambda headers: headers.update(wire="1"), "the client speaks no known wire format and"),
         (lambda headers: headers.update(wire=0), "the client speaks wire format 0 and"),
-        (lambda headers: headers.update(id="job-2"), "there is no chunk 2: the job has 2"),
+        (lambda headers: headers.update(id="job-2"), "there is no chunk number 2: the job has 2"),
         (lambda headers: headers.update(task="celery.map"), "no task of that name"),
         (lambda headers: headers.update(eta="2999-01-01T00:00:00"), "a chunk cannot have eta"),
         (lambda headers: headers.update(chord={"task": "x"}), "a chunk cannot have chord"),

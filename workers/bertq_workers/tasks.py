@@ -212,7 +212,9 @@ def _count_delivery(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRe
 def _check_number(task_id: str, record: jobs.JobRecord) -> None:
     parts = keys.split_task_id(task_id)
     if parts is not None and parts[1] >= record.chunks:
-        raise BadInputValue(f"there is no chunk {parts[1]}: the job has {record.chunks}")
+        raise BadInputValue(
+            f"there is no chunk number {parts[1]}: the job has {record.chunks} chunks"
+        )
 
 
 def _check_attempts(record: jobs.JobRecord) -> None:
@@ -221,9 +223,7 @@ def _check_attempts(record: jobs.JobRecord) -> None:
             f"it was begun {record.attempts} times, and each time its worker died or hung"
         )
     if record.redeliveries >= MAX_RETURNS:
-        raise PoisonedChunk(
-            f"it came back to the queue {record.redeliveries} times without an answer"
-        )
+        raise PoisonedChunk(f"it was redelivered {record.redeliveries} times without an answer")
 
 
 def _count_attempt(task: EncodeTask, task_id: str) -> None:

@@ -23,17 +23,21 @@ def start(settings: Settings, meter: Meter, url: str) -> WorkerMetrics | None:
     if port is None:
         return None
     metrics = WorkerMetrics(meter, url)
-    where = f"port {port} of {host}, for metrics,"
+    where = f"port {port} of {host}"
     try:
         metrics.serve(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortTaken(f"{where} is taken: choose another with --metrics-port") from None
+            raise PortTaken(
+                f"{where} is taken: choose another port for metrics with --metrics-port"
+            ) from None
         reason = error.strerror or type(error).__name__
         raise SettingsError(
-            f"{where} cannot be used, {reason}: choose another with --metrics-port or "
-            "--metrics-host"
+            f"{where} cannot be used for metrics ({reason}): choose another with --metrics-port "
+            "or --metrics-host"
         ) from None
     except UnicodeError:  # the host is not a valid name
-        raise SettingsError(f"{where} cannot be used: {host!r} is no host's name") from None
+        raise SettingsError(
+            f"--metrics-host is {host!r}: it must be the name or address of a host"
+        ) from None
     return metrics

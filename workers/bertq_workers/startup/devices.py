@@ -47,8 +47,8 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
         return
     if device.index >= len(visible):
         raise SettingsError(
-            f"queue {device.queue} asks for GPU number {device.index} of those that "
-            f"CUDA_VISIBLE_DEVICES={given} names, and it names {len(visible)}"
+            f"queue {device.queue} asks for GPU number {device.index}, and "
+            f"CUDA_VISIBLE_DEVICES={given} has only {len(visible)}, counted from 0"
         )
     environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
 
@@ -106,8 +106,8 @@ def _limit_memory(tf: Any, gpu: Any, index: int, share: float) -> None:
     total = cuda.memory(index)
     if total is None:
         raise SettingsError(
-            f"gpu_memory_fraction is {share:g}, and NVIDIA's driver does not tell how much memory "
-            f"GPU {index} has: leave it out"
+            f"gpu_memory_fraction is {share:g}, and NVIDIA's driver does not report the memory of "
+            f"GPU {index}: leave the setting out"
         )
     # With a limit, TensorFlow refuses set_memory_growth and would allocate all of the share at
     # once.

@@ -88,8 +88,8 @@ def build(
         log.warning("gpu_memory_fraction %g has no effect: this worker runs on the CPU", share)
     if not hardware.speeds_up(settings.dtype):
         log.warning(
-            "%s does not compute faster in %s than in float32, perhaps slower: it saves memory, "
-            "and costs accuracy",
+            "%s does not compute faster in %s than in float32; this dtype saves memory and costs "
+            "accuracy",
             hardware.name, settings.dtype,
         )  # fmt: skip
     try:
