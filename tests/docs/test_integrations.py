@@ -9,17 +9,13 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
-from bertq.state import worker_info
-from tests.client.stub import info, stub_worker
+from tests.client.stub import stub_worker
 from tests.conftest import clean_environ
 from tests.docs import tables
 from tests.gateway.conftest import running
@@ -54,31 +50,11 @@ def installed() -> frozenset[str]:
     return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in done.stdout.split())
 
 
-@contextmanager
-def stub_heartbeat(url: str) -> Iterator[None]:
-    """Renew the stub's worker info: a program may import its package for longer than the TTL."""
-    is_done = threading.Event()
-
-    def renew() -> None:
-        with Redis.from_url(url) as redis:
-            while not is_done.wait(1):
-                worker_info.publish(redis, info(["bertq", "bertq.small"]))
-
-    thread = threading.Thread(target=renew)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_done.set()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def address(module_redis_url: str) -> Iterator[str]:
     """Run a gateway in front of a stub worker, and return the gateway's address."""
     with (
         stub_worker(module_redis_url),
-        stub_heartbeat(module_redis_url),
         running(module_redis_url, aliases={MODEL: "stub"}) as gateway,
     ):
         yield f"http://127.0.0.1:{gateway.port}"
