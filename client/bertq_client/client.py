@@ -77,8 +77,8 @@ class BertClient(StreamCalls, DurableCalls):
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
             raise SettingsError(f"output_fmt is {output_fmt!r}: it must be 'ndarray' or 'list'")
-        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if timeout is not None and not (number and 0 < timeout <= threading.TIMEOUT_MAX):
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and 0 < timeout <= threading.TIMEOUT_MAX):
             raise SettingsError("timeout must be a number of seconds above zero, or None")
         if identity is not None and not (
             isinstance(identity, str) and _IDENTITY.fullmatch(identity)
@@ -88,7 +88,7 @@ class BertClient(StreamCalls, DurableCalls):
         self._check_length = check_length
         self._queues = queues.of_model(model)
         self._queue = None if queue is None else self._queues.full_name(queue)
-        limits = Limits.of(on_full, max_pending_chunks, os.environ)
+        limits = Limits.from_arguments(on_full, max_pending_chunks, os.environ)
         super().__init__(
             url,
             lambda: Session(
@@ -175,8 +175,10 @@ class BertClient(StreamCalls, DurableCalls):
         The model's prompt for queries is prepended to each text, unless ``prompt`` or
         ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
         """
-        asked = _with_input_type("query", options)
-        return self.encode(texts, blocking, is_tokenized, show_tokens, progress=progress, **asked)
+        with_type = _with_input_type("query", options)
+        return self.encode(
+            texts, blocking, is_tokenized, show_tokens, progress=progress, **with_type
+        )
 
     def encode_document(
         self,
@@ -193,8 +195,10 @@ class BertClient(StreamCalls, DurableCalls):
         The model's prompt for documents is prepended to each text, unless ``prompt`` or
         ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
         """
-        asked = _with_input_type("document", options)
-        return self.encode(texts, blocking, is_tokenized, show_tokens, progress=progress, **asked)
+        with_type = _with_input_type("document", options)
+        return self.encode(
+            texts, blocking, is_tokenized, show_tokens, progress=progress, **with_type
+        )
 
     def encode_async(
         self,
@@ -274,7 +278,7 @@ class BertClient(StreamCalls, DurableCalls):
 def _with_input_type(input_type: str, options: Options) -> Options:
     """Return the options with ``input_type`` set, unless a prompt is given."""
     if options.get("input_type") is not None:
-        raise BadInputValue("input_type is said by the call itself: use encode for another one")
+        raise BadInputValue("this call sets input_type itself: use encode for another one")
     if options.get("prompt_name") is None and options.get("prompt") is None:
         return {**options, "input_type": input_type}
     return options

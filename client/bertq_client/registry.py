@@ -79,7 +79,7 @@ class Registry:
                     return request
             return None
 
-    def open_requests(self, requests: list[Request]) -> list[Request]:
+    def filter_open(self, requests: list[Request]) -> list[Request]:
         """Return those of ``requests`` that have not been taken out."""
         with self._lock:
             return [request for request in requests if request.number in self._requests]

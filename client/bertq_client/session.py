@@ -66,7 +66,7 @@ class Session:
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
         self._deadlines: Deadlines | None = None
-        self._closed = False
+        self._is_closed = False
 
     def submit(
         self,
@@ -97,7 +97,7 @@ class Session:
             self._futures.add(future)
             self._registry.add_request(request)
             self._sender.send(request)
-            if self._closed:  # a signal handler closed the client during this call
+            if self._is_closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed(_CLOSED))
                 self._sender.close([], lambda: None, 0.0)
         return future
@@ -113,7 +113,7 @@ class Session:
         Raises:
             ClientClosed: the session is closed.
         """
-        if self._closed:
+        if self._is_closed:
             raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
@@ -131,9 +131,9 @@ class Session:
         It takes a few milliseconds, or ``_JOIN_SECONDS`` when Redis does not answer.
         """
         with self._lock:
-            if self._closed:
+            if self._is_closed:
                 return
-            self._closed = True
+            self._is_closed = True
         open_requests = self._registry.close()
         for request in open_requests:
             request.fail(ClientClosed("the client was closed before the vectors had arrived"))

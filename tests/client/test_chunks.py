@@ -86,7 +86,7 @@ def test_rows_come_in_the_order_of_sentences(
     np.testing.assert_array_equal(answer, [[code(text)] * 3 for text in texts])
     assert answer.flags.writeable
     assert answer.flags.owndata
-    assert not assembly.of_tokens
+    assert not assembly.has_token_rows
 
 
 def test_a_sentence_that_comes_a_million_times() -> None:
@@ -120,7 +120,7 @@ def test_token_vectors_of_different_lengths_are_padded_with_zeros() -> None:
         for number in order:
             assembly.add(number, results[number])
         rows = assembly.rows()
-        assert assembly.of_tokens
+        assert assembly.has_token_rows
         assert rows.shape == (4, 4, 3)
         np.testing.assert_array_equal(rows[[1, 3], :2], np.full((2, 2, 3), 7))
         np.testing.assert_array_equal(rows[[1, 3], 2:], np.zeros((2, 2, 3)))

@@ -15,7 +15,7 @@ from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import keys, wire
 from bertq.protocol.queues import ENCODE_TASK
 from bertq.protocol.wire import WIRE_VERSION, ChunkResult
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from tests.apps import create_app
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
@@ -53,7 +53,7 @@ def sent_by_celery(url: str, redis: Redis, queue: str) -> Any:
 @pytest.mark.parametrize("queue", ["bertq", "bertq.small", "gpu7"])
 def test_the_message_is_that_of_celery(redis_url: str, redis: Redis, queue: str) -> None:
     theirs = json.loads(sent_by_celery(redis_url, redis, queue))
-    mine = json.loads(Envelope("client").seal("job-0", TEXTS, queue, OPTIONS))
+    mine = json.loads(MessageBuilder("client").build("job-0", TEXTS, queue, OPTIONS))
     assert theirs["properties"].pop("delivery_tag")
     assert mine["properties"].pop("delivery_tag") == "job-0"
     assert mine["headers"].pop("wire") == WIRE_VERSION
@@ -63,7 +63,7 @@ def test_the_message_is_that_of_celery(redis_url: str, redis: Redis, queue: str)
 
 
 def test_it_shows_none_of_the_text(redis_url: str) -> None:
-    message = json.loads(Envelope("client").seal("job-0", ["a secret"], "bertq"))
+    message = json.loads(MessageBuilder("client").build("job-0", ["a secret"], "bertq"))
     del message["body"]
     assert "secret" not in json.dumps(message)
     assert message["headers"]["argsrepr"] == "(<1 sentences>,)"

@@ -63,7 +63,7 @@ def test_queries_and_documents(client: BertClient, stub: Stub) -> None:
         {"prompt_name": "web"},
         {"prompt": "doc: "},
     ]
-    with pytest.raises(BadInputValue, match="input_type is said by the call itself"):
+    with pytest.raises(BadInputValue, match="this call sets input_type itself"):
         client.encode_query(["a"], input_type="document")
 
 

@@ -10,7 +10,7 @@ from bertq import BertClient
 from bertq.errors import BadInputType, BadInputValue
 from bertq_client.inputs import Texts
 from tests.client.stub import Stub, rows
-from tests.waiting import eventually
+from tests.client.test_sharing import together
 
 
 def joined(texts: list[Any]) -> list[str]:
@@ -39,11 +39,7 @@ def test_a_pair_is_sent_once_and_is_no_sentence(client: BertClient, stub: Stub) 
 
 
 def test_small_requests_with_pairs_share_a_chunk(client: BertClient, stub: Stub) -> None:
-    stub.gate.clear()
-    client.encode_async(["first"])
-    eventually(lambda: stub.asked == 1)
-    futures = [client.encode_async([("a", f"{number}"), "c"]) for number in range(4)]
-    stub.gate.set()
+    futures = together(client, *([("a", f"{number}"), "c"] for number in range(4)))
     wait(futures, 20)
     for number, future in enumerate(futures):
         np.testing.assert_array_equal(future.result(), rows([f"a {number}", "c"]))

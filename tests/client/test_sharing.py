@@ -87,7 +87,7 @@ def job_of(redis: Redis, size: int) -> str:
     return job_id
 
 
-def together(client: BertClient, *requests: list[str]) -> list[EncodeFuture]:
+def together(client: BertClient, *requests: list[Any]) -> list[EncodeFuture]:
     """Make requests that wait at the same moment."""
     leave = held(client)
     futures = [client.encode_async(texts) for texts in requests]

@@ -144,18 +144,17 @@ def test_results_that_nobody_fetches_are_bounded(redis_url: str, redis: Redis) -
 
 def test_a_client_is_closed_while_it_may_send_no_more(redis_url: str) -> None:
     with stub_worker(redis_url, row_size=512 * 1024) as stub:
+        others = set(threading.enumerate())
         client = BertClient(redis_url=redis_url, timeout=60)
         gate = stop_gathering(client, stub)
         future = client.encode_async(TEXTS)
         eventually(lambda: len(stub.chunks) == 1 + 32)
-        sender = client._session._sender
-        assert sender is not None
         closing = threading.Thread(target=client.close)
         closing.start()
         eventually(future.done)
         gate.set()
         closing.join(20)
-        eventually(lambda: not sender.thread.is_alive())
+        eventually(lambda: set(threading.enumerate()) <= others)
 
 
 @pytest.mark.parametrize(

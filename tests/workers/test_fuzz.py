@@ -14,7 +14,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.protocol import queues
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from tests import records
 from tests.waiting import eventually
 from tests.workers import clocks
@@ -120,8 +120,8 @@ def near_messages(draw: Any) -> bytes:
     """A chunk's message in which something is different."""
     task_id = f"{JOB}-{draw(st.integers(0, CHUNKS + 100))}"
     # Answers to the job itself are those of a kept one.
-    envelope = Envelope(draw(st.sampled_from(["fuzzer", "fuzzer", JOB])))
-    message = json.loads(envelope.seal(task_id, [SECRET] * 3, "bertq"))
+    builder = MessageBuilder(draw(st.sampled_from(["fuzzer", "fuzzer", JOB])))
+    message = json.loads(builder.build(task_id, [SECRET] * 3, "bertq"))
     kind = draw(st.integers(0, 9))
     if kind == 0:
         message["body"] = packed(draw(BODIES))

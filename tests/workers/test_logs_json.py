@@ -18,7 +18,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.state import jobs
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.observability import json_lines
 from bertq_workers.observability.json_lines import JsonFormatter
 from tests import records
@@ -85,15 +85,15 @@ def test_lines_of_failed_dropped_and_refused_chunks(
 ) -> None:
     with Redis.from_url(worker.url) as redis:
         records.write(redis, "job", chunks=2)
-        envelope = Envelope("me")
+        builder = MessageBuilder("me")
         for number, texts in enumerate([[[SECRET]], [SECRET]]):
-            message = json.loads(envelope.seal(f"job-{number}", texts, "bertq"))  # type: ignore[arg-type]
+            message = json.loads(builder.build(f"job-{number}", texts, "bertq"))  # type: ignore[arg-type]
             redis.lpush("bertq", json.dumps(message))
         message["body"] = SECRET
         redis.lpush("bertq", json.dumps(message), SECRET)
         records.write(redis, "over")
         jobs.cancel(redis, "over")
-        redis.lpush("bertq", envelope.seal("over-0", [SECRET], "bertq"))
+        redis.lpush("bertq", builder.build("over-0", [SECRET], "bertq"))
     worker.wait_for_log("its job is over")
     worker.wait_for_log("it is not JSON")
     worker.wait_for_log("cannot be decoded")

@@ -21,7 +21,7 @@ from bertq import BertClient
 from bertq.protocol import keys
 from bertq.state import jobs, worker_info
 from bertq_cli.service.embedded_redis import free_port
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.celery_compat import message_parsing
 from bertq_workers.observability import metrics
 from tests.chaos.poison import HANG
@@ -65,7 +65,7 @@ def observed(port: int, *options: str) -> list[str]:
 def push(redis: Redis, texts: list[Any], *, again: bool = False, **headers: Any) -> None:
     """Send a chunk by hand."""
     task_id = keys.task_id(uuid.uuid4().hex, 0)
-    message = json.loads(Envelope("me").seal(task_id, texts, "bertq"))
+    message = json.loads(MessageBuilder("me").build(task_id, texts, "bertq"))
     message["headers"] |= headers
     message["properties"]["delivery_info"]["redelivered"] = again
     job, sent = task_id.rpartition("-")[0], json.dumps(message)

@@ -13,7 +13,7 @@ from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import WIRE_VERSION
 from bertq_client.inbox.results import decode
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from tests import records
 from tests.apps import create_app
 from tests.waiting import eventually
@@ -65,7 +65,7 @@ def test_a_refused_message_is_answered(
     worker: ClockWorker, redis: Redis, change: Any, error: str
 ) -> None:
     records.write(redis, "job", chunks=2)
-    message = json.loads(Envelope("me").seal("job-1", [SECRET], "bertq"))
+    message = json.loads(MessageBuilder("me").build("job-1", [SECRET], "bertq"))
     change(message["headers"])
     task_id = message["headers"]["id"]
     redis.lpush("bertq", json.dumps(message))
@@ -80,7 +80,7 @@ def test_a_refused_message_is_answered(
 
 
 def test_a_refused_message_that_replies_to_a_job(worker: ClockWorker, redis: Redis) -> None:
-    message = json.loads(Envelope("job").seal("job-0", [SECRET], "bertq"))
+    message = json.loads(MessageBuilder("job").build("job-0", [SECRET], "bertq"))
     message["headers"]["task"] = "celery.map"
     redis.lpush("bertq", json.dumps(message))
     worker.wait_for_log("no task of that name")
@@ -92,7 +92,7 @@ def test_a_refused_message_that_replies_to_a_job(worker: ClockWorker, redis: Red
 def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) -> None:
     # An id with the arguments would replace the checked id, and be logged.
     records.write(redis, "job")
-    message = json.loads(Envelope("me").seal("job-0", ["a"], "bertq"))
+    message = json.loads(MessageBuilder("me").build("job-0", ["a"], "bertq"))
     body = [[["a"]], {}, {"id": SECRET}]
     message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
     redis.lpush("bertq", json.dumps(message))
@@ -103,7 +103,7 @@ def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) ->
 
 def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: Any) -> None:
     records.write(redis, "job")
-    message = json.loads(Envelope("me").seal("job-0", ["a", "b"], "bertq"))
+    message = json.loads(MessageBuilder("me").build("job-0", ["a", "b"], "bertq"))
     message["headers"]["argsrepr"] = SECRET
     heard = b""
     with redis.pubsub() as listener:

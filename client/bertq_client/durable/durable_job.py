@@ -126,7 +126,7 @@ class DurableJob:
             except (RemoteError, SentenceTooLong):
                 continue
             there[assembly.plan[number].places] = True
-        return Partial(assembly.so_far, there)
+        return Partial(assembly.rows_so_far, there)
 
     def batches(self, timeout: float | None = None) -> Iterator[Rows]:
         """Return the rows chunk by chunk, as they arrive, in bounded memory.

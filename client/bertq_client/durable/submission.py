@@ -19,7 +19,7 @@ from bertq_client.context import SessionContext
 from bertq_client.durable import plan
 from bertq_client.inbox.assembly import Deduplicator, PlannedChunk
 from bertq_client.inputs import Text
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from bertq_client.worker_directory import max_chunk_rows
 
 _T = TypeVar("_T")
@@ -115,12 +115,12 @@ class Submission:
         # The reply stream has the job's id, which tells the worker that the job is durable.
         # The messages have no time of writing: workers put them on the queue later, so it would say
         # nothing about the queue.
-        envelope, options = Envelope(self._id, dated=False), encoding.to_wire()
+        builder, options = MessageBuilder(self._id, has_time=False), encoding.to_wire()
         messages: dict[int, str] = {}
         size = 0
         for number, chunk in enumerate(chunks):
             chunk_texts = [texts[index] for index in chunk.sentences]
-            message = envelope.seal(keys.task_id(self._id, number), chunk_texts, queue, options)
+            message = builder.build(keys.task_id(self._id, number), chunk_texts, queue, options)
             messages[number] = message
             size += len(message)
             if size >= _TRANSACTION_BYTES:

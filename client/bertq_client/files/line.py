@@ -42,10 +42,10 @@ class LineFormat:
         if not text or text.isspace():
             return None
         if self.kind == "jsonl":
-            return self._checked(self._value(text))
-        return self._checked(text.split() if self.is_tokenized else text)
+            return self._check(self._parse_json(text))
+        return self._check(text.split() if self.is_tokenized else text)
 
-    def _value(self, text: str) -> Any:
+    def _parse_json(self, text: str) -> Any:
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
@@ -56,7 +56,7 @@ class LineFormat:
             raise BadInputValue(f"there is no field {self.field!r}")
         return document[self.field]
 
-    def _checked(self, value: Any) -> Sentence | None:
+    def _check(self, value: Any) -> Sentence | None:
         if self.is_tokenized:
             if not isinstance(value, list) or not all(isinstance(token, str) for token in value):
                 raise BadInputValue(f"field {self.field!r} is not a list of str")
@@ -66,7 +66,7 @@ class LineFormat:
                 raise BadInputValue(f"field {self.field!r} has a token that is blank")
         elif isinstance(value, list):
             if len(value) != 2 or not all(isinstance(text, str) for text in value):
-                raise BadInputValue(f"field {self.field!r} is no pair, a list of two str")
+                raise BadInputValue(f"field {self.field!r} is not a pair, a list of two str")
             if not all(text and not text.isspace() for text in value):
                 raise BadInputValue(f"field {self.field!r} is a pair with a blank side")
         elif not isinstance(value, str):

@@ -21,10 +21,10 @@ from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import futures, progress_bar
 from bertq_client.files import line_errors, resume
-from bertq_client.files.checkpoint import OutputWriter
 from bertq_client.files.formats import check_sparse
 from bertq_client.files.line import Sentence
 from bertq_client.files.manifest import Manifest
+from bertq_client.files.output_writer import OutputWriter
 from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Lines
 from bertq_client.futures import EncodeFuture

@@ -13,7 +13,7 @@ from bertq.protocol.limits import MAX_CHUNK_CHARACTERS, MAX_CHUNK_ROWS
 from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.protocol.wire import ChunkResult
 from bertq_client import inputs
-from bertq_client.inbox.sparse_assembly import Compressed
+from bertq_client.inbox.sparse_assembly import SparseAssembly
 from bertq_client.inputs import Text
 
 #: Positions in a list of sentences, or in the rows of its answer.
@@ -146,7 +146,7 @@ class Assembly:
         self._size = sum(len(chunk.places) for chunk in plan)
         self.fingerprint = ""
         self._rows: NDArray[Any] | None = None
-        self._sparse = Compressed(self._size)
+        self._sparse = SparseAssembly(self._size)
 
     def add(self, number: int, result: ChunkResult) -> bool:
         """Copy a chunk's rows to their places.
@@ -228,12 +228,12 @@ class Assembly:
             target[chunk.places[part]] = rows[chunk.sources[part]]
 
     @property
-    def of_tokens(self) -> bool:
+    def has_token_rows(self) -> bool:
         """Whether a row has token vectors (NONE), as many as the longest sentence has tokens."""
         return self._rows is not None and self._rows.ndim == 3
 
     @property
-    def so_far(self) -> AnyRows | None:
+    def rows_so_far(self) -> AnyRows | None:
         """The answer, with zeros for missing rows; None before the first chunk."""
         return self._sparse.rows() if self._sparse.parts else self._rows
 
@@ -243,7 +243,7 @@ class Assembly:
         Raises:
             LookupError: chunks are missing.
         """
-        found = self.so_far
+        found = self.rows_so_far
         if found is None or self.missing:
             raise LookupError(f"{len(self.missing)} chunks are missing")
         return found

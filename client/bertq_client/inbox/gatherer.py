@@ -175,7 +175,7 @@ class Gatherer:
             self._registry.mark_answered(job, number)
             if not job.is_shared:
                 job.requests[0].future.advance(job.assembly.done)
-            if job.is_shared and job.assembly.of_tokens:
+            if job.is_shared and job.assembly.has_token_rows:
                 # Padded to the longest sentence, which may belong to another request.
                 self._send_separately(job)
                 return None

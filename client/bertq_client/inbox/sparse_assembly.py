@@ -7,7 +7,7 @@ from bertq.errors import WireError
 from bertq.protocol.sparse import SparseRows
 
 
-class Compressed:
+class SparseAssembly:
     """The growing answer to one job of a sparse model.
 
     Attributes:
@@ -43,6 +43,6 @@ class Compressed:
     def rows(self) -> SparseRows:
         """Return the answer so far, with zeros for missing rows."""
         columns = self.parts[0].shape[1]
-        nothing = SparseRows.from_dense(np.zeros((1, columns), self.parts[0].dtype))
+        zeros = SparseRows.from_dense(np.zeros((1, columns), self.parts[0].dtype))
         # The last row, which index -1 selects.
-        return SparseRows.concatenate([*self.parts, nothing])[self._sources]
+        return SparseRows.concatenate([*self.parts, zeros])[self._sources]

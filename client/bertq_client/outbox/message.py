@@ -27,20 +27,20 @@ from bertq_client.inputs import Text
 _to_json = json.JSONEncoder().encode
 
 
-class Envelope:
-    """The common parts of a client's messages.
+class MessageBuilder:
+    """Builds the messages of a client.
 
     Args:
         reply_to: id of the client; the answers go to its reply stream.
-        dated: whether messages have the time of writing; they do if they are sent at once.
+        has_time: whether messages have the time of writing; they do if they are sent at once.
     """
 
-    def __init__(self, reply_to: str, *, dated: bool = True) -> None:
+    def __init__(self, reply_to: str, *, has_time: bool = True) -> None:
         self._reply_to = reply_to
-        self._dated = dated
+        self._has_time = has_time
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
 
-    def seal(
+    def build(
         self, task_id: str, texts: Sequence[Text], queue: str, options: dict[str, Any] | None = None
     ) -> str:
         """Return the message for a chunk, to be pushed to ``queue``.
@@ -105,6 +105,6 @@ class Envelope:
             "stamps": {},
             "wire": WIRE_VERSION,
         }
-        if self._dated:
+        if self._has_time:
             headers["sent"] = time.time()
         return headers

@@ -140,7 +140,7 @@ class Sender:
             return [[request] for request in requests]
 
     def _send(self, requests: list[Request]) -> Iterator[bool]:
-        requests = self._registry.open_requests(requests)
+        requests = self._registry.filter_open(requests)
         if not requests:
             return
         job = Job(requests)

@@ -35,14 +35,16 @@ class Limits:
 
     Attributes:
         max_pending_chunks: how many chunks of all clients may wait on a queue.
-        wait: whether a request waits at this limit; otherwise it fails.
+        waits: whether a request waits at this limit; otherwise it fails.
     """
 
     max_pending_chunks: int = MAX_PENDING_CHUNKS
-    wait: bool = True
+    waits: bool = True
 
     @classmethod
-    def of(cls, on_full: Any, max_pending_chunks: Any, environ: Mapping[str, str]) -> "Limits":
+    def from_arguments(
+        cls, on_full: Any, max_pending_chunks: Any, environ: Mapping[str, str]
+    ) -> "Limits":
         """Check a client's arguments; for None, read ``BERTQ_MAX_PENDING_CHUNKS``.
 
         Raises:

@@ -15,7 +15,7 @@ from bertq_client import inputs
 from bertq_client.context import SessionContext
 from bertq_client.inbox.assembly import Assembly, Deduplicator
 from bertq_client.job import Job, Sending
-from bertq_client.outbox.message import Envelope
+from bertq_client.outbox.message import MessageBuilder
 from bertq_client.outbox.window import Window
 from bertq_client.worker_directory import max_chunk_rows
 
@@ -40,7 +40,7 @@ class Writer:
         self._directory = context.directory
         self._limits = context.limits
         self._window = Window(context.redis, context.registry, context.limits.max_pending_chunks)
-        self._envelope = Envelope(context.client_id)
+        self._message_builder = MessageBuilder(context.client_id)
         self._retry = context.retry(context.registry.wait_until_closed)
         self._has_warned = False
 
@@ -113,7 +113,7 @@ class Writer:
 
     def _wait_for_queue(self, job: Job) -> Iterator[bool]:
         """Wait until the queue accepts the first chunk of a job."""
-        if not self._limits.wait:
+        if not self._limits.waits:
             length = self._run(job, lambda: self._window.read_length(job.queue))
             if length >= self._limits.max_pending_chunks:
                 raise QueueFull(
@@ -136,7 +136,7 @@ class Writer:
         assert job.assembly is not None
         texts = [job.texts[index] for index in job.assembly.plan[number].sentences]
         options = job.encoding.to_wire()
-        return self._envelope.seal(keys.task_id(job.id, number), texts, job.queue, options)
+        return self._message_builder.build(keys.task_id(job.id, number), texts, job.queue, options)
 
     def _write_record(self, job: Job, number: int, uncounted: list[int]) -> None:
         """Write a job's record and send one of its chunks.

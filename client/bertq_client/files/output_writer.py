@@ -10,7 +10,7 @@ from bertq_client.files.digest import LineDigest
 from bertq_client.files.line import Sentence
 from bertq_client.files.manifest import Manifest, Position
 from bertq_client.files.output import Output
-from bertq_client.files.rows import Block, RowFormatter
+from bertq_client.files.row_formatter import Block, RowFormatter
 from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Identity
 
