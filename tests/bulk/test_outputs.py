@@ -231,7 +231,7 @@ def test_a_file_that_is_not_a_manifest_is_not_replaced(
 def test_unknown_suffixes_of_the_output(client: BertClient, corpus: Write, tmp_path: Path) -> None:
     source = corpus(["{}"], "c.jsonl")
     (tmp_path / "d.npy").mkdir()
-    for name, said in [
+    for name, message in [
         ("v.txt", r"vectors are written as \.npy or \.jsonl"),
         ("v", "vectors are written as"),
         ("no/v.npy", "there is no directory .*no"),
@@ -240,7 +240,7 @@ def test_unknown_suffixes_of_the_output(client: BertClient, corpus: Write, tmp_p
         ("c.jsonl", "would be written over the input"),
         ("x/../c.jsonl", "there is no directory"),
     ]:
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=message):
             client.encode_file(source, tmp_path / name, overwrite=True)
     (tmp_path / "link.jsonl").symlink_to(source)
     with pytest.raises(OutputError, match="would be written over the input"):
@@ -309,12 +309,12 @@ def test_a_disk_that_is_full(
 ) -> None:  # fmt: skip
     disk, output, source = Disk(), tmp_path / f"v{suffix}", corpus(TEXTS)
     monkeypatch.setattr(partial_file, "os", disk)
-    said = rf"v{suffix} cannot be written: No space left on device"
-    with pytest.raises(OutputError, match=said):
+    message = rf"v{suffix} cannot be written: No space left on device"
+    with pytest.raises(OutputError, match=message):
         client.encode_file(source, output)
     assert names(tmp_path) == ["corpus.txt"]
     disk.room = 6000
-    with pytest.raises(OutputError, match=said) as caught:
+    with pytest.raises(OutputError, match=message) as caught:
         client.encode_file(source, output, batch_size=64)
     kept = rows_kept(output)
     assert 64 <= kept < 700

@@ -162,10 +162,10 @@ def test_killed_between_the_manifest_and_the_rename(
     ],
 )
 def test_other_options_are_refused(
-    client: BertClient, corpus: Write, half: Path, options: dict[str, Any], said: str
+    client: BertClient, corpus: Write, half: Path, options: dict[str, Any], message: str
 ) -> None:
     before = half.with_name("v.npy.part").read_bytes()
-    with pytest.raises(BertqError, match=said):
+    with pytest.raises(BertqError, match=message):
         client.encode_file(corpus(TEXTS), half, resume=True, **options)
     assert half.with_name("v.npy.part").read_bytes() == before
     assert rows_kept(half) == 600

@@ -266,8 +266,8 @@ def test_lines_may_have_pairs(
 )
 def test_wrong_arguments(
     client: BertClient, corpus: Write, tmp_path: Path,
-    options: dict[str, Any], error: type[Exception], said: str,
+    options: dict[str, Any], error: type[Exception], message: str,
 ) -> None:  # fmt: skip
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         client.encode_file(corpus(["a"]), tmp_path / "v.npy", **options)
     assert names(tmp_path) == ["corpus.txt"]

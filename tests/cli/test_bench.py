@@ -135,5 +135,5 @@ def test_a_package_that_is_missing(
     monkeypatch.setattr(importlib.util, "find_spec", find)
     refused = CliRunner().invoke(bench, [])
     assert isinstance(refused.exception, SettingsError)
-    told = f"bertq bench needs more packages: pip install 'bertq[{extra}]'"
-    assert str(refused.exception) == told
+    message = f"bertq bench needs more packages: pip install 'bertq[{extra}]'"
+    assert str(refused.exception) == message

@@ -138,8 +138,8 @@ def test_every_tensor_keeps_its_name_type_and_numbers(model: Path) -> None:
     stored |= {"brain": ["bfloat16", [1], "803f"], "tied": "whole"}
     source = write(model / "pytorch_model.bin", stored)
     source.chmod(0o640)
-    said = run(model)
-    assert said == f"written     {model}/model.safetensors: 8 tensors, 0.0 MiB\n"
+    output_text = run(model)
+    assert output_text == f"written     {model}/model.safetensors: 8 tensors, 0.0 MiB\n"
     made = model / "model.safetensors"
     assert names(model) == ["model.safetensors", "pytorch_model.bin"]
     assert stat.S_IMODE(made.stat().st_mode) == 0o640
@@ -158,8 +158,8 @@ def test_the_weights_of_modules_too(model: Path) -> None:
     write(model / "pytorch_model.bin", PLAIN)
     write(model / "2_Dense" / "pytorch_model.bin", PLAIN)
     write(model / "3_Other" / "pytorch_model.bin", PLAIN)  # no module
-    said = run(model)
-    assert [line.split()[2] for line in said.splitlines()] == [
+    output_text = run(model)
+    assert [line.split()[2] for line in output_text.splitlines()] == [
         "model/2_Dense/model.safetensors:", "model/model.safetensors:",
     ]  # fmt: skip
     assert load_file(model / "2_Dense" / "model.safetensors")["a"].tolist() == [1, 2]
@@ -180,8 +180,8 @@ def shards(model: Path, *, complete: bool = True) -> None:
 
 def test_shards_stay_shards(model: Path) -> None:
     shards(model)
-    said = run(model)
-    assert said == f"written     {model}/model.safetensors.index.json: 2 tensors, 0.0 MiB\n"
+    output_text = run(model)
+    assert output_text == f"written     {model}/model.safetensors.index.json: 2 tensors, 0.0 MiB\n"
     assert json.loads((model / "model.safetensors.index.json").read_text()) == {
         "metadata": {"total_size": 16},
         "weight_map": {

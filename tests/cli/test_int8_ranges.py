@@ -47,8 +47,8 @@ def test_the_ranges_of_a_corpus(stub: Stub, redis_url: str, tmp_path: Path) -> N
     corpus, output = tmp_path / "corpus.txt.gz", tmp_path / "ranges.json"
     with gzip.open(corpus, "wt") as file:
         file.write("\n\n".join(texts(3000)))
-    said = run(redis_url, corpus, "-o", output)
-    assert said == f"{output}: ranges of 4 dimensions, from 3000 vectors\n"
+    output_text = run(redis_url, corpus, "-o", output)
+    assert output_text == f"{output}: ranges of 4 dimensions, from 3000 vectors\n"
     document = json.loads(output.read_text())
     assert (document["model"], document["rows"]) == ("f", 3000)
     vectors = rows(texts(3000))
@@ -59,8 +59,8 @@ def test_the_ranges_of_a_corpus(stub: Stub, redis_url: str, tmp_path: Path) -> N
         run(redis_url, corpus, "-o", output)
     few = tmp_path / "few.jsonl"
     few.write_text('{"title": "a"}\n\n{"title": "b"}\n')
-    said = run(redis_url, few, "-o", output, "--overwrite", "--field", "title")
-    assert "only 2 texts: ranges of 1,000 or more are better" in said
+    output_text = run(redis_url, few, "-o", output, "--overwrite", "--field", "title")
+    assert "only 2 texts: ranges of 1,000 or more are better" in output_text
     assert json.loads(output.read_text())["rows"] == 2
 
 

@@ -43,8 +43,8 @@ def test_without_its_extra_it_ends_with_one_line(package: str) -> None:
     )
     command = [sys.executable, "-c", script, "status"]
     done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True)
-    told = "Error: the bertq command needs more packages: pip install 'bertq[cli]'\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+    message = "Error: the bertq command needs more packages: pip install 'bertq[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 @pytest.mark.parametrize(

@@ -79,12 +79,12 @@ def test_it_shows_none_of_the_text(redis_url: str) -> None:
     ],
 )
 def test_a_result_of_another_version_is_refused(
-    client: BertClient, stub: Stub, monkeypatch: pytest.MonkeyPatch, version: Any, said: str
+    client: BertClient, stub: Stub, monkeypatch: pytest.MonkeyPatch, version: Any, message: str
 ) -> None:
     to_wire = ChunkResult.to_wire
     with monkeypatch.context() as patch:
         patch.setattr(ChunkResult, "to_wire", lambda self: {**to_wire(self), "wire": version})
-        with pytest.raises(WireError, match=said) as caught:
+        with pytest.raises(WireError, match=message) as caught:
             client.encode(TEXTS[:2])
     assert type(caught.value) is VersionMismatch
     assert "install the same version of bertq on both" in str(caught.value)

@@ -100,8 +100,8 @@ def test_requests_with_other_prompts_share_no_chunk(client: BertClient, stub: St
         ({"progress": True, "blocking": False}, "progress=True needs blocking=True"),
     ],
 )
-def test_wrong_options(client: BertClient, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadInputValue, match=said):
+def test_wrong_options(client: BertClient, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputValue, match=message):
         client.encode(["a"], **options)
 
 
@@ -114,13 +114,13 @@ def test_wrong_options(client: BertClient, options: dict[str, Any], said: str) -
         ({"input_type": 1}, "input_type must be a str, not a int"),
     ],
 )
-def test_invalid_options(client: BertClient, options: dict[str, Any], said: str) -> None:
+def test_invalid_options(client: BertClient, options: dict[str, Any], message: str) -> None:
     calls: list[Callable[..., Any]] = [
         client.encode, client.encode_query, client.encode_async, client.submit, client.encode_stream
     ]  # fmt: skip
     for call in calls:
         if "input_type" not in options or call != client.encode_query:
-            with pytest.raises(BadInputType, match=said):
+            with pytest.raises(BadInputType, match=message):
                 call(["a"], **options)
 
 
@@ -175,8 +175,10 @@ def test_tokenized_sentences(client: BertClient, stub: Stub) -> None:
         ((["a"],), BadInputType, "must be a list of lists of str"),
     ],
 )
-def test_invalid_tokens(client: BertClient, texts: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_invalid_tokens(
+    client: BertClient, texts: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         client.encode(texts, is_tokenized=True)
 
 
@@ -348,7 +350,7 @@ def test_a_worker_of_another_version_is_one_warning(
             client.encode_async(["a"]).cancel()
             client.worker_directory.expire()
             client.worker_directory.refresh()
-    told = [record for record in caplog.records if "has bertq 7.1" in record.getMessage()]
-    assert len(told) == check
-    if told:
-        assert "worker stub@test" in told[0].getMessage()
+    warnings = [record for record in caplog.records if "has bertq 7.1" in record.getMessage()]
+    assert len(warnings) == check
+    if warnings:
+        assert "worker stub@test" in warnings[0].getMessage()

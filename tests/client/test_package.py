@@ -64,8 +64,8 @@ def test_a_client_needs_only_what_is_installed_with_it() -> None:
 def test_the_app_without_its_extra_is_one_line(package: str) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; import bertq.celery"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    told = "Error: celery -A bertq needs more packages: pip install 'bertq[worker]'\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+    message = "Error: celery -A bertq needs more packages: pip install 'bertq[worker]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 def test_the_app_beside_an_imported_celery() -> None:

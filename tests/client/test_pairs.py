@@ -78,8 +78,10 @@ def test_the_caller_may_change_a_pair_after_the_call(client: BertClient, stub: S
         ([{"a", "b"}], BadInputType, r"texts\[0\] is a set: it must be a str, or a pair"),
     ],
 )
-def test_invalid_pairs(client: BertClient, texts: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_invalid_pairs(
+    client: BertClient, texts: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         client.encode(texts)
 
 

@@ -124,11 +124,11 @@ def test_tokens_of_a_stream(client: BertClient, stub: Stub) -> None:
     ],
 )
 def test_wrong_streams(
-    client: BertClient, source: Any, options: dict[str, Any], error: type[BadInput], said: str
+    client: BertClient, source: Any, options: dict[str, Any], error: type[BadInput], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         client.encode_stream(source, **options)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         client.encode_stream_async(source, **options)
 
 

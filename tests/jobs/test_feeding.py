@@ -34,7 +34,7 @@ def submit(client: BertClient, chunks: int) -> DurableJob:
     return job
 
 
-def take(redis: Redis, count: int = 1, *, held: bool = True) -> list[str]:
+def pop_chunks(redis: Redis, count: int = 1, *, unacknowledged: bool = True) -> list[str]:
     """Take messages off the queue as a worker does; return their task ids."""
     taken = []
     for _ in range(count):
@@ -42,7 +42,7 @@ def take(redis: Redis, count: int = 1, *, held: bool = True) -> list[str]:
         assert isinstance(message, bytes)
         task_id = message.split(b'"delivery_tag": "')[1].split(b'"')[0].decode()
         taken.append(task_id)
-        if held:
+        if unacknowledged:
             redis.hset(keys.UNACKED, task_id, message)
     return taken
 
@@ -53,7 +53,7 @@ def answer(redis: Redis, task_id: str) -> None:
     redis.hdel(keys.UNACKED, task_id)
 
 
-def look(redis: Redis) -> DurableJobMonitor:
+def run_monitor(redis: Redis) -> DurableJobMonitor:
     """Make a tender and let it look once."""
     made = DurableJobMonitor("")
     made.check(redis)
@@ -65,7 +65,7 @@ def test_an_answer_sends_the_next_chunk(redis: Redis, client: BertClient) -> Non
     assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS
     answered = 0
     while job.status != "done":
-        (task_id,) = take(redis)
+        (task_id,) = pop_chunks(redis)
         assert task_id == keys.task_id(job.id, answered)
         answer(redis, task_id)
         answered += 1
@@ -80,7 +80,7 @@ def test_a_job_behind_others_has_few_messages(redis: Redis, client: BertClient) 
     assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS + durable_jobs.MIN_SENT_CHUNKS
     for _ in range(durable_jobs.MAX_QUEUED_CHUNKS):
         redis.rpop("bertq")
-    for task_id in take(redis, durable_jobs.MIN_SENT_CHUNKS):
+    for task_id in pop_chunks(redis, durable_jobs.MIN_SENT_CHUNKS):
         answer(redis, task_id)
     assert redis.llen("bertq") == 30 - durable_jobs.MIN_SENT_CHUNKS
     assert job.info.done == durable_jobs.MIN_SENT_CHUNKS * 256
@@ -88,7 +88,7 @@ def test_a_job_behind_others_has_few_messages(redis: Redis, client: BertClient) 
 
 def test_a_second_answer_is_not_counted(redis: Redis, client: BertClient) -> None:
     job = submit(client, 3)
-    (task_id,) = take(redis)
+    (task_id,) = pop_chunks(redis)
     for _ in range(2):
         answer(redis, task_id)
     assert job.info.done == 256
@@ -103,7 +103,7 @@ def test_the_size_in_redis(redis: Redis, client: BertClient) -> None:
     texts = sum(map(len, redis.hvals(keys.messages(job.id))))
     plan = int(redis.strlen(keys.plan(job.id)))
     assert job.info.bytes == texts + plan
-    for task_id in take(redis, 2):
+    for task_id in pop_chunks(redis, 2):
         answer(redis, task_id)
     assert job.info.bytes == plan + 2 * len(b"rows")
 
@@ -112,8 +112,8 @@ def test_waiting_and_unacknowledged_chunks_are_not_sent_again(
     redis: Redis, client: BertClient, clock: Callable[[float], None]
 ) -> None:
     submit(client, 4)
-    first, second = take(redis, 2)
-    made = look(redis)
+    first, second = pop_chunks(redis, 2)
+    made = run_monitor(redis)
     answer(redis, second)  # the first is passed by
     for _ in range(3):
         clock(100)
@@ -127,9 +127,9 @@ def test_lost_chunks_are_sent_again(
     redis: Redis, client: BertClient, clock: Callable[[float], None], idle: bool
 ) -> None:
     job = submit(client, 6)
-    (lost,) = take(redis, held=False)
-    made = look(redis)
-    for task_id in take(redis, 5 if idle else 1):
+    (lost,) = pop_chunks(redis, unacknowledged=False)
+    made = run_monitor(redis)
+    for task_id in pop_chunks(redis, 5 if idle else 1):
         answer(redis, task_id)
     made.check(redis)
     clock(LOST_AFTER_SECONDS - 1)
@@ -141,14 +141,14 @@ def test_lost_chunks_are_sent_again(
     assert redis.llen("bertq") == waiting + 1
     # It waits now, behind the others: not to be sent a third time.
     if not idle:
-        for task_id in take(redis, 3):
+        for task_id in pop_chunks(redis, 3):
             answer(redis, task_id)
         for _ in range(2):
             clock(100)
             made.check(redis)
         assert redis.llen("bertq") == 2
-        answer(redis, take(redis)[0])
-    assert take(redis) == [lost]
+        answer(redis, pop_chunks(redis)[0])
+    assert pop_chunks(redis) == [lost]
     answer(redis, lost)
     assert job.status == "done"
 
@@ -157,12 +157,12 @@ def test_it_can_be_lost_twice(
     redis: Redis, client: BertClient, clock: Callable[[float], None]
 ) -> None:
     submit(client, 2)
-    take(redis, 2, held=False)
-    made = look(redis)
+    pop_chunks(redis, 2, unacknowledged=False)
+    made = run_monitor(redis)
     for times in (1, 2):
         clock(LOST_AFTER_SECONDS + 1)
         made.check(redis)
-        assert len(take(redis, 2, held=False)) == 2
+        assert len(pop_chunks(redis, 2, unacknowledged=False)) == 2
         made.check(redis)
         assert redis.llen("bertq") == 0, times
 
@@ -172,7 +172,7 @@ def test_a_stopped_job_is_continued(redis: Redis, client: BertClient) -> None:
     # As in a Redis that has forgotten the last second.
     redis.unlink("bertq")
     redis.hset(keys.job(job.id), "next", 0)
-    look(redis)
+    run_monitor(redis)
     assert redis.llen("bertq") == durable_jobs.MAX_QUEUED_CHUNKS
 
 
@@ -180,8 +180,8 @@ def test_one_worker_monitors_the_jobs(
     redis: Redis, client: BertClient, clock: Callable[[float], None]
 ) -> None:
     submit(client, 2)
-    take(redis, 2, held=False)
-    first, second = look(redis), look(redis)
+    pop_chunks(redis, 2, unacknowledged=False)
+    first, second = run_monitor(redis), run_monitor(redis)
     assert 0 < int(redis.ttl(keys.MONITOR)) <= keys.WORKER_TTL_SECONDS
     clock(LOST_AFTER_SECONDS + 1)
     second.check(redis)
@@ -196,13 +196,13 @@ def test_finished_jobs_are_not_changed(redis: Redis, client: BertClient) -> None
     jobs[1].discard()
     redis.unlink("bertq")
     redis.hset(keys.job(jobs[2].id), "next", 0)
-    look(redis)
+    run_monitor(redis)
     assert redis.llen("bertq") == 2
 
 
 def test_an_answered_chunk_is_not_sent_again(redis: Redis, client: BertClient) -> None:
     job = submit(client, 2)
-    first, _ = take(redis, 2)
+    first, _ = pop_chunks(redis, 2)
     answer(redis, first)
     assert not durable_jobs.send_again(redis, job.id, "bertq", 0)
     assert durable_jobs.send_again(redis, job.id, "bertq", 1)

@@ -137,9 +137,9 @@ def test_lists(redis_url: str, stub: Stub) -> None:
 def test_sentences_that_were_cut(redis_url: str, client: BertClient, stub: Stub) -> None:
     long = " ".join(["word"] * 30)
     job = client.submit([long, "short"])
-    with pytest.warns(TruncationWarning, match="1 of 2 sentences") as told:
+    with pytest.warns(TruncationWarning, match="1 of 2 sentences") as caught:
         job.result(20)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     with (
         BertClient(redis_url=redis_url, check_length=False) as silent,
         warnings.catch_warnings(action="error"),

@@ -98,13 +98,13 @@ def damaged(payload: bytes, data: Any) -> bytes:
     return payload
 
 
-def held(value: Any) -> int:
+def array_bytes(value: Any) -> int:
     """The bytes of the arrays in a value."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, dict):
-        return sum(map(held, [*value, *value.values()]))
-    return sum(map(held, value)) if isinstance(value, list) else 0
+        return sum(map(array_bytes, [*value, *value.values()]))
+    return sum(map(array_bytes, value)) if isinstance(value, list) else 0
 
 
 @FUZZ
@@ -118,7 +118,7 @@ def test_values_survive(value: Any) -> None:
 def test_damage_is_a_wire_error_or_another_value(value: Any, data: Any) -> None:
     payload = damaged(wire.dumps(value), data)
     # A decoded value is complete: no array is larger than the payload.
-    assert held(loaded(payload)) <= len(payload)
+    assert array_bytes(loaded(payload)) <= len(payload)
 
 
 @FUZZ
@@ -126,7 +126,7 @@ def test_damage_is_a_wire_error_or_another_value(value: Any, data: Any) -> None:
 def test_any_bytes_are_a_wire_error_or_a_value(payload: bytes, framed: bool) -> None:
     if framed:
         payload = len(payload).to_bytes(4, "big") + payload
-    assert held(loaded(payload)) <= len(payload)
+    assert array_bytes(loaded(payload)) <= len(payload)
 
 
 SIZES = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**20, 2**31, 2**40, 2**62])
@@ -154,7 +154,7 @@ def test_an_array_larger_than_its_payload_allocates_nothing(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert held(value) <= len(raw)
+        assert array_bytes(value) <= len(raw)
         assert peak < 100_000
 
 
@@ -168,7 +168,7 @@ def answer(payload: bytes) -> None:
         assert isinstance(result, ChunkResult)
         assert isinstance(result.rows, np.ndarray)
         assert result.rows.ndim >= 2
-        assert held(result.rows) <= len(payload)
+        assert array_bytes(result.rows) <= len(payload)
 
 
 @FUZZ

@@ -9,17 +9,17 @@ import pytest
 from bertq.errors import BadInputType, RemoteError
 from tests.bert.checkpoints import TINY, tiny_variables
 from tests.bert.reference import Reference
+from tests.migration.deployment import IDS, TEXTS, Deployment
 from tests.migration.model_rows import close
 from tests.migration.rows import row
-from tests.migration.world import IDS, TEXTS, World
 
 PAIR = "the lord ||| of him"
 
 
 @row("encode(texts)")
-def encode(world: World) -> None:
+def encode(deployment: Deployment) -> None:
     texts = [f"{word} {number}" for number in range(300) for word in ("the lord", "he")]
-    with world.client() as client:
+    with deployment.client() as client:
         found = client.encode(texts)
         assert found.shape == (600, 32)
         close(found[:100], client.encode(texts[:100]), 1e-6)
@@ -28,8 +28,8 @@ def encode(world: World) -> None:
 
 
 @row("encode(texts, blocking=False)", "fetch(delay=.0)")
-def fetch(world: World) -> None:
-    with world.client() as client:
+def fetch(deployment: Deployment) -> None:
+    with deployment.client() as client:
         numbers = [client.encode([text], blocking=False) for text in TEXTS]
         assert len(set(numbers)) == 3
         found = dict(client.fetch(delay=0.01))
@@ -45,9 +45,9 @@ def fetch(world: World) -> None:
 
 
 @row("fetch_all(sort=True)", "fetch_all(concat=False)")
-def fetch_all(world: World) -> None:
+def fetch_all(deployment: Deployment) -> None:
     texts = [f"the lord {number}" for number in range(400)]
-    with world.client() as client:
+    with deployment.client() as client:
         assert client.fetch_all() == []
         whole = client.encode(texts)
         for sort in (True, False):
@@ -60,7 +60,7 @@ def fetch_all(world: World) -> None:
         client.encode(texts[:2], blocking=False)
         client.encode(texts[2:], blocking=False)
         close(client.fetch_all(concat=True), whole, 1e-6)
-    with world.client(output_fmt="list") as client:
+    with deployment.client(output_fmt="list") as client:
         for text in TEXTS:
             client.encode([text], blocking=False)
         joined = client.fetch_all(concat=True)
@@ -68,8 +68,8 @@ def fetch_all(world: World) -> None:
 
 
 @row("encode(texts, is_tokenized=True)")
-def tokens_as_they_are(world: World) -> None:
-    with world.client() as client:
+def tokens_as_they_are(deployment: Deployment) -> None:
+    with deployment.client() as client:
         found = client.encode([text.split() for text in TEXTS], is_tokenized=True)
         close(found, client.encode(TEXTS), 1e-6)
         odd, shown = client.encode([["the", "Lord"]], is_tokenized=True, show_tokens=True)
@@ -78,20 +78,23 @@ def tokens_as_they_are(world: World) -> None:
 
 
 @row("encode(texts, show_tokens=True)")
-def tokens_of_text(world: World) -> None:
-    with world.client() as client:
+def tokens_of_text(deployment: Deployment) -> None:
+    with deployment.client() as client:
         answer = client.encode(TEXTS, show_tokens=True)
         assert isinstance(answer, tuple)
         vectors, tokens = answer
         close(vectors, client.encode(TEXTS), 1e-6)
     assert tokens == [["[CLS]", *text.split(), "[SEP]"] for text in TEXTS]
-    with world.client(model="tuned") as client, pytest.raises(RemoteError, match="shows no tokens"):
+    with (
+        deployment.client(model="tuned") as client,
+        pytest.raises(RemoteError, match="shows no tokens"),
+    ):
         client.encode(TEXTS, show_tokens=True)
 
 
 @row("pairs of sentences, three bars between")
-def pairs(world: World) -> None:
-    with world.client() as client:
+def pairs(deployment: Deployment) -> None:
+    with deployment.client() as client:
         found, tokens = client.encode([PAIR], show_tokens=True)
         again = client.encode([PAIR.split()], is_tokenized=True)
     words = ["[CLS]", "the", "lord", "[SEP]", "of", "him", "[SEP]"]
@@ -103,14 +106,14 @@ def pairs(world: World) -> None:
 
 
 @row("encode_async(batch_generator)")
-def streams(world: World) -> None:
+def streams(deployment: Deployment) -> None:
     texts = [f"the lord {number}" for number in range(50)]
 
     def batches() -> Any:
         for start in range(0, 50, 10):
             yield texts[start : start + 10]
 
-    with world.client() as client:
+    with deployment.client() as client:
         with pytest.raises(BadInputType, match="encode_stream takes iterators"):
             client.encode_async(batches())
         whole = client.encode(texts)
@@ -122,8 +125,8 @@ def streams(world: World) -> None:
 
 
 @row("status")
-def status(world: World) -> None:
-    with world.client(identity="me", timeout=9, output_fmt="list") as client:
+def status(deployment: Deployment) -> None:
+    with deployment.client(identity="me", timeout=9, output_fmt="list") as client:
         client.encode(TEXTS)
         found = client.status
     pending = found.pop("pending_request")
@@ -131,13 +134,13 @@ def status(world: World) -> None:
     assert found.pop("client_version")
     assert found == {
         "identity": "me", "num_request": 1, "num_pending_request": 0, "output_fmt": "list",
-        "server_ip": "127.0.0.1", "port": world.port, "timeout": 9,
+        "server_ip": "127.0.0.1", "port": deployment.port, "timeout": 9,
     }  # fmt: skip
 
 
 @row("server_config")
-def server_config(world: World) -> None:
-    with world.client() as client:
+def server_config(deployment: Deployment) -> None:
+    with deployment.client() as client:
         found = {name.split("@")[0]: value for name, value in client.server_config.items()}
     assert sorted(found) == ["cpu0-tuned", "cpu1-tokens", "gpu0", "gpu0.2"]
     assert not hasattr(client, "get_server_config")
@@ -148,8 +151,8 @@ def server_config(world: World) -> None:
 
 
 @row("server_status")
-def server_status(world: World) -> None:
-    with world.client() as client:
+def server_status(deployment: Deployment) -> None:
+    with deployment.client() as client:
         before = client.server_status["statistic"]
         client.encode(TEXTS)
         client.encode(TEXTS)

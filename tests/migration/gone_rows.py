@@ -13,8 +13,8 @@ import bertq as package
 from bertq.errors import BadInputType
 from bertq_bert import read_source
 from bertq_cli.commands.serve import serve
+from tests.migration.deployment import TEXTS, Deployment, bertq, run
 from tests.migration.rows import row, row_each
-from tests.migration.world import TEXTS, World, bertq, run
 
 
 def refused(done: subprocess.CompletedProcess[str], option: str) -> None:
@@ -25,42 +25,42 @@ def refused(done: subprocess.CompletedProcess[str], option: str) -> None:
 
 
 @row_each("-graph_tmp_dir", "-xla", "-prefetch_size 10")
-def gone_from_the_service(_world: World, cell: str) -> None:
+def gone_from_the_service(_deployment: Deployment, cell: str) -> None:
     option = "--" + cell.split()[0].removeprefix("-").replace("_", "-")
     refused(bertq("serve", option, "1"), option)
 
 
 @row("-port_out 5556")
-def one_port(world: World) -> None:
+def one_port(deployment: Deployment) -> None:
     refused(bertq("serve", "--port-out", "5556"), "--port-out")
-    with world.client() as client:
+    with deployment.client() as client:
         assert client.encode(TEXTS).shape == (3, 32)
         assert "port_out" not in client.status
 
 
 @row("-fixed_embed_length")
-def lengths_of_token_vectors(world: World) -> None:
+def lengths_of_token_vectors(deployment: Deployment) -> None:
     option = "--fixed-embed-length"
     refused(run(sys.executable, "-m", "celery", "-A", "bertq", "worker", option), option)
-    with world.client(model="tokens") as client:
+    with deployment.client(model="tokens") as client:
         assert client.encode(TEXTS).shape == (3, 7, 64)  # the longest of the request
         assert client.encode(TEXTS[:1]).shape == (1, 4, 64)
     # With a number it is the number.
-    source = read_source(world.home / "uncased_tiny", pooling_strategy="NONE", max_seq_len=12)
+    source = read_source(deployment.home / "uncased_tiny", pooling_strategy="NONE", max_seq_len=12)
     assert source.model.row_shape == (12, 32)
 
 
 @row("port_out=5556", "check_token_info=True", "ignore_all_checks=False")
-def gone_from_the_client(world: World) -> None:
+def gone_from_the_client(deployment: Deployment) -> None:
     for name in ("port_out", "check_token_info", "ignore_all_checks"):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
-            world.client(**{name: True})
+            deployment.client(**{name: True})
 
 
 @row("ConcurrentBertClient(max_concurrency=10)")
-def one_client_for_all_threads(world: World) -> None:
+def one_client_for_all_threads(deployment: Deployment) -> None:
     assert not hasattr(package, "ConcurrentBertClient")
-    with world.client() as client, ThreadPoolExecutor(20) as threads:
+    with deployment.client() as client, ThreadPoolExecutor(20) as threads:
         texts = [f"the lord {number}" for number in range(60)]
         expected = client.encode(texts)
         found = list(threads.map(lambda text: client.encode([text])[0], texts))
@@ -68,8 +68,8 @@ def one_client_for_all_threads(world: World) -> None:
 
 
 @row("encode_async(max_num_batch=None)")
-def no_number_of_batches(world: World) -> None:
-    with world.client() as client:
+def no_number_of_batches(deployment: Deployment) -> None:
+    with deployment.client() as client:
         with pytest.raises(TypeError, match="there is no option max_num_batch"):
             client.encode_async(TEXTS, max_num_batch=2)  # type: ignore[call-arg]
         with pytest.raises(BadInputType, match="there is no option max_num_batch"):
@@ -84,7 +84,7 @@ def no_number_of_batches(world: World) -> None:
 
 
 @row("-num_worker 2, spelling")
-def the_old_spelling(world: World) -> None:
+def the_old_spelling(deployment: Deployment) -> None:
     done = bertq("serve", "-num_worker", "2")
     assert done.returncode == 2
     assert "Error: -num_worker is an option of bert-as-service" in done.stderr
@@ -93,12 +93,12 @@ def the_old_spelling(world: World) -> None:
         assert result.exit_code == 2
         assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
     # ... and its replacement, with which the service of these tests was started.
-    assert len([name for name in world.infos() if name.startswith("gpu0")]) == 2
+    assert len([name for name in deployment.infos() if name.startswith("gpu0")]) == 2
     # Celery takes this for a log file's name.
     done = run(
-        sys.executable, "-m", "celery", "-A", "bertq", "-b", world.url, "worker", "-fp16",
-        "--model-dir", str(world.home / "uncased_tiny"), cwd=world.home,
+        sys.executable, "-m", "celery", "-A", "bertq", "-b", deployment.url, "worker", "-fp16",
+        "--model-dir", str(deployment.home / "uncased_tiny"), cwd=deployment.home,
     )  # fmt: skip
     assert done.returncode == 78
-    log = done.stdout + done.stderr + (world.home / "p16").read_text()
+    log = done.stdout + done.stderr + (deployment.home / "p16").read_text()
     assert "cannot start: -fp16 is an option of bert-as-service" in log

@@ -13,18 +13,18 @@ from bertq_bert import ModelError, read_source
 from bertq_cli.commands.serve import serve
 from tests.bert.checkpoints import TINY, tiny_variables
 from tests.bert.reference import Reference
-from tests.migration.rows import row, row_each
-from tests.migration.world import (
+from tests.migration.deployment import (
     CONFIG,
     IDS,
     LABELS,
     LONG,
     TEXTS,
-    World,
+    Deployment,
+    fine_tuned_variables,
     ids_of,
     reference,
-    tuned_variables,
 )
+from tests.migration.rows import row, row_each
 
 
 def close(found: Any, wanted: Any, atol: float = 2e-5) -> None:
@@ -33,45 +33,45 @@ def close(found: Any, wanted: Any, atol: float = 2e-5) -> None:
 
 
 def tuned_reference(**options: Any) -> Any:
-    made = reference(TEXTS, 40, config=CONFIG, variables=tuned_variables(), **options)
+    made = reference(TEXTS, 40, config=CONFIG, variables=fine_tuned_variables(), **options)
     return made.rows("CLASSIFICATION", [-1])
 
 
 @row("-model_dir", "-pooling_strategy", "REDUCE_MEAN")
-def the_defaults(world: World) -> None:
-    with world.client() as client:
+def the_defaults(deployment: Deployment) -> None:
+    with deployment.client() as client:
         close(client.encode(TEXTS), reference(TEXTS, 25).rows("REDUCE_MEAN", [-2]))
-    info = world.infos()["gpu0"]
+    info = deployment.infos()["gpu0"]
     assert (info.model, info.pooling_strategy) == ("uncased_tiny", "REDUCE_MEAN")
     # Written in small letters.
-    assert world.infos()["cpu0-tuned"].pooling_strategy == "CLASSIFICATION"
+    assert deployment.infos()["cpu0-tuned"].pooling_strategy == "CLASSIFICATION"
 
 
 @row("-tuned_model_dir", "-ckpt_name bert_model.ckpt", "-config_name bert_config.json")
-def a_tuned_model(world: World) -> None:
-    with world.client(model="tuned") as client:
+def a_tuned_model(deployment: Deployment) -> None:
+    with deployment.client(model="tuned") as client:
         found = client.encode(TEXTS)
     close(found, tuned_reference(), 2e-3)
     # With the config or the checkpoint of another name it would be something else.
-    other = Reference(TINY, tuned_variables(), [ids_of(t.split()) for t in TEXTS], 40)
+    other = Reference(TINY, fine_tuned_variables(), [ids_of(t.split()) for t in TEXTS], 40)
     assert np.abs(other.rows("CLASSIFICATION", [-1]) - found).max() > 2e-2
-    untuned = tuned_variables() | tiny_variables()
+    untuned = fine_tuned_variables() | tiny_variables()
     other = reference(TEXTS, 40, config=CONFIG, variables=untuned)
     assert np.abs(other.rows("CLASSIFICATION", [-1]) - found).max() > 2e-2
 
 
-def served_plain(world: World) -> Any:
-    with world.client() as client:
+def served_plain(deployment: Deployment) -> Any:
+    with deployment.client() as client:
         return client.encode(TEXTS)
 
 
 @row("CLASSIFICATION", "-num_labels")
-def a_head(world: World) -> None:
-    with world.client(model="tuned") as client:
+def a_head(deployment: Deployment) -> None:
+    with deployment.client(model="tuned") as client:
         found = client.encode(TEXTS)
     close(found, tuned_reference(), 2e-3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-3)
-    (info,) = (a for a in world.infos().values() if a.model_name == "tuned")
+    (info,) = (a for a in deployment.infos().values() if a.model_name == "tuned")
     assert info.row_shape == [LABELS]
     result = CliRunner().invoke(serve, ["--num-labels", "0"])
     assert result.exit_code == 2
@@ -79,71 +79,71 @@ def a_head(world: World) -> None:
 
 
 @row("REGRESSION")
-def another_head(world: World) -> None:
+def another_head(deployment: Deployment) -> None:
     """Of the same labels: the served softmax has the differences of these logits."""
     from bertq_bert import load_encoder
 
     encoder = load_encoder(
-        world.home / "uncased_tiny",
-        tuned_model_dir=world.home / "tuned",
+        deployment.home / "uncased_tiny",
+        tuned_model_dir=deployment.home / "tuned",
         ckpt_name="model.ckpt-77",
         config_name="other.json",
         pooling_strategy="REGRESSION",
     )
     rows = np.float64(encoder.encode(TEXTS))
-    with world.client(model="tuned") as client:
+    with deployment.client(model="tuned") as client:
         logs = np.log(np.float64(client.encode(TEXTS)))
     logits = np.log(rows / (1 - rows))
     close(logits[:, 1:] - logits[:, :1], logs[:, 1:] - logs[:, :1], 3e-2)
 
 
 @row("-cased_tokenization")
-def capitals(world: World) -> None:
+def capitals(deployment: Deployment) -> None:
     texts = ["The Lord", "the lord"]
-    with world.client(model="tuned") as client:
+    with deployment.client(model="tuned") as client:
         upper, lower = client.encode(texts)
     unknown = [IDS["[CLS]"], IDS["[UNK]"], IDS["[UNK]"], IDS["[SEP]"]]
-    wanted = Reference(CONFIG, tuned_variables(), [unknown], 40).rows("CLASSIFICATION", [-1])
+    wanted = Reference(CONFIG, fine_tuned_variables(), [unknown], 40).rows("CLASSIFICATION", [-1])
     close(upper, wanted[0], 2e-3)
     assert np.abs(upper - lower).max() > 1e-2
-    with world.client() as client:  # its directory is called uncased
+    with deployment.client() as client:  # its directory is called uncased
         upper, lower = client.encode(texts)
     close(upper, lower, 1e-6)
 
 
 @row("-max_seq_len 25")
-def the_default_length(world: World) -> None:
+def the_default_length(deployment: Deployment) -> None:
     with (
-        world.client() as client,
+        deployment.client() as client,
         pytest.warns(TruncationWarning, match="cut, 1 of 1 sentences: .* than the 25"),
     ):
         found, tokens = client.encode([LONG], show_tokens=True)
     assert len(tokens[0]) == 25
     close(found, reference(["the " * 23], 25).rows("REDUCE_MEAN", [-2]))
-    assert world.infos()["cpu0-tuned"].max_seq_len == 40
+    assert deployment.infos()["cpu0-tuned"].max_seq_len == 40
     # The error of a worker that is started with more.
     with pytest.raises(ModelError, match="max_seq_len is 60: give 3"):
-        read_source(world.home / "uncased_tiny", max_seq_len=60)
+        read_source(deployment.home / "uncased_tiny", max_seq_len=60)
 
 
 @row("-max_seq_len NONE")
-def no_length(world: World) -> None:
+def no_length(deployment: Deployment) -> None:
     limit = TINY["max_position_embeddings"]
-    assert world.infos()["cpu1-tokens"].max_seq_len == limit
+    assert deployment.infos()["cpu1-tokens"].max_seq_len == limit
     with (
-        world.client(model="tokens") as client,
+        deployment.client(model="tokens") as client,
         pytest.warns(TruncationWarning, match=f"than the {limit}"),
     ):
         assert client.encode([LONG]).shape == (1, limit, 64)
 
 
 @row("NONE", "-pooling_layer -2", "-no_special_token", "-no_position_embeddings")
-def token_vectors(world: World) -> None:
+def token_vectors(deployment: Deployment) -> None:
     wanted = reference(TEXTS, 7, positions=False).rows("NONE", [-1, -3])
     for number, text in enumerate(TEXTS):
-        close(world.token_rows[text], wanted[number, : len(ids_of(text.split()))])
+        close(deployment.token_rows[text], wanted[number, : len(ids_of(text.split()))])
     given = [text.split() for text in TEXTS]
-    with world.client(model="tokens") as client:
+    with deployment.client(model="tokens") as client:
         found, tokens = client.encode(given, is_tokenized=True, show_tokens=True)
     assert tokens == given
     ids = [[IDS[token] for token in words] for words in given]
@@ -153,22 +153,26 @@ def token_vectors(world: World) -> None:
 
 
 @row("-mask_cls_sep")
-def masked(world: World) -> None:
-    with world.client(model="tokens") as client:
+def masked(deployment: Deployment) -> None:
+    with deployment.client(model="tokens") as client:
         found = client.encode(TEXTS)
     for row_, text in zip(found, TEXTS, strict=True):
-        whole = world.token_rows[text]
+        whole = deployment.token_rows[text]
         size = len(whole)
         assert not np.any(row_[[0, *range(size - 1, len(row_))]])
         # They were seen all the same: the other vectors are those of a worker that masks nothing.
         close(row_[1 : size - 1], whole[1:-1], 1e-5)
-    assert fingerprint(world, "LAST_TOKEN", mask_cls_sep=True) == fingerprint(world, "LAST_TOKEN")
-    assert fingerprint(world, "REDUCE_MAX", mask_cls_sep=True) != fingerprint(world, "REDUCE_MAX")
+    assert fingerprint(deployment, "LAST_TOKEN", mask_cls_sep=True) == fingerprint(
+        deployment, "LAST_TOKEN"
+    )
+    assert fingerprint(deployment, "REDUCE_MAX", mask_cls_sep=True) != fingerprint(
+        deployment, "REDUCE_MAX"
+    )
 
 
-def fingerprint(world: World, strategy: str, **options: Any) -> str:
+def fingerprint(deployment: Deployment, strategy: str, **options: Any) -> str:
     """Of the plain model: two of the same fingerprint give the same vectors."""
-    plain = world.home / "uncased_tiny"
+    plain = deployment.home / "uncased_tiny"
     return read_source(plain, pooling_strategy=strategy, **options).model.fingerprint
 
 
@@ -202,38 +206,41 @@ def _pooled(x: Any) -> dict[str, Any]:
 
 
 @row_each("REDUCE_MAX", "REDUCE_MEAN_MAX", "CLS_TOKEN", "SEP_TOKEN", "CLS_POOLED")
-def pooled(world: World, strategy: str) -> None:
+def pooled(deployment: Deployment, strategy: str) -> None:
     """Check a strategy against pooling the served token vectors by hand."""
-    found = rows_of(world.home / "uncased_tiny", strategy)
-    wanted = np.stack([_pooled(world.token_rows[text])[strategy] for text in TEXTS])
+    found = rows_of(deployment.home / "uncased_tiny", strategy)
+    wanted = np.stack([_pooled(deployment.token_rows[text])[strategy] for text in TEXTS])
     close(found, wanted)
 
 
 @row_each("FIRST_TOKEN", "LAST_TOKEN")
-def another_name(world: World, strategy: str) -> None:
+def another_name(deployment: Deployment, strategy: str) -> None:
     same = {"FIRST_TOKEN": "CLS_TOKEN", "LAST_TOKEN": "SEP_TOKEN"}[strategy]
-    assert fingerprint(world, strategy) == fingerprint(world, same)
-    pooled(world, same)
+    assert fingerprint(deployment, strategy) == fingerprint(deployment, same)
+    pooled(deployment, same)
 
 
 @row("-show_tokens_to_client")
-def tokens_are_shown(world: World) -> None:
-    with world.client() as client:
+def tokens_are_shown(deployment: Deployment) -> None:
+    with deployment.client() as client:
         _, tokens = client.encode(["The lord!"], show_tokens=True)
     assert tokens == [["[CLS]", "the", "lord", "!", "[SEP]"]]
-    with world.client(model="tuned") as client, pytest.raises(RemoteError, match="shows no tokens"):
+    with (
+        deployment.client(model="tuned") as client,
+        pytest.raises(RemoteError, match="shows no tokens"),
+    ):
         client.encode(TEXTS, show_tokens=True)
 
 
 @row("-fp16")
-def half_precision(world: World) -> None:
-    (info,) = (a for a in world.infos().values() if a.model_name == "tuned")
+def half_precision(deployment: Deployment) -> None:
+    (info,) = (a for a in deployment.infos().values() if a.model_name == "tuned")
     assert info.dtype == "float16"
-    with world.client(model="tuned") as client:
+    with deployment.client(model="tuned") as client:
         found = client.encode(TEXTS)
     assert found.dtype == np.float32
     assert 1e-6 < np.abs(found - tuned_reference()).max() < 2e-3
-    with world.client() as client:
+    with deployment.client() as client:
         half = client.encode(TEXTS, precision="float16")
     assert half.dtype == np.float16
-    close(np.float32(half), served_plain(world), 5e-3)
+    close(np.float32(half), served_plain(deployment), 5e-3)

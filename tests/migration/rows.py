@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterator
 
 from tests.docs.tables import DOCS
-from tests.migration.world import World
+from tests.migration.deployment import Deployment
 
-Check = Callable[[World], None]
+Check = Callable[[Deployment], None]
 
 #: By the first cell of the row.
 CHECKS: dict[str, Check] = {}
@@ -44,12 +44,14 @@ def row(*cells: str) -> Callable[[Check], Check]:
     return register
 
 
-def row_each(*cells: str) -> Callable[[Callable[[World, str], None]], Callable[[World, str], None]]:
+def row_each(
+    *cells: str,
+) -> Callable[[Callable[[Deployment, str], None]], Callable[[Deployment, str], None]]:
     """Register a check that takes the row's first cell, for several rows."""
 
-    def register(check: Callable[[World, str], None]) -> Callable[[World, str], None]:
+    def register(check: Callable[[Deployment, str], None]) -> Callable[[Deployment, str], None]:
         def bound(cell: str) -> Check:
-            return lambda world: check(world, cell)
+            return lambda deployment: check(deployment, cell)
 
         for cell in cells:
             row(cell)(bound(cell))

@@ -23,9 +23,9 @@ from bertq_cli.bench.command import bench
 from bertq_cli.commands.serve import plan, serve
 from bertq_cli.service.embedded_redis import free_port
 from tests.cli.runs import Run
+from tests.migration.deployment import TEXTS, Deployment, bertq, reference, run
 from tests.migration.model_rows import close
 from tests.migration.rows import row, row_each
-from tests.migration.world import TEXTS, World, bertq, reference, run
 from tests.waiting import eventually
 
 #: The row that ends the service.
@@ -54,8 +54,8 @@ def queues(*options: str) -> list[str]:
     "port=5555",
     "-port 5555",
 )
-def the_client_as_a_program(world: World) -> None:
-    done = run(sys.executable, "-c", _FILE, str(world.port))
+def the_client_as_a_program(deployment: Deployment) -> None:
+    done = run(sys.executable, "-c", _FILE, str(deployment.port))
     assert (done.returncode, done.stdout) == (0, "(2, 32)\n"), done.stderr
     (port,) = (option for option in serve.params if option.name == "port")
     with pytest.MonkeyPatch.context() as patch:
@@ -64,32 +64,32 @@ def the_client_as_a_program(world: World) -> None:
 
 
 @row("python app.py -model_dir DIR", "bert-serving-start", "-num_worker 1", "-device_map")
-def the_service(world: World) -> None:
-    assert "ready       2 workers at " in world.service.output
-    found = world.infos()
+def the_service(deployment: Deployment) -> None:
+    assert "ready       2 workers at " in deployment.service.output
+    found = deployment.infos()
     assert {name: found[name].device for name in found} == {
         "cpu0-tuned": "cpu0", "cpu1-tokens": "cpu1", "gpu0": "gpu0", "gpu0.2": "gpu0",
     }  # fmt: skip
     assert queues() == ["gpu0"]
     assert queues("--num-workers", "3", "--device-map", "0,2") == ["gpu0", "gpu2", "gpu0"]
     assert queues("--num-workers", "1", "--device-map", "3,2") == ["gpu3"]
-    with world.client() as client:
+    with deployment.client() as client:
         close(client.encode(TEXTS), reference(TEXTS, 25).rows("REDUCE_MEAN", [-2]))
         assert client.server_status["num_worker"] == 4
 
 
 @row("-cpu")
-def on_the_cpu(world: World) -> None:
-    assert world.infos()["cpu0-tuned"].device_name == "cpu"
-    assert "queue cpu0: " in world.tuned.log
+def on_the_cpu(deployment: Deployment) -> None:
+    assert deployment.infos()["cpu0-tuned"].device_name == "cpu"
+    assert "queue cpu0: " in deployment.tuned.log
     assert queues("--num-workers", "2", "--cpu") == ["cpu0", "cpu1"]
-    with world.client(model="tokens", queue="cpu1") as client:
+    with deployment.client(model="tokens", queue="cpu1") as client:
         assert client.encode(TEXTS).shape == (3, 7, 64)
 
 
 @row("-gpu_memory_fraction 0.5")
-def memory(world: World) -> None:
-    info = world.infos()["gpu0"]
+def memory(deployment: Deployment) -> None:
+    info = deployment.infos()["gpu0"]
     environ = Path(f"/proc/{info.pid}/environ").read_text().split("\0")
     assert "BERTQ_GPU_MEMORY_FRACTION=0.5" in environ
     assert Settings().gpu_memory_fraction is None
@@ -99,31 +99,31 @@ def memory(world: World) -> None:
 
 
 @row("-max_batch_size 256")
-def batches(world: World) -> None:
-    found = world.infos()
+def batches(deployment: Deployment) -> None:
+    found = deployment.infos()
     assert (found["gpu0"].max_batch_size, found["cpu0-tuned"].max_batch_size) == (256, 4)
     texts = [f"the lord {number}" for number in range(10)]
-    with world.client(model="tuned") as client:
+    with deployment.client(model="tuned") as client:
         rows = client.encode(texts)
         alone = np.concatenate([client.encode([text]) for text in texts])
     close(rows, alone, 2e-3)
-    world.tuned.wait_for_log(" rows, ")
-    sizes = [int(size) for size in re.findall(r"chunk \w+-\d+: (\d+) rows", world.tuned.log)]
+    deployment.tuned.wait_for_log(" rows, ")
+    sizes = [int(size) for size in re.findall(r"chunk \w+-\d+: (\d+) rows", deployment.tuned.log)]
     assert max(sizes) <= 4
 
 
 @row("-priority_batch_size 16")
-def small_requests_first(world: World) -> None:
+def small_requests_first(deployment: Deployment) -> None:
     assert Settings().priority_batch_size == 16
     # No worker serves this model, so the requests stay on their queues.
-    with world.client(model="nobody") as client, Redis.from_url(world.url) as redis:
+    with deployment.client(model="nobody") as client, Redis.from_url(deployment.url) as redis:
         few = client.encode_async(["the lord"] * 16)
         many = client.encode_async(["the lord"] * 17)
         eventually(lambda: redis.llen("bertq.nobody.small") == redis.llen("bertq.nobody") == 1)
         for future in (few, many):
             assert future.cancel()
     # The worker that has another number for it computes both.
-    with world.client(model="tuned") as client:
+    with deployment.client(model="tuned") as client:
         assert client.encode([f"the {number}" for number in range(17)]).shape == (17, 3)
 
 
@@ -139,11 +139,11 @@ def send(url: str, path: str, **document: Any) -> Any:
 
 
 @row("-http_port")
-def the_gateway(world: World) -> None:
-    url = f"http://127.0.0.1:{world.http}"
+def the_gateway(deployment: Deployment) -> None:
+    url = f"http://127.0.0.1:{deployment.http}"
     found, headers = send(url, "/encode", id=123, texts=TEXTS, is_tokenized=False)
     assert (found["id"], found["status"]) == (123, 200)
-    with world.client() as client:
+    with deployment.client() as client:
         close(np.array(found["result"]), client.encode(TEXTS), 1e-6)
     assert send(url, "/status/server")[0]["num_worker"] == 4
     (labels,) = send(url, "/encode", model="tuned", texts=["the lord"])[0]["result"]
@@ -152,10 +152,19 @@ def the_gateway(world: World) -> None:
 
 
 @row_each("-http_max_connect 10", "-cors *")
-def a_gateway_of_its_own(world: World, _cell: str) -> None:
+def a_gateway_of_its_own(deployment: Deployment, _cell: str) -> None:
     port = free_port()
-    options = ("--redis-url", world.url, "--port", str(port), "--max-requests", "1", "--cors", "*")
-    gateway = Run(world.home, "http", *options)
+    options = (
+        "--redis-url",
+        deployment.url,
+        "--port",
+        str(port),
+        "--max-requests",
+        "1",
+        "--cors",
+        "*",
+    )
+    gateway = Run(deployment.home, "http", *options)
     try:
         gateway.wait_for("http ")
         url = f"http://127.0.0.1:{port}"
@@ -180,40 +189,42 @@ def refused_for_now(url: str) -> bool:
 
 
 @row("-http_stat_dashboard")
-def the_dashboard(world: World) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{world.flower}/workers", timeout=20) as page:
+def the_dashboard(deployment: Deployment) -> None:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{deployment.flower}/workers", timeout=20
+    ) as page:
         assert b"gpu0@" in page.read()
-    shown = bertq("status", "--redis-url", world.url)
+    shown = bertq("status", "--redis-url", deployment.url)
     assert shown.returncode == 0, shown.stderr
     assert "gpu0.2@" in shown.stdout
 
 
 @row("-verbose")
-def debug_lines(world: World) -> None:
-    assert ": DEBUG/MainProcess]" in world.tuned.log
-    assert ": DEBUG/MainProcess]" not in world.tokens.log
+def debug_lines(deployment: Deployment) -> None:
+    assert ": DEBUG/MainProcess]" in deployment.tuned.log
+    assert ": DEBUG/MainProcess]" not in deployment.tokens.log
 
 
 @row("-version")
-def version(_world: World) -> None:
+def version(_deployment: Deployment) -> None:
     assert bertq("--version").stdout == f"bertq, version {package.__version__}\n"
 
 
 @row("bert-serving-benchmark")
-def benchmark(_world: World) -> None:
+def benchmark(_deployment: Deployment) -> None:
     shown = CliRunner().invoke(bench, ["--help"]).output
     for table in ("--max-seq-len", "--client-batch-size", "--num-client", "--max-batch-size"):
         assert table in shown
 
 
 @row(LAST)
-def the_end(world: World) -> None:
-    for process in (world.tuned.process, world.tokens.process):
+def the_end(deployment: Deployment) -> None:
+    for process in (deployment.tuned.process, deployment.tokens.process):
         process.send_signal(signal.SIGTERM)
-    assert [worker.process.wait(30) for worker in (world.tuned, world.tokens)] == [0, 0]
-    world.service.process.send_signal(signal.SIGTERM)
-    status, output = world.service.wait()
+    assert [worker.process.wait(30) for worker in (deployment.tuned, deployment.tokens)] == [0, 0]
+    deployment.service.process.send_signal(signal.SIGTERM)
+    status, output = deployment.service.wait()
     assert status == 0, output
     assert output.endswith("stopped     nothing is left running\n")
-    assert world.service.left() == ({}, [])
-    assert (world.home / "data").is_dir()
+    assert deployment.service.left() == ({}, [])
+    assert (deployment.home / "data").is_dir()

@@ -7,11 +7,11 @@ import pytest
 from tests.migration import (
     call_rows,
     client_rows,
+    deployment,
     gone_rows,
     model_rows,
     rows,
     server_rows,
-    world,
 )
 
 #: Importing these modules registers the rows.
@@ -25,8 +25,8 @@ LAST = server_rows.LAST
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[world.World]:
-    built = world.build(tmp_path_factory.mktemp("migration"))
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[deployment.Deployment]:
+    built = deployment.build(tmp_path_factory.mktemp("migration"))
     yield built
     built.end()
 
@@ -38,7 +38,7 @@ def test_each_row_has_a_test_and_each_test_a_row() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(rows.CHECKS, key=lambda name: (name == LAST, name)))
-def test_row(name: str, service: world.World) -> None:
+def test_row(name: str, service: deployment.Deployment) -> None:
     check = rows.CHECKS[name]
     if check not in service.passed:  # several rows may have one check
         check(service)

@@ -26,8 +26,10 @@ class Server:
     """One with TLS alone, the users of ``docs/users.acl``, and clients that have a certificate."""
 
     def __init__(self, directory: Path) -> None:
-        told = subprocess.run([str(REDIS), "--version"], capture_output=True, text=True, check=True)
-        major, minor = re.findall(r"v=(\d+)\.(\d+)", told.stdout)[0]
+        shown = subprocess.run(
+            [str(REDIS), "--version"], capture_output=True, text=True, check=True
+        )
+        major, minor = re.findall(r"v=(\d+)\.(\d+)", shown.stdout)[0]
         self.version = (int(major), int(minor))
         authority = Authority(directory / "authority")
         certificate, key = authority.issue("localhost")

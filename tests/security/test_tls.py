@@ -57,7 +57,7 @@ def proxy(plain: ValkeyServer, certificate: Certificate) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def stranger(plain: ValkeyServer, authority: Authority) -> Iterator[Proxy]:
+def wrong_host_proxy(plain: ValkeyServer, authority: Authority) -> Iterator[Proxy]:
     """A TLS proxy with the certificate of another host."""
     made = Proxy(plain.port, authority.issue("elsewhere.example"))
     yield made
@@ -143,9 +143,9 @@ def test_clients_with_certificates(
 
 @pytest.mark.parametrize("certificate_of", ["an unknown authority", "another host"])
 def test_an_untrusted_certificate(
-    proxy: Proxy, stranger: Proxy, authority: Authority, tmp_path: Path, certificate_of: str
+    proxy: Proxy, wrong_host_proxy: Proxy, authority: Authority, tmp_path: Path, certificate_of: str
 ) -> None:
-    wrong, reason = url(stranger, ssl_ca_certs=authority.file), "Hostname mismatch"
+    wrong, reason = url(wrong_host_proxy, ssl_ca_certs=authority.file), "Hostname mismatch"
     if certificate_of == "an unknown authority":
         wrong, reason = url(proxy), "unable to get local issuer certificate"
     with BertClient(redis_url=wrong, timeout=20) as client:
@@ -166,9 +166,11 @@ def test_an_untrusted_certificate(
     assert "Traceback" not in worker.log
 
 
-def test_connections_of_celery_check_the_host_name(stranger: Proxy, authority: Authority) -> None:
+def test_connections_of_celery_check_the_host_name(
+    wrong_host_proxy: Proxy, authority: Authority
+) -> None:
     """redis-py checks it by default; neither kombu nor Celery requests it."""
-    app = create_app(redis_url.check(url(stranger, ssl_ca_certs=authority.file)))
+    app = create_app(redis_url.check(url(wrong_host_proxy, ssl_ca_certs=authority.file)))
     with (
         app.connection_for_read() as connection,
         pytest.raises(connection.connection_errors, match="Hostname mismatch"),
@@ -177,7 +179,7 @@ def test_connections_of_celery_check_the_host_name(stranger: Proxy, authority: A
     backend: Any = app.backend
     with pytest.raises(RedisError, match="Hostname mismatch"):
         backend.client.ping()
-    unchecked = create_app(redis_url.check(url(stranger, ssl_cert_reqs="none")))
+    unchecked = create_app(redis_url.check(url(wrong_host_proxy, ssl_cert_reqs="none")))
     with unchecked.connection_for_read() as connection:
         connection.connect()
 
@@ -225,10 +227,10 @@ def test_a_gateway_with_tls(redis_url: str, authority: Authority, certificate: C
             connection.request("GET", "/healthz")
             assert connection.getresponse().status == 200
             connection.close()
-            stranger = http.client.HTTPSConnection(*address, timeout=20)
+            untrusting = http.client.HTTPSConnection(*address, timeout=20)
             with pytest.raises(ssl.SSLCertVerificationError):
-                stranger.request("GET", "/healthz")
-            stranger.close()
+                untrusting.request("GET", "/healthz")
+            untrusting.close()
         finally:
             served.should_exit = True
             thread.join(30)

@@ -46,7 +46,7 @@ class Scrape:
         return [dict(labels) for found, labels in self._values if found == wanted]
 
 
-def settled(port: int, chunks: int, worker: WorkerProcess) -> Scrape:
+def scrape_after_results(port: int, chunks: int, worker: WorkerProcess) -> Scrape:
     """A scrape once the results of so many chunks are stored: they are counted last."""
 
     def stored() -> bool:

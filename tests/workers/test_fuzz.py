@@ -31,7 +31,7 @@ SECRET = "a glockenspiel"
 JOB, CHUNKS = "fuzz", 1000
 
 #: The line of a worker for a message.
-TOLD = re.compile(r"refused a message of|chunk \S+: (?:failed, |dropped, |\d+ rows, )")
+LOGGED = re.compile(r"refused a message of|chunk \S+: (?:failed, |dropped, |\d+ rows, )")
 
 Change = Callable[[Any], Any]
 
@@ -158,7 +158,7 @@ class Bench:
         self.worker = worker
         self.redis = redis
         self.client = client
-        self.told = 0
+        self.expected_lines = 0
 
     def push(self, sent: list[tuple[str, bytes]]) -> None:
         """Send messages; wait until each is logged, and check the log."""
@@ -173,15 +173,17 @@ class Bench:
         for count in (3, 20):  # a small request and another one
             texts = clocks.sentences(count)
             np.testing.assert_array_equal(self.client.encode(texts), clocks.rows(texts))
-        self.told += len(sent) + 2
-        self.worker.wait_for(lambda: len(TOLD.findall(self.worker.log)) >= self.told, 10)
+        self.expected_lines += len(sent) + 2
+        self.worker.wait_for(
+            lambda: len(LOGGED.findall(self.worker.log)) >= self.expected_lines, 10
+        )
         log = self.worker.log
-        assert len(TOLD.findall(log)) == self.told
+        assert len(LOGGED.findall(log)) == self.expected_lines
         assert "glockenspiel" not in log
         for trouble in ("Traceback", "lost", "Error in", "raised"):
             assert trouble not in log, log[-3000:]
 
-    def settled(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no chunk is waiting or unacknowledged."""
         waiting: Any = [self.redis.llen(queue) for queue in (queues.SHARED, queues.SMALL)]
         return not any([*waiting, self.redis.hlen("unacked"), self.redis.zcard("unacked_index")])
@@ -192,7 +194,7 @@ def bench(start: Start, redis: Redis, redis_url: str) -> Any:
     with BertClient(redis_url=redis_url, timeout=20) as client:
         made = Bench(start(1.0), redis, client)
         yield made
-        eventually(made.settled)
+        eventually(made.is_idle)
         assert made.worker.stop() == 0
         assert redis.llen(queues.SHARED) + redis.llen(queues.SMALL) == 0
 

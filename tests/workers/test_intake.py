@@ -117,7 +117,7 @@ class Listener:
     """Notes the events of tasks: their kinds in order, by task id."""
 
     def __init__(self, url: str, redis: Redis) -> None:
-        self.heard: dict[str, list[str]] = defaultdict(list)
+        self.received: dict[str, list[str]] = defaultdict(list)
         self._app = create_app(url)
         self._connection = self._app.connection_for_read()
         self._receiver: Any = self._app.events.Receiver(
@@ -133,7 +133,7 @@ class Listener:
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["type"].startswith("task-"):
-            self.heard[event["uuid"]].append(event["type"])
+            self.received[event["uuid"]].append(event["type"])
 
     def stop(self) -> None:
         self._receiver.should_stop = True
@@ -153,10 +153,10 @@ def test_every_chunk_has_its_events(
     for future in futures:
         future.result(60)
     assert worker.stop() == 0  # the last events are sent before it ends
-    eventually(lambda: sum(map(len, listener.heard.values())) >= 3 * 205)
+    eventually(lambda: sum(map(len, listener.received.values())) >= 3 * 205)
     listener.stop()
-    assert len(listener.heard) == 205
-    assert set(map(tuple, listener.heard.values())) == {
+    assert len(listener.received) == 205
+    assert set(map(tuple, listener.received.values())) == {
         ("task-received", "task-started", "task-succeeded")
     }
 

@@ -30,7 +30,7 @@ from tests.docs.tables import DOCS
 from tests.waiting import eventually
 from tests.workers import test_refusals
 from tests.workers.clocks import DIM, ClockWorker, Start, sentences, starter
-from tests.workers.scrapes import Scrape, settled
+from tests.workers.scrapes import Scrape, scrape_after_results
 
 SECRET = "xylophone"
 
@@ -57,7 +57,7 @@ def port() -> int:
     return free_port()
 
 
-def observed(port: int, *options: str) -> list[str]:
+def metrics_options(port: int, *options: str) -> list[str]:
     """Options of a worker with metrics."""
     return ["-Q", "cpu0", "--metrics-port", str(port), *options]
 
@@ -77,15 +77,15 @@ def push(redis: Redis, texts: list[Any], *, again: bool = False, **headers: Any)
 def test_metrics_count_what_was_encoded(
     start: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
-    worker = start(50, *observed(port, "--max-batch-size", "100", "-n", "w@h"))
+    worker = start(50, *metrics_options(port, "--max-batch-size", "100", "-n", "w@h"))
     texts = [f"{SECRET} {text}" for text in sentences(250)]
     began = time.monotonic()
     push(redis, texts)
-    settled(port, 1, worker)
+    scrape_after_results(port, 1, worker)
     for text in ("one", "one two"):
         client.encode([text])
     took = time.monotonic() - began
-    found = settled(port, 3, worker)
+    found = scrape_after_results(port, 3, worker)
     assert found.names >= {f"bertq_worker_{name}" for name in NAMES}
     assert (found["sentences_total"], found["chunks_total"]) == (252, 3)
     assert found["tokens_total"] == sum(text.count(" ") + 3 for text in [*texts, "one", "one two"])
@@ -126,11 +126,11 @@ def test_metrics_of_waiting_redelivered_and_failed_chunks(
 ) -> None:
     push(redis, [f"{SECRET} {text}" for text in sentences(200)])
     time.sleep(1.2)
-    worker = start(50, *observed(port))
-    assert settled(port, 1, worker)["queue_wait_seconds_sum"] > 1.2
+    worker = start(50, *metrics_options(port))
+    assert scrape_after_results(port, 1, worker)["queue_wait_seconds_sum"] > 1.2
     push(redis, [SECRET, SECRET], again=True)
     push(redis, [[SECRET]])  # no sentence
-    found = settled(port, 3, worker)
+    found = scrape_after_results(port, 3, worker)
     assert (found["redelivered_chunks_total"], found["failures_total"]) == (1, 1)
     assert (found["chunks_total"], found["sentences_total"]) == (2, 202)
     # A redelivered chunk has also waited for its dead worker.
@@ -141,7 +141,7 @@ def test_metrics_of_waiting_redelivered_and_failed_chunks(
     push(redis, ["a"], sent=math.nan)
     push(redis, ["a"], sent=-1)
     push(redis, ["a"], sent=time.time() + 3600)
-    found = settled(port, 8, worker)
+    found = scrape_after_results(port, 8, worker)
     assert (found["failures_total"], found["chunks_total"]) == (1, 7)
     assert found["queue_wait_seconds_count"] == 2
     assert found.get("queue_wait_seconds_bucket", le="0.001") == 1
@@ -163,9 +163,9 @@ def test_messages_of_durable_jobs_have_no_time(
     waiting: Any = redis.lrange("bertq", 0, -1)
     assert waiting
     assert all("sent" not in json.loads(message)["headers"] for message in waiting)
-    worker = start(20, *observed(port))
+    worker = start(20, *metrics_options(port))
     assert job.result(30).shape == (600, DIM)
-    found = settled(port, 3, worker)
+    found = scrape_after_results(port, 3, worker)
     assert (found["sentences_total"], found["store_seconds_count"]) == (600, 3)
     assert found["queue_wait_seconds_count"] == 0
 
@@ -173,7 +173,7 @@ def test_messages_of_durable_jobs_have_no_time(
 def test_a_hanging_batch_is_visible_in_the_metrics(
     start_poisoned: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
-    worker = start_poisoned(1, *observed(port, "--batch-timeout", "8"))
+    worker = start_poisoned(1, *metrics_options(port, "--batch-timeout", "8"))
     future = client.encode_async([f"{HANG} {SECRET}"])
     eventually(lambda: Scrape(port)["batch_seconds_running"] > 1, 20)
     found = Scrape(port)
@@ -190,7 +190,7 @@ def test_metrics_without_redis(start_own_server: StartServer, tmp_path: Path, po
     server = start_own_server()
     url = f"redis://127.0.0.1:{server.port}/0"
     for start in starter(ClockWorker, url, tmp_path):
-        start(1, *observed(port))
+        start(1, *metrics_options(port))
         with Redis.from_url(url) as redis, BertClient(redis_url=url, timeout=30) as client:
             client.encode(["a"])
             redis.lpush("gpu7", "x")
@@ -221,14 +221,14 @@ def test_a_real_model(
 ) -> None:
     from bertq_bert import read_source
 
-    worker = start_worker(redis_url, tiny_model, *observed(port, "--threads", "1"))
+    worker = start_worker(redis_url, tiny_model, *metrics_options(port, "--threads", "1"))
     # While the model is loaded there is an answer, with zeros and without a model.
     eventually(lambda: b"metrics at port" in worker.log_path.read_bytes(), 60)
     worker.wait_ready()
     texts = [f"the lord is my shepherd {number}" for number in range(300)]
     with BertClient(redis_url=redis_url, timeout=60) as client:
         assert np.isfinite(client.encode(texts)).all()
-    found = settled(port, 2, worker)
+    found = scrape_after_results(port, 2, worker)
     model = read_source(tiny_model).model
     ids, _ = model.tokenize(texts)
     assert found["sentences_total"] == found["batch_rows_sum"] == 300

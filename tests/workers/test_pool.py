@@ -44,13 +44,13 @@ class Calls:
     """Notes callbacks and the threads that they came on."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, Any]] = []
+        self.received: list[tuple[str, Any]] = []
         self.threads: set[int] = set()
 
     def note(self, name: str) -> Callable[..., None]:
         def callback(*args: Any) -> None:
             self.threads.add(threading.get_ident())
-            self.heard.append((name, args[0] if args else None))
+            self.received.append((name, args[0] if args else None))
 
         return callback
 
@@ -100,8 +100,8 @@ def test_bodies_run_in_threads_callbacks_where_the_loop_runs(pool: ChunkPool, ca
 
     for _ in range(2):
         calls.apply(pool, body)
-    turn(pool, lambda: len(calls.heard) == 4)
-    assert calls.heard == [("accepted", os.getpid())] * 2 + [("done", 7)] * 2
+    turn(pool, lambda: len(calls.received) == 4)
+    assert calls.received == [("accepted", os.getpid())] * 2 + [("done", 7)] * 2
     assert calls.threads == {threading.get_ident()}
     assert len(bodies) == 2
     assert threading.get_ident() not in bodies
@@ -119,15 +119,15 @@ def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
         gates[number].set()
         # Each has ended before the next begins.
         eventually(lambda count=count: len(pool._finished) == count)  # type: ignore[misc]
-    del calls.heard[:]
-    turn(pool, lambda: len(calls.heard) == 20)
-    assert [name for name, _ in calls.heard] == [f"done{number}" for number in order]
+    del calls.received[:]
+    turn(pool, lambda: len(calls.received) == 20)
+    assert [name for name, _ in calls.received] == [f"done{number}" for number in order]
 
 
 def test_threads_are_used_again(pool: ChunkPool, calls: Calls) -> None:
     for count in range(1, 6):
         calls.apply(pool, lambda: None)
-        turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
+        turn(pool, lambda count=count: len(calls.received) == 2 * count)  # type: ignore[misc]
     assert pool.info["threads"] == 1
 
 
@@ -138,7 +138,7 @@ def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
     assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (457, 3)
     assert (pool.info["rows"], pool.info["chunks"]) == (457, 3)
     gate.set()
-    turn(pool, lambda: len(calls.heard) == 6)
+    turn(pool, lambda: len(calls.received) == 6)
     assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (0, 0)
 
 
@@ -159,7 +159,7 @@ def test_a_callback_that_raises_does_not_affect_others(
 
     pool.apply_async(lambda: None, callback=crash)
     calls.apply(pool, lambda: 1)
-    turn(pool, lambda: calls.heard[-1:] == [("done", 1)])
+    turn(pool, lambda: calls.received[-1:] == [("done", 1)])
     assert pool.capacity.large.chunks == 0
     assert "the end of a chunk could not be reported: ConnectionError" in caplog.text
     assert "secret" not in caplog.text
@@ -181,12 +181,12 @@ def test_an_error_outside_of_the_tasks_body(
         raise error
 
     calls.apply(pool, body)
-    turn(pool, lambda: len(calls.heard) == 2)
-    name, info = calls.heard[-1]
+    turn(pool, lambda: len(calls.received) == 2)
+    name, info = calls.received[-1]
     assert name == "failed"
     assert info.type is reported
     calls.apply(pool, lambda: 1)
-    turn(pool, lambda: len(calls.heard) == 4)
+    turn(pool, lambda: len(calls.received) == 4)
 
 
 def test_a_terminated_chunk_calls_no_callback(pool: ChunkPool, calls: Calls) -> None:
@@ -196,8 +196,8 @@ def test_a_terminated_chunk_calls_no_callback(pool: ChunkPool, calls: Calls) -> 
     job.terminate(15)
     gate.set()
     calls.apply(pool, lambda: 1, tag=" after")
-    turn(pool, lambda: len(calls.heard) == 3 and not pool.capacity.chunks)
-    assert [name for name, _ in calls.heard] == ["accepted", "accepted after", "done after"]
+    turn(pool, lambda: len(calls.received) == 3 and not pool.capacity.chunks)
+    assert [name for name, _ in calls.received] == ["accepted", "accepted after", "done after"]
     assert pool.capacity.large.rows == 0
 
 
@@ -207,11 +207,11 @@ def test_stopping_waits_for_what_is_in_the_pool(pool: ChunkPool, calls: Calls) -
         calls.apply(pool, gate.wait)
     threading.Timer(0.2, gate.set).start()
     pool.stop()
-    assert [name for name, _ in calls.heard] == ["accepted"] * 3 + ["done"] * 3
+    assert [name for name, _ in calls.received] == ["accepted"] * 3 + ["done"] * 3
     eventually(lambda: not chunk_threads())
     late = calls.apply(pool, lambda: 1)  # delivered while the channel is closed
     assert late.dropped
-    assert len(calls.heard) == 6
+    assert len(calls.received) == 6
 
 
 def test_a_cold_stop_does_not_wait(
@@ -225,7 +225,7 @@ def test_a_cold_stop_does_not_wait(
     pool.stop()
     pool.terminate()
     # Finished chunks are reported, so that they are not encoded again.
-    assert [name for name, _ in calls.heard] == ["accepted busy", "accepted idle", "done idle"]
+    assert [name for name, _ in calls.received] == ["accepted busy", "accepted idle", "done idle"]
     gate.set()
 
 
@@ -241,7 +241,7 @@ def test_a_cold_stop_ends_the_wait_of_a_warm_one(
 
     threading.Timer(0.2, interrupt).start()
     pool.stop()
-    assert [name for name, _ in calls.heard] == ["accepted"]
+    assert [name for name, _ in calls.received] == ["accepted"]
     gate.set()
 
 
@@ -251,8 +251,8 @@ def test_the_event_loop_may_be_replaced(pool: ChunkPool, calls: Calls) -> None:
         calls.apply(pool, gate.wait)
         gate.set()
         eventually(lambda: pool._finished)  # between two connections there is no listener
-        turn(pool, lambda count=count: len(calls.heard) == 2 * count)  # type: ignore[misc]
-    assert [name for name, _ in calls.heard] == ["accepted", "done"] * 3
+        turn(pool, lambda count=count: len(calls.received) == 2 * count)  # type: ignore[misc]
+    assert [name for name, _ in calls.received] == ["accepted", "done"] * 3
 
 
 def test_it_is_the_pool_of_plain_workers() -> None:

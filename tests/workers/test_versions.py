@@ -105,18 +105,18 @@ def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: An
     records.write(redis, "job")
     message = json.loads(MessageBuilder("me").build("job-0", ["a", "b"], "bertq"))
     message["headers"]["argsrepr"] = SECRET
-    heard = b""
+    received = b""
     with redis.pubsub() as listener:
         listener.psubscribe("*")
         redis.lpush("bertq", json.dumps(message))
         worker.wait_for_log(": 2 rows, ")
-        while b"task-succeeded" not in heard:
+        while b"task-succeeded" not in received:
             found: Any = listener.get_message(timeout=5)
             assert found is not None
             if isinstance(found["data"], bytes):
-                heard += base64.b64decode(json.loads(found["data"])["body"])
-    assert b"<2 sentences>" in heard
-    assert SECRET.encode() not in heard
+                received += base64.b64decode(json.loads(found["data"])["body"])
+    assert b"<2 sentences>" in received
+    assert SECRET.encode() not in received
 
 
 def test_malformed_broadcasts_are_refused_and_others_are_answered(

@@ -219,17 +219,17 @@ def test_events_carry_no_text(worker: WorkerProcess, client: BertClient, redis: 
     with redis.pubsub() as listener:
         listener.psubscribe("*")
         client.encode([f"{SECRET} {number}" for number in range(20)])
-        heard = b""
+        received = b""
         give_up = time.monotonic() + 20
-        while b"task-succeeded" not in heard and time.monotonic() < give_up:
+        while b"task-succeeded" not in received and time.monotonic() < give_up:
             message: Any = listener.get_message(timeout=0.5)
             if message and isinstance(message["data"], bytes):
                 # kombu wraps each event in base64.
                 for part in re.findall(rb'"body": "([^"]*)"', message["data"]):
-                    heard += base64.b64decode(part)
-    assert b"task-succeeded" in heard
-    assert b"<20 sentences>" in heard
-    assert SECRET.encode() not in heard
+                    received += base64.b64decode(part)
+    assert b"task-succeeded" in received
+    assert b"<20 sentences>" in received
+    assert SECRET.encode() not in received
 
 
 def test_sigterm_is_a_clean_end(redis_url: str, start: Start) -> None:

@@ -46,7 +46,7 @@ def reference(texts: list[str], length: int, **options: Any) -> Reference:
     return Reference(config, variables, [ids_of(t.split()) for t in texts], length, **options)
 
 
-def tuned_variables() -> dict[str, Any]:
+def fine_tuned_variables() -> dict[str, Any]:
     """A model of other weights, with a head."""
     rng = np.random.default_rng(7)
     head = {
@@ -58,7 +58,7 @@ def tuned_variables() -> dict[str, Any]:
 
 
 @dataclass
-class World:
+class Deployment:
     """The service, workers and directories that all rows share.
 
     Attributes:
@@ -110,13 +110,13 @@ class World:
         self.service.end()
 
 
-def build(home: Path) -> World:
+def build(home: Path) -> Deployment:
     """Write the models and start the workers, all at once."""
     plain = write_tiny_google(home / "uncased_tiny")
     (plain / "other.json").write_text(json.dumps(CONFIG))
     tuned = home / "tuned"
     tuned.mkdir()
-    save_google(tuned / "model.ckpt-77", tuned_variables())
+    save_google(tuned / "model.ckpt-77", fine_tuned_variables())
     save_google(tuned / "model.ckpt-11", tiny_variables(seed=2))
     port, flower, http = free_port(), free_port(), free_port()
     service = Run(
@@ -139,15 +139,15 @@ def build(home: Path) -> World:
         "--pooling-strategy", "NONE", "--pooling-layer=-1,-3", "--max-seq-len", "none",
         "--mask-cls-sep", "--no-special-token", "--no-position-embeddings",
     )  # fmt: skip
-    world = World(home, port, flower, http, service, tuned_worker, tokens_worker)
+    deployment = Deployment(home, port, flower, http, service, tuned_worker, tokens_worker)
     try:
         service.wait_for("\nready ")
         tuned_worker.wait_ready()
         tokens_worker.wait_ready()
     except BaseException:
-        world.end()
+        deployment.end()
         raise
-    return world
+    return deployment
 
 
 def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
