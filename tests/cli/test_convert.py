@@ -250,7 +250,7 @@ INDEX = "pytorch_model.bin.index.json"
     ("files", "reason"),
     [
         ({}, "no pytorch_model.bin in"),
-        ({"pytorch_model.bin": {}, "model.safetensors": {}}, "nothing to do: there is .*safetens"),
+        ({"pytorch_model.bin": {}, "model.safetensors": {}}, "nothing to do: .*safetens.* exists"),
         ({"model.safetensors.index.json": {}}, "nothing to do"),
         ({"modules.json": "{", "pytorch_model.bin": {}}, r"modules\.json cannot be read"),
         ({"modules.json": [{"path": "../x"}], "pytorch_model.bin": {}}, "a folder that cannot"),
