@@ -22,11 +22,6 @@ from bertq.redis.outage import code, refuses_writes, server_message
 SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 
-#: Seconds to retry while Redis is full; also while it is unreachable, for a worker that starts.
-#: After that, the error is reported. A client retries twice as long while Redis is unreachable
-#: (``bertq_client.context``).
-RETRY_SECONDS = 30.0
-
 
 def connect(url: str, timeout: float | None = None) -> Redis:
     """Return a client for ``url`` that is safe to share between threads.

@@ -7,7 +7,12 @@ from typing import TypeVar
 from redis import RedisError
 
 from bertq.errors import RedisFull
-from bertq.redis.connection import RETRY_SECONDS, explain
+from bertq.redis.connection import explain
+
+#: Seconds to retry while Redis is full; also while it is unreachable, for a worker that starts.
+#: After that, the error is reported. A client retries twice as long while Redis is unreachable
+#: (``bertq_client.context``).
+RETRY_SECONDS = 30.0
 
 _T = TypeVar("_T")
 

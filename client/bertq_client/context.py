@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from redis import Redis, ResponseError
 
 from bertq.protocol import keys
-from bertq.redis.connection import RETRY_SECONDS
-from bertq.redis.retry import Retry
+from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 from bertq_client.outbox.window import Limits
 from bertq_client.registry import Registry

@@ -8,8 +8,8 @@ from redis import Redis
 
 from bertq.errors import ModelMismatch
 from bertq.protocol import keys, queues
-from bertq.redis.connection import RETRY_SECONDS, explain
-from bertq.redis.retry import Retry
+from bertq.redis.connection import explain
+from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
 
