@@ -12,7 +12,7 @@ from redis import Redis
 
 from bertq import BertClient
 from tests.conftest import StartServer, clean_environ
-from tests.workers.clocks import ClockWorker, starter
+from tests.workers.standins import StandInWorker, starter
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "xylophone/p@ss:word?"
@@ -79,11 +79,11 @@ def test_a_client_alone_encodes_on_a_worker_elsewhere(
     with Redis(port=port) as redis:
         redis.config_set("requirepass", PASSWORD)
     url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/7"
-    for start in starter(ClockWorker, url, tmp_path):
+    for start in starter(StandInWorker, url, tmp_path):
         check_client(remote_python, start(1, "-Q", "cpu0"))
 
 
-def check_client(remote_python: Path, worker: ClockWorker) -> None:
+def check_client(remote_python: Path, worker: StandInWorker) -> None:
     """Encode with the installed client, and compare with a client of this process."""
     url = worker.url
     done = subprocess.run(

@@ -3,21 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.clocks import ClockWorker, Start, starter
+from tests.workers.standins import StandInWorker, Start, starter
 
 
-class QuickWorker(ClockWorker):
+class QuickWorker(StandInWorker):
     program = ("-m", "tests.chaos.quick")
 
 
-class PoisonWorker(ClockWorker):
+class PoisonWorker(StandInWorker):
     program = ("-m", "tests.chaos.poison")
 
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Start stand-in workers on the test's database; they end with the test."""
-    yield from starter(ClockWorker, redis_url, tmp_path)
+    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 @pytest.fixture

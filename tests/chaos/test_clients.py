@@ -15,23 +15,23 @@ from bertq.protocol import keys
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ROOT, ClockWorker, Start, done
+from tests.workers import standins
+from tests.workers.standins import ROOT, StandInWorker, Start, encoded_chunks
 
-TEXTS = clocks.sentences(256 * 8)
+TEXTS = standins.sentences(256 * 8)
 
 _CLIENT = """
 from bertq import BertClient
-from tests.workers import clocks
+from tests.workers import standins
 client = BertClient()
-futures = [client.encode_async(clocks.sentences(256 * 8)) for _ in range(2)]
+futures = [client.encode_async(standins.sentences(256 * 8)) for _ in range(2)]
 futures.append(client.encode_async(["small"]))
 print("sent", flush=True)
 futures[0].result()
 """
 
 
-def dropped_count(*workers: ClockWorker) -> int:
+def dropped_count(*workers: StandInWorker) -> int:
     """Count the chunks that workers have dropped because their job is over."""
     return sum(worker.log.count("dropped, its job is over") for worker in workers)
 
@@ -44,12 +44,12 @@ def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, st
         env={**clean_environ(), "BERTQ_REDIS_URL": redis_url},
         stdout=subprocess.PIPE,
     ) as other:
-        eventually(lambda: len(done(worker)) >= 3, 30)
+        eventually(lambda: len(encoded_chunks(worker)) >= 3, 30)
         assert redis.llen("bertq")
         other.kill()
     # Its chunks are encoded until its jobs expire, and chunks of other clients are answered too.
-    np.testing.assert_array_equal(client.encode(TEXTS[:600]), clocks.rows(TEXTS[:600]))
-    eventually(lambda: len(done(worker)) >= 16 + 1 + 3, 30)
+    np.testing.assert_array_equal(client.encode(TEXTS[:600]), standins.rows(TEXTS[:600]))
+    eventually(lambda: len(encoded_chunks(worker)) >= 16 + 1 + 3, 30)
     check_nothing_is_left(redis)
     stored = list(redis.scan_iter("celery-task-meta-*"))
     assert stored
@@ -65,8 +65,8 @@ def test_a_timeout_cancels_the_chunks(
         pytest.raises(Timeout, match=r"no answer within 1\.5 s: \d of 8 chunks are answered"),
     ):
         hurried.encode(TEXTS)
-    np.testing.assert_array_equal(client.encode(TEXTS[:20]), clocks.rows(TEXTS[:20]))
-    eventually(lambda: dropped_count(worker) + len(done(worker)) == 8 + 1)
+    np.testing.assert_array_equal(client.encode(TEXTS[:20]), standins.rows(TEXTS[:20]))
+    eventually(lambda: dropped_count(worker) + len(encoded_chunks(worker)) == 8 + 1)
     assert dropped_count(worker) >= 4
     check_nothing_is_left(redis)
 
@@ -76,11 +76,11 @@ def test_every_worker_drops_cancelled_chunks(
 ) -> None:
     workers = [start(600, "-Q", f"cpu{number}") for number in range(2)]
     futures = [client.encode_async(TEXTS) for _ in range(4)]
-    eventually(lambda: len(done(*workers)) >= 2, 30)
+    eventually(lambda: len(encoded_chunks(*workers)) >= 2, 30)
     for future in futures[:3]:
         assert future.cancel()
-    np.testing.assert_array_equal(futures[3].result(60), clocks.rows(TEXTS))
-    eventually(lambda: dropped_count(*workers) + len(done(*workers)) == 32)
+    np.testing.assert_array_equal(futures[3].result(60), standins.rows(TEXTS))
+    eventually(lambda: dropped_count(*workers) + len(encoded_chunks(*workers)) == 32)
     assert dropped_count(*workers) > 12
     check_nothing_is_left(redis)
 
@@ -94,10 +94,10 @@ def test_a_stopped_worker_returns_its_chunks_at_once(
     future = client.encode_async(TEXTS)
     eventually(lambda: redis.hlen("unacked") == 2)
     os.kill(second.process.pid, signal.SIGCONT)
-    eventually(lambda: len(done(second)) == 6)
+    eventually(lambda: len(encoded_chunks(second)) == 6)
     for number in signals:
         os.kill(first.process.pid, number)
     # Sooner than the 15 s after which chunks of a dead worker are redelivered.
-    np.testing.assert_array_equal(future.result(10), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(10), standins.rows(TEXTS))
     first.process.wait(20)
     check_nothing_is_left(redis)

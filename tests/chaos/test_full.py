@@ -30,12 +30,12 @@ from bertq_workers.celery_compat.backend import ReplyBackend
 from tests.apps import create_app
 from tests.conftest import StartServer
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start, done, starter
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
 
 CHUNKS = 6
 SECRET = "confidential"
-TEXTS = [f"{text} {SECRET}" for text in clocks.sentences(256 * CHUNKS)]
+TEXTS = [f"{text} {SECRET}" for text in standins.sentences(256 * CHUNKS)]
 SMALL = [f"a {SECRET} request"]
 
 
@@ -51,7 +51,7 @@ def redis_url(server: ValkeyServer) -> str:
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(ClockWorker, redis_url, tmp_path)
+    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def refusal(outage: Outage, effect: str) -> str:
     return f"Redis refuses ({outage.error}): {effect}"
 
 
-def check_log(worker: ClockWorker, *expected: str) -> None:
+def check_log(worker: StandInWorker, *expected: str) -> None:
     """Check that the log has each line exactly once, and no user text and no traceback."""
     lines = (*expected, "registration cannot be renewed", "chunks of dead workers")
     for line in lines:
@@ -126,7 +126,7 @@ def check_log(worker: ClockWorker, *expected: str) -> None:
     assert max(map(len, log.splitlines())) < 500  # nor an encoded body
 
 
-def check_refused(client: BertClient, worker: ClockWorker, error: type[BertqError]) -> None:
+def check_refused(client: BertClient, worker: StandInWorker, error: type[BertqError]) -> None:
     """Send a request while Redis refuses writes, and wait until the worker has logged it."""
     began = time.monotonic()
     with pytest.raises(error):
@@ -137,11 +137,11 @@ def check_refused(client: BertClient, worker: ClockWorker, error: type[BertqErro
 
 
 def check_afterwards(
-    redis: Redis, client: BertClient, worker: ClockWorker, ended: float, future: EncodeFuture
+    redis: Redis, client: BertClient, worker: StandInWorker, ended: float, future: EncodeFuture
 ) -> None:
     """Check that the request is answered, and the worker works as before."""
-    np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
-    np.testing.assert_array_equal(client.encode(TEXTS[:300]), clocks.rows(TEXTS[:300]))
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
+    np.testing.assert_array_equal(client.encode(TEXTS[:300]), standins.rows(TEXTS[:300]))
     assert worker.process.poll() is None
     eventually(lambda: nothing_is_unacknowledged(redis))
     (info,) = worker_info.read(redis)
@@ -165,7 +165,7 @@ def test_a_full_redis(redis: Redis, redis_url: str, client: BertClient, start: S
     assert nothing_is_unacknowledged(redis)
     FULL.end(redis)
     ended = time.time()
-    np.testing.assert_array_equal(small.result(30), clocks.rows(SMALL))
+    np.testing.assert_array_equal(small.result(30), standins.rows(SMALL))
     check_afterwards(redis, client, worker, ended, future)
     lines = ("new chunks are in the memory of this worker only", "results cannot be stored")
     check_log(worker, *(refusal(FULL, line) for line in lines), "no task of that name")
@@ -176,7 +176,7 @@ def test_a_redis_that_cannot_write_to_its_disk(
 ) -> None:
     worker = start(300)
     future = client.encode_async(TEXTS)
-    eventually(lambda: done(worker))
+    eventually(lambda: encoded_chunks(worker))
     DISK.begin(redis)
     check_refused(client, worker, RedisFull)
     assert redis.llen("bertq")
@@ -191,7 +191,7 @@ def test_a_connection_is_lost_while_redis_is_full(
 ) -> None:
     worker = start(300)
     future = client.encode_async(TEXTS)
-    eventually(lambda: done(worker))
+    eventually(lambda: encoded_chunks(worker))
     FULL.begin(redis)
     redis.client_kill_filter(_type="normal", skipme=True)
     waits = refusal(FULL, "this worker waits until it can connect again")

@@ -14,17 +14,17 @@ from bertq_client.futures import EncodeFuture
 from tests.chaos import poison
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start, done
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start, encoded_chunks
 
-TEXTS = clocks.sentences(256)
+TEXTS = standins.sentences(256)
 
 
 def poisoned(word: str, count: int, *places: int) -> list[str]:
     return [f"{text} {word}" if n in places else text for n, text in enumerate(TEXTS[:count])]
 
 
-def restart_until_done(start: Start, future: EncodeFuture) -> list[ClockWorker]:
+def restart_until_done(start: Start, future: EncodeFuture) -> list[StandInWorker]:
     """Start a worker whenever the last one has died; return those that died."""
     dead = []
     while not future.done():
@@ -51,16 +51,16 @@ def test_a_chunk_that_kills_its_worker(
     assert len(dead) == 3
     assert all(word not in worker.log and "3 word" not in worker.log for worker in dead)
     for future, first, count in ((neighbours[0], 0, 30), (neighbours[1], 50, 30), (small, 100, 3)):
-        rows = clocks.rows(TEXTS[first : first + count])
+        rows = standins.rows(TEXTS[first : first + count])
         np.testing.assert_array_equal(future.result(30), rows)
-    np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
     check_nothing_is_left(redis)
 
 
 def test_a_chunk_that_fails_in_the_graph(
     redis: Redis, client: BertClient, start_poisoned: Start
 ) -> None:
-    texts = clocks.sentences(600)
+    texts = standins.sentences(600)
     texts[5] += f" {poison.FAIL}"
     guilty = client.encode_async(texts)
     neighbours = [client.encode_async(TEXTS[n : n + 30]) for n in range(5)]
@@ -71,7 +71,7 @@ def test_a_chunk_that_fails_in_the_graph(
     assert 5 in caught.value.rows
     assert len(caught.value.rows) == 200  # of three chunks
     for n, future in enumerate(neighbours):
-        np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS[n : n + 30]))
+        np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS[n : n + 30]))
     assert worker.process.poll() is None
     check_nothing_is_left(redis)
 
@@ -81,7 +81,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_split(
 ) -> None:
     texts = poisoned(poison.SHORT, 100, 3)
     worker = start_poisoned(1, "-Q", "cpu0")
-    np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+    np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
     worker.wait_for_log("not enough memory for a batch of 100 rows; computing its halves")
     check_nothing_is_left(redis)
 
@@ -98,10 +98,10 @@ def test_chunks_of_inactive_jobs_are_dropped_before_they_are_encoded(
     eventually(lambda: not jobs.read(redis, cancelled).is_active)
     redis.delete(keys.job(gone), keys.job(answered))
     worker = start_poisoned(1, "-Q", "cpu0")
-    np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
-    worker.wait_for(lambda: done(worker))
+    np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
+    worker.wait_for(lambda: encoded_chunks(worker))
     worker.wait_for_log("dropped, its job is over", count=3)
-    assert len(done(worker)) == 1
+    assert len(encoded_chunks(worker)) == 1
     assert worker.process.poll() is None
     for future in futures:
         future.cancel()

@@ -18,10 +18,10 @@ from tests.chaos.conftest import QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import Start, done, starter
+from tests.workers import standins
+from tests.workers.standins import Start, encoded_chunks, starter
 
-TEXTS = clocks.sentences(256 * 12)
+TEXTS = standins.sentences(256 * 12)
 
 
 @pytest.fixture
@@ -69,22 +69,22 @@ def test_redis_is_killed(
 ) -> None:
     workers = [start_on_own(300, "-Q", f"cpu{number}") for number in range(2)]
     future = own_client.encode_async(TEXTS)
-    eventually(lambda: len(done(*workers)) >= 2)
+    eventually(lambda: len(encoded_chunks(*workers)) >= 2)
     small = [own_client.encode_async(TEXTS[n : n + 3]) for n in range(5)]
     epoch = own.get(keys.EPOCH)
     assert not future.done()
     kill_and_restart(server, 2, wipe=wipe)
     assert not future.done()
     small.append(own_client.encode_async(TEXTS[5:8]))
-    np.testing.assert_array_equal(future.result(90), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(90), standins.rows(TEXTS))
     for n, one in enumerate(small):
-        np.testing.assert_array_equal(one.result(90), clocks.rows(TEXTS[n : n + 3]))
+        np.testing.assert_array_equal(one.result(90), standins.rows(TEXTS[n : n + 3]))
     assert (own.get(keys.EPOCH) != epoch) is wipe
     for worker in workers:
         worker.wait_for_log("Trying to re-establish the connection")
     # Both workers are listed again and take chunks.
     eventually(lambda: len(worker_info.read(own)) == 2, 20)
-    np.testing.assert_array_equal(own_client.encode(TEXTS), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(own_client.encode(TEXTS), standins.rows(TEXTS))
     check_nothing_is_left(own)
 
 
@@ -98,7 +98,7 @@ def test_redis_is_killed_without_a_worker(
     eventually(lambda: own.llen("bertq") == 12)
     kill_and_restart(server, 0.5)
     start_on_own(1, "-Q", "cpu0")
-    np.testing.assert_array_equal(future.result(60), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(60), standins.rows(TEXTS))
     check_nothing_is_left(own)
 
 
@@ -108,9 +108,9 @@ def test_redis_is_killed_repeatedly(
     worker = start_on_own(200, "-Q", "cpu0")
     future = own_client.encode_async(TEXTS)
     for number in range(3):
-        eventually(lambda: len(done(worker)) > 2 * number, 30)  # noqa: B023
+        eventually(lambda: len(encoded_chunks(worker)) > 2 * number, 30)  # noqa: B023
         assert not future.done()
         kill_and_restart(server, 0.3, wipe=number == 1)
-    np.testing.assert_array_equal(future.result(90), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(90), standins.rows(TEXTS))
     assert worker.process.poll() is None
     check_nothing_is_left(own)

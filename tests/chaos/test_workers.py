@@ -12,11 +12,11 @@ from bertq_client.futures import EncodeFuture
 from tests.chaos import quick
 from tests.chaos.leftovers import check_nothing_is_left, left
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import Start, done
+from tests.workers import standins
+from tests.workers.standins import Start, encoded_chunks
 
 CHUNKS = 6
-TEXTS = clocks.sentences(256 * CHUNKS)
+TEXTS = standins.sentences(256 * CHUNKS)
 MINUTE = 60_000  # milliseconds for 256 rows: never done
 
 
@@ -34,11 +34,11 @@ def test_another_worker_gets_the_chunks_of_a_killed_one(
     future = send(redis, client, TEXTS, taken=2)
     first.kill()
     second = start(1, "-Q", "cpu1")
-    eventually(lambda: len(done(second)) == CHUNKS - 2)
+    eventually(lambda: len(encoded_chunks(second)) == CHUNKS - 2)
     assert not future.done()  # the killed worker has two chunks
     # With the default settings: 15 s, and the time of a sweep.
-    np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
-    second.wait_for(lambda: len(done(second)) == CHUNKS)
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
+    second.wait_for(lambda: len(encoded_chunks(second)) == CHUNKS)
     check_nothing_is_left(redis)
 
 
@@ -51,8 +51,8 @@ def test_a_restarted_worker_gets_its_chunks_again(
     eventually(lambda: redis.hlen("unacked") == 3)
     first.kill()
     start_quick(1, "-Q", "cpu0")
-    np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
-    np.testing.assert_array_equal(small.result(30), clocks.rows(TEXTS[:3]))
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
+    np.testing.assert_array_equal(small.result(30), standins.rows(TEXTS[:3]))
     check_nothing_is_left(redis)
 
 
@@ -61,9 +61,9 @@ def test_a_long_chunk_is_encoded_once(redis: Redis, client: BertClient, start_qu
     texts = TEXTS[:256]
     future = send(redis, client, texts, taken=1)
     second = start_quick(1, "-Q", "cpu1")
-    np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
-    first.wait_for(lambda: len(done(first)) == 1)
-    assert done(second) == []
+    np.testing.assert_array_equal(future.result(30), standins.rows(texts))
+    first.wait_for(lambda: len(encoded_chunks(first)) == 1)
+    assert encoded_chunks(second) == []
     check_nothing_is_left(redis)
 
 
@@ -75,10 +75,10 @@ def test_a_stopping_worker_finishes_its_chunk(
     future = send(redis, client, texts, taken=1)
     second = start_quick(1, "-Q", "cpu1")
     first.process.send_signal(signal.SIGTERM)
-    np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
+    np.testing.assert_array_equal(future.result(30), standins.rows(texts))
     assert first.process.wait(20) == 0
-    assert done(second) == []
-    assert len(done(first)) == 1
+    assert encoded_chunks(second) == []
+    assert len(encoded_chunks(first)) == 1
     assert left(redis) == []
 
 
@@ -90,11 +90,11 @@ def test_a_chunk_of_a_frozen_worker_is_encoded_twice(
     future = send(redis, client, texts, taken=1)
     os.kill(first.process.pid, signal.SIGSTOP)
     second = start_quick(1, "-Q", "cpu1")
-    np.testing.assert_array_equal(future.result(30), clocks.rows(texts))
-    second.wait_for(lambda: len(done(second)) == 1)
+    np.testing.assert_array_equal(future.result(30), standins.rows(texts))
+    second.wait_for(lambda: len(encoded_chunks(second)) == 1)
     os.kill(first.process.pid, signal.SIGCONT)
     # It drops the chunk or stores a second answer, and then works as before.
-    np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
     check_nothing_is_left(redis)
 
 
@@ -109,5 +109,5 @@ def test_a_worker_that_hangs_ends(redis: Redis, client: BertClient, start_quick:
         "(BERTQ_BATCH_TIMEOUT); other workers will receive its chunks"
     )
     start_quick(1, "-Q", "cpu1", "--batch-timeout", "2")
-    np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
     check_nothing_is_left(redis)

@@ -26,12 +26,12 @@ from tests.cli.runs import BERTQ
 from tests.client.stub import info
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
-from tests.workers.clocks import ClockWorker, Start, starter
+from tests.workers.standins import StandInWorker, Start, starter
 
 HOST = socket.gethostname()
 
 
-class PoisonWorker(ClockWorker):
+class PoisonWorker(StandInWorker):
     program = ("-m", "tests.chaos.poison")
 
 

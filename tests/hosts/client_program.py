@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bertq import BertClient
-from tests.workers import clocks
+from tests.workers import standins
 
 
 def _print(word: str) -> None:
@@ -23,7 +23,7 @@ def main(url: str) -> None:
         _print("ready")
         for line in sys.stdin:
             what, count, name = line.split()
-            texts = clocks.sentences(int(count))
+            texts = standins.sentences(int(count))
             if what == "encode":
                 np.save(Path(name), client.encode(texts))
             else:

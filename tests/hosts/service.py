@@ -14,7 +14,7 @@ from redis import Redis, RedisError
 from tests.conftest import clean_environ
 from tests.hosts.network import Host
 from tests.waiting import eventually
-from tests.workers.clocks import DIM, ROOT, ClockWorker
+from tests.workers.standins import DIM, ROOT, StandInWorker
 
 PASSWORD = "between hosts"
 _LOGIN = ":between%20hosts@"
@@ -79,7 +79,7 @@ class Server:
                 process.kill()
 
 
-class HostWorker(ClockWorker):
+class HostWorker(StandInWorker):
     """A worker on a host that needs ``batch_ms`` for 256 rows."""
 
     def __init__(

@@ -18,12 +18,12 @@ from tests.hosts.conftest import StartOn
 from tests.hosts.network import Network
 from tests.hosts.service import HostWorker, RemoteClient, Server
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import done
+from tests.workers import standins
+from tests.workers.standins import encoded_chunks
 
 CHUNKS = 24
 COUNT = 256 * CHUNKS
-ROWS = clocks.rows(clocks.sentences(COUNT))
+ROWS = standins.rows(standins.sentences(COUNT))
 
 #: Seconds within which a host that is joined again must work.
 RECOVERY_SECONDS = 40.0
@@ -39,19 +39,19 @@ def start_both(start_on: StartOn, batch_ms: float) -> list[HostWorker]:
 
 def is_idle(worker: HostWorker) -> bool:
     """Whether a worker encodes nothing for as long as several chunks take."""
-    before = len(done(worker))
+    before = len(encoded_chunks(worker))
     time.sleep(2)
-    return len(done(worker)) == before
+    return len(encoded_chunks(worker)) == before
 
 
 def wait_until_all_work(remote_client: RemoteClient, *workers: HostWorker) -> None:
     """Encode until each of the workers has encoded some of the chunks."""
-    before = [len(done(worker)) for worker in workers]
+    before = [len(encoded_chunks(worker)) for worker in workers]
 
     def works() -> bool:
         remote_client.encode(COUNT)
         np.testing.assert_array_equal(remote_client.vectors(60), ROWS)
-        return all(len(done(w)) > n for w, n in zip(workers, before, strict=True))
+        return all(len(encoded_chunks(w)) > n for w, n in zip(workers, before, strict=True))
 
     eventually(works, RECOVERY_SECONDS)
 
@@ -62,20 +62,20 @@ def test_a_workers_host_is_cut_off(
     a, b = start_both(start_on, 300)
     assert [info.node for info in worker_info.read(redis)] == ["cpu0@a", "cpu0@b"]
     remote_client.encode(COUNT)
-    eventually(lambda: len(done(a)) >= 2 and len(done(b)) >= 2)
+    eventually(lambda: len(encoded_chunks(a)) >= 2 and len(encoded_chunks(b)) >= 2)
     network.cut("a")
     # In the end only the chunks of worker a are not answered.
     eventually(lambda: redis.llen("bertq") == 0 and is_idle(b), 30)
     ids: Any = redis.hkeys(keys.UNACKED)
     held = {name.decode() for name in ids}
     assert held
-    assert held.isdisjoint(done(b))
+    assert held.isdisjoint(encoded_chunks(b))
     assert not remote_client.has_answered()
     # Worker b encodes them after 15 s and a sweep, as docs/reliability.md says.
     np.testing.assert_array_equal(
         remote_client.vectors(celery_config.VISIBILITY_TIMEOUT_SECONDS + 30), ROWS
     )
-    eventually(lambda: held & set(done(b)))
+    eventually(lambda: held & set(encoded_chunks(b)))
     eventually(lambda: [info.node for info in worker_info.read(redis)] == ["cpu0@b"])
     network.join("a")
     wait_until_all_work(remote_client, a)
@@ -91,17 +91,17 @@ def test_a_clients_host_is_cut_off(
     workers = start_both(start_on, 300)
     job_id = remote_client.submit(256 * 4)
     remote_client.encode(COUNT)
-    eventually(lambda: len(done(*workers)) >= 4)
+    eventually(lambda: len(encoded_chunks(*workers)) >= 4)
     network.cut("c")
     # Workers finish the durable job and the chunks that the client had sent.
     with BertClient(redis_url=server.forwarded_url(0), timeout=60) as other:
         np.testing.assert_array_equal(other.job(job_id).result(30), ROWS[: 256 * 4])
         other.job(job_id).discard()
-    eventually(lambda: len(done(*workers)) == CHUNKS + 4, 30)
+    eventually(lambda: len(encoded_chunks(*workers)) == CHUNKS + 4, 30)
     assert not remote_client.has_answered()
     network.join("c")
     np.testing.assert_array_equal(remote_client.vectors(RECOVERY_SECONDS), ROWS)
-    assert len(done(*workers)) == CHUNKS + 4
+    assert len(encoded_chunks(*workers)) == CHUNKS + 4
     check_nothing_is_left(redis)
 
 
@@ -110,7 +110,7 @@ def test_the_host_of_redis_is_cut_off(
 ) -> None:
     workers = start_both(start_on, 300)
     remote_client.encode(COUNT)
-    eventually(lambda: len(done(*workers)) >= 4)
+    eventually(lambda: len(encoded_chunks(*workers)) >= 4)
     network.cut("redis")
     # Cut off until the sockets of all workers have timed out.
     eventually(lambda: all("TimeoutError" in worker.log for worker in workers), 20)
@@ -130,7 +130,7 @@ def test_a_workers_host_comes_back_with_another_address(
     # answers nor errors, so the worker itself must notice.
     a, b = start_both(start_on, 100)
     remote_client.encode(COUNT)
-    eventually(lambda: len(done(a)) >= 2 and len(done(b)) >= 2)
+    eventually(lambda: len(encoded_chunks(a)) >= 2 and len(encoded_chunks(b)) >= 2)
     network.cut("a")
     network.change_address("a", 99)
     network.join("a")

@@ -12,7 +12,7 @@ from bertq import BertClient
 from bertq.protocol import keys
 from tests.conftest import StartServer
 from tests.waiting import eventually
-from tests.workers.clocks import ClockWorker, Start, starter
+from tests.workers.standins import StandInWorker, Start, starter
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 WAITING, STORED = 256 * 128, 256 * 32
@@ -40,7 +40,7 @@ def own(own_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def start_on_own(own_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(ClockWorker, own_url, tmp_path)
+    yield from starter(StandInWorker, own_url, tmp_path)
 
 
 def used(redis: Redis) -> int:

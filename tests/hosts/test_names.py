@@ -9,11 +9,11 @@ from tests.hosts.conftest import StartOn
 from tests.hosts.network import Network
 from tests.hosts.service import RemoteClient
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import done
+from tests.workers import standins
+from tests.workers.standins import encoded_chunks
 
 COUNT = 256 * 8
-ROWS = clocks.rows(clocks.sentences(COUNT))
+ROWS = standins.rows(standins.sentences(COUNT))
 
 
 def test_two_hosts_with_the_same_name(
@@ -27,7 +27,7 @@ def test_two_hosts_with_the_same_name(
     assert [info.node for info in worker_info.read(redis)] == ["cpu0@gpu-box"]
     remote_client.encode(COUNT)
     np.testing.assert_array_equal(remote_client.vectors(60), ROWS)
-    eventually(lambda: done(first) and done(second))
+    eventually(lambda: encoded_chunks(first) and encoded_chunks(second))
     # After the end of one worker, the other is listed again and does all the work.
     assert second.stop() == 0
     eventually(lambda: [a.pid for a in worker_info.read(redis)] == [first.process.pid])

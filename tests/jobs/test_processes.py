@@ -18,19 +18,19 @@ from tests.chaos.poison import FAIL
 from tests.chaos.test_redis import kill_and_restart
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start, done, starter
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
 
 ROOT = Path(__file__).parents[2]
 CHUNKS = 12
-TEXTS = clocks.sentences(256 * CHUNKS)
+TEXTS = standins.sentences(256 * CHUNKS)
 
 SUBMIT = """
 import sys
 from bertq import BertClient
-from tests.workers import clocks
+from tests.workers import standins
 
-job = BertClient(redis_url=sys.argv[1]).submit(clocks.sentences(int(sys.argv[2])))
+job = BertClient(redis_url=sys.argv[1]).submit(standins.sentences(int(sys.argv[2])))
 print(job.id, flush=True)
 import os; os._exit(0)  # without closing the client
 """
@@ -39,16 +39,16 @@ READ = """
 import sys
 import numpy as np
 from bertq import BertClient
-from tests.workers import clocks
+from tests.workers import standins
 
-texts = clocks.sentences(int(sys.argv[3]))
+texts = standins.sentences(int(sys.argv[3]))
 job = BertClient(redis_url=sys.argv[1]).job(sys.argv[2])
-vectors = np.full((len(texts), clocks.DIM), -1, np.float32)
+vectors = np.full((len(texts), standins.DIM), -1, np.float32)
 print("reading", flush=True)
 for some in job.batches(60):
     vectors[some.numbers] = some.vectors
     print(len(some.numbers), flush=True)
-np.testing.assert_array_equal(vectors, clocks.rows(texts))
+np.testing.assert_array_equal(vectors, standins.rows(texts))
 np.testing.assert_array_equal(job.result(), vectors)
 print("whole", flush=True)
 """
@@ -60,7 +60,7 @@ workers = contextmanager(starter)
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Start stand-in workers on the test's database; they end with the test."""
-    yield from starter(ClockWorker, redis_url, tmp_path)
+    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
@@ -121,15 +121,15 @@ def test_three_readers_of_a_job_without_its_client(
 def test_a_killed_worker_without_a_reader(redis: Redis, redis_url: str, start_quick: Start) -> None:
     job_id = submit(redis_url)
     first = start_quick(400, "-Q", "cpu0")
-    eventually(lambda: len(done(first)) >= 2, 30)
+    eventually(lambda: len(encoded_chunks(first)) >= 2, 30)
     first.kill()
     assert redis.hlen(keys.UNACKED) > 0
     second = start_quick(1, "-Q", "cpu1")
     eventually(lambda: redis.hget(keys.job(job_id), "state") == b"done", 30)
-    assert 0 < len(done(first)) < CHUNKS
-    second.wait_for(lambda: len(done(first, second)) >= CHUNKS)
+    assert 0 < len(encoded_chunks(first)) < CHUNKS
+    second.wait_for(lambda: len(encoded_chunks(first, second)) >= CHUNKS)
     with BertClient(redis_url=redis_url) as client:
-        np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
+        np.testing.assert_array_equal(client.job(job_id).result(5), standins.rows(TEXTS))
     check_nothing_is_left(redis)
 
 
@@ -144,10 +144,10 @@ def test_a_lost_message_without_a_reader(redis: Redis, redis_url: str, start_qui
     with BertClient(redis_url=redis_url) as client:
         (info,) = client.server_config.values()
         alone = client.submit(TEXTS[:3])
-        np.testing.assert_array_equal(alone.result(20), clocks.rows(TEXTS[:3]))
+        np.testing.assert_array_equal(alone.result(20), standins.rows(TEXTS[:3]))
         for job in (client.job(job_id), alone):
             assert job.info.fingerprint == info["fingerprint"]
-        np.testing.assert_array_equal(client.job(job_id).result(5), clocks.rows(TEXTS))
+        np.testing.assert_array_equal(client.job(job_id).result(5), standins.rows(TEXTS))
 
 
 def test_the_next_worker_takes_over_the_monitor(
@@ -170,7 +170,7 @@ def test_redis_is_killed(start_own_server: StartServer, tmp_path: Path) -> None:
     job_id = submit(url)
     with workers(QuickWorker, url, tmp_path) as start:
         worker = start(300, "-Q", "cpu0")
-        eventually(lambda: len(done(worker)) >= 2, 30)
+        eventually(lambda: len(encoded_chunks(worker)) >= 2, 30)
         with BertClient(redis_url=url) as client:
             job = client.job(job_id)
             batches = job.batches(90)
@@ -180,7 +180,7 @@ def test_redis_is_killed(start_own_server: StartServer, tmp_path: Path) -> None:
             seen += batches
             assert sorted(n for some in seen for n in some.numbers) == list(range(len(TEXTS)))
             for some in seen:
-                wanted = clocks.rows([TEXTS[number] for number in some.numbers])
+                wanted = standins.rows([TEXTS[number] for number in some.numbers])
                 np.testing.assert_array_equal(some.vectors, wanted)
 
 
@@ -200,5 +200,5 @@ def test_a_poisoned_sentence_fails_only_its_chunk(
             assert vectors is not None
             assert not there[600]
             assert there.sum() == found.progress.done >= 600 - 255
-            wanted = clocks.rows(texts)
+            wanted = standins.rows(texts)
             np.testing.assert_array_equal(vectors[there], wanted[there])

@@ -15,8 +15,8 @@ from bertq_cli.service.embedded_redis import free_port
 from tests.security.roles import FILE
 from tests.security.tls import Authority
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker
+from tests.workers import standins
+from tests.workers.standins import StandInWorker
 
 REDIS = shutil.which("redis-server")
 NEW = " +client|setinfo"
@@ -85,14 +85,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_tls_with_certificates_and_users(server: Server, tmp_path: Path) -> None:
-    texts = clocks.sentences(1000)
-    worker = ClockWorker(server.url("worker"), tmp_path / "worker.log", 1, "-Q", "gpu0")
+    texts = standins.sentences(1000)
+    worker = StandInWorker(server.url("worker"), tmp_path / "worker.log", 1, "-Q", "gpu0")
     try:
         worker.wait_for_log(" ready.")
         with BertClient(redis_url=server.url("client"), timeout=60) as client:
-            np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+            np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
             job = client.submit(texts)
-            np.testing.assert_array_equal(job.result(30), clocks.rows(texts))
+            np.testing.assert_array_equal(job.result(30), standins.rows(texts))
         assert worker.stop() == 0
     finally:
         worker.kill()

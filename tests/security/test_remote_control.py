@@ -14,15 +14,15 @@ from bertq.state import status
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start, done, starter
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
 
-TEXTS = clocks.sentences(2000)
+TEXTS = standins.sentences(2000)
 
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(ClockWorker, redis_url, tmp_path)
+    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 def celery(url: str, *arguments: str) -> str:
@@ -41,17 +41,17 @@ def test_off(redis: Redis, redis_url: str, client: BertClient, start: Start) -> 
     assert "gpu0@" in answers
     assert "gpu1@" not in answers
     future = client.encode_async(TEXTS)
-    eventually(lambda: bool(done(deaf)) and bool(done(obeys)))
+    eventually(lambda: bool(encoded_chunks(deaf)) and bool(encoded_chunks(obeys)))
     # To all of them: one leaves, and the other does not hear of it.
     celery(redis_url, "control", "shutdown")
     assert obeys.process.wait(30) == 0
-    np.testing.assert_array_equal(future.result(60), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(future.result(60), standins.rows(TEXTS))
     assert deaf.process.poll() is None
     job = client.submit(TEXTS)
-    np.testing.assert_array_equal(job.result(60), clocks.rows(TEXTS))
+    np.testing.assert_array_equal(job.result(60), standins.rows(TEXTS))
     cancelled = client.encode_async(TEXTS)
     assert cancelled.cancel()
-    np.testing.assert_array_equal(client.encode(TEXTS[:9]), clocks.rows(TEXTS[:9]))
+    np.testing.assert_array_equal(client.encode(TEXTS[:9]), standins.rows(TEXTS[:9]))
     assert [worker.device for worker in status.read(redis).workers] == ["gpu1"]
     assert deaf.stop() == 0
     check_nothing_is_left(redis)
@@ -60,7 +60,7 @@ def test_off(redis: Redis, redis_url: str, client: BertClient, start: Start) -> 
 def test_a_variable_does_the_same(
     redis_url: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clocks, "clean_environ", lambda: clean_environ() | {
+    monkeypatch.setattr(standins, "clean_environ", lambda: clean_environ() | {
         "BERTQ_REMOTE_CONTROL": "off"
     })  # fmt: skip
     start(1, "-Q", "gpu0")

@@ -18,10 +18,10 @@ from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import StartServer, clean_environ
 from tests.security.roles import ROLES, Guarded
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, done
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, encoded_chunks
 
-TEXTS = clocks.sentences(2000)
+TEXTS = standins.sentences(2000)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def guarded(start_own_server: StartServer, tmp_path: Path) -> Iterator[Guarded]:
 
 
 @contextmanager
-def working(url: str, log: Path, batch_ms: float, queue: str) -> Iterator[ClockWorker]:
-    worker = ClockWorker(url, log, batch_ms, "-Q", queue)
+def working(url: str, log: Path, batch_ms: float, queue: str) -> Iterator[StandInWorker]:
+    worker = StandInWorker(url, log, batch_ms, "-Q", queue)
     try:
         worker.wait_for_log(" ready.")
         yield worker
@@ -95,12 +95,12 @@ def test_a_client_and_workers_one_of_which_dies(guarded: Guarded, tmp_path: Path
     ):
         future = client.encode_async(TEXTS)
         eventually(lambda: admin.hlen("unacked") > 0)
-        eventually(lambda: bool(done(quick)))
+        eventually(lambda: bool(encoded_chunks(quick)))
         slow.kill()
-        np.testing.assert_array_equal(future.result(60), clocks.rows(TEXTS))
+        np.testing.assert_array_equal(future.result(60), standins.rows(TEXTS))
         client.encode_async(TEXTS).cancel()
         job = client.submit(TEXTS)
-        np.testing.assert_array_equal(job.result(30), clocks.rows(TEXTS))
+        np.testing.assert_array_equal(job.result(30), standins.rows(TEXTS))
         assert {info.id for info in client.jobs()} == {job.id, lost}
         assert job.renew(100)
         assert job.progress == (2000, 2000)
@@ -111,11 +111,11 @@ def test_a_client_and_workers_one_of_which_dies(guarded: Guarded, tmp_path: Path
         out = tmp_path / "vectors.npy"
         (tmp_path / "texts").write_text("\n".join(TEXTS[:100]))
         bertq(guarded.url("client"), "encode", str(tmp_path / "texts"), "-o", str(out))
-        assert np.load(out).shape == (100, clocks.DIM)
+        assert np.load(out).shape == (100, standins.DIM)
         assert "gpu0@" in bertq(guarded.url("client"), "status")
         assert bertq(guarded.url("client"), "health", "--probe").startswith("healthy")
         bertq(guarded.url("client"), "jobs")
-        assert client.job(lost).result(60).shape == (1, clocks.DIM)
+        assert client.job(lost).result(60).shape == (1, standins.DIM)
         assert quick.stop() == 0
     assert guarded.refused() == []
 
@@ -135,7 +135,7 @@ def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
         eventually(lambda: answers(f"http://127.0.0.1:{flower}/healthcheck"), 30)
         asked = {"model": "clock", "input": ["one two three"]}
         answer = json.loads(get(f"http://127.0.0.1:{http}/v1/embeddings", asked))
-        assert answer["data"][0]["embedding"] == clocks.rows(["one two three"])[0].tolist()
+        assert answer["data"][0]["embedding"] == standins.rows(["one two three"])[0].tolist()
         assert json.loads(get(f"http://127.0.0.1:{http}/status/server"))["num_worker"] == 1
         assert "bertq_http" in get(f"http://127.0.0.1:{http}/metrics")
 
@@ -236,7 +236,7 @@ def test_missing_rights_are_a_clear_error(guarded: Guarded, tmp_path: Path) -> N
     ):
         client.encode(["a secret sentence"])
     for role in ("client", "dashboard"):
-        worker = ClockWorker(guarded.url(role), tmp_path / f"{role}.log", 1, "-Q", "gpu0")
+        worker = StandInWorker(guarded.url(role), tmp_path / f"{role}.log", 1, "-Q", "gpu0")
         try:
             assert worker.process.wait(30) in (69, 78)
         finally:

@@ -26,10 +26,10 @@ from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer, clean_environ
 from tests.security.tls import Authority, Certificate, Proxy
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker
+from tests.workers import standins
+from tests.workers.standins import StandInWorker
 
-TEXTS = clocks.sentences(700)
+TEXTS = standins.sentences(700)
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +81,9 @@ def bertq(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @contextmanager
-def working(address: str, directory: Path, batch_ms: float = 1) -> Iterator[ClockWorker]:
+def working(address: str, directory: Path, batch_ms: float = 1) -> Iterator[StandInWorker]:
     """A worker that ends with the block."""
-    worker = ClockWorker(address, directory / "worker.log", batch_ms, "-Q", "cpu0")
+    worker = StandInWorker(address, directory / "worker.log", batch_ms, "-Q", "cpu0")
     try:
         worker.wait_ready()
         yield worker
@@ -97,9 +97,9 @@ def test_everything_goes_through_tls(
     trusted = url(proxy, ssl_ca_certs=authority.file)
     with working(trusted, tmp_path) as worker:
         with BertClient(redis_url=trusted, timeout=60) as client:
-            np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
+            np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
             job = client.submit(TEXTS)
-            np.testing.assert_array_equal(job.result(30), clocks.rows(TEXTS))
+            np.testing.assert_array_equal(job.result(30), standins.rows(TEXTS))
         status = bertq(trusted, "status", "--json")
         assert status.returncode == 0, status.stderr
         assert '"num_worker": 1' in status.stdout
@@ -115,12 +115,14 @@ def test_the_tls_connection_is_lost_in_the_middle(
     trusted = url(proxy, ssl_ca_certs=authority.file)
     with working(trusted, tmp_path, batch_ms=400) as worker:
         with BertClient(redis_url=trusted, timeout=60) as client:
-            future = client.encode_async(clocks.sentences(3000))
-            eventually(lambda: bool(clocks.done(worker)), 20)
+            future = client.encode_async(standins.sentences(3000))
+            eventually(lambda: bool(standins.encoded_chunks(worker)), 20)
             proxy.stop()
             assert not future.done()
             proxy = Proxy(plain.port, certificate, port=proxy.port)
-            np.testing.assert_array_equal(future.result(60), clocks.rows(clocks.sentences(3000)))
+            np.testing.assert_array_equal(
+                future.result(60), standins.rows(standins.sentences(3000))
+            )
         assert worker.stop() == 0
     proxy.stop()
 
@@ -133,7 +135,7 @@ def test_clients_with_certificates(
     try:
         known = url(proxy, ssl_ca_certs=authority.file, ssl_certfile=mine, ssl_keyfile=key)
         with working(known, tmp_path), BertClient(redis_url=known, timeout=60) as client:
-            np.testing.assert_array_equal(client.encode(TEXTS), clocks.rows(TEXTS))
+            np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
         unknown = redis_url.check(url(proxy, ssl_ca_certs=authority.file))
         with connect(unknown) as redis, pytest.raises(RedisError):
             redis.ping()
@@ -157,7 +159,7 @@ def test_an_untrusted_certificate(
     assert status.returncode != 0
     assert reason in status.stderr
     assert "Traceback" not in status.stderr
-    worker = ClockWorker(wrong, tmp_path / "worker.log", 1, "-Q", "cpu0")
+    worker = StandInWorker(wrong, tmp_path / "worker.log", 1, "-Q", "cpu0")
     try:
         assert worker.process.wait(30) == 69
     finally:

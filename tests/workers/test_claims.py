@@ -19,21 +19,21 @@ from tests.chaos.conftest import QuickWorker
 from tests.client.stub import info
 from tests.conftest import WorkerProcess
 from tests.waiting import eventually
-from tests.workers.clocks import ClockWorker
+from tests.workers.standins import StandInWorker
 
 #: Options of workers with two different models.
 ONE = ("-Q", "cpu0")
 OTHER = ("-Q", "cpu1", "--dim", "8")
 
 #: Starts a stand-in worker without waiting until it is ready.
-Begin = Callable[..., ClockWorker]
+Begin = Callable[..., StandInWorker]
 
 
 @pytest.fixture
 def begin(redis_url: str, tmp_path: Path) -> Iterator[Begin]:
-    workers: list[ClockWorker] = []
+    workers: list[StandInWorker] = []
 
-    def begin(*options: str, batch_ms: float = 1.0) -> ClockWorker:
+    def begin(*options: str, batch_ms: float = 1.0) -> StandInWorker:
         log = tmp_path / f"worker-{len(workers)}.log"
         workers.append(QuickWorker(redis_url, log, batch_ms, *options))
         return workers[-1]

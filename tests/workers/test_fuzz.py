@@ -17,8 +17,8 @@ from bertq.protocol import queues
 from bertq_client.outbox.message import MessageBuilder
 from tests import records
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start
 
 #: The same messages in each run: a failure here is to be that of a change. Not made smaller: what
 #: one message has done to the worker would count for those after it.
@@ -154,7 +154,7 @@ SENT = st.tuples(
 class Bench:
     """A worker that receives messages, and a client that must still be answered."""
 
-    def __init__(self, worker: ClockWorker, redis: Redis, client: BertClient) -> None:
+    def __init__(self, worker: StandInWorker, redis: Redis, client: BertClient) -> None:
         self.worker = worker
         self.redis = redis
         self.client = client
@@ -171,8 +171,8 @@ class Bench:
                 pipe.lpush(queue, raw)
             pipe.execute()
         for count in (3, 20):  # a small request and another one
-            texts = clocks.sentences(count)
-            np.testing.assert_array_equal(self.client.encode(texts), clocks.rows(texts))
+            texts = standins.sentences(count)
+            np.testing.assert_array_equal(self.client.encode(texts), standins.rows(texts))
         self.expected_lines += len(sent) + 2
         self.worker.wait_for(
             lambda: len(LOGGED.findall(self.worker.log)) >= self.expected_lines, 10

@@ -21,8 +21,8 @@ from bertq.protocol import queues
 from bertq.state import worker_info
 from tests.apps import create_app
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import Start
+from tests.workers import standins
+from tests.workers.standins import Start
 
 SLOW = 60_000  # milliseconds for 256 rows
 
@@ -48,7 +48,7 @@ def test_a_worker_takes_only_what_fits_its_capacity(
     names = queues.of_model("news" if "news" in options else None)
     client = BertClient(redis_url=redis_url, model=names.model, timeout=60)
     start(SLOW, "-Q", "cpu0", *options)
-    texts = clocks.sentences(256 * 12)
+    texts = standins.sentences(256 * 12)
     chunks = 24 if "--max-batch-size" in options else 12
     future = client.encode_async(texts)
     eventually(lambda: redis.llen(names.shared) == chunks - large)
@@ -66,33 +66,33 @@ def test_a_worker_takes_only_what_fits_its_capacity(
 
 def test_two_workers_share_a_request(redis: Redis, client: BertClient, start: Start) -> None:
     both = [start(300, "-Q", f"cpu{number}") for number in range(2)]
-    texts = clocks.sentences(256 * 12)
-    np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
-    eventually(lambda: len(clocks.done(*both)) == 12)
-    assert min(len(clocks.done(worker)) for worker in both) >= 4
+    texts = standins.sentences(256 * 12)
+    np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
+    eventually(lambda: len(standins.encoded_chunks(*both)) == 12)
+    assert min(len(standins.encoded_chunks(worker)) for worker in both) >= 4
 
 
 def test_small_requests_overtake_a_large_one(client: BertClient, start: Start) -> None:
     worker = start(300, "-Q", "cpu0")
-    texts = clocks.sentences(256 * 20)
+    texts = standins.sentences(256 * 20)
     large = client.encode_async(texts)
     worker.wait_for_log(": 256 rows")
     for count in range(1, 6):
-        np.testing.assert_array_equal(client.encode(texts[:count]), clocks.rows(texts[:count]))
+        np.testing.assert_array_equal(client.encode(texts[:count]), standins.rows(texts[:count]))
     assert not large.done()
-    np.testing.assert_array_equal(large.result(60), clocks.rows(texts))
+    np.testing.assert_array_equal(large.result(60), standins.rows(texts))
 
 
 def test_requests_of_many_clients_share_batches(
     redis_url: str, redis: Redis, client: BertClient, start: Start
 ) -> None:
     start(2000, "-Q", "cpu0")
-    first = client.encode_async(clocks.sentences(100))
-    texts = clocks.sentences(40)
+    first = client.encode_async(standins.sentences(100))
+    texts = standins.sentences(40)
     with BertClient(redis_url=redis_url, timeout=60) as other:
         futures = [which.encode_async([text]) for text in texts for which in (client, other)]
         vectors = np.concatenate([future.result(60) for future in futures[::2]])
-    np.testing.assert_array_equal(vectors, clocks.rows(texts))
+    np.testing.assert_array_equal(vectors, standins.rows(texts))
     assert first.result(60).shape[0] == 100
     eventually(lambda: worker_info.read(redis)[0].work.sentences == 180)
     assert worker_info.read(redis)[0].work.batches <= 10
@@ -100,15 +100,15 @@ def test_requests_of_many_clients_share_batches(
 
 def test_a_worker_reconnects(redis: Redis, client: BertClient, start: Start) -> None:
     worker = start(100, "-Q", "cpu0")
-    texts = clocks.sentences(256 * 20)
+    texts = standins.sentences(256 * 20)
     future = client.encode_async(texts)
     worker.wait_for_log(" rows", count=3)
     for _ in range(2):
         redis.client_kill_filter(_type="normal", skipme=True)
         time.sleep(1)
-    np.testing.assert_array_equal(future.result(60), clocks.rows(texts))
+    np.testing.assert_array_equal(future.result(60), standins.rows(texts))
     worker.wait_for_log("Trying to re-establish the connection")
-    np.testing.assert_array_equal(client.encode(texts[:7]), clocks.rows(texts[:7]))
+    np.testing.assert_array_equal(client.encode(texts[:7]), standins.rows(texts[:7]))
     # The bounds hold on the new connection.
     assert redis.hlen("unacked") <= 3
 
@@ -148,7 +148,7 @@ def test_every_chunk_has_its_events(
 ) -> None:
     worker = start(20, "-Q", "cpu0")
     listener = Listener(redis_url, redis)
-    texts = clocks.sentences(256 * 5)
+    texts = standins.sentences(256 * 5)
     futures = [client.encode_async(texts), *(client.encode_async(texts[:16]) for _ in range(200))]
     for future in futures:
         future.result(60)
@@ -165,7 +165,7 @@ def test_revoking_a_chunk_does_not_affect_others(
     redis_url: str, redis: Redis, client: BertClient, start: Start
 ) -> None:
     worker = start(1000, "-Q", "cpu0")
-    texts = clocks.sentences(256)
+    texts = standins.sentences(256)
     future = client.encode_async(texts)
     eventually(lambda: redis.hlen("unacked") == 1)
     app = create_app(redis_url)
@@ -174,7 +174,7 @@ def test_revoking_a_chunk_does_not_affect_others(
     app.control.revoke(task_id, terminate=True)
     eventually(lambda: redis.hlen("unacked") == 0)
     app.close()
-    np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+    np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
     assert worker.process.poll() is None
     future.cancel()
 

@@ -24,7 +24,7 @@ from bertq_workers.observability.json_lines import JsonFormatter
 from tests import records
 from tests.conftest import StartWorker, WorkerProcess
 from tests.workers import test_refusals
-from tests.workers.clocks import Start
+from tests.workers.standins import Start
 
 SECRET = "xylophone"
 JSON = ("--log-format", "json")

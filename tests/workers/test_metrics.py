@@ -29,8 +29,8 @@ from tests.conftest import StartServer, StartWorker
 from tests.docs.tables import DOCS
 from tests.waiting import eventually
 from tests.workers import test_refusals
-from tests.workers.clocks import DIM, ClockWorker, Start, sentences, starter
 from tests.workers.scrapes import Scrape, scrape_after_results
+from tests.workers.standins import DIM, StandInWorker, Start, sentences, starter
 
 SECRET = "xylophone"
 
@@ -43,7 +43,7 @@ NAMES = {
 }  # fmt: skip
 
 
-class PoisonWorker(ClockWorker):
+class PoisonWorker(StandInWorker):
     program = ("-m", "tests.chaos.poison")
 
 
@@ -189,7 +189,7 @@ def test_a_hanging_batch_is_visible_in_the_metrics(
 def test_metrics_without_redis(start_own_server: StartServer, tmp_path: Path, port: int) -> None:
     server = start_own_server()
     url = f"redis://127.0.0.1:{server.port}/0"
-    for start in starter(ClockWorker, url, tmp_path):
+    for start in starter(StandInWorker, url, tmp_path):
         start(1, *metrics_options(port))
         with Redis.from_url(url) as redis, BertClient(redis_url=url, timeout=30) as client:
             client.encode(["a"])

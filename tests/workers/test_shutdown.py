@@ -9,28 +9,28 @@ from redis import Redis
 
 from bertq import BertClient
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import Start, done
+from tests.workers import standins
+from tests.workers.standins import Start, encoded_chunks
 
 CHUNKS = 6
-TEXTS = clocks.sentences(256 * CHUNKS)
+TEXTS = standins.sentences(256 * CHUNKS)
 
 
 def test_a_warm_shutdown_finishes_taken_chunks(redis_url: str, redis: Redis, start: Start) -> None:
     first = start(300, "-Q", "cpu0")
     with BertClient(redis_url=redis_url, timeout=60) as client:
         future = client.encode_async(TEXTS)
-        first.wait_for(lambda: bool(done(first)))
+        first.wait_for(lambda: bool(encoded_chunks(first)))
         held = redis.hlen("unacked")
         assert 0 < held <= 3
         assert first.stop() == 0
         assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
-        assert 1 < len(done(first)) < CHUNKS
-        assert redis.llen("bertq") == CHUNKS - len(done(first))
+        assert 1 < len(encoded_chunks(first)) < CHUNKS
+        assert redis.llen("bertq") == CHUNKS - len(encoded_chunks(first))
         second = start(1, "-Q", "cpu1")
-        np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
+        np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
     # Nothing was computed twice.
-    assert len(done(first, second)) == len(set(done(first, second))) == CHUNKS
+    assert len(encoded_chunks(first, second)) == len(set(encoded_chunks(first, second))) == CHUNKS
     assert "Traceback" not in first.log
 
 
@@ -60,10 +60,10 @@ def test_a_cold_shutdown_returns_unfinished_chunks(
         assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
         assert (redis.llen("bertq"), redis.llen("bertq.small")) == (CHUNKS, 1)
         second = start(1, "-Q", "cpu1")
-        np.testing.assert_array_equal(small.result(30), clocks.rows(TEXTS[:5]))
-        np.testing.assert_array_equal(future.result(30), clocks.rows(TEXTS))
-    assert done(first) == []
-    assert len(done(second)) == CHUNKS + 1
+        np.testing.assert_array_equal(small.result(30), standins.rows(TEXTS[:5]))
+        np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
+    assert encoded_chunks(first) == []
+    assert len(encoded_chunks(second)) == CHUNKS + 1
     assert "Traceback" not in first.log
 
 

@@ -17,27 +17,27 @@ from bertq_client.outbox.message import MessageBuilder
 from tests import records
 from tests.apps import create_app
 from tests.waiting import eventually
-from tests.workers import clocks
-from tests.workers.clocks import ClockWorker, Start
+from tests.workers import standins
+from tests.workers.standins import StandInWorker, Start
 
 SECRET = "a glockenspiel"
 
 
 @pytest.fixture
-def worker(start: Start) -> ClockWorker:
+def worker(start: Start) -> StandInWorker:
     return start(1.0)
 
 
 def test_a_client_of_another_version_is_told_so(
-    worker: ClockWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    worker: StandInWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = clocks.sentences(40)
+    texts = standins.sentences(40)
     with BertClient(redis_url=redis_url, timeout=20) as client:
         with monkeypatch.context() as patch:
             patch.setattr("bertq_client.outbox.message.WIRE_VERSION", WIRE_VERSION + 1)
             with pytest.raises(WireError) as caught:
                 client.encode([SECRET, *texts])
-        np.testing.assert_array_equal(client.encode(texts), clocks.rows(texts))
+        np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
     assert type(caught.value) is VersionMismatch
     assert str(caught.value) == (
         f"the client speaks wire format {WIRE_VERSION + 1} and this worker {WIRE_VERSION}: "
@@ -62,7 +62,7 @@ def test_a_client_of_another_version_is_told_so(
     ],
 )
 def test_a_refused_message_is_answered(
-    worker: ClockWorker, redis: Redis, change: Any, error: str
+    worker: StandInWorker, redis: Redis, change: Any, error: str
 ) -> None:
     records.write(redis, "job", chunks=2)
     message = json.loads(MessageBuilder("me").build("job-1", [SECRET], "bertq"))
@@ -79,17 +79,17 @@ def test_a_refused_message_is_answered(
     assert SECRET not in worker.log
 
 
-def test_a_refused_message_that_replies_to_a_job(worker: ClockWorker, redis: Redis) -> None:
+def test_a_refused_message_that_replies_to_a_job(worker: StandInWorker, redis: Redis) -> None:
     message = json.loads(MessageBuilder("job").build("job-0", [SECRET], "bertq"))
     message["headers"]["task"] = "celery.map"
     redis.lpush("bertq", json.dumps(message))
     worker.wait_for_log("no task of that name")
     worker.wait_for(lambda: redis.hlen("unacked") == 0)
     with BertClient(redis_url=worker.url, timeout=20) as client:
-        np.testing.assert_array_equal(client.encode(["a b"]), clocks.rows(["a b"]))
+        np.testing.assert_array_equal(client.encode(["a b"]), standins.rows(["a b"]))
 
 
-def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) -> None:
+def test_an_id_in_the_arguments_is_refused(worker: StandInWorker, redis: Redis) -> None:
     # An id with the arguments would replace the checked id, and be logged.
     records.write(redis, "job")
     message = json.loads(MessageBuilder("me").build("job-0", ["a"], "bertq"))
@@ -101,7 +101,7 @@ def test_an_id_in_the_arguments_is_refused(worker: ClockWorker, redis: Redis) ->
     assert wire.loads(redis.get(keys.result("job-0")))["status"] == "FAILURE"
 
 
-def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: Any) -> None:
+def test_events_show_no_text_of_a_foreign_message(worker: StandInWorker, redis: Any) -> None:
     records.write(redis, "job")
     message = json.loads(MessageBuilder("me").build("job-0", ["a", "b"], "bertq"))
     message["headers"]["argsrepr"] = SECRET
@@ -120,7 +120,7 @@ def test_events_show_no_text_of_a_foreign_message(worker: ClockWorker, redis: An
 
 
 def test_malformed_broadcasts_are_refused_and_others_are_answered(
-    worker: ClockWorker, redis: Redis, redis_url: str
+    worker: StandInWorker, redis: Redis, redis_url: str
 ) -> None:
     channel = f"/{redis.connection_pool.connection_kwargs['db']}.celery.pidbox"
     broadcasts = ["{}", "5", '{"properties": 5}', "[" * 100_000]

@@ -24,7 +24,7 @@ from tests.chaos.conftest import QuickWorker
 from tests.chaos.quick import WORKER_TTL_SECONDS
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
-from tests.workers.clocks import Start
+from tests.workers.standins import Start
 
 SECRET = "xylophone"
 

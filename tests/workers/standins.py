@@ -28,7 +28,7 @@ def rows(texts: list[str]) -> NDArray[np.float32]:
     return expected
 
 
-class ClockWorker(WorkerProcess):
+class StandInWorker(WorkerProcess):
     """A worker that needs ``batch_ms`` for 256 rows.
 
     Attributes:
@@ -54,7 +54,7 @@ class ClockWorker(WorkerProcess):
             )
 
 
-def done(*workers: ClockWorker) -> list[str]:
+def encoded_chunks(*workers: StandInWorker) -> list[str]:
     """The ids of the chunks that workers have logged as encoded."""
     return list(
         itertools.chain(*(re.findall(r"chunk (\S+): \d+ rows", worker.log) for worker in workers))
@@ -62,14 +62,14 @@ def done(*workers: ClockWorker) -> list[str]:
 
 
 #: Starts a worker that needs the given milliseconds for 256 rows, with options of Celery.
-Start = Callable[..., ClockWorker]
+Start = Callable[..., StandInWorker]
 
 
-def starter(kind: type[ClockWorker], url: str, directory: Path) -> Iterator[Start]:
+def starter(kind: type[StandInWorker], url: str, directory: Path) -> Iterator[Start]:
     """Start workers of a kind on a database; they end with the fixture that yields from this."""
-    workers: list[ClockWorker] = []
+    workers: list[StandInWorker] = []
 
-    def make(batch_ms: float, *options: str) -> ClockWorker:
+    def make(batch_ms: float, *options: str) -> StandInWorker:
         log = directory / f"{kind.__name__}-{len(workers)}.log"
         workers.append(kind(url, log, batch_ms, *options))
         workers[-1].wait_ready()
