@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit, urlunsplit
 
 from bertq.errors import SettingsError
 from bertq.redis import tls
@@ -49,16 +49,24 @@ def check(url: str, source: str = "redis_url") -> str:
     shape = "redis://[[user]:password@]host[:port][/database] or rediss:// for TLS"
     if not isinstance(url, str):
         raise SettingsError(f"{source} is a {type(url).__name__}: it must be {shape}")
-    authority, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
-    login = authority.rpartition("@")[0]
-    if "@" in "".join(rest) or "[" in login or "]" in login or not url.isprintable():
+    scheme, separator, rest = url.partition("://")
+    authority, *tail = re.split("([/?#])", rest, maxsplit=1)
+    if "@" in "".join(tail) or not url.isprintable():
         # The message shows no part of the password.
         raise SettingsError(
             f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
-            "[ as %5B, ] as %5D, and unprintable characters as %XX"
+            "and unprintable characters as %XX"
         )
+    login, at, address = authority.rpartition("@")
+    if login and ":" not in login:
+        raise SettingsError(
+            f"{source} has a login without a colon: write redis://:PASSWORD@host, or "
+            "redis://USER:@host for a user without a password"
+        )
+    if re.search(r"[\s;,\\]", address):
+        raise SettingsError(f"{source} has an invalid host: it must be {shape}")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit("".join([scheme, separator, _quote_login(login), at, address, *tail]))
         has_valid_port = parts.port is None or parts.port > 0
     except ValueError:
         raise SettingsError(f"{source} has an invalid port: it must be {shape}") from None
@@ -88,11 +96,26 @@ def check(url: str, source: str = "redis_url") -> str:
 
 
 def redact(url: str) -> str:
-    """Return the URL with its password hidden and without parameters, for logs and messages."""
+    """Return the URL with its password hidden and without parameters, for logs and messages.
+
+    A login without a colon is hidden as a whole: most likely it is a password without one.
+    """
     head, at, host = url.rpartition("@")
-    host = host.partition("?")[0]
+    host = re.split("[?#]", host, maxsplit=1)[0]
     if not at:
         return host
     scheme, separator, login = head.partition("://")
-    user = login.partition(":")[0] if ":" in login else login
-    return f"{scheme}{separator}{user}:**@{host}"
+    if not (separator and scheme.isalpha()):
+        return f"**@{host}"  # not a URL: any part of it may be the password
+    user, colon, _ = login.partition(":")
+    return f"{scheme}://{user}:**@{host}" if colon else f"{scheme}://**@{host}"
+
+
+def _quote_login(login: str) -> str:
+    """Return user and password with every special character as ``%XX``.
+
+    Each library parses URLs in its own way. kombu, for example, splits a URL at ``;`` and logs the
+    parts.
+    """
+    user, colon, password = login.partition(":")
+    return colon.join(quote(unquote_to_bytes(part), safe="") for part in (user, password))

@@ -190,6 +190,8 @@ def test_every_option_says_its_variable_and_its_default() -> None:
         ("redis://h", "redis://h/0"),
         ("redis://h:1/3", "redis://h:1/3"),
         ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3"),
+        ("redis://u;:p@;,[%]+:%3b\u00e9@h", "redis://u%3B:p%40%3B%2C%5B%25%5D%2B%3A%3B%C3%A9@h/0"),
+        ("redis://u:@h/0", "redis://u:@h/0"),
         ("redis://[::1]:7/2", "redis://[::1]:7/2"),
         ("rediss://h/1", "rediss://h/1?ssl_cert_reqs=required"),
         ("rediss://h/1?ssl_cert_reqs=none", "rediss://h/1?ssl_cert_reqs=none"),
@@ -213,7 +215,11 @@ def test_urls_are_completed(given: str, full: str) -> None:
         "redis://me:12?pw@h/0",
         "redis://:se/pw@h",
         "redis://:se#pw@h/0",
-        "redis://:[pw]@h/0",
+        "redis:/:pw@h/0",
+        ":pw@h",
+        "redis://:x@pw;y/0",
+        "redis://:x@h;redis://:pw@h2/0",
+        "redis://pw@h/0",
         "redis://:pw\udcff@h/0",
         "redis://h/0?password=pw",
         "rediss://h/0?ssl_password=pw",
@@ -241,6 +247,9 @@ def test_addresses_become_urls() -> None:
 def test_passwords_are_hidden() -> None:
     assert redis_url.redact("redis://me:secret@h:1/0") == "redis://me:**@h:1/0"
     assert redis_url.redact("redis://:s3@cret@h/0") == "redis://:**@h/0"
+    assert redis_url.redact("redis://:se://cret@h/0") == "redis://:**@h/0"
+    assert redis_url.redact("redis://secret@h/0") == "redis://**@h/0"
+    assert redis_url.redact("redis:/:secret@h/0") == "**@h/0"
     assert redis_url.redact("redis://h/0") == "redis://h/0"
     assert redis_url.redact("redis://h/0?password=secret") == "redis://h/0"
 
