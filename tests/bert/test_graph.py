@@ -17,14 +17,20 @@ from tests.bert.checkpoints import write_tiny_hf
 from tests.bert.test_parity import sequences
 
 
-def make(model: Path, strategy: str = "REDUCE_MEAN", layer: int = -2, dtype: str = "float32"):  # type: ignore[no-untyped-def]
+def make(  # type: ignore[no-untyped-def]
+    model: Path,
+    strategy: str = "REDUCE_MEAN",
+    layer: int = -2,
+    dtype: str = "float32",
+    **options: int,
+):
     from bertq_bert.network.graph import Graph
 
     files = find_model(model)
     family, config = read_config(files.config)
     pooling = plan_pooling(strategy, [layer], config.num_hidden_layers)
     weights = read_weights(files, family, config, Parts(pooling.needs_pooler))
-    graph = Graph(config, weights, pooling, dtype)
+    graph = Graph(config, weights, pooling, dtype, **options)
     assert weights == {}, "the graph must hold the only copy"
     return graph
 
@@ -110,21 +116,16 @@ def test_traced_once_for_all_shapes(tiny_hf: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "CLS_TOKEN", "SEP_TOKEN", "NONE"])
-def test_the_parts_of_a_layer_make_the_whole(
-    tiny_hf: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bertq_bert.network import graph as module
-
-    dealt = make(tiny_hf, strategy, -1)
-    monkeypatch.setattr(module, "_PARTS", 1)
-    whole = make(tiny_hf, strategy, -1)
-    for two, one in zip(operations(dealt), operations(whole), strict=True):
+def test_the_parts_of_a_layer_make_the_whole(tiny_hf: Path, strategy: str) -> None:
+    split = make(tiny_hf, strategy, -1)
+    whole = make(tiny_hf, strategy, -1, cpu_parts=1)
+    for two, one in zip(operations(split), operations(whole), strict=True):
         assert two["MatMul"] == 2 * one["MatMul"]
         assert two["BatchMatMulV2"] == 2 * one["BatchMatMulV2"]
     for tokens in (12, 120):
         ids = np.arange(tokens, dtype=np.int32) % 160
         fed = flat(*ids.reshape(-1, 12).tolist())
-        np.testing.assert_allclose(dealt(*fed), whole(*fed), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(split(*fed), whole(*fed), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -144,14 +145,9 @@ def test_few_and_many_tokens_give_the_same(tiny_hf: Path, strategy: str) -> None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_large_model_is_held_once(
-    tiny_hf: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
-) -> None:
-    from bertq_bert.network import graph as module
-
+def test_a_large_model_is_in_memory_once(tiny_hf: Path, dtype: str) -> None:
     small = make(tiny_hf, dtype=dtype)
-    monkeypatch.setattr(module, "_CONSTANT", 0)
-    large = make(tiny_hf, dtype=dtype)
+    large = make(tiny_hf, dtype=dtype, max_constant_bytes=0)
     ((floor, traced),) = large.functions
     assert floor == 8
     # words; per part of a layer: QKV, attention output, intermediate, output

@@ -42,6 +42,9 @@ class Graph:
         pooling: Pooling,
         dtype: str,
         max_scores: int | None = None,
+        *,
+        max_constant_bytes: int = _MAX_CONSTANT_BYTES,
+        cpu_parts: int = _PARTS,
     ) -> None:
         """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
 
@@ -50,6 +53,8 @@ class Graph:
             dtype: of the dense layers.
             max_scores: most scores of attention (rows x heads x queries x keys) that are in memory
                 at once; None for no bound.
+            max_constant_bytes: dense weights up to this size are constants of the graph.
+            cpu_parts: parts of a layer on a CPU, if they divide its heads and columns.
 
         Raises:
             UnknownDtype: a weight is out of ``dtype``'s range (float16).
@@ -59,10 +64,10 @@ class Graph:
         # not a constant: a table that is looked up gains nothing by it
         words = tf.constant(weights.pop("embeddings/word_embeddings"))  # [V, H]
         self.on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        odd = config.num_attention_heads % _PARTS or config.intermediate_size % _PARTS
-        parts = 1 if odd or self.on_gpu else _PARTS
+        odd = config.num_attention_heads % cpu_parts or config.intermediate_size % cpu_parts
+        parts = 1 if odd or self.on_gpu else cpu_parts
         dense = sum(array.nbytes for array in weights.values())
-        constant = dense <= _MAX_CONSTANT_BYTES and not self.on_gpu
+        constant = dense <= max_constant_bytes and not self.on_gpu
         sizes = [_MANY_TOKENS, _FEW_TOKENS] if constant and dtype == "float32" else [_FEW_TOKENS]
 
         def network(min_tokens: int) -> Network:
