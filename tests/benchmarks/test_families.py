@@ -1,4 +1,4 @@
-"""The comparison of families: its page says which one is faster, and by how much."""
+"""The comparison of families: its page shows which one is faster, and by how much."""
 
 import pytest
 

@@ -123,7 +123,7 @@ def test_resuming_a_complete_output(
         client.encode_file(source, output, blank="zero", resume=True)
     with BertClient(redis_url="redis://127.0.0.1:1/0") as away:
         assert away.encode_file(source, output, blank="skip", resume=True).encoded == 0
-    output.unlink()  # then nothing is kept, and its manifest is of no use
+    output.unlink()  # then no rows are kept, and the manifest is useless
     assert client.encode_file(source, output, blank="skip", resume=True).encoded == 1000
     with output.open("ab") as file:
         file.write(b"x")

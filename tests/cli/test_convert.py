@@ -78,7 +78,7 @@ PLAIN = {"a": ["float32", [2], np.array([1, 2], np.float32).tobytes().hex()]}
 
 @pytest.fixture
 def torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have the child find this ``torch``; the fixture itself gives it one that works."""
+    """Make the child import this ``torch``; the fixture itself provides a working one."""
     place = tmp_path / "packages"
     place.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(place))

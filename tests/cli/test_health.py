@@ -84,7 +84,7 @@ def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
     assert run(redis_url, "--queue", "gpu0").exit_code == 1
     other = run(redis_url, "--model-name", "other")
     assert other.output == "unhealthy: no worker of model other is alive\n"
-    # A worker's name says all.
+    # The name of a worker identifies it.
     assert run(redis_url, "--node", f"gpu0-news@{HOST}").exit_code == 0
 
 
@@ -199,7 +199,7 @@ def test_a_worker_that_has_ended(start: Start, redis: Redis, redis_url: str) -> 
     assert run(redis_url, "--queue", "cpu0").exit_code == 0
     assert worker.stop() == 0
     assert run(redis_url, "--queue", "cpu0").exit_code == 1
-    # One that was killed is known by its name for some seconds: a sentence tells.
+    # A killed worker is listed for some seconds; only a request shows that it is dead.
     publish(redis, f"cpu0@{HOST}")
     assert run(redis_url).exit_code == 0
     assert run(redis_url, "--probe", "--timeout", "1").exit_code == 1

@@ -1,4 +1,4 @@
-"""The `bertq` command itself: its commands are imported when they are asked for."""
+"""The `bertq` command itself: its commands are imported when they are used."""
 
 import subprocess
 import sys

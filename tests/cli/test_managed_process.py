@@ -45,7 +45,7 @@ def make(
 
 
 async def run_until(process: ManagedProcess, condition: Callable[[], bool]) -> None:
-    """Supervise the process until the condition holds, then cancel; fails after 20 s."""
+    """Supervise the process until the condition is true, then cancel; fail after 20 s."""
     task = asyncio.create_task(process.supervise())
     async with asyncio.timeout(20):
         while not condition():
@@ -158,7 +158,7 @@ def test_a_missing_program_is_not_started() -> None:
     with pytest.raises(ProcessFailed, match=r"^worker cpu0 cannot start: port 5555 is taken$"):
         asyncio.run(make("", lines, prepare=taken, policy=policy).supervise())
     assert lines == []
-    # Of what has run before, somebody else's use of the port may be over soon.
+    # A process that has run before is retried: the port may be free again soon.
     free = iter([True, False, False, True])
     process = make(
         "import time; time.sleep(0.2)",

@@ -79,7 +79,7 @@ def test_a_reader_that_has_stopped_reading(
         os.set_blocking(writing, True)
     service = Service(tiny_model, tmp_path, writing)
     end.append(service)
-    service.encode(1500)  # a line each, of 100 characters: more than a pipe holds
+    service.encode(1500)  # a line of 100 characters each: more than the buffer of a pipe
     assert service.stop() == 0
     os.close(reading)
     os.close(writing)

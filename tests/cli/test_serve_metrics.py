@@ -42,7 +42,7 @@ def serve(tmp_path: Path, tiny_model: Path) -> Iterator[Serve]:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
+    """Return the first of ``count`` consecutive free ports."""
     while True:
         first = free_port()
         try:

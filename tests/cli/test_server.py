@@ -100,7 +100,7 @@ def test_the_server_alone(tmp_path: Path) -> None:
             redis.set("kept", "yes")
             assert redis.config_get("appendonly") == {"appendonly": "yes"}
             assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        # It is the program itself, and holds the lock of its directory.
+        # The process is the server itself, and its directory is locked.
         with pytest.raises(ProcessFailed, match="in use"), lock_data_dir(tmp_path / "data"):
             pass
     finally:

@@ -59,7 +59,7 @@ def test_a_sentence_is_sent_once_for_all_its_places(texts: list[str], rows: int)
 
 
 def code(text: str) -> int:
-    """A number that tells a short sentence from all others."""
+    """A different number for each short sentence."""
     return int.from_bytes(text.encode(), "big")
 
 

@@ -41,7 +41,7 @@ def left_behind(redis: Redis) -> set[str]:
 
 
 def sentences(count: int) -> list[str]:
-    """Sentences of all kinds of lengths, no two alike."""
+    """Distinct sentences of many lengths."""
     return [f"{index:05d} " + "x" * (index * 7 % 90) for index in range(count)]
 
 
@@ -239,7 +239,7 @@ def test_an_unreachable_redis_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
 def test_requests_wait_for_an_unreachable_redis_together() -> None:
     with BertClient("127.0.0.1", 1, _timings=ClientTimings(retry_seconds=0.5)) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
-        # One after the other they would take 15 s.
+        # Sequentially they would take 15 s.
         assert wait(futures, timeout=10).not_done == set()
         assert {type(future.exception()) for future in futures} == {RedisUnavailable}
 

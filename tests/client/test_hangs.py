@@ -1,4 +1,4 @@
-"""Nothing waits for ever: closing, event loops, and a Redis that is hung, away, or back again."""
+"""Every wait ends: closing, event loops, and a Redis that hangs, stops or comes back."""
 
 import asyncio
 import gc
@@ -44,7 +44,7 @@ def hung(url: str) -> Iterator[None]:
 
 
 def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClientTimings:
-    """Let sockets wait for so long; return timings with reads that wait almost as long."""
+    """Set the timeout of sockets; return timings with reads that wait almost as long."""
     monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT_SECONDS", seconds)
     monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT_SECONDS", seconds)
     return ClientTimings(read_seconds=seconds * 0.75)
@@ -118,7 +118,7 @@ def test_closing_while_redis_is_hung(
         futures += [client.encode_async(["b"]) for _ in range(3)]
         within(20, client.close)
         assert {type(future.exception(0)) for future in futures} == {ClientClosed}
-        # Those who wait for an answer are woken too, and say nothing.
+        # Waiting callers are woken too, without a warning.
         eventually(lambda: not any(thread.is_alive() for thread in threads), 20)
     assert caplog.text == ""
 
@@ -182,7 +182,7 @@ def test_closing_in_a_callback(redis_url: str, stub: Stub) -> None:
 
 @pytest.mark.parametrize("which", ["sender", "gatherer"])
 def test_closing_on_a_thread_of_the_client(redis_url: str, stub: Stub, which: str) -> None:
-    # Where a client is collected is for the garbage collector to say.
+    # The garbage collector may collect a client on any thread.
     client = BertClient(redis_url=redis_url, timeout=30)
     future = client.encode_async(["a"])
     future.result(30)

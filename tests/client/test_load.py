@@ -76,8 +76,7 @@ def test_two_workers_finish_in_any_order(
     texts = [f"{number} {'y' * (number * 11 % 70)}" for number in range(2500)]
     stub.gate.clear()
     future = client.encode_async(texts)
-    # This worker holds the first chunk and, perhaps, has taken another; the other one does the
-    # rest and then takes up nothing more.
+    # This worker has the first chunk and perhaps one more; the other worker encodes the rest.
     eventually(lambda: redis.llen("bertq") + redis.hlen("unacked") == 10)
     eventually(lambda: redis.hlen("unacked"))
     with other_worker(redis_url):
@@ -186,7 +185,7 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
         eventually(lambda: redis.llen("bertq.small") + redis.hlen("unacked") == 0)
     assert not list(redis.scan_iter("bertq:reply:*"))
     assert not list(redis.scan_iter("celery-task-meta-*"))
-    # Of a job that failed or was cancelled the record says so for a while.
+    # The record of a failed or cancelled job expires later.
     assert all(0 < redis.ttl(key) <= keys.JOB_TTL_SECONDS for key in redis.scan_iter("bertq:job:*"))
 
 

@@ -112,7 +112,7 @@ def test_a_redis_that_has_lost_its_data(redis_url: str, redis: Redis, client: Be
 def test_a_redis_that_lost_its_last_second(
     redis_url: str, redis: Redis, client: BertClient
 ) -> None:
-    # The epoch is there: only that the chunks are nowhere tells.
+    # The epoch is unchanged, so only the missing chunks show the loss.
     future = send(redis, client, TEXTS, 4)
     (record,) = redis.scan_iter("bertq:job:*")
     redis.delete("bertq", record)

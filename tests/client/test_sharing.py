@@ -75,7 +75,7 @@ def held(client: BertClient) -> threading.Event:
 
 
 def job_of(redis: Redis, size: int) -> str:
-    """The id of the job that has so many rows."""
+    """Return the id of the job with this number of rows."""
 
     def found() -> list[str]:
         records = list(redis.scan_iter("bertq:job:*"))
@@ -148,7 +148,7 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
         return ChunkResult(np.ones((len(texts), max(map(len, texts)), 2), np.float32), "f")
 
     stub.encode = tokens  # type: ignore[method-assign]
-    # The worker's advert says otherwise: it comes out when the rows are there.
+    # The worker's info says otherwise; the rows show the difference.
     futures = together(client, ["a"], ["bcd"])
     assert [future.result(20).shape for future in futures] == [(1, 1, 2), (1, 3, 2)]
     assert stub.chunks == [1, 2, 1, 1]
@@ -275,11 +275,11 @@ def test_threads_that_poll_their_futures(redis_url: str, stub: Stub, redis: Redi
     assert counters.read(redis)["num_data_request"] == 1 + 32 * 20
 
 
-# -- who goes with whom
+# -- which requests share a chunk
 
 
 def request(size: int, characters: int = 1) -> Request:
-    """A request of so many sentences, of so many characters each."""
+    """A request of ``size`` sentences of ``characters`` characters each."""
     future = EncodeFuture(Callbacks(), 0, size, lambda: None)
     texts = ("x" * characters,) * size
     return Request(0, texts, "bertq.small", PLAIN, future, None, False, True)

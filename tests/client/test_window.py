@@ -111,7 +111,7 @@ def test_the_wait_for_space_is_bounded_by_the_timeout(redis_url: str, redis: Red
 
 
 def stop_gathering(client: BertClient, stub: Stub) -> threading.Event:
-    """Let a client take no results until the event is set."""
+    """Make a client receive no results until the event is set."""
     has_stopped, gate = threading.Event(), threading.Event()
 
     def block(_: object) -> None:
@@ -119,7 +119,7 @@ def stop_gathering(client: BertClient, stub: Stub) -> threading.Event:
         gate.wait(60)
 
     stub.gate.clear()
-    # Not bertq's own method: this calls back on the thread that takes the results.
+    # Not a method of bertq: it runs callbacks on the thread that receives results.
     Future.add_done_callback(client.encode_async(["before"]), block)
     stub.gate.set()
     assert has_stopped.wait(20)

@@ -56,7 +56,7 @@ def read(variables: Mapping[str, str]) -> Any:
 
 
 def filled(**more: str) -> dict[str, str]:
-    """The variables of a user who has filled in ``.env``."""
+    """The variables of a complete ``.env``."""
     secrets = {
         "REDIS_PASSWORD": "redispasswordredispassword",
         "HTTP_API_KEYS": "gatewaykeygatewaykey",

@@ -102,7 +102,7 @@ def test_the_dashboard_shows_chunks_without_texts(
         job.result(20)
 
     def table() -> str:
-        # As the page itself asks for its rows.
+        # The request with which the page loads its rows.
         asked = "draw=1&start=0&length=20&search[value]=&order[0][column]=0&order[0][dir]=asc"
         columns = "&columns[0][data]=name"
         request = urllib.request.Request(

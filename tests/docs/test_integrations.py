@@ -76,7 +76,7 @@ def test_a_program_of_the_page(title: str, address: str, tmp_path: Path) -> None
     done = subprocess.run(
         [PYTHON, path], env=clean_environ() | own, capture_output=True, text=True, timeout=100
     )
-    # The stub's vectors say how long a text is and how it begins: the answer is that of a model.
+    # The stub's vectors contain the length and the start of a text, so the answer shows them.
     assert (done.returncode, done.stdout) == (0, "Shares lost a tenth this week.\n"), done.stderr
 
 

@@ -24,7 +24,7 @@ class Gateway:
 
     Attributes:
         port: where it listens.
-        http: asks it.
+        http: a client of it.
         stop: lets it drain.
         thread: ends when it has.
     """

@@ -138,7 +138,7 @@ def test_a_caller_that_hangs_up(gateway: Gateway, stub: Stub) -> None:
         eventually(lambda: stub.asked == 2)
     counted = 'route="/v1/embeddings",status="499"'
     eventually(lambda: counted in gateway.http.get("/metrics").text)
-    # The worker looks at the job's record, as it does before it computes.
+    # The worker reads the record of the job before it encodes.
     time.sleep(0.2)
     stub.gate.set()
     eventually(lambda: len(stub.dropped) == 1)

@@ -1,4 +1,4 @@
-"""``/v1``, asked by OpenAI's own client."""
+"""``/v1`` with the client of OpenAI."""
 
 import base64
 import dataclasses
@@ -25,7 +25,7 @@ def client(gateway: Gateway, key: str = "any", **options: Any) -> openai.OpenAI:
 def test_the_vectors(gateway: Gateway, stub: Stub) -> None:
     texts = ["first do it", "then do it right", "first do it"]
     with client(gateway) as asking:
-        # The client asks for base64 unless it is told.
+        # The client requests base64 by default.
         for found in (
             asking.embeddings.create(model="stub", input=texts),
             asking.embeddings.create(model="stub", input=texts, encoding_format="float"),
@@ -135,7 +135,7 @@ def test_small_requests_share_chunks(gateway: Gateway, stub: Stub) -> None:
     with ThreadPoolExecutor(40) as pool:
         answers = [pool.submit(gateway.embed, f"number {n}") for n in range(40)]
         eventually(lambda: stub.asked)
-        # All of them, and the one that asks.
+        # All gateways, and the requesting one.
         eventually(lambda: "under_way 41.0" in gateway.http.get("/metrics").text)
         stub.gate.set()
         for n, answer in enumerate(answers):

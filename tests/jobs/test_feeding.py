@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def submit(client: BertClient, chunks: int) -> DurableJob:
-    """Submit a job of so many chunks."""
+    """Submit a job of ``chunks`` chunks."""
     job = client.submit([f"number {number}" for number in range(256 * chunks)])
     assert job.info.chunks == chunks
     return job

@@ -98,7 +98,7 @@ def test_an_error_is_a_name_and_one_line(backend: ReplyBackend, redis: Redis) ->
 
 
 class NeedsTwo(Exception):
-    """Cannot be pickled: it is made of two arguments, and kept with one."""
+    """It cannot be unpickled: its constructor has two arguments, ``args`` only one."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"{first} and {second}")

@@ -143,7 +143,7 @@ SIZES = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**20, 2**31, 2**40, 
 def test_an_array_larger_than_its_payload_allocates_nothing(
     dtype: str, shape: list[int], raw: bytes, kind: int, length: bytes
 ) -> None:
-    # An array that says how large it is, and a list, map, text or extension that does.
+    # An array, list, map, text or extension with a size in its header.
     array = msgpack.encode(msgpack.Ext(1, msgpack.encode([dtype, shape])))
     for document in (array, bytes([kind]) + length):
         payload = len(document).to_bytes(4, "big") + document

@@ -86,7 +86,7 @@ def test_a_server_that_refuses_writes_can_be_read(redis_url: str, redis: Any) ->
     rights = ("~*", "+@read", "+@connection", "+time")
     redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", *rights)
     try:
-        # A name that would be removed, and a look that would be counted.
+        # Reading would remove a name, and count an access.
         redis.zadd(keys.WORKERS, {"dead@test": 1.0})
         with Redis.from_url(redis_url, username="reader", password="pw") as reader:
             counters.count_status_query(reader)

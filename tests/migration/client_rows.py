@@ -31,7 +31,7 @@ from tests.migration.rows import row
 @row("BertClient()")
 def nothing_happens_until_it_is_used(deployment: Deployment) -> None:
     before = threading.active_count()
-    client = BertClient(port=1)  # nobody listens there
+    client = BertClient(port=1)  # no server there
     assert threading.active_count() == before
     client.close()
     with deployment.client() as client:

@@ -94,7 +94,7 @@ def the_old_spelling(deployment: Deployment) -> None:
         assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
     # ... and its replacement, with which the service of these tests was started.
     assert len([name for name in deployment.infos() if name.startswith("gpu0")]) == 2
-    # Celery takes this for a log file's name.
+    # Celery uses this as the name of a log file.
     done = run(
         sys.executable, "-m", "celery", "-A", "bertq", "-b", deployment.url, "worker", "-fp16",
         "--model-dir", str(deployment.home / "uncased_tiny"), cwd=deployment.home,

@@ -47,7 +47,7 @@ def row(*cells: str) -> Callable[[Check], Check]:
 def row_each(
     *cells: str,
 ) -> Callable[[Callable[[Deployment, str], None]], Callable[[Deployment, str], None]]:
-    """Register a check that takes the row's first cell, for several rows."""
+    """Register a check of several rows; its argument is the first cell of a row."""
 
     def register(check: Callable[[Deployment, str], None]) -> Callable[[Deployment, str], None]:
         def bound(cell: str) -> Check:

@@ -1,1 +1,1 @@
-"""TLS, users of Redis with few rights, secrets that are kept."""
+"""TLS, users of Redis with few rights, and secrets."""

@@ -47,7 +47,7 @@ class Scrape:
 
 
 def scrape_after_results(port: int, chunks: int, worker: WorkerProcess) -> Scrape:
-    """A scrape once the results of so many chunks are stored: they are counted last."""
+    """Return a scrape after the results of ``chunks`` chunks are stored, which is counted last."""
 
     def stored() -> bool:
         assert worker.process.poll() is None, worker.log

@@ -19,7 +19,7 @@ BAD = 666
 
 
 class Device:
-    """A device that is told when to compute; a row is (first id, length)."""
+    """A device that the test controls; a row is (first id, length)."""
 
     def __init__(self, rows: int = 10, tokens: int = 10**6, scores: int = 10**9) -> None:
         self.budget = Budget(rows, tokens, scores)
@@ -38,7 +38,7 @@ class Device:
         return np.zeros((len(lengths), 2), np.float32)
 
     def compute(self, batches: int = 1) -> None:
-        """Let it finish so many batches."""
+        """Finish ``batches`` batches."""
         for _ in range(batches):
             self._permits.release()
 
@@ -47,7 +47,7 @@ class Device:
         return [first for first, _ in self.began.get(timeout=WAIT)]
 
     def sizes(self, batches: int) -> list[int]:
-        """Let it finish so many batches; return their sizes."""
+        """Finish ``batches`` batches; return their sizes."""
         self.compute(batches)
         return [len(self.began.get(timeout=WAIT)) for _ in range(batches)]
 
@@ -145,7 +145,7 @@ def test_small_chunks_and_large_ones_take_turns(device: Device, batcher: Batcher
     for first in (1, 3):
         batcher.submit(chunk(first, 2))
     device.compute()
-    assert device.batch() == [1, 2, 3, 4]  # small ones first, and they take along nothing large
+    assert device.batch() == [1, 2, 3, 4]  # small chunks first, without large ones in their batch
     batcher.submit(chunk(5, 2))
     device.compute()
     assert device.batch() == list(range(100, 110))
@@ -157,7 +157,7 @@ def test_small_chunks_and_large_ones_take_turns(device: Device, batcher: Batcher
     batcher.submit(chunk(9, 2))
     device.compute()
     assert device.batch() == [9, 10]
-    # Where there is room, the small one comes along with the large.
+    # A batch with space left takes the small chunk together with the large one.
     batcher.submit(chunk(11, 2))
     device.compute()
     assert sorted(device.batch()) == [11, 12, *range(120, 125)]

@@ -60,7 +60,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 def test_a_worker_with_another_model_is_refused(redis_url: str, redis: Redis, begin: Begin) -> None:
     first = begin(*ONE).wait_ready()
-    # The same model joins; another does so where it takes nothing from the shared queues.
+    # A worker with the same model starts; so does another model without the shared queues.
     same = begin("-Q", "cpu2")
     other = begin(*OTHER)
     apart = begin("-X", "bertq,bertq.small", *OTHER)

@@ -39,7 +39,7 @@ def test_celery_still_uses_the_replaced_functions() -> None:
 
 def test_a_message_is_acknowledged_at_once() -> None:
     # The loop runs callbacks of call_soon before it waits, but not those that they add:
-    # there the transport would gather in vain.
+    # the transport would not be able to batch commands there.
     assert "call_soon_ack,\n" in inspect.getsource(CeleryConsumer.create_task_handler)
     called: list[tuple[int, str]] = []
     consumer: Any = Consumer.__new__(Consumer)

@@ -45,7 +45,7 @@ def test_more_gpus_than_there_are() -> None:
 
 
 class Driver:
-    """The functions of libcuda.so.1 that are called, for GPUs of so many bytes."""
+    """The functions of libcuda.so.1 that are called, for GPUs of given sizes in bytes."""
 
     def __init__(self, *sizes: int) -> None:
         self.sizes = sizes

@@ -32,7 +32,7 @@ def watched() -> Iterator[Any]:
                 raise error  # noqa: B904 - the reason must go too
 
         def outer() -> Any:
-            # As celery's fast_trace_task does: a frame around the trace's that holds its answer.
+            # As in celery's fast_trace_task: a frame outside of the trace keeps its answer.
             mine = Sentences(["a"])
             left.append(weakref.ref(mine))
             answer = tracer("an-id", [mine], {}, {"id": "an-id", "args": [mine]})

@@ -119,7 +119,7 @@ BODIES = st.one_of(
 def near_messages(draw: Any) -> bytes:
     """A chunk's message in which something is different."""
     task_id = f"{JOB}-{draw(st.integers(0, CHUNKS + 100))}"
-    # Answers to the job itself are those of a kept one.
+    # Replies to the job itself are those of a durable job.
     builder = MessageBuilder(draw(st.sampled_from(["fuzzer", "fuzzer", JOB])))
     message = json.loads(builder.build(task_id, [SECRET] * 3, "bertq"))
     kind = draw(st.integers(0, 9))

@@ -52,7 +52,7 @@ def test_a_worker_takes_only_what_fits_its_capacity(
     chunks = 24 if "--max-batch-size" in options else 12
     future = client.encode_async(texts)
     eventually(lambda: redis.llen(names.shared) == chunks - large)
-    # Full of large ones, it still takes the small.
+    # A worker without capacity for large chunks still takes small ones.
     futures = [client.encode_async(texts[:16]) for _ in range(100)]
     eventually(lambda: redis.llen(names.small) == 100 - small)
     time.sleep(1.5)
@@ -109,7 +109,7 @@ def test_a_worker_reconnects(redis: Redis, client: BertClient, start: Start) -> 
     np.testing.assert_array_equal(future.result(60), standins.rows(texts))
     worker.wait_for_log("Trying to re-establish the connection")
     np.testing.assert_array_equal(client.encode(texts[:7]), standins.rows(texts[:7]))
-    # The bounds hold on the new connection.
+    # The limits apply to the new connection.
     assert redis.hlen("unacked") <= 3
 
 

@@ -87,7 +87,7 @@ def test_a_fine_tuned_checkpoint(models: Path) -> None:
 def test_weights_that_a_dtype_cannot_hold(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # TensorFlow takes no other threads once another test has used it.
+    # TensorFlow cannot change its threads after another test has used it.
     monkeypatch.setattr(devices, "configure", lambda *_: Hardware("cpu", 1))
     shutil.copytree(models / "plain", tmp_path / "large")
     file = tmp_path / "large" / "model.safetensors"

@@ -6,7 +6,7 @@ from bertq_workers.observability.meter import Meter
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -158,7 +158,7 @@ def test_invalid_times(sent: Any) -> None:
 def test_messages_of_durable_jobs_have_no_time(
     start: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
-    # A worker puts their chunks on the queue, whenever there is room.
+    # A worker puts their chunks on the queue as others are answered.
     job = client.submit(sentences(600))
     waiting: Any = redis.lrange("bertq", 0, -1)
     assert waiting

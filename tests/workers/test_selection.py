@@ -27,7 +27,7 @@ class Worker:
 
 
 def start(take: list[str], exclude: list[str]) -> tuple[Worker, click.Context]:
-    """A worker that was told -Q and -X, and its command line."""
+    """A worker with -Q and -X, and its command line."""
     app = create_app("redis://127.0.0.1:1/0")
     app.amqp.queues.select(take)
     app.amqp.queues.deselect(exclude)

@@ -55,7 +55,7 @@ def test_a_cold_shutdown_returns_unfinished_chunks(
         for number in signals:
             first.process.send_signal(number)
             time.sleep(0.5)
-        # The batch that it computes takes a minute.
+        # Its current batch takes a minute.
         first.process.wait(10)
         assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
         assert (redis.llen("bertq"), redis.llen("bertq.small")) == (CHUNKS, 1)

@@ -90,7 +90,7 @@ def test_others_continue_after_a_suspicious_chunk_fails(device: Device, batcher:
 
 
 class Short(Device):
-    """A device with memory for so many rows."""
+    """A device that has memory for a limited number of rows."""
 
     def __init__(self, most: int, error: type[BaseException]) -> None:
         super().__init__(rows=16)

@@ -1,6 +1,6 @@
 """Unacknowledged chunks while Redis refuses writes, on a server that is full or lacks replicas.
 
-A full server hands messages out, and takes nothing; without its replicas it refuses both.
+A full server delivers messages and refuses writes; without its replicas it refuses both.
 """
 
 import inspect
@@ -74,7 +74,7 @@ def send(connection: Any, *texts: str) -> None:
 
 
 def turn(hub: Any, until: Callable[[], object]) -> None:
-    """Run the loop's timers until something holds."""
+    """Run the timers of the loop until a condition is true."""
 
     def done() -> object:
         hub.fire_timers()
@@ -105,7 +105,7 @@ def test_chunks_that_a_full_redis_cannot_note_are_delivered(
     for message in messages[1:]:
         message.ack()  # harmless
     time.sleep(0.1)
-    turn(hub, lambda: channel.qos._timer is not None)  # it was tried in vain
+    turn(hub, lambda: channel.qos._timer is not None)  # the attempt was refused
     assert warnings(caplog) == [MEMORY]
     suffer(WELL)
     turn(hub, lambda: redis.hlen("unacked") == redis.zcard("unacked_index") == 1)
