@@ -1,6 +1,6 @@
 """Runs every benchmark, one after another: ``python -m benchmarks``.
 
-Nothing else should run on the machine meanwhile. Says how long each took.
+Run nothing else on the machine during that time. It prints the duration of each.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from benchmarks.results import RESULTS
 _ROOT = Path(__file__).resolve().parents[1]
 _BERTQ = "from bertq_cli.main import main; main()"
 
-#: What each is run with, in full and in a moment.
+#: Arguments of each, for a full run and for a quick one.
 _FULL = {
     "peers": ["--rounds", "5", "--sentences", "2048", "--singles", "200"],
     "families": ["--rounds", "3", "--sentences", "128", "--singles", "60"],
@@ -42,7 +42,9 @@ _QUICK = {
 @click.option("--peers-python", default=sys.executable, metavar="PATH", show_default=True,
               help="Interpreter with the packages of the extra 'peers'.")  # fmt: skip
 @click.option("--only", type=click.Choice(list(_FULL)), multiple=True, help="Leave others out.")
-@click.option("--quick", is_flag=True, help="See that all of it works; the figures mean nothing.")
+@click.option(
+    "--quick", is_flag=True, help="Only check that all of them work; the figures mean nothing."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(peers_python: str, only: tuple[str, ...], quick: bool, output: Path) -> None:
     """Run every benchmark, one after another."""

@@ -1,7 +1,7 @@
-"""What HTTP costs: ``python -m benchmarks.gateway``.
+"""Measures the cost of HTTP: ``python -m benchmarks.gateway``.
 
-So many callers send one sentence after another, each on a connection of its own, through the
-gateway and, in turns with that, as threads of one Python client. Every vector is compared.
+Many callers send one sentence after another, each on its own connection, through the gateway and,
+in turns with that, as threads of one Python client. Every vector is compared.
 """
 
 import asyncio

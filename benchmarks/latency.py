@@ -1,7 +1,7 @@
-"""How long a single sentence takes: ``python -m benchmarks.latency``.
+"""Measures the latency of a single sentence: ``python -m benchmarks.latency``.
 
-Alone, beside others, and while a large request runs; next to the encoder in a process of its own,
-without any queue. What is compared takes turns.
+Alone, with concurrent clients, and during a large request; compared with the encoder in its own
+process, without a queue. The measurements alternate.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
-"""What the queue costs: ``python -m benchmarks.overhead``.
+"""Measures the cost of the queue: ``python -m benchmarks.overhead``.
 
-The same clauses through a client, Redis and a worker, and through the encoder in a process of its
-own. The two take turns, and each has all cores: while one is timed, the other is idle.
+The same clauses go through a client, Redis and a worker, and through the encoder in its own
+process. The two alternate, and each has all cores: while one is timed, the other is idle.
 """
 
 import tempfile

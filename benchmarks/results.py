@@ -1,4 +1,4 @@
-"""Where results go, and what is said of the circumstances."""
+"""Writes results, with a description of the machine, the model and the corpus."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""What the queue can carry, for devices that this machine does not have."""
+"""Measures the throughput of the queue with simulated devices of any speed."""

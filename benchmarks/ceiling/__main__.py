@@ -1,7 +1,7 @@
-"""How much goes through one Redis: ``python -m benchmarks.ceiling``.
+"""Measures the throughput of one Redis: ``python -m benchmarks.ceiling``.
 
-The workers have a clock for a model: rows come after a set time, so that the queue's own limit is
-seen, for devices of any speed. One client sends as much as goes.
+The workers have a simulated model whose rows come after a set time, which shows the limit of the
+queue for devices of any speed. One client sends as fast as it can.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for a case."""
+    """The results of a case."""
 
     case: SimulatedCase
     throughputs: tuple[Throughput, ...]
@@ -124,7 +124,7 @@ def main(
 def plan_cases(
     worker_counts: Sequence[int], batch_times_ms: Sequence[float], model_dir: Path | None
 ) -> list[SimulatedCase]:
-    """Return what is simulated: workers times devices, and with a model the unusual cases."""
+    """Return the cases: workers times devices and, with a model, other kinds of rows."""
     found = [
         SimulatedCase(workers, float(time)) for time in batch_times_ms for workers in worker_counts
     ]

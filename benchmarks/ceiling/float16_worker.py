@@ -21,5 +21,5 @@ class Float16Model(standin.SimulatedModel):
 
 
 if __name__ == "__main__":
-    standin.SimulatedModel = Float16Model  # type: ignore[misc]  # what it builds
+    standin.SimulatedModel = Float16Model  # type: ignore[misc]  # the class that it builds
     standin.main()

@@ -1,4 +1,4 @@
-"""A service whose workers have a clock for a model."""
+"""A service whose workers have a simulated model."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from bertq_cli.service.supervisor import Service
 
 #: Numbers in a row: those of BERT base, so that a full chunk has 786,432 bytes.
 ROW_NUMBERS = 768
-#: Sentences of a full chunk, and what the time of a device is told for.
+#: Sentences of a full chunk; the time of a device applies to so many.
 CHUNK_ROWS = 256
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -19,13 +19,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class SimulatedCase:
-    """What is simulated.
+    """A simulated service.
 
     Attributes:
         workers: how many.
         batch_ms: time of the device for 256 rows.
         is_float16: whether rows are float16.
-        model_dir: whose tokenizer cuts the sentences; without it a word is a token.
+        model_dir: model whose tokenizer is used; without it a word is a token.
         has_single_rows: whether a chunk has one row, so that messages are counted.
     """
 
@@ -37,7 +37,7 @@ class SimulatedCase:
 
     @property
     def description(self) -> str:
-        """What is unusual about it, in words."""
+        """Differences from the usual case, in words."""
         descriptions = {
             "rows float16": self.is_float16,
             "with a tokenizer": self.model_dir is not None,

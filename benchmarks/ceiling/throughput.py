@@ -1,4 +1,4 @@
-"""Sends as much as goes, and watches who works for it."""
+"""Sends as fast as it can, and measures throughput and processor use."""
 
 import os
 import time
@@ -26,7 +26,7 @@ class Counters:
         at_seconds: on the monotonic clock.
         workers: of all workers together.
         client: of this process.
-        redis: of the server.
+        redis: of the Redis server.
         received, sent: bytes that the server took in and gave out.
         commands: that it did.
     """
@@ -41,7 +41,7 @@ class Counters:
 
     @classmethod
     def read(cls, redis: Redis, pids: Sequence[int]) -> "Counters":
-        """Ask everybody."""
+        """Read all counters."""
         info: Any = redis.info()
         return cls(
             time.monotonic(),
@@ -56,7 +56,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What went through in a while.
+    """Rates of a period.
 
     Attributes:
         rows: how many per second.
@@ -73,7 +73,7 @@ class Throughput:
 
     @classmethod
     def from_counters(cls, first: Counters, last: Counters, rows: int) -> "Throughput":
-        """Return what went through between two moments."""
+        """Return the rates of the time between two readings."""
         seconds = last.at_seconds - first.at_seconds
         names = ("workers", "client", "redis")
         return cls(
@@ -88,10 +88,10 @@ class Throughput:
 def measure_throughput(
     client: BertClient, redis: Redis, pids: Sequence[int], texts: list[str], seconds: float
 ) -> Throughput:
-    """Have ``texts`` encoded over and over for a while, several calls ahead.
+    """Have ``texts`` encoded over and over for a time, with several calls in progress.
 
-    What is counted begins when the first calls are answered and ends with an answer, while others
-    are still under way: neither the filling of the queue nor its draining is in it.
+    The measurement begins when the first calls are answered and ends with an answer, while other
+    calls are in progress: it includes neither the filling of the queue nor its draining.
     """
     futures = deque(client.encode_async(texts) for _ in range(_CALLS_IN_PROGRESS))
     for _ in range(_CALLS_IN_PROGRESS):

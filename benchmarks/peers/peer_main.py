@@ -1,7 +1,7 @@
 """One peer in a process of its own: ``PEER MODEL_DIR MAX_SEQ_LEN THREADS VARIANT...``.
 
-Takes orders from standard input and answers on standard output, a line of JSON each. What libraries
-print goes to standard error. Between two orders the process is idle.
+Reads commands from standard input and answers on standard output, a line of JSON each. The output
+of libraries goes to standard error. Between two commands the process is idle.
 """
 
 import importlib
@@ -23,7 +23,7 @@ Encode: TypeAlias = Callable[[Sequence[str]], Rows]
 
 
 def main(peer: str, model_dir: str, max_seq_len: str, threads: str, *variants: str) -> None:
-    """Load the peer and do what is asked, until standard input ends."""
+    """Load the peer and run commands until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module = importlib.import_module(f"benchmarks.peers.{peer}")
@@ -37,7 +37,7 @@ def main(peer: str, model_dir: str, max_seq_len: str, threads: str, *variants: s
 
 
 class PeerCommands:
-    """What a peer can be asked; every method is an order."""
+    """The commands of a peer; every method is one."""
 
     def __init__(self, module: Any, loaded: dict[str, Encode]) -> None:
         self._module = module
@@ -55,7 +55,7 @@ class PeerCommands:
         return found
 
     def texts(self, path: str) -> int:
-        """Take the sentences, one a line, that the other orders are about."""
+        """Take the sentences, one a line, for the other commands."""
         self._texts = Path(path).read_text(encoding="utf-8").splitlines()
         return len(self._texts)
 

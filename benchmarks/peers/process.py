@@ -1,4 +1,4 @@
-"""The other end of a peer's process."""
+"""Starts and controls the process of a peer."""
 
 import json
 import os
@@ -18,18 +18,18 @@ _TAIL_LINES = 5
 
 
 class PeerFailed(click.ClickException):
-    """A peer has ended, or gives other vectors."""
+    """A peer has ended, or its vectors differ."""
 
 
 class PeerProcess:
-    """A peer in a process of its own, with the last lines of what it says; ends with ``with``.
+    """A peer in its own process; ``with`` ends it.
 
     Args:
         peer: name of its file.
         model_dir: the model, for all peers the same.
         max_seq_len: wordpieces that are read.
         threads: of each library.
-        variants: what it shall offer.
+        variants: the variants to load.
         python: the interpreter that has its packages.
 
     Raises:
@@ -69,19 +69,19 @@ class PeerProcess:
             raise
 
     def call(self, command: str, **arguments: Any) -> Any:
-        """Give an order of ``peer_main.PeerCommands`` and return the answer.
+        """Run a command of ``peer_main.PeerCommands`` and return the answer.
 
         Raises:
             PeerFailed: the process has ended.
         """
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # what it has said tells more
+        with suppress(BrokenPipeError):  # its output explains more
             self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
             self._process.stdin.flush()
         return self._answer()
 
     def kill(self) -> None:
-        """End it at once; an order that is under way fails."""
+        """Kill the process; a running command fails."""
         self._process.kill()
 
     def __enter__(self) -> "PeerProcess":
