@@ -146,7 +146,7 @@ def test_killed_between_the_manifest_and_the_rename(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"blank": "zero"}, "made with blank error, not zero"),
         ({"normalize": True}, "made with normalize None, not True"),

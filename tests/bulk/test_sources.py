@@ -252,7 +252,7 @@ def test_lines_may_have_pairs(
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"blank": "no"}, BadInputValue, "blank must be one of 'error', 'zero', 'skip'"),
         ({"input_format": "xml"}, BadInputValue, "input_format must be one of 'text', 'jsonl'"),

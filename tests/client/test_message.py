@@ -70,7 +70,7 @@ def test_it_shows_none_of_the_text(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [
         (WIRE_VERSION + 1, f"the worker speaks wire format {WIRE_VERSION + 1} and this client"),
         (None, "the worker speaks no known wire format and this client"),

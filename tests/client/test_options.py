@@ -80,7 +80,7 @@ def test_requests_with_other_prompts_share_no_chunk(client: BertClient, stub: St
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"truncate": "middle"}, "truncate must be one of 'right', 'left', 'error'"),
         ({"precision": "float64"}, "precision must be one of 'float32', 'float16', 'int8'"),
@@ -106,7 +106,7 @@ def test_wrong_options(client: BertClient, options: dict[str, Any], message: str
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"dtype": "float16"}, "there is no option dtype"),
         ({"normalise": True, "speed": 11}, "there is no option normalise, speed"),
@@ -165,7 +165,7 @@ def test_tokenized_sentences(client: BertClient, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "error", "said"),
+    ("texts", "error", "message"),
     [
         (["a"], BadInputType, r"texts\[0\] is a str: with is_tokenized=True it must be a list"),
         ([["a"], []], BadInputValue, r"texts\[1\] has no token"),

@@ -67,7 +67,7 @@ def test_the_caller_may_change_a_pair_after_the_call(client: BertClient, stub: S
 
 
 @pytest.mark.parametrize(
-    ("texts", "error", "said"),
+    ("texts", "error", "message"),
     [
         ([("a", "")], BadInputValue, r"texts\[0\]\[1\] is blank"),
         (["a", (" \n", "b")], BadInputValue, r"texts\[1\]\[0\] is blank"),

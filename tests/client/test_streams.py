@@ -113,7 +113,7 @@ def test_tokens_of_a_stream(client: BertClient, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "options", "error", "said"),
+    ("source", "options", "error", "message"),
     [
         (["a"], {"batch_size": 0}, BadInputValue, "batch_size is 0: it must be a whole number"),
         (["a"], {"max_requests": True}, BadInputValue, "max_requests is True"),

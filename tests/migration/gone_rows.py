@@ -91,7 +91,7 @@ def the_old_spelling(deployment: Deployment) -> None:
     for option in ("-model_dir", "-max_seq_len=25", "-cpu", "-pooling_layer", "-fp16"):
         result = CliRunner().invoke(serve, [option, "2"])
         assert result.exit_code == 2
-        assert f"for _: -{option.partition('=')[0].replace('_', '-')}" in result.output
+        assert f"instead of _: -{option.partition('=')[0].replace('_', '-')}" in result.output
     # ... and its replacement, with which the service of these tests was started.
     assert len([name for name in deployment.infos() if name.startswith("gpu0")]) == 2
     # Celery uses this as the name of a log file.

@@ -44,8 +44,8 @@ assert not {"tensorflow", "tokenizers"} & set(sys.modules)
 def queues(*options: str) -> list[str]:
     """Return the queue of each worker that ``bertq serve`` would start."""
     given = ["--model-dir", "model", "--redis-url", "redis://127.0.0.1:6379/0", *options]
-    with ExitStack() as stack:
-        return plan(serve.make_context("serve", given).params, stack).queues
+    with ExitStack() as stack, serve.make_context("serve", given) as context:
+        return plan(context.params, stack).queues
 
 
 @row(
