@@ -12,7 +12,7 @@ from bertq_cli.redis_option import redis_option
 from bertq_gateway import config
 from bertq_gateway.config import Config
 
-_KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS_VARIABLE"
+_KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 
 
 @click.command()
@@ -37,7 +37,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS_VARIABLE"
     "--api-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="BERTQ_HTTP_API_KEY_FILE",
-    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS_VARIABLE holds them, "
+    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS holds them, "
     "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
 )
 @click.option(
