@@ -123,8 +123,8 @@ def main(url: str, directory: Path, suffix: str) -> None:
             if child(url, source, output, end, **options) == 0:
                 break
             assert output.read_bytes() in (b"old", whole), ends
-            begun = output.with_name(f"{output.name}.json").exists()
-            options = {"resume": True} if begun else {"overwrite": True}
+            has_begun = output.with_name(f"{output.name}.json").exists()
+            options = {"resume": True} if has_begun else {"overwrite": True}
         if output.read_bytes() == b"old":
             assert child(url, source, output, None, **options) == 0, ends
         elif output.with_name(f"{output.name}.part").exists():

@@ -27,8 +27,8 @@ def test_every_sentence_is_in_one_chunk(lengths: list[int], rows: int, character
 
 @given(LENGTHS, st.integers(1, 300))
 def test_sentences_of_like_length_are_together(lengths: list[int], rows: int) -> None:
-    dealt = [lengths[index] for chunk in split(lengths, rows, 2000) for index in chunk]
-    assert dealt == sorted(lengths)
+    split_lengths = [lengths[index] for chunk in split(lengths, rows, 2000) for index in chunk]
+    assert split_lengths == sorted(lengths)
 
 
 def test_chunks_are_of_like_size() -> None:
@@ -38,10 +38,10 @@ def test_chunks_are_of_like_size() -> None:
 
 def deal(texts: list[str], rows: int = 256) -> list[PlannedChunk]:
     """The chunks of a list of sentences, taken in in two parts."""
-    distinct = Deduplicator()
-    distinct.add(texts[: len(texts) // 2])
-    distinct.add(texts[len(texts) // 2 :])
-    return distinct.plan_chunks(rows)
+    deduplicator = Deduplicator()
+    deduplicator.add(texts[: len(texts) // 2])
+    deduplicator.add(texts[len(texts) // 2 :])
+    return deduplicator.plan_chunks(rows)
 
 
 TEXTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=300)
@@ -79,8 +79,8 @@ def test_rows_come_in_the_order_of_sentences(
     numbers = list(range(len(plan)))
     deliveries = numbers + rng.sample(numbers, rng.randint(0, len(numbers)))
     rng.shuffle(deliveries)
-    news = [assembly.add(n, ChunkResult(rows_for(texts, plan[n]), "f")) for n in deliveries]
-    assert sum(news) == len(plan)
+    is_new = [assembly.add(n, ChunkResult(rows_for(texts, plan[n]), "f")) for n in deliveries]
+    assert sum(is_new) == len(plan)
     assert not assembly.missing
     answer: Any = assembly.rows()
     np.testing.assert_array_equal(answer, [[code(text)] * 3 for text in texts])

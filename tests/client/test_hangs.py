@@ -43,7 +43,7 @@ def hung(url: str) -> Iterator[None]:
         os.kill(information["process_id"], signal.SIGCONT)
 
 
-def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClientTimings:
+def set_socket_timeouts(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClientTimings:
     """Set the timeout of sockets; return timings with reads that wait almost as long."""
     monkeypatch.setattr("bertq.redis.connection.SOCKET_TIMEOUT_SECONDS", seconds)
     monkeypatch.setattr("bertq.redis.connection.CONNECT_TIMEOUT_SECONDS", seconds)
@@ -78,7 +78,7 @@ def threads_of(client: BertClient) -> list[threading.Thread]:
 def test_closing_wakes_the_reading_thread(
     redis_url: str, redis: Redis, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = BertClient(redis_url=redis_url, _timings=patient(monkeypatch, 90))
+    client = BertClient(redis_url=redis_url, _timings=set_socket_timeouts(monkeypatch, 90))
     client.encode(["a"])
     eventually(lambda: redis.hlen("unacked") == 0)
     stub.gate.clear()
@@ -106,7 +106,7 @@ def _blocked_readers(redis: Redis) -> int:
 def test_closing_while_redis_is_hung(
     own_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = BertClient(redis_url=own_url, _timings=patient(monkeypatch, 90))
+    client = BertClient(redis_url=own_url, _timings=set_socket_timeouts(monkeypatch, 90))
     futures = [client.encode_async(["a"]) for _ in range(3)]
     with Redis.from_url(own_url) as redis:
         eventually(
@@ -391,7 +391,7 @@ def test_a_server_that_accepts_and_never_answers(silent_url: str) -> None:
 def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
     silent_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timings = replace(patient(monkeypatch, 0.2), retry_seconds=0.5)
+    timings = replace(set_socket_timeouts(monkeypatch, 0.2), retry_seconds=0.5)
     with BertClient(redis_url=silent_url, _timings=timings) as client:
         with pytest.raises(RedisUnavailable, match="cannot be reached"):
             within(20, lambda: client.encode(["a"]))
@@ -403,7 +403,7 @@ def test_a_server_that_never_answers_is_an_error_without_a_timeout_too(
 def test_redis_hangs_amid_a_request_and_comes_back(
     own_url: str, monkeypatch: pytest.MonkeyPatch, timeout: float | None
 ) -> None:
-    timings = patient(monkeypatch, 0.4)
+    timings = set_socket_timeouts(monkeypatch, 0.4)
     texts = [f"{number} {'x' * (number % 60)}" for number in range(700)]
     with (
         stub_worker(own_url) as stub,

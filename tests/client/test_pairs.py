@@ -1,4 +1,4 @@
-"""Pairs of sentences: with other sentences, twice, in crowds, streams and jobs."""
+"""Pairs of sentences: with other sentences, twice, in shared chunks, streams and jobs."""
 
 from concurrent.futures import wait
 from typing import Any

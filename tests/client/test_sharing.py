@@ -64,7 +64,7 @@ def test_duplicates_of_token_vectors(client: BertClient, stub: Stub) -> None:
 # -- requests that wait at the same moment
 
 
-def held(client: BertClient) -> threading.Event:
+def block_sender(client: BertClient) -> threading.Event:
     """Keep the client's sender busy until the event is set."""
     client.encode(["so that there is a sender"])
     sender = client._session._sender
@@ -89,7 +89,7 @@ def job_of(redis: Redis, size: int) -> str:
 
 def together(client: BertClient, *requests: list[Any]) -> list[EncodeFuture]:
     """Make requests that wait at the same moment."""
-    leave = held(client)
+    leave = block_sender(client)
     futures = [client.encode_async(texts) for texts in requests]
     leave.set()
     return futures
@@ -183,7 +183,7 @@ def test_an_error_of_the_chunk_fails_all_its_requests(
             raise error
         return ChunkResult(np.ones((len(texts) + 1, 2), np.float32), "f")
 
-    leave = held(client)
+    leave = block_sender(client)
     futures = [client.encode_async([text]) for text in "abc"]
     stub.encode = fail  # type: ignore[method-assign]
     leave.set()
@@ -198,7 +198,7 @@ def test_an_error_of_the_chunk_fails_all_its_requests(
 def test_one_is_cancelled_and_the_others_go_on(
     client: BertClient, stub: Stub, redis: Redis
 ) -> None:
-    leave = held(client)
+    leave = block_sender(client)
     stub.gate.clear()
     early, first, second, third = (client.encode_async([text]) for text in "abcd")
     early.cancel()
@@ -214,7 +214,7 @@ def test_one_is_cancelled_and_the_others_go_on(
 
 
 def test_cancelling_all_cancels_the_job(client: BertClient, stub: Stub, redis: Redis) -> None:
-    leave = held(client)
+    leave = block_sender(client)
     stub.gate.clear()
     futures = [client.encode_async([text]) for text in "abc"]
     leave.set()
@@ -228,23 +228,23 @@ def test_cancelling_all_cancels_the_job(client: BertClient, stub: Stub, redis: R
 
 def test_each_request_has_its_own_timeout(redis_url: str, stub: Stub) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
-        leave = held(client)
+        leave = block_sender(client)
         stub.gate.clear()
-        patient = client.encode_async(["a"])
+        waiting = client.encode_async(["a"])
         client._timeout = 0.3
-        hasty = client.encode_async(["b"])
+        overdue = client.encode_async(["b"])
         leave.set()
         with pytest.raises(Timeout, match="0 of 1 chunks are answered, and 1 workers take"):
-            hasty.result(20)
-        assert not patient.done()
+            overdue.result(20)
+        assert not waiting.done()
         stub.gate.set()
-        np.testing.assert_array_equal(patient.result(20), rows(["a"]))
+        np.testing.assert_array_equal(waiting.result(20), rows(["a"]))
         assert stub.chunks == [1, 2]
 
 
 def test_closing_fails_all_of_them(redis_url: str, stub: Stub, redis: Redis) -> None:
     client = BertClient(redis_url=redis_url, timeout=60)
-    leave = held(client)
+    leave = block_sender(client)
     stub.gate.clear()
     futures = [client.encode_async([text]) for text in "abc"]
     leave.set()
@@ -258,7 +258,7 @@ def test_closing_fails_all_of_them(redis_url: str, stub: Stub, redis: Redis) -> 
 
 def test_threads_that_poll_their_futures(redis_url: str, stub: Stub, redis: Redis) -> None:
     with BertClient(redis_url=redis_url, timeout=60) as client:
-        leave = held(client)
+        leave = block_sender(client)
 
         def work(number: int) -> None:
             for turn in range(20):

@@ -82,9 +82,9 @@ def test_a_job_of_which_a_part_is_there(client: BertClient, stub: Stub) -> None:
 
 @given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=99), st.randoms())
 def test_chunks_come_in_any_order(texts: list[str], rng: Any) -> None:
-    distinct = Deduplicator()
-    distinct.add(texts)
-    plan = distinct.plan_chunks(max_rows=3)
+    deduplicator = Deduplicator()
+    deduplicator.add(texts)
+    plan = deduplicator.plan_chunks(max_rows=3)
     assembly = Assembly(plan)
     numbers = list(range(len(plan)))
     rng.shuffle(numbers)
@@ -100,7 +100,7 @@ def test_conflicting_options_are_refused() -> None:
     two = np.ones((2, 3), np.float32)
     sparse = SparseRows.from_dense(two)
 
-    def begun(with_rows: Any) -> Assembly:
+    def assembly_with(with_rows: Any) -> Assembly:
         assembly = Assembly(
             [PlannedChunk(part, part) for part in (np.array([0, 1]), np.array([2, 3]))]
         )
@@ -108,12 +108,12 @@ def test_conflicting_options_are_refused() -> None:
         return assembly
 
     with pytest.raises(WireError, match="partly sparse"):
-        begun(two).add(1, ChunkResult(sparse, "f"))
+        assembly_with(two).add(1, ChunkResult(sparse, "f"))
     with pytest.raises(WireError, match="partly sparse"):
-        begun(sparse).add(1, ChunkResult(two, "f"))
+        assembly_with(sparse).add(1, ChunkResult(two, "f"))
     with pytest.raises(WireError, match="rows of 4 came after 3"):
-        begun(sparse).add(1, ChunkResult(SparseRows.from_dense(np.ones((2, 4))), "f"))
+        assembly_with(sparse).add(1, ChunkResult(SparseRows.from_dense(np.ones((2, 4))), "f"))
     with pytest.raises(ModelMismatch):
-        begun(sparse).add(1, ChunkResult(sparse, "g"))
+        assembly_with(sparse).add(1, ChunkResult(sparse, "g"))
     with pytest.raises(WireError, match="1 rows for 2"):
-        begun(sparse).add(1, ChunkResult(sparse[:1], "f"))
+        assembly_with(sparse).add(1, ChunkResult(sparse[:1], "f"))

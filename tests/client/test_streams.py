@@ -89,20 +89,20 @@ def test_fetched_results_are_released(
 ) -> None:
     taken: list[weakref.ref[Any]] = []
 
-    def kept() -> int:
+    def count_alive() -> int:
         return sum(vectors() is not None for vectors in taken)
 
     async def stream() -> None:
         async for batch in client.encode_stream_async(sentences(200), 5, ordered, max_requests=2):
             taken.append(weakref.ref(batch.vectors))
-            assert kept() <= 4
+            assert count_alive() <= 4
 
     if twin:
         asyncio.run(stream())
     else:
         for batch in client.encode_stream(sentences(200), 5, ordered, max_requests=2):
             taken.append(weakref.ref(batch.vectors))
-            assert kept() <= 4
+            assert count_alive() <= 4
     assert len(taken) == 40
 
 

@@ -1,4 +1,4 @@
-"""How a kept job's chunks come onto their queue, and back onto it: without any client."""
+"""The chunks of a durable job are queued, and queued again when lost, without any client."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LARGE = durable_jobs.MAX_QUEUED_CHUNKS + 20
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the tender's clock forward."""
+    """Set the monitor's clock forward."""
     real, ahead = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
 
@@ -54,7 +54,7 @@ def answer(redis: Redis, task_id: str) -> None:
 
 
 def run_monitor(redis: Redis) -> DurableJobMonitor:
-    """Make a tender and let it look once."""
+    """Create a monitor and let it check once."""
     made = DurableJobMonitor("")
     made.check(redis)
     return made

@@ -14,9 +14,11 @@ from bertq_client.inbox.assembly import Deduplicator
 @pytest.mark.parametrize("count", [1, 7, 300, 3000])
 @pytest.mark.parametrize("alike", [1, 5])
 def test_a_plan_is_encoded_and_decoded(count: int, alike: int) -> None:
-    distinct = Deduplicator()
-    distinct.add([f"{number // alike} " * (number % 9 // alike) + "." for number in range(count)])
-    made = distinct.plan_chunks(max_rows=100)
+    deduplicator = Deduplicator()
+    deduplicator.add(
+        [f"{number // alike} " * (number % 9 // alike) + "." for number in range(count)]
+    )
+    made = deduplicator.plan_chunks(max_rows=100)
     packed = plan.pack(made)
     found = plan.unpack(packed, count)
     assert len(packed) <= 8 * count + 8 * len(made) + 200
