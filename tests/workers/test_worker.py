@@ -122,7 +122,7 @@ def test_a_failing_chunk_fails_alone(
         ([], "TypeError", "missing 1 required positional argument"),
         ([[SECRET], {}, [SECRET]], "TypeError", "positional arguments"),
     ):
-        future = _send_raw(client, redis, lambda _, body=body: json.dumps([body, {}, {}]))
+        future = _send_raw(worker.url, redis, lambda _, body=body: json.dumps([body, {}, {}]))
         with pytest.raises(RemoteError, match=reason) as caught:
             future.result(30)
         assert caught.value.type_name == error
@@ -277,9 +277,9 @@ def _pop(redis: Redis, queue: str) -> dict[str, Any]:
     return message
 
 
-def _send_raw(client: BertClient, redis: Redis, make_body: Any) -> Any:
+def _send_raw(url: str, redis: Redis, make_body: Any) -> Any:
     """Replace the body of the chunk for which a client waits."""
-    with_queue = BertClient(redis_url=client._url, queue="gpu9", timeout=30)
+    with_queue = BertClient(redis_url=url, queue="gpu9", timeout=30)
     future = with_queue.encode_async([SECRET])
     message = _pop(redis, "gpu9")
     message["body"] = base64.b64encode(make_body(message).encode()).decode()
