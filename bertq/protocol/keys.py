@@ -1,7 +1,8 @@
 """The Redis keys of bertq, and their time to live.
 
 Every key but the epoch expires, so that keys of a dead client or worker disappear. Task messages
-are in Celery's own keys (lists named like the queue, ``unacked``, ``_kombu.binding.*``).
+are in Celery's own keys: lists named like the queue, ``unacked``, ``_kombu.binding*``. These expire
+too (``bertq.state.queue_expiry``, ``bertq_workers.celery_compat.expiry``).
 """
 
 #: Sorted set: node name of a worker -> Unix time when it was last seen, by its own clock.
@@ -31,6 +32,9 @@ MONITOR = "bertq:tender"
 #: pinned, and tests/workers/test_transport.py checks this).
 UNACKED = "unacked"
 
+#: Celery's sorted set of the same tags -> Unix time at which a worker has last renewed the chunk.
+UNACKED_INDEX = "unacked_index"
+
 #: A key that a worker writes to find out whether Redis takes writes again.
 PROBE = "bertq:probe"
 
@@ -48,6 +52,10 @@ JOB_TTL_SECONDS = 600
 
 #: Seconds that a durable job is stored, unless the user sets another time.
 DURABLE_JOB_TTL_SECONDS = 24 * 3600
+
+#: Minimum seconds that a queue is stored after the last chunk was sent to it, and that queues and
+#: unacknowledged chunks are stored after the last sign of a worker that serves them.
+QUEUE_TTL_SECONDS = 24 * 3600
 
 #: Seconds without an update after which a worker counts as dead, and its claim on a queue ends.
 WORKER_TTL_SECONDS = 15

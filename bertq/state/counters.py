@@ -29,6 +29,9 @@ CLIENT_ACTIVE_SECONDS = 180
 #: Maximum number of clients that are stored individually.
 _MAX_CLIENTS = 10_000
 
+#: Maximum number of queues that are listed, those with the latest requests.
+_MAX_QUEUES = 1000
+
 _COUNT_REQUESTS = scripts.load("count_requests")
 
 
@@ -42,7 +45,7 @@ def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
         sizes: number of sentences of each request.
     """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
-    limits = (LATEST_REQUESTS, _MAX_CLIENTS, keys.STATISTICS_TTL_SECONDS)
+    limits = (LATEST_REQUESTS, _MAX_CLIENTS, _MAX_QUEUES, keys.STATISTICS_TTL_SECONDS)
     run_script(pipe, _COUNT_REQUESTS, names, client, queue, *limits, *sizes)
 
 

@@ -10,7 +10,7 @@ The hash and one number, ``next``, say which chunks were sent and which were ans
 other state that could contradict them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from redis import Redis
 
 from bertq.protocol import keys, queues, scripts
 from bertq.redis.connection import run_script
-from bertq.state import jobs
+from bertq.state import jobs, queue_expiry
 
 #: Seconds that the parts of an uncommitted job are stored after its latest write.
 WRITE_TTL_SECONDS = 120
@@ -27,11 +27,18 @@ WRITE_TTL_SECONDS = 120
 #: ``MAX_QUEUED_CHUNKS`` chunks, of any job, wait on the queue.
 MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS = 4, 64
 
-_COMMIT = scripts.load("feed", "commit_job")
-_FINISH = scripts.load("feed", "finish_chunk")
-_FEED = scripts.load("feed", "feed_job")
-_SEND_AGAIN = scripts.load("send_again")
-_CANCEL = scripts.load("cancel_job")
+#: Keys of results in one command or pipeline.
+_MAX_GROUP = 1000
+
+_COMMIT = scripts.load("push", "feed", "commit_job")
+_FINISH = scripts.load("push", "feed", "finish_chunk")
+_FEED = scripts.load("push", "feed", "feed_job")
+_SEND_AGAIN = scripts.load("push", "send_again")
+_CANCEL = scripts.load("withdraw", "cancel_job")
+_REMOVE = scripts.load("withdraw", "remove_job")
+
+#: The last arguments of the scripts that send chunks.
+_FEED_LIMITS = (MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, keys.QUEUE_TTL_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def commit(
     names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
     with redis.pipeline() as pipe:
         pipe.set(keys.plan(job_id), plan, ex=WRITE_TTL_SECONDS, nx=True)
-        run_script(pipe, _COMMIT, names, ttl, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, *fields)
+        run_script(pipe, _COMMIT, names, ttl, *_FEED_LIMITS, *fields)
         return bool(pipe.execute()[-1])
 
 
@@ -143,7 +150,7 @@ def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bo
     names = [keys.job(job_id), keys.messages(job_id), result, keys.reply(job_id), queue]
     with redis.pipeline() as pipe:
         pipe.set(result, payload, ex=WRITE_TTL_SECONDS, nx=True)
-        arguments = (chunk, task_id, len(payload), int(failed), MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS)
+        arguments = (chunk, task_id, len(payload), int(failed), *_FEED_LIMITS)
         run_script(pipe, _FINISH, names, *arguments)
         pipe.execute()
 
@@ -157,12 +164,13 @@ def is_durable(task_id: str, reply_to: Any) -> bool:
 def feed(redis: Any, job_id: str, queue: str) -> None:
     """Send as many chunks of a job as the limits allow."""
     names = [keys.job(job_id), keys.messages(job_id), queue]
-    run_script(redis, _FEED, names, MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS)
+    run_script(redis, _FEED, names, *_FEED_LIMITS)
 
 
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
     """Send a lost chunk again; return False if it is answered."""
-    return bool(run_script(redis, _SEND_AGAIN, [keys.messages(job_id), queue], chunk))
+    names = [keys.messages(job_id), queue]
+    return bool(run_script(redis, _SEND_AGAIN, names, chunk, keys.QUEUE_TTL_SECONDS))
 
 
 def ids(redis: Redis) -> list[str]:
@@ -216,7 +224,7 @@ def _info(fields: dict[str, str], seconds_left: float) -> JobInfo:
 
 def cancel(redis: Redis, info: JobInfo) -> bool:
     """Cancel a job and remove its texts and rows; return False if it was finished."""
-    names = [keys.job(info.id), keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)]
+    names = [*_parts(info.id), info.queue]
     if not run_script(redis, _CANCEL, names, keys.JOB_TTL_SECONDS):
         return False
     _remove_results(redis, info)
@@ -225,39 +233,47 @@ def cancel(redis: Redis, info: JobInfo) -> bool:
 
 def discard(redis: Redis, info: JobInfo) -> None:
     """Remove all data of a job from Redis."""
-    remove(redis, info.id)
+    remove(redis, info.id, info.queue)
     _remove_results(redis, info)
 
 
-def remove(redis: Redis, job_id: str) -> None:
+def remove(redis: Redis, job_id: str, queue: str) -> None:
     """Remove a job without any answer, whether committed or not."""
-    names = (keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id))
-    with redis.pipeline() as pipe:
-        pipe.unlink(*names)
-        pipe.zrem(keys.DURABLE_JOBS, job_id)
-        pipe.execute()
+    run_script(redis, _REMOVE, [*_parts(job_id), queue, keys.DURABLE_JOBS], job_id)
 
 
 def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
     """Extend a job's life to ``ttl`` seconds from now; return False if it has expired."""
     now: Any = redis.time()
     with redis.pipeline() as pipe:
+        # New results, and messages that are sent later, live as long as the record.
+        pipe.expire(keys.job(info.id), ttl)
         for name in (keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)):
-            pipe.expire(name, ttl)
-        for name in _results(info):
             pipe.expire(name, ttl)
         pipe.zadd(keys.DURABLE_JOBS, {info.id: now[0] + ttl}, xx=True)
         pipe.expire(keys.DURABLE_JOBS, ttl, gt=True)
-        # Last, because new results live as long as the record.
-        pipe.expire(keys.job(info.id), ttl)
-        return bool(pipe.execute()[-1])
+        queue_expiry.extend(pipe, info.queue, max(ttl, keys.QUEUE_TTL_SECONDS))
+        has_record = bool(pipe.execute()[0])
+    for names in _result_groups(info):
+        with redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.expire(name, ttl)
+            pipe.execute()
+    return has_record
 
 
-def _results(info: JobInfo) -> list[str]:
-    return [keys.result(keys.task_id(info.id, chunk)) for chunk in range(info.chunks)]
+def _parts(job_id: str) -> list[str]:
+    """Return the keys of a job: record, messages, plan and stream of notices."""
+    return [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), keys.reply(job_id)]
+
+
+def _result_groups(info: JobInfo) -> Iterator[list[str]]:
+    """Return the keys of a job's results, in groups that do not block Redis for long."""
+    for first in range(0, info.chunks, _MAX_GROUP):
+        chunks = range(first, min(first + _MAX_GROUP, info.chunks))
+        yield [keys.result(keys.task_id(info.id, chunk)) for chunk in chunks]
 
 
 def _remove_results(redis: Redis, info: JobInfo) -> None:
-    names = _results(info)
-    for first in range(0, len(names), 1000):
-        redis.unlink(*names[first : first + 1000])
+    for names in _result_groups(info):
+        redis.unlink(*names)

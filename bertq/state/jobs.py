@@ -6,7 +6,7 @@ that are cancelled or already answered. The first answer pins the model's finger
 record, so that no two models answer one job.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from bertq.protocol import keys, scripts
 from bertq.redis.connection import run_script
-from bertq.state import counters
+from bertq.state import counters, queue_expiry
 
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
@@ -23,6 +23,7 @@ CANCELLED = b"cancelled"
 _PIN = scripts.load("pin_job")
 _COUNT_DELIVERY = scripts.load("count_delivery")
 _COUNT_ATTEMPT = scripts.load("count_attempt")
+_PUSH = scripts.load("push", "push_chunk")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,22 @@ def create(
 
 def push(redis: Any, queue: str, message: str) -> Any:
     """Put a message on a queue, as kombu does; return the number of waiting messages."""
-    return redis.lpush(queue, message)
+    return run_script(redis, _PUSH, [queue], message, keys.QUEUE_TTL_SECONDS)
+
+
+def withdraw(redis: Redis, queue: str, messages: Iterable[str]) -> int:
+    """Take waiting messages off a queue; return how many were there.
+
+    Args:
+        redis: a connection.
+        queue: name of the queue.
+        messages: the messages, exactly as they were sent: a client may remove its own messages, but
+            not read those of others.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        for message in messages:
+            pipe.lrem(queue, 0, message)
+        return sum(pipe.execute())
 
 
 def read(redis: Redis, job_id: str) -> JobRecord:
@@ -138,12 +154,18 @@ def pin(redis: Redis, job_id: str, fingerprint: str) -> str:
     return pinned.decode()
 
 
-def renew(redis: Redis, job_ids: list[str]) -> list[str]:
-    """Extend the life of records; return the ids of the jobs without one."""
+def renew(redis: Redis, job_ids: Sequence[str], queues: Iterable[str] = ()) -> list[str]:
+    """Extend the life of records, and of the queues of the jobs.
+
+    Returns:
+        The ids of the jobs without a record.
+    """
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
-        answers = pipe.execute()
+        for name in queues:
+            queue_expiry.extend(pipe, name)
+        answers = pipe.execute()[: len(job_ids)]
     return [job_id for job_id, alive in zip(job_ids, answers, strict=True) if not alive]
 
 

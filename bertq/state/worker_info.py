@@ -128,12 +128,17 @@ class WorkerInfo:
 
 _FORGET = scripts.load("forget_worker")
 
+#: Maximum number of workers that are listed, those seen last.
+_MAX_WORKERS = 10_000
+
 
 def publish(redis: Redis, worker: WorkerInfo) -> None:
     """Write or renew a worker's info."""
     with redis.pipeline() as pipe:
         pipe.set(keys.worker(worker.node), json.dumps(asdict(worker)), ex=keys.WORKER_TTL_SECONDS)
         pipe.zadd(keys.WORKERS, {worker.node: time.time()})
+        # A worker with a new name each time, as in a container, leaves its name if it is killed.
+        pipe.zremrangebyrank(keys.WORKERS, 0, -_MAX_WORKERS - 1)
         pipe.expire(keys.WORKERS, keys.WORKERS_TTL_SECONDS)
         pipe.execute()
 

@@ -1,4 +1,5 @@
--- Create a durable job from its messages, and send the first of them. Runs with feed.lua.
+-- Create a durable job from its messages, and send the first of them. Runs with push.lua and
+-- feed.lua.
 --
 -- KEYS[1]   record of the job
 -- KEYS[2]   messages of the job, already written
@@ -8,7 +9,8 @@
 -- ARGV[1]   seconds until the job expires
 -- ARGV[2]   min_flight of feed
 -- ARGV[3]   max_waiting of feed
--- ARGV[4..] names and values of the record's fields
+-- ARGV[4]   queue_ttl of feed
+-- ARGV[5..] names and values of the record's fields
 --
 -- Returns 1, or 0 if messages or the plan are missing. A second run changes nothing: a client
 -- repeats it after a lost connection.
@@ -20,7 +22,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   return 1
 end
 local fields = {}
-for index = 4, #ARGV, 2 do
+for index = 5, #ARGV, 2 do
   fields[ARGV[index]] = ARGV[index + 1]
 end
 local there = redis.call('HLEN', KEYS[2])
@@ -40,5 +42,5 @@ redis.call('ZADD', KEYS[5], now[1] + ARGV[1], fields.id)
 if redis.call('TTL', KEYS[5]) < tonumber(ARGV[1]) then
   redis.call('EXPIRE', KEYS[5], ARGV[1])
 end
-feed(KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[3])
+feed(KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[4])
 return 1

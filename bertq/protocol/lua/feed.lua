@@ -1,5 +1,5 @@
 -- A function for the scripts that send chunks of a durable job. It is not a script itself:
--- scripts.load puts it in front of theirs.
+-- scripts.load puts it, and push.lua, in front of theirs.
 --
 -- feed puts messages of a job on its queue, in order, and stores the number of the next chunk.
 --   record       key of the job's record
@@ -7,14 +7,12 @@
 --   queue        name of the queue
 --   min_flight   send while fewer chunks of the job are sent and not answered
 --   max_waiting  send while fewer chunks, of any job, wait on the queue
+--   queue_ttl    seconds that the queue lives at least; longer if the job does
 --
 -- It reads no KEYS and no ARGV, and returns nothing. The script that calls it is one step, so no
 -- other answer can send the same chunks.
---
--- In kombu 5.7, a queue is a list with the queue's name, and new messages are added at its left.
--- The version is pinned, and tests/client/test_message.py checks this.
 
-local function feed(record, messages, queue, min_flight, max_waiting)
+local function feed(record, messages, queue, min_flight, max_waiting, queue_ttl)
   local found = redis.call('HMGET', record, 'state', 'next', 'chunks')
   if found[1] ~= 'active' then
     return
@@ -22,10 +20,11 @@ local function feed(record, messages, queue, min_flight, max_waiting)
   local next, chunks = tonumber(found[2]), tonumber(found[3])
   local flight = next - (chunks - redis.call('HLEN', messages))
   local waiting = redis.call('LLEN', queue)
+  local seconds = math.max(tonumber(queue_ttl), redis.call('TTL', record))
   while next < chunks and (flight < tonumber(min_flight) or waiting < tonumber(max_waiting)) do
     local message = redis.call('HGET', messages, next)
     if message then
-      waiting = redis.call('LPUSH', queue, message)
+      waiting = push(queue, message, seconds)
       flight = flight + 1
     end
     next = next + 1

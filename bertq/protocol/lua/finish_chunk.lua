@@ -1,5 +1,5 @@
 -- Keep the result of a chunk of a durable job, announce it and send further chunks. Runs with
--- feed.lua.
+-- push.lua and feed.lua.
 --
 -- KEYS[1]   record of the job
 -- KEYS[2]   messages of the job
@@ -12,6 +12,7 @@
 -- ARGV[4]   1 if the chunk failed, else 0
 -- ARGV[5]   min_flight of feed
 -- ARGV[6]   max_waiting of feed
+-- ARGV[7]   queue_ttl of feed
 --
 -- Returns 1, or 0 if the answer does not count: the job is cancelled or has expired, or the chunk
 -- is already answered.
@@ -41,6 +42,6 @@ if redis.call('EXISTS', KEYS[2]) == 0 then
   local failed = redis.call('HGET', KEYS[1], 'failed')
   redis.call('HSET', KEYS[1], 'state', failed and 'failed' or 'done')
 else
-  feed(KEYS[1], KEYS[2], KEYS[5], ARGV[5], ARGV[6])
+  feed(KEYS[1], KEYS[2], KEYS[5], ARGV[5], ARGV[6], ARGV[7])
 end
 return 1

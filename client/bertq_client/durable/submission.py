@@ -36,15 +36,14 @@ class Submission:
 
     Args:
         context: what the threads of the session share.
-        check_open: raises if the client is closed.
     """
 
-    def __init__(self, context: SessionContext, check_open: Callable[[], object]) -> None:
+    def __init__(self, context: SessionContext) -> None:
         self._redis = context.redis
         self._client_id = context.client_id
         self._directory = context.directory
         self._retry = context.retry()
-        self._check_open = check_open
+        self._check_open = context.check_open
         self._began_at = time.monotonic()
         self._id = uuid.uuid4().hex
 
@@ -70,7 +69,7 @@ class Submission:
             # The caller does not get the id. The job may be committed nevertheless: the answer was
             # lost, or Ctrl-C came after it. If Redis is unreachable, the written keys expire.
             with suppress(RedisError):
-                durable_jobs.remove(self._redis, self._id)
+                durable_jobs.remove(self._redis, self._id, queue)
             raise
 
     def _commit(

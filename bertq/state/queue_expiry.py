@@ -1,0 +1,30 @@
+"""The time to live of queues: a queue that nobody serves or sends to disappears, with its texts.
+
+Every push of a chunk gives its queue at least ``keys.QUEUE_TTL_SECONDS`` to live, and a chunk of a
+durable job at least as long as the job. Workers extend the life of the queues that they serve, and
+clients that of the queues on which their requests wait. An extension never shortens a life.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+
+from bertq.protocol import keys
+
+
+def extend(pipe: Any, name: str, seconds: int = keys.QUEUE_TTL_SECONDS) -> None:
+    """Let a key live at least some seconds longer, as part of a pipeline."""
+    pipe.expire(name, seconds, nx=True)  # a key without a time to live
+    pipe.expire(name, seconds, gt=True)
+
+
+def extend_served(redis: Redis, queues: Iterable[str]) -> None:
+    """Extend the life of queues, and of the unacknowledged chunks, while a worker is alive.
+
+    The lists are gone if the queues are empty, and the next push sets the time to live again.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        for name in (*queues, keys.UNACKED, keys.UNACKED_INDEX):
+            extend(pipe, name)
+        pipe.execute()
