@@ -67,15 +67,15 @@ def test_a_workers_host_is_cut_off(
     # In the end only the chunks of worker a are not answered.
     eventually(lambda: redis.llen("bertq") == 0 and is_idle(b), 30)
     ids: Any = redis.hkeys(keys.UNACKED)
-    held = {name.decode() for name in ids}
-    assert held
-    assert held.isdisjoint(encoded_chunks(b))
+    unacknowledged = {name.decode() for name in ids}
+    assert unacknowledged
+    assert unacknowledged.isdisjoint(encoded_chunks(b))
     assert not remote_client.has_answered()
     # Worker b encodes them after 15 s and a sweep, as docs/reliability.md says.
     np.testing.assert_array_equal(
         remote_client.vectors(celery_config.VISIBILITY_TIMEOUT_SECONDS + 30), ROWS
     )
-    eventually(lambda: held & set(encoded_chunks(b)))
+    eventually(lambda: unacknowledged & set(encoded_chunks(b)))
     eventually(lambda: [info.node for info in worker_info.read(redis)] == ["cpu0@b"])
     network.join("a")
     wait_until_all_work(remote_client, a)
