@@ -96,11 +96,7 @@ def read_source(
     Raises:
         ModelError: one of its subclasses, if the directory or an option cannot be used.
     """
-    check_dtype(dtype)
-    if compat not in (None, BERT_AS_SERVICE):
-        raise BadOption(f"compat is {compat!r}: give {BERT_AS_SERVICE!r}, or leave it out")
-    if max_batch_size < 1:
-        raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
+    _check_options(dtype, compat, max_batch_size)
     root = find_directory(model_dir)
     description = None if compat else read_description(root)
     files = find_model(
@@ -112,11 +108,7 @@ def read_source(
     if files.layout is Layout.GOOGLE:
         description = None
     family, config = read_config(files.config)
-    if no_position_embeddings and config.rotary:
-        raise BadOption(
-            f"no_position_embeddings has no meaning for {family.name} models, whose positions are "
-            "rotary: leave it out"
-        )
+    _check_positions(family, config, no_position_embeddings)
     pooling = plan_model_pooling(
         description, pooling_strategy, pooling_layers, config,
         num_labels=num_labels, mask_cls_sep=mask_cls_sep,
@@ -179,6 +171,24 @@ def read_source(
     ranges = read_ranges(int8_ranges, model.fingerprint, model.row_shape[-1], model.task)
     source = replace(source, model=replace(model, int8_ranges=ranges))
     return _with_fingerprint(source, is_fixed_length)
+
+
+def _check_options(dtype: str, compat: str | None, max_batch_size: int) -> None:
+    """Refuse options that no model can be run with."""
+    check_dtype(dtype)
+    if compat not in (None, BERT_AS_SERVICE):
+        raise BadOption(f"compat is {compat!r}: give {BERT_AS_SERVICE!r}, or leave it out")
+    if max_batch_size < 1:
+        raise BadLength(f"max_batch_size is {max_batch_size}: give at least 1")
+
+
+def _check_positions(family: Family, config: NetworkConfig, no_position_embeddings: bool) -> None:
+    """Refuse ``no_position_embeddings`` for a network with rotary positions."""
+    if no_position_embeddings and config.rotary:
+        raise BadOption(
+            f"no_position_embeddings has no meaning for {family.name} models, whose positions are "
+            "rotary: leave it out"
+        )
 
 
 def _read_all_weights(
