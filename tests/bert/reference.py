@@ -1,6 +1,6 @@
 """BERT in plain numpy, float64, padded: slow and straight from the paper, to compare with.
 
-Devlin et al. 2018 (and Vaswani et al. 2017 for the layer); it shares no line with the room.
+Devlin et al. 2018 (and Vaswani et al. 2017 for the layer); it shares no line with the package.
 """
 
 import math

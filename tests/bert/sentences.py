@@ -118,15 +118,15 @@ def framed(
     return Sentence(tokens, segments, own, missing)
 
 
-def truncate_pair(first: list[str], second: list[str], room: int, end: str = "right") -> None:
+def truncate_pair(first: list[str], second: list[str], max_tokens: int, end: str = "right") -> None:
     """`_truncate_seq_pair` of google-research/bert, at either end."""
-    while len(first) + len(second) > room:
+    while len(first) + len(second) > max_tokens:
         (first if len(first) > len(second) else second).pop(0 if end == "left" else -1)
 
 
-def cut(tokens: list[str], room: int, end: str) -> None:
-    """Truncate to `room` tokens at one end."""
-    while len(tokens) > room:
+def cut(tokens: list[str], max_tokens: int, end: str) -> None:
+    """Truncate to `max_tokens` tokens at one end."""
+    while len(tokens) > max_tokens:
         tokens.pop(0 if end == "left" else -1)
 
 

@@ -109,15 +109,15 @@ def test_pairs_of_long_texts(first: str, second: str, length: int, truncate: str
     for tokenizer in tokenizers().values():
         (row,), cut = tokenizer.encode([(first, second)], length, truncate=truncate)
         left, right = tokenizer.pieces([first, second])
-        room = length - tokenizer.template.pair_size
-        keep, other = tokenizer.trim(len(left), len(right), room)
+        max_tokens = length - tokenizer.template.pair_size
+        keep, other = tokenizer.trim(len(left), len(right), max_tokens)
         if not right and not tokenizer.pairs_with_nothing:
             continue
         ends = slice(None, keep), slice(None, other)
         if truncate == "left":
             ends = slice(len(left) - keep, None), slice(len(right) - other, None)
         assert row == tokenizer.template.double(left[ends[0]], right[ends[1]])
-        assert cut == ([0] if len(left) + len(right) > room else [])
+        assert cut == ([0] if len(left) + len(right) > max_tokens else [])
 
 
 # --- tokenizers whose tokens depend on distant text

@@ -289,16 +289,16 @@ class Disk:
     """``os`` for the partial output, on a disk that becomes full."""
 
     def __init__(self) -> None:
-        self.room = 0
+        self.free_bytes = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
 
     def write(self, descriptor: int, data: bytes) -> int:
-        if self.room <= 0:
+        if self.free_bytes <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = os.write(descriptor, data[: min(1000, self.room)])
-        self.room -= written
+        written = os.write(descriptor, data[: min(1000, self.free_bytes)])
+        self.free_bytes -= written
         return written
 
 
@@ -313,7 +313,7 @@ def test_a_disk_that_is_full(
     with pytest.raises(OutputError, match=message):
         client.encode_file(source, output)
     assert names(tmp_path) == ["corpus.txt"]
-    disk.room = 6000
+    disk.free_bytes = 6000
     with pytest.raises(OutputError, match=message) as caught:
         client.encode_file(source, output, batch_size=64)
     kept = rows_kept(output)
@@ -322,7 +322,7 @@ def test_a_disk_that_is_full(
     assert caught.value.__notes__ == [
         f"{kept} rows are saved: run again with --resume (resume=True)"
     ]
-    disk.room = 100_000
+    disk.free_bytes = 100_000
     made = client.encode_file(source, output, resume=True)
     assert (made.kept, made.encoded) == (kept, 700 - kept)
     monkeypatch.undo()

@@ -61,10 +61,10 @@ def test_a_timeout_cancels_the_chunks(
 ) -> None:
     worker = start(1000, "-Q", "cpu0")
     with (
-        BertClient(redis_url=redis_url, timeout=1.5) as hurried,
+        BertClient(redis_url=redis_url, timeout=1.5) as short_timeout_client,
         pytest.raises(Timeout, match=r"no answer within 1\.5 s: \d of 8 chunks are answered"),
     ):
-        hurried.encode(TEXTS)
+        short_timeout_client.encode(TEXTS)
     np.testing.assert_array_equal(client.encode(TEXTS[:20]), standins.rows(TEXTS[:20]))
     eventually(lambda: dropped_count(worker) + len(encoded_chunks(worker)) == 8 + 1)
     assert dropped_count(worker) >= 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_architecture import ROOMS
+from tests.docs.test_architecture import PACKAGES
 
 #: Maximum number of modules in one folder.
 MAX_MODULES = 15
@@ -18,7 +18,7 @@ def modules() -> dict[str, Path]:
         ".".join([package, *path.relative_to(root).with_suffix("").parts]).removesuffix(
             ".__init__"
         ): path
-        for package, root in ROOMS.items()
+        for package, root in PACKAGES.items()
         for path in root.rglob("*.py")
     }
 

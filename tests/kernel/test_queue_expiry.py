@@ -1,4 +1,4 @@
-"""Queues expire once nobody needs them, and never before."""
+"""Queues expire after their last use, and not before."""
 
 from typing import Any
 

@@ -16,8 +16,8 @@ FUNCTIONS = {"feed", "push", "withdraw"}  # files that define a function for scr
 SCRIPTS = sorted({path.stem for path in FOLDER.iterdir()} - FUNCTIONS)
 SOURCES = [
     path.read_text(encoding="utf-8")
-    for room in ("bertq", "client", "workers", "bert", "cli", "gateway")
-    for path in (ROOT / room).rglob("*.py")
+    for package in ("bertq", "client", "workers", "bert", "cli", "gateway")
+    for path in (ROOT / package).rglob("*.py")
 ]
 
 

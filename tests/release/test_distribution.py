@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 import bertq
 
 ROOT = Path(__file__).parents[2]
-ROOMS = {"bertq", "bertq_client", "bertq_workers", "bertq_bert", "bertq_cli", "bertq_gateway"}
+PACKAGES = {"bertq", "bertq_client", "bertq_workers", "bertq_bert", "bertq_cli", "bertq_gateway"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -43,7 +43,7 @@ def wheel(built: Path) -> list[str]:
 
 def test_the_wheel_has_the_packages_whole_and_nothing_else(wheel: list[str]) -> None:
     info = f"bertq-{bertq.__version__}.dist-info"
-    assert {name.partition("/")[0] for name in wheel} == ROOMS | {"bertq_http.py", info}
+    assert {name.partition("/")[0] for name in wheel} == PACKAGES | {"bertq_http.py", info}
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
@@ -52,8 +52,8 @@ def test_the_wheel_has_the_packages_whole_and_nothing_else(wheel: list[str]) -> 
         files = [Path(name) for name in tracked.stdout.splitlines() if name.startswith(roots)]
         inside = {"/".join(p.parts if p.parts[0] == "bertq" else p.parts[1:]) for p in files}
         assert inside == {name for name in wheel if not name.startswith(info)}
-    for room in ROOMS:
-        assert f"{room}/py.typed" in wheel
+    for package in PACKAGES:
+        assert f"{package}/py.typed" in wheel
     assert f"{info}/licenses/LICENSE" in wheel
 
 

@@ -101,7 +101,7 @@ class Short(Device):
     def run(self, ids: Ids) -> NDArray[np.float32]:
         self.sizes_run.append(len(ids))
         if len(ids) > self.most:
-            raise self.error("no room")
+            raise self.error("no memory")
         return np.array(answer(ids), np.float32)
 
 
@@ -120,7 +120,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_split_into_parts(
 def test_a_row_that_does_not_fit_into_memory_is_an_error() -> None:
     short = Short(0, MemoryError)
     batcher = Batcher(short)
-    with pytest.raises(OutOfMemory, match="no room"):
+    with pytest.raises(OutOfMemory, match="no memory"):
         batcher.submit(chunk(0, 8)).result(WAIT)
     # The rest of the chunk is not tried: it has failed.
     assert short.sizes_run == [8, 4, 2, 1]
