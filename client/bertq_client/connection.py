@@ -101,7 +101,7 @@ class ClientBase:
     def _query(self, read: Callable[[Redis], _T]) -> _T:
         """Read the state of the service; count the query."""
         redis = self._session.context.redis
-        self._session.check_open()
+        self._session.context.check_open()
         try:
             counters.count_status_query(redis)
             return read(redis)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis, ResponseError
 
+from bertq.errors import ClientClosed
 from bertq.protocol import keys
 from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
@@ -60,6 +61,15 @@ class SessionContext:
     directory: WorkerDirectory
     limits: Limits
     timings: ClientTimings
+
+    def check_open(self) -> None:
+        """Check that the client is open.
+
+        Raises:
+            ClientClosed: the client is closed.
+        """
+        if self.registry.is_closed:
+            raise ClientClosed("the client is closed: make a new BertClient")
 
     def retry(self, wait: Callable[[float], object] = time.sleep) -> Retry:
         """Return a helper that retries commands while Redis is unreachable or full."""

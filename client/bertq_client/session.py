@@ -26,8 +26,6 @@ from bertq_client.worker_directory import WorkerDirectory
 #: Seconds that ``close`` waits for Redis.
 _JOIN_SECONDS = 2.0
 
-_CLOSED = "the client is closed: make a new BertClient"
-
 
 class Session:
     """The state of a client without references to the client, so that the client can be collected.
@@ -66,7 +64,6 @@ class Session:
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
         self._deadlines: Deadlines | None = None
-        self._is_closed = False
 
     def submit(
         self,
@@ -88,7 +85,7 @@ class Session:
         future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancel(number))
         request = Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
         with self._lock:
-            self.check_open()
+            self.context.check_open()
             # Before the request is added: if no thread can be started, the request must not exist.
             if self._sender is None:
                 self._sender = self._start()
@@ -97,8 +94,8 @@ class Session:
             self._futures.add(future)
             self._registry.add_request(request)
             self._sender.send(request)
-            if self._is_closed:  # a signal handler closed the client during this call
-                request.fail(ClientClosed(_CLOSED))
+            if self._registry.is_closed:  # a signal handler closed the client during this call
+                request.fail(ClientClosed("the client was closed during the call"))
                 self._sender.close([], lambda: None, 0.0)
         return future
 
@@ -106,15 +103,6 @@ class Session:
     def pending(self) -> list[int]:
         """Numbers of the requests that are not answered yet."""
         return self._registry.numbers()
-
-    def check_open(self) -> None:
-        """Check that the session is open.
-
-        Raises:
-            ClientClosed: the session is closed.
-        """
-        if self._is_closed:
-            raise ClientClosed(_CLOSED)
 
     def _start(self) -> Sender:
         sender = Sender(self.context)
@@ -131,10 +119,9 @@ class Session:
         It takes a few milliseconds, or ``_JOIN_SECONDS`` when Redis does not answer.
         """
         with self._lock:
-            if self._is_closed:
+            if self._registry.is_closed:
                 return
-            self._is_closed = True
-        open_requests = self._registry.close()
+            open_requests = self._registry.close()
         for request in open_requests:
             request.fail(ClientClosed("the client was closed before the vectors had arrived"))
         if self._sender is not None and self._gatherer is not None:

@@ -112,6 +112,7 @@ def test_closing_while_redis_is_hung(
         eventually(
             lambda: len(client._session.context.registry.jobs()) == redis.llen("bertq.small") > 0
         )
+    eventually(lambda: "no worker takes from queue" in caplog.text)
     threads = threads_of(client)
     caplog.clear()
     with hung(own_url):

@@ -60,10 +60,10 @@ class DurableCalls(ClientBase):
         inputs.check_list(texts, is_tokenized=is_tokenized)
         frozen = inputs.frozen_copy(texts)
         queue = self._queue or self._queues.for_size(len(frozen))
-        session = self._session
-        session.check_open()
-        submission = Submission(session.context, session.check_open)
-        return self._durable_job(submission.write(frozen, queue, encoding, seconds))
+        context = self._session.context
+        context.check_open()
+        job_id = Submission(context).write(frozen, queue, encoding, seconds)
+        return self._durable_job(job_id)
 
     def job(self, job_id: str) -> DurableJob:
         """Return the durable job with an id from ``submit``, perhaps in another process.
@@ -93,5 +93,4 @@ class DurableCalls(ClientBase):
         return DurableJob(job_id, self._reader, as_list=as_list, check_length=self._check_length)
 
     def _reader(self, job_id: str) -> Reader:
-        session = self._session  # the session of this process
-        return Reader(session.context, session.check_open, job_id)
+        return Reader(self._session.context, job_id)  # the session of this process

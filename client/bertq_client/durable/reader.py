@@ -25,25 +25,19 @@ class Reader:
 
     Args:
         context: what the threads of the session share.
-        check_open: raises if the client is closed.
         job_id: id of the job.
 
     Attributes:
         redis: the connection.
     """
 
-    def __init__(
-        self,
-        context: SessionContext,
-        check_open: Callable[[], object],
-        job_id: str,
-    ) -> None:
+    def __init__(self, context: SessionContext, job_id: str) -> None:
         self.redis = context.redis
         self._address = redis_url.redact(context.url)
         self._directory = context.directory
         self._read_seconds = context.timings.read_seconds
         self._retry = context.retry()
-        self._check_open = check_open
+        self._check_open = context.check_open
         self._id = job_id
         self._deadline = math.inf  # monotonic
 
