@@ -49,7 +49,11 @@ def test_without_its_extra_it_ends_with_one_line(package: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(["serve", "--cpu", "--model-dir", "."], "worker"), (["demo"], "all"), (["bench"], "worker")],
+    [
+        (["serve", "--model-dir", ".", "--redis-url", "redis://127.0.0.1:1/0"], "worker"),
+        (["demo"], "all"),
+        (["bench"], "worker"),
+    ],
 )
 def test_commands_that_start_a_worker_name_its_extra(command: list[str], extra: str) -> None:
     script = "import sys; sys.modules['celery'] = None; from bertq_cli.main import main; main()"
