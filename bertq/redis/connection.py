@@ -6,21 +6,33 @@ from typing import Any
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterCrossSlotError,
+    ClusterError,
+    InvalidResponse,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+    TryAgainError,
 )
 from redis.retry import Retry
 
-from bertq.errors import BertqError, RedisFull, RedisUnavailable
-from bertq.redis import redis_url, tls
+from bertq.errors import BertqError, RedisFull, RedisUnavailable, SettingsError
+from bertq.redis import redis_url, server, tls
 from bertq.redis.outage import code, refuses_writes, server_message
 
 #: Maximum seconds for one command, and for connecting. Longer than any blocking read.
 SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 5.0
+
+#: Maximum seconds for a check that may be left out.
+_CHECK_SECONDS = 2.0
+
+#: Where the URL of Redis is set, for errors.
+_SOURCES = "BERTQ_REDIS_URL or --redis-url"
 
 
 def connect(url: str, timeout: float | None = None) -> Redis:
@@ -73,26 +85,69 @@ def explain(error: BaseException, url: str) -> RedisFailure:
         error = error.__cause__
     where = f"Redis at {redis_url.redact(url)}"
     if isinstance(error, OutOfMemoryError):
-        message = f"{where} has reached its memory limit (maxmemory)"
+        message = (
+            f"{where} has reached its memory limit: raise maxmemory, or try again when clients "
+            "have fetched their vectors"
+        )
         return RedisFailure(RedisFull(message), final=False)
     if isinstance(error, ResponseError) and code(error) == "MISCONF":
         message = f"{where} cannot write its data to disk and takes no more work: is the disk full?"
         return RedisFailure(RedisFull(message), final=False)
     if isinstance(error, AuthenticationError):
-        message = f"{where} refuses the login: check user and password in the URL"
+        message = f"{where} refuses the login: check user and password in {_SOURCES}"
+        if "@" not in url:
+            message = (
+                f"{where} requires a login: set {_SOURCES} to redis://:PASSWORD@HOST:PORT/0 or "
+                "redis://USER:PASSWORD@HOST:PORT/0"
+            )
         return RedisFailure(RedisUnavailable(message), final=True)
+    if is_cluster_error(error):
+        return RedisFailure(RedisUnavailable(f"{where} {server.NO_CLUSTER}"), final=True)
     if isinstance(error, NoPermissionError):
         message = (
             f"{where} refuses: {server_message(error)} (docs/users.acl lists the rights of each "
             "role)"
         )
         return RedisFailure(RedisUnavailable(message), final=True)
-    if isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError):
+    if isinstance(error, ReadOnlyError):
+        message = f"{where} is a replica and takes no writes: set {_SOURCES} to its primary"
+        return RedisFailure(RedisUnavailable(message), final=False)
+    if isinstance(error, ResponseError):
         message = f"{where} refuses: {server_message(error)}"
         return RedisFailure(RedisUnavailable(message), final=not refuses_writes(error))
     if untrusted_reason := tls.untrusted_reason(error):
         return RedisFailure(RedisUnavailable(f"{where} {untrusted_reason}"), final=True)
-    message = f"{where} cannot be reached: {str(error) or type(error).__name__}"
+    if isinstance(error, InvalidResponse):
+        message = f"{where} does not answer as Redis does: check the port in {_SOURCES}"
+        return RedisFailure(RedisUnavailable(message), final=False)
+    message = f"{where} cannot be reached: {str(error).rstrip('.') or type(error).__name__}"
+    if any(isinstance(cause, ConnectionRefusedError) for cause in tls.causes(error)):
+        message += (
+            f". Start a Redis (bertq serve and bertq redis include one), or set {_SOURCES} to the "
+            "address of yours"
+        )
     if tls.is_handshake_timeout(error):
         message += "; does it speak TLS at this port?"
     return RedisFailure(RedisUnavailable(message), final=False)
+
+
+def is_cluster_error(error: BaseException) -> bool:
+    """Return whether only a node of Redis Cluster raises such an error."""
+    return (
+        isinstance(error, ClusterError | ClusterCrossSlotError | AskError | TryAgainError)
+        and not isinstance(error, MasterDownError)
+    ) or "not allowed in cluster mode" in str(error)
+
+
+def refuse_cluster(url: str) -> None:
+    """Refuse Redis Cluster before a program starts; do nothing if Redis cannot be reached.
+
+    Raises:
+        SettingsError: Redis runs in cluster mode.
+    """
+    with connect(url, _CHECK_SECONDS) as redis:
+        try:
+            server.refuse_cluster(redis)
+        except (RedisError, OSError) as error:
+            if is_cluster_error(error):
+                raise SettingsError(str(explain(error, url).error)) from None

@@ -73,7 +73,7 @@ def untrusted_reason(error: BaseException) -> str | None:
     Args:
         error: an error of redis-py.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
                 f"shows a certificate that is not trusted ({cause.verify_message.rstrip('.')}): "
@@ -86,11 +86,12 @@ def untrusted_reason(error: BaseException) -> str | None:
 def is_handshake_timeout(error: BaseException) -> bool:
     """Return whether an error of redis-py says that the server did not answer in TLS."""
     return any(
-        isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in _causes(error)
+        isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in causes(error)
     )
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Return an error of redis-py and the errors that led to it."""
     # redis-py raises its own error while it handles the socket's error.
     cause: BaseException | None = error
     while cause is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from redis import Redis
 
 from bertq.protocol import keys, queues
+from bertq.redis import server
 from bertq.state import counters, worker_info
 from bertq.state.worker_info import WorkerInfo
 
@@ -39,6 +40,7 @@ class Status:
         unacked: number of unacknowledged chunks.
         statistic: the counters of ``bertq.state.counters``.
         time: Unix time, by the clock of Redis.
+        warnings: what is wrong with the settings of Redis.
     """
 
     workers: list[WorkerInfo]
@@ -46,6 +48,7 @@ class Status:
     unacked: int
     statistic: dict[str, Any]
     time: float
+    warnings: list[str]
 
     def document(self) -> dict[str, Any]:
         """Return the status as plain values, some under the names of bert-as-service."""
@@ -57,6 +60,7 @@ class Status:
             "workers": {worker.node: asdict(worker) for worker in self.workers},
             "queues": {queue.name: asdict(queue) for queue in self.queues},
             "unacked": self.unacked,
+            "warnings": self.warnings,
         }
 
 
@@ -64,8 +68,10 @@ def read(redis: Redis) -> Status:
     """Return the status of the whole service, with a few commands.
 
     Raises:
+        redis.exceptions.ClusterError: Redis runs in cluster mode.
         redis.RedisError: Redis does not answer.
     """
+    server.refuse_cluster(redis)
     workers = worker_info.read(redis)
     used: Any = redis.zrange(keys.QUEUES, 0, -1)
     names = {queues.SHARED, queues.SMALL, *(name.decode() for name in used)}
@@ -92,4 +98,5 @@ def read(redis: Redis) -> Status:
         unacked=unacked,
         statistic=counters.read(redis),
         time=seconds + microseconds / 1e6,
+        warnings=[warning] if (warning := server.eviction_warning(redis)) else [],
     )

@@ -7,6 +7,7 @@ import click
 
 from bertq.errors import SettingsError
 from bertq.redis import redis_url
+from bertq.redis.connection import refuse_cluster
 from bertq.system import extras
 from bertq_cli.redis_option import redis_option
 from bertq_gateway import config
@@ -128,6 +129,7 @@ def http(
         cors=cors,
         **options,  # type: ignore[arg-type]  # click has checked them
     )
+    refuse_cluster(url)
     # Imported late: importing FastAPI takes half a second, and a wrong option is reported before
     # that.
     from bertq_gateway import server

@@ -14,6 +14,7 @@ from bertq.config.settings import Settings, variables
 from bertq.errors import SettingsError
 from bertq.protocol import queues
 from bertq.redis import redis_url
+from bertq.redis.connection import refuse_cluster
 from bertq.system import cores, extras
 from bertq_cli.commands import redis_server
 from bertq_cli.service import embedded_redis
@@ -123,6 +124,7 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
     if options["redis_url"]:
         url = redis_url.check(options["redis_url"], "--redis-url")
         _refuse_beside_url(server_options)
+        refuse_cluster(url)
     else:
         redis = redis_server.server_from_options(**server_options)
         stack.enter_context(embedded_redis.lock_data_dir(redis.data_dir))

@@ -39,6 +39,8 @@ def show(url: str, as_json: bool) -> None:
     console.print(queues(found.queues))
     console.print(f"unacked     {found.unacked} {_plural(found.unacked, 'chunk')} with workers")
     console.print(f"requests    {requests(found)}", soft_wrap=True)
+    for warning in found.warnings:
+        console.print(f"warning     {warning}", markup=False, soft_wrap=True)
 
 
 def workers(workers: Iterable[WorkerInfo]) -> Table:

@@ -29,7 +29,7 @@ from redis import RedisError, ResponseError
 from redis.exceptions import NoPermissionError
 
 from bertq.protocol import keys
-from bertq.redis.connection import connect, explain
+from bertq.redis.connection import connect, explain, is_cluster_error
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.retry import call_with_retries
 from bertq_workers.celery_compat import message_parsing
@@ -80,7 +80,7 @@ class Consumer(CeleryConsumer):
     def on_connection_error_before_connected(self, exc: Any) -> None:
         """Log that Redis cannot be reached; if it refuses a command, wait until it accepts writes.
 
-        A missing permission ends the worker, because waiting would not help.
+        A missing permission and Redis Cluster end the worker, because waiting would not help.
         """
         if isinstance(exc, ResponseError):
             self._wait(exc)
@@ -95,7 +95,7 @@ class Consumer(CeleryConsumer):
 
     def _wait(self, error: ResponseError) -> None:
         url = str(self.app.conf.broker_url)
-        if isinstance(error, NoPermissionError):
+        if isinstance(error, NoPermissionError) or is_cluster_error(error):
             end_worker(str(explain(error, url).error), os.EX_CONFIG)
             return
         self._refused.failed(error)

@@ -12,12 +12,14 @@ import platform
 import sys
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import celery
 from celery import Celery, bootsteps, signals
+from redis import RedisError
 
 import bertq
 from bertq.config.options import refuse_old_spelling
@@ -25,7 +27,8 @@ from bertq.config.settings import Settings
 from bertq.errors import BertqError, SettingsError
 from bertq.protocol import queues
 from bertq.protocol.queues import ENCODE_TASK
-from bertq.redis.connection import connect
+from bertq.redis import server
+from bertq.redis.connection import connect, refuse_cluster
 from bertq.state.worker_info import WorkerInfo
 from bertq_bert.errors import OutOfMemory
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
@@ -85,6 +88,7 @@ class ModelStep(bootsteps.Step):
             names = queues.of_model(settings.model_name)
             device = selection.select_queues(worker, names)
             metrics = exporter.start(settings, meter, url)
+            refuse_cluster(url)  # before the model is read
             source = loading.read(settings, device)
             info = _worker_info(worker, source.model, device, names)
             _admit(url, info)
@@ -133,6 +137,9 @@ def _admit(url: str, info: WorkerInfo) -> None:
     try:
         with connect(url) as redis:
             admission.admit(redis, url, info)
+            with suppress(RedisError):
+                if warning := server.eviction_warning(redis):
+                    log.warning("%s", warning)
     except BertqError as error:
         refuse(str(error), os.EX_UNAVAILABLE)
 
@@ -215,6 +222,13 @@ def _versions() -> dict[str, str]:
     return {
         "bertq": bertq.__version__,
         "celery": celery.__version__,
-        "tensorflow": version("tensorflow"),
+        "tensorflow": _tensorflow_version(),
         "python": platform.python_version(),
     }
+
+
+def _tensorflow_version() -> str:
+    try:
+        return version("tensorflow")
+    except PackageNotFoundError:
+        return version("tensorflow-cpu")  # of the extra "cpu"
