@@ -10,7 +10,7 @@ import yaml
 DIRECTORY = Path(__file__).parents[2] / "compose"
 FILE = DIRECTORY / "compose.yaml"
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}|\$\$")
 
 
 class Missing(Exception):
@@ -18,10 +18,12 @@ class Missing(Exception):
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """Fill in ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}``."""
+    """Fill in ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}``; ``$$`` is a dollar."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, rest = match.groups()
+        if name is None:
+            return "$"
         given = variables.get(name, "")
         if not given and kind == ":?":
             raise Missing(f"{name}: {rest}")
@@ -32,7 +34,7 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 def names(text: str) -> set[str]:
     """The variables that a text has."""
-    return {match[1] for match in _VARIABLE.finditer(text)}
+    return {match[1] for match in _VARIABLE.finditer(text) if match[1]}
 
 
 def example() -> dict[str, str]:
