@@ -13,7 +13,9 @@ from pathlib import Path
 import bertq
 from bertq.system import cores
 
-_PACKAGES = ("bertq", "tensorflow", "celery", "kombu", "redis", "numpy", "tokenizers")
+_PACKAGES = (
+    "bertq", "tensorflow", "tensorflow-cpu", "celery", "kombu", "redis", "numpy", "tokenizers",
+)  # fmt: skip
 
 
 def context(packages: Iterable[str] = ()) -> dict[str, str]:
