@@ -91,7 +91,8 @@ class EncodeFuture(Future[Any]):
             sentences, special tokens included; else None.
         fingerprint: fingerprint of the model that made the vectors, once the future is done; else
             empty. Vectors with different fingerprints cannot be compared.
-        cut: number of truncated sentences, once the future is done.
+        cut_rows: numbers of the truncated sentences in the request, in ascending order, once the
+            future is done.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class EncodeFuture(Future[Any]):
         self.number = number
         self.tokens_read: int | None = None
         self.fingerprint = ""
-        self.cut = 0
+        self.cut_rows: tuple[int, ...] = ()
         self._total = total
         self._done = 0
         self._warning: str | None = None
@@ -114,6 +115,11 @@ class EncodeFuture(Future[Any]):
     def keep_alive(self, client: object) -> None:
         """Keep the client and its threads alive while the future is referenced."""
         self._client = client
+
+    @property
+    def cut(self) -> int:
+        """Number of truncated sentences, once the future is done."""
+        return len(self.cut_rows)
 
     @property
     def progress(self) -> Progress:

@@ -86,16 +86,16 @@ class Job:
         lengths, fingerprint = self.assembly.lengths, self.assembly.fingerprint
         if not self.is_shared:
             total = None if lengths is None else int(lengths.sum())
-            yield self.requests[0], Answer(rows, tokens, len(cut), max_seq_len, fingerprint, total)
+            yield self.requests[0], Answer(rows, tokens, cut, max_seq_len, fingerprint, total)
             return
         end = 0
         for request in self.requests:
             first, end = end, end + len(request.texts)
             request_tokens = tokens[first:end] if tokens is not None else None
             total = None if lengths is None else int(lengths[first:end].sum())
-            cut_count = sum(first <= number < end for number in cut)
+            cut_rows = [row - first for row in cut if first <= row < end]
             part = rows[first:end]
             if isinstance(part, np.ndarray):
                 part = part.copy()  # a view would keep the rows of all requests in memory
-            answer = Answer(part, request_tokens, cut_count, max_seq_len, fingerprint, total)
+            answer = Answer(part, request_tokens, cut_rows, max_seq_len, fingerprint, total)
             yield request, answer

@@ -24,7 +24,7 @@ class Answer:
     Attributes:
         rows: ``[n, *row_shape]``, in the order of the sentences.
         tokens: the tokens of each sentence, if the request asks for them.
-        cut: number of truncated sentences.
+        cut_rows: numbers of the truncated sentences.
         max_seq_len: maximum number of tokens of a sentence, if any was truncated.
         fingerprint: fingerprint of the model that encoded the rows.
         tokens_read: number of tokens read of all sentences, if the request asks for it.
@@ -32,7 +32,7 @@ class Answer:
 
     rows: AnyRows
     tokens: list[list[str]] | None
-    cut: int
+    cut_rows: list[int]
     max_seq_len: int
     fingerprint: str
     tokens_read: int | None = None
@@ -84,13 +84,15 @@ class Request:
         """Complete the future, unless it has been cancelled."""
         if self.future.done():
             return
-        if answer.cut and self.check_length:
+        if answer.cut_rows and self.check_length:
             self.future.set_warning(
-                results.truncation_warning(answer.cut, len(self.texts), answer.max_seq_len)
+                results.truncation_warning(
+                    len(answer.cut_rows), len(self.texts), answer.max_seq_len
+                )
             )
         self.future.tokens_read = answer.tokens_read
         self.future.fingerprint = answer.fingerprint
-        self.future.cut = answer.cut
+        self.future.cut_rows = tuple(sorted(answer.cut_rows))
         rows = to_lists(answer.rows) if self.as_list else answer.rows
         value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows
         self._complete(self.future.set_result, value)

@@ -259,8 +259,9 @@ def test_one_warning_says_how_many_were_cut(client: BertClient, stub: Stub) -> N
     texts = [LONG if number % 3 == 0 else f"{number}" for number in range(900)]
     texts[3] += " eleven"
     with pytest.warns(TruncationWarning) as caught:
-        client.encode(texts)
+        (future := client.encode_async(texts)).result(30)
     assert len(caught) == 1
+    assert future.cut_rows == tuple(range(0, 900, 3))
     message = str(caught[0].message)
     assert message.startswith(
         f"cut, 300 of 900 sentences: they have more tokens than the {MAX_WORDS} "
@@ -297,6 +298,7 @@ def test_requests_of_one_chunk_get_their_own_rows(client: BertClient, stub: Stub
         futures[0].result(20)
     with pytest.warns(TruncationWarning, match="cut, 2 of 3"):
         futures[1].result(20)
+    assert [future.cut_rows for future in futures] == [(), (0, 1)]
     assert stub.chunks == [1, 3]
 
 
