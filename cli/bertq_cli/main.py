@@ -21,6 +21,7 @@ _COMMANDS = {
     "int8-ranges": "commands.int8_ranges:int8_ranges",
     "job": "commands.jobs:job",
     "jobs": "commands.jobs:jobs",
+    "purge": "commands.purge:purge_queue",
     "redis": "commands.redis_server:redis",
     "serve": "commands.serve:serve",
     "status": "commands.status:show",

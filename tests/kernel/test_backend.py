@@ -21,7 +21,8 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
-from bertq_workers.celery_compat.backend import SMALL_RESULT, ReplyBackend
+from bertq.state.results import SMALL_RESULT_BYTES
+from bertq_workers.celery_compat.backend import ReplyBackend
 from bertq_workers.celery_compat.failures import summarize
 from tests.apps import create_app
 
@@ -68,7 +69,7 @@ def test_rows_are_stored_once_with_a_notice(backend: ReplyBackend, redis: Redis)
 
 
 def test_a_large_result_is_stored_once(backend: ReplyBackend, redis: Redis) -> None:
-    rows = np.zeros((SMALL_RESULT // 4, 1), np.float32)
+    rows = np.zeros((SMALL_RESULT_BYTES // 4, 1), np.float32)
     backend.mark_as_done("job-0", ChunkResult(rows, "f"), Context(id="job-0", reply_to="client"))
     assert redis.exists(keys.result("job-0"))
     stream: Any = redis.xrange(keys.reply("client"))

@@ -9,7 +9,7 @@ from redis import RedisError
 
 from bertq.errors import BertqError, RemoteError, SentenceTooLong, WireError
 from bertq.protocol import keys
-from bertq.state import jobs
+from bertq.state import jobs, purge
 from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.inbox import reply_stream, results
@@ -183,7 +183,8 @@ class Gatherer:
                 return None
             self._complete(job)
         except (RemoteError, SentenceTooLong) as error:
-            if job.is_shared:
+            is_purged = isinstance(error, RemoteError) and error.type_name == purge.ERROR_NAME
+            if job.is_shared and not is_purged:
                 self._send_separately(job)
             else:
                 self._fail(job, results.error_of_request(error, job.assembly.plan[number]))

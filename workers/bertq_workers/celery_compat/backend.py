@@ -23,17 +23,13 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bertq.errors import SentenceTooLong, WireError
-from bertq.protocol import keys
 from bertq.protocol.wire import MAX_PAYLOAD_BYTES, ChunkResult
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.retry import call_with_retries
-from bertq.state import durable_jobs
+from bertq.state import results
 from bertq_workers.celery_compat.failures import summarize, type_name
 
 log = logging.getLogger("bertq.worker")
-
-#: Maximum bytes of a result that is copied into the notice, to save the client a round trip.
-SMALL_RESULT = 64 * 1024
 
 #: Failed attempts of a stopping worker to store a result, after which the chunk is returned to its
 #: queue.
@@ -152,17 +148,18 @@ class ReplyBackend(RedisBackend):
         self._storing.succeeded()
 
     def _write(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
-        reply_to = getattr(request, "reply_to", None)
-        if durable_jobs.is_durable(task_id, reply_to) and state in self.READY_STATES:
-            queue = request.delivery_info["routing_key"]
-            durable_jobs.finish(self.client, task_id, payload, queue=queue, failed=state != SUCCESS)
+        if state not in self.READY_STATES:
+            self.client.set(self.get_key_for_task(task_id), payload, ex=self.expires)
             return
-        with self.client.pipeline() as pipe:
-            pipe.set(self.get_key_for_task(task_id), payload, ex=self.expires)
-            if reply_to and state in self.READY_STATES:
-                pipe.xadd(keys.reply(reply_to), notice(task_id, payload))
-                pipe.expire(keys.reply(reply_to), self.expires)
-            pipe.execute()
+        results.store(
+            self.client,
+            task_id,
+            payload,
+            reply_to=getattr(request, "reply_to", None),
+            queue=(getattr(request, "delivery_info", None) or {}).get("routing_key"),
+            failed=state != SUCCESS,
+            ttl=self.expires,
+        )
 
 
 def _may_wait() -> bool:
@@ -175,14 +172,3 @@ def _is_stopping() -> bool:
     from bertq_workers.celery_compat.shutdown import is_stopping
 
     return is_stopping()
-
-
-def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
-    """Return the entry for the reply stream that announces a stored result.
-
-    It includes a small result, so that the client need not fetch it.
-    """
-    entry: dict[Any, Any] = {"task": task_id}
-    if len(payload) <= SMALL_RESULT:
-        entry["result"] = payload
-    return entry
