@@ -3,13 +3,13 @@
 import pytest
 
 from bertq_bert.batches import Budget
-from bertq_workers.batching.capacity import Capacity, WorkerCapacity
+from bertq_workers.batching.capacity import Capacity, ChunkSize, WorkerCapacity
 
 
-def take(capacity: Capacity, rows: int) -> int:
+def take(capacity: Capacity, rows: int, body_bytes: int = 100) -> int:
     """Take chunks of a size until the capacity is used; return how many were taken."""
     while capacity.is_available:
-        capacity.add(rows)
+        capacity.add(ChunkSize(rows, body_bytes))
     return capacity.chunks
 
 
@@ -45,19 +45,19 @@ def test_a_finished_chunk_frees_capacity() -> None:
     capacity = WorkerCapacity()
     capacity.set_limits(Budget(256, 4096, 2**30), 1)
     take(capacity.large, 256)
-    capacity.large.remove(256)
+    capacity.large.remove(ChunkSize(256, 100))
     assert capacity.large.is_available
-    capacity.large.remove(256)
-    assert (capacity.large.rows, capacity.large.chunks) == (0, 0)
+    capacity.large.remove(ChunkSize(256, 100))
+    assert (capacity.rows, capacity.chunks, capacity.bytes) == (0, 0, 0)
 
 
 def test_the_number_of_small_chunks_is_limited() -> None:
-    capacity = Capacity(max_rows=512, max_chunks=64)
+    capacity = Capacity(max_rows=512, max_chunks=64, max_bytes=2**20)
     assert capacity.free_small_chunks == 32
     for _ in range(60):
-        capacity.add(1)
+        capacity.add(ChunkSize(1, 10))
     assert capacity.free_small_chunks == 4
-    capacity.add(440)
+    capacity.add(ChunkSize(440, 10))
     assert (capacity.free_small_chunks, capacity.is_available) == (1, True)
 
 
@@ -66,3 +66,24 @@ def test_each_queue_has_its_capacity() -> None:
     assert capacity.for_queue("bertq.small") is capacity.small
     assert capacity.for_queue("bertq.news.small") is capacity.small
     assert capacity.for_queue("bertq") is capacity.for_queue("gpu0") is capacity.large
+
+
+@pytest.mark.parametrize(("lanes", "chunks"), [(1, 8), (2, 8), (16, 32), (64, 128)])
+def test_the_bytes_of_messages_are_limited(lanes: int, chunks: int) -> None:
+    capacity = WorkerCapacity()
+    capacity.set_limits(Budget(256, 2**20, 2**30), lanes)
+    # One sentence of the maximum length for a chunk in each.
+    for kind in (capacity.small, capacity.large):
+        assert take(kind, 1, 4 * 2**20) == chunks
+
+
+def test_fewer_large_messages_are_taken_in_one_command() -> None:
+    capacity = Capacity(max_rows=512, max_chunks=64, max_bytes=32 * 2**20)
+    size = ChunkSize(1, 4 * 2**20)
+    capacity.add(size)
+    assert capacity.free_small_chunks == 7
+    capacity.remove(size)
+    assert capacity.free_small_chunks == 8
+    for _ in range(10):
+        capacity.add(ChunkSize(1, 100))
+    assert capacity.free_small_chunks > 16

@@ -58,9 +58,10 @@ class Calls:
         """Give a body to the pool, as a request does."""
         texts = ["a"] * rows
         info = {"args": [texts], "delivery_info": {"routing_key": "bertq"}}
+        message = b"a" * rows
         return pool.apply_async(
             lambda *_: body(),
-            args=("bertq.encode", "id", info, b"", None, None),
+            args=("bertq.encode", "id", info, message, None, None),
             callback=self.note(f"done{tag}"),
             accept_callback=self.note(f"accepted{tag}"),
             error_callback=self.note(f"failed{tag}"),
@@ -118,7 +119,7 @@ def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
     for count, number in enumerate(order, 1):
         gates[number].set()
         # Each has ended before the next begins.
-        eventually(lambda count=count: len(pool._finished) == count)  # type: ignore[misc]
+        eventually(lambda count=count: pool.info["unreported"] == count)  # type: ignore[misc]
     del calls.received[:]
     turn(pool, lambda: len(calls.received) == 20)
     assert [name for name, _ in calls.received] == [f"done{number}" for number in order]
@@ -131,15 +132,15 @@ def test_threads_are_used_again(pool: ChunkPool, calls: Calls) -> None:
     assert pool.info["threads"] == 1
 
 
-def test_rows_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
+def test_rows_and_bytes_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
     gate = threading.Event()
     for rows in (256, 200, 1):
         calls.apply(pool, gate.wait, rows)
     assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (457, 3)
-    assert (pool.info["rows"], pool.info["chunks"]) == (457, 3)
+    assert (pool.info["rows"], pool.info["chunks"], pool.info["bytes"]) == (457, 3, 457)
     gate.set()
     turn(pool, lambda: len(calls.received) == 6)
-    assert (pool.capacity.large.rows, pool.capacity.large.chunks) == (0, 0)
+    assert (pool.capacity.rows, pool.capacity.chunks, pool.capacity.bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("args", [(), ("n", "i", {}), ("n", "i", {"args": [5]}), ("n", "i", None)])
@@ -151,16 +152,30 @@ def test_a_message_that_is_not_a_chunk_counts_as_one_row(pool: ChunkPool, args: 
     assert pool.capacity.large.chunks == 0
 
 
-def test_a_callback_that_raises_does_not_affect_others(
-    pool: ChunkPool, calls: Calls, caplog: pytest.LogCaptureFixture
-) -> None:
-    def crash(_: Any) -> None:
+class FailingRequest:
+    """A request as Celery's, with callbacks that raise."""
+
+    def __init__(self, *, is_redelivered: bool = False) -> None:
+        self.delivery_info = {"redelivered": is_redelivered}
+        self.rejected: list[bool] = []
+
+    def on_success(self, _: Any) -> None:
         raise ConnectionError("it quotes a secret")
 
-    pool.apply_async(lambda: None, callback=crash)
+    def reject(self, requeue: bool) -> None:
+        self.rejected.append(requeue)
+
+
+@pytest.mark.parametrize("is_redelivered", [False, True])
+def test_the_message_of_a_failing_callback_is_returned_once(
+    pool: ChunkPool, calls: Calls, caplog: pytest.LogCaptureFixture, is_redelivered: bool
+) -> None:
+    request = FailingRequest(is_redelivered=is_redelivered)
+    pool.apply_async(lambda: None, callback=request.on_success)
     calls.apply(pool, lambda: 1)
     turn(pool, lambda: calls.received[-1:] == [("done", 1)])
-    assert pool.capacity.large.chunks == 0
+    assert request.rejected == [not is_redelivered]
+    assert pool.capacity.chunks == 0
     assert "the end of a chunk could not be reported: ConnectionError" in caplog.text
     assert "secret" not in caplog.text
 
@@ -220,7 +235,7 @@ def test_a_cold_stop_does_not_wait(
     gate = threading.Event()
     calls.apply(pool, gate.wait, tag=" busy")
     calls.apply(pool, lambda: 1, tag=" idle")
-    eventually(lambda: len(pool._finished) == 1)
+    eventually(lambda: pool.info["unreported"] == 1)
     monkeypatch.setattr(state, "should_terminate", True)
     pool.stop()
     pool.terminate()
@@ -250,7 +265,7 @@ def test_the_event_loop_may_be_replaced(pool: ChunkPool, calls: Calls) -> None:
         gate = threading.Event()
         calls.apply(pool, gate.wait)
         gate.set()
-        eventually(lambda: pool._finished)  # between two connections there is no listener
+        eventually(lambda: pool.info["unreported"])  # between two connections there is no listener
         turn(pool, lambda count=count: len(calls.received) == 2 * count)  # type: ignore[misc]
     assert [name for name, _ in calls.received] == ["accepted", "done"] * 3
 
@@ -274,6 +289,9 @@ def test_celery_still_calls_the_pool_as_it_did() -> None:
         "error_callback=self.on_f",
     ):
         assert name in applied
+    rejected = inspect.getsource(request.Request.reject)
+    assert "if not self.acknowledged:" in rejected
+    assert "self._on_reject(logger, self._connection_errors, requeue)" in rejected
     # The arguments of the pool contain the texts and the queue of a chunk.
     made = inspect.getsource(request.Request.__init__)
     assert "self._request_dict['args'], self._request_dict['kwargs'], _ = self.__payload" in made

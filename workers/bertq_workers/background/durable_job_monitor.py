@@ -8,6 +8,7 @@ and continues jobs that have stopped.
 import logging
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis, RedisError
@@ -125,7 +126,7 @@ class DurableJobMonitor:
     def _release(self, redis: Redis) -> None:
         try:
             lease.release(redis, keys.MONITOR, self._name)
-        except RedisError:
+        except (RedisError, OSError):
             log.debug("the lease of the monitor was not released, and will expire")
 
 
@@ -142,9 +143,10 @@ def active_jobs(redis: Redis, job_ids: Iterable[str]) -> list[ActiveJob]:
         for job_id, _, _ in active:
             pipe.hkeys(keys.messages(job_id))
         answers = pipe.execute()
-    return [
-        ActiveJob(
-            job_id, queue.decode(), int(sent), [n for n in map(int, numbers) if n < int(sent)]
-        )
-        for (job_id, queue, sent), numbers in zip(active, answers, strict=True)
-    ]
+    found = []
+    for (job_id, queue, sent), numbers in zip(active, answers, strict=True):
+        # Not written by bertq: skip it.
+        with suppress(ValueError):
+            unanswered = [number for number in map(int, numbers) if number < int(sent)]
+            found.append(ActiveJob(job_id, queue.decode(), int(sent), unanswered))
+    return found

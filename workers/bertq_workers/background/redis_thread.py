@@ -1,14 +1,15 @@
 """A thread that acts on Redis at intervals."""
 
 import logging
-import threading
 from collections.abc import Callable
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from bertq.redis.connection import connect
 from bertq.redis.outage import code
 from bertq_workers.background.wakeup import WakeUp
+from bertq_workers.background.worker_thread import WorkerThread
+from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
 
@@ -22,10 +23,12 @@ class RedisThread:
     Args:
         name: name of the thread.
         url: address of Redis.
-        action: called at once and at intervals. It may raise: the next call is made all the same.
+        action: called at once and at intervals. After an error of Redis or of the connection, the
+            next call is made all the same. Any other error ends the worker.
         interval_seconds: time between two calls.
         failure: logged when a call fails, unless the call before it failed too.
-        on_stop: called at the end, on the thread; must not raise.
+        on_stop: called at the end, on the thread, also after an error.
+        on_error: called with a description and an error that ends the thread; ends the worker.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class RedisThread:
         interval_seconds: float,
         failure: str,
         on_stop: Callable[[Redis], object] = lambda redis: None,
+        on_error: Callable[[str, BaseException], object] = end_after_error,
     ) -> None:
         self._url = url
         self._action = action
@@ -46,7 +50,7 @@ class RedisThread:
         # A plain flag instead of an Event, because signal handlers set it.
         self._is_stopping = False
         self._wake_up = WakeUp()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = WorkerThread(name, self._run, on_error)
 
     def start(self) -> None:
         """Start the thread; further calls have no effect."""
@@ -68,15 +72,20 @@ class RedisThread:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        has_failed = False
         with connect(self._url) as redis:
-            while not self._is_stopping:
-                try:
-                    self._action(redis)
-                    has_failed = False
-                except Exception as error:  # the thread must not end
-                    if not has_failed:
-                        log.warning("%s: %s", self._failure, code(error))
-                    has_failed = True
-                self._wake_up.wait(self._interval_seconds)
-            self._on_stop(redis)
+            try:
+                self._call_at_intervals(redis)
+            finally:
+                self._on_stop(redis)
+
+    def _call_at_intervals(self, redis: Redis) -> None:
+        has_failed = False
+        while not self._is_stopping:
+            try:
+                self._action(redis)
+                has_failed = False
+            except (RedisError, OSError) as error:
+                if not has_failed:
+                    log.warning("%s: %s", self._failure, code(error))
+                has_failed = True
+            self._wake_up.wait(self._interval_seconds)

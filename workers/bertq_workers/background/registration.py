@@ -98,7 +98,7 @@ class Registration:
             worker_info.withdraw(redis, self.info)
             for queue in admission.claimed_queues(self.info):
                 claims.release(redis, queue, self.info.fingerprint)
-        except RedisError:
+        except (RedisError, OSError):
             log.debug("the worker's registration was not withdrawn, and will expire")
 
 
@@ -122,6 +122,6 @@ def _has_ended(other: WorkerInfo) -> bool:
         os.kill(other.pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return False

@@ -1,12 +1,10 @@
 """Watchdog that ends a worker with a hanging graph; a thread cannot be ended, a process can."""
 
-import logging
-import os
-import threading
 import time
 from collections.abc import Callable
 
-log = logging.getLogger("bertq.worker")
+from bertq_workers.background.worker_thread import WorkerThread
+from bertq_workers.celery_compat.shutdown import exit_process
 
 #: Checks within a timeout, and the maximum time between two checks.
 _CHECKS_PER_TIMEOUT, _MAX_INTERVAL_SECONDS = 4, 5.0
@@ -23,17 +21,13 @@ class Watchdog:
         """``oldest_batch_seconds`` returns for how long the oldest batch has been running."""
         self._oldest_batch_seconds = oldest_batch_seconds
         self._timeout_seconds = timeout_seconds
-        threading.Thread(target=self._run, name="bertq-watchdog", daemon=True).start()
+        WorkerThread("bertq-watchdog", self._run).start()
 
     def _run(self) -> None:
         interval_seconds = min(self._timeout_seconds / _CHECKS_PER_TIMEOUT, _MAX_INTERVAL_SECONDS)
         while self._oldest_batch_seconds() <= self._timeout_seconds:
             time.sleep(interval_seconds)
-        log.critical(
-            "this worker ends: the graph has computed one batch for more than %g s "
-            "(BERTQ_BATCH_TIMEOUT); other workers will receive its chunks",
-            self._timeout_seconds,
+        exit_process(
+            f"the graph has computed one batch for more than {self._timeout_seconds:g} s "
+            "(BERTQ_BATCH_TIMEOUT); other workers will receive its chunks"
         )
-        logging.shutdown()
-        # sys.exit would end only this thread, and a signal would wait for the pool.
-        os._exit(os.EX_SOFTWARE)

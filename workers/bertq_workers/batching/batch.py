@@ -79,12 +79,12 @@ class QueuedChunk:
 
     def deliver(self, indices: Indices, block: Array) -> None:
         """Copy rows to their places; the last ones complete the future."""
-        if block.ndim == 3:
-            # Padded to the longest row of the batch, which may belong to another chunk.
-            block = block[:, : self.rows.shape[1]]
         try:
+            if block.ndim == 3:
+                # Padded to the longest row of the batch, which may belong to another chunk.
+                block = block[:, : self.rows.shape[1]]
             place(self.rows, indices, block)
-        except ValueError as error:  # rows of a shape that the device has not announced
+        except Exception as error:  # rows of a shape or type that the device has not announced
             self.fail(error)
         with self._lock:
             self._missing -= len(indices)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import OutOfMemory
+from bertq_workers.background.worker_thread import WorkerThread
 from bertq_workers.batching.batch import (
     BatchBuilder,
     GraphRunner,
@@ -59,7 +60,7 @@ class Batcher:
         self._started: dict[int, float] = {}  # lane -> start of its batch, on the monotonic clock
         for number in range(lanes):
             name = f"bertq-lane-{number}"
-            threading.Thread(target=self._run_lane, name=name, daemon=True).start()
+            WorkerThread(name, self._run_lane).start()
 
     def submit(self, ids: Ids, on_begin: Callable[[], None] | None = None) -> RowsFuture:
         """Queue sequences of checked token ids for computing; safe to call from any thread.

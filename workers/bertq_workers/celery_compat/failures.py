@@ -1,5 +1,6 @@
 """Errors of chunks, as lines and in the form that Celery's callbacks take."""
 
+import traceback
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -25,6 +26,11 @@ def summarize(error: BaseException) -> str:
     if len(line) <= _MAX_SUMMARY_CHARACTERS:
         return line
     return line[:_MAX_SUMMARY_CHARACTERS] + "..."
+
+
+def format_frames(error: BaseException) -> str:
+    """Return an error's traceback without its message, which may quote a user's text."""
+    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
 def describe_current() -> Any:

@@ -6,10 +6,10 @@ a chunk therefore puts the callback into a deque and wakes the hub, the worker's
 a pair of sockets. Celery's pool of threads calls them from its threads, and loses events.
 
 Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_pool.py checks
-each): the arguments of ``apply_async``, ``register_with_event_loop`` at each reconnect, and the
-order of the calls at a shutdown. In a warm shutdown, ``on_stop`` is called once no more messages
-are taken. In a cold one, the signal handler sets ``state.should_terminate`` and calls ``on_stop``;
-``on_terminate`` follows later.
+each): the arguments of ``apply_async``, whose callbacks are methods of a request;
+``register_with_event_loop`` at each reconnect; the order of the calls at a shutdown. In a warm
+shutdown, ``on_stop`` is called once no more messages are taken. In a cold one, the signal handler
+sets ``state.should_terminate`` and calls ``on_stop``; ``on_terminate`` follows later.
 """
 
 import logging
@@ -28,8 +28,11 @@ from typing import Any
 from celery.concurrency.base import BasePool
 from celery.worker import state
 
-from bertq_workers.batching.capacity import Capacity, WorkerCapacity
+from bertq_workers.background.worker_thread import WorkerThread
+from bertq_workers.batching.capacity import Capacity, ChunkSize, WorkerCapacity
 from bertq_workers.celery_compat import failures
+from bertq_workers.celery_compat.request import return_message
+from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
 
@@ -43,7 +46,7 @@ class PoolJob:
         self.run = run
         self.done = done
         self.failed = failed
-        self.rows = 0
+        self.size = ChunkSize(0, 0)
         self.capacity: Capacity | None = None
         self.dropped = False
 
@@ -109,8 +112,8 @@ class ChunkPool(BasePool):
         if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
             return job
-        job.rows, job.capacity = _row_count(args), self.capacity.for_queue(_queue_of(args))
-        job.capacity.add(job.rows)
+        job.size, job.capacity = _size_of(args), self.capacity.for_queue(_queue_of(args))
+        job.capacity.add(job.size)
         if len(self._jobs) == len(self._threads):
             self._start_thread()
         self._jobs.add(job)
@@ -147,6 +150,8 @@ class ChunkPool(BasePool):
             "threads": len(self._threads),
             "chunks": self.capacity.chunks,
             "rows": self.capacity.rows,
+            "bytes": self.capacity.bytes,
+            "unreported": len(self._finished),
         }
 
     def _end(self) -> None:
@@ -158,7 +163,7 @@ class ChunkPool(BasePool):
 
     def _start_thread(self) -> None:
         name = f"bertq-chunk-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread = WorkerThread(name, self._work)
         self._threads.append(thread)
         thread.start()
 
@@ -199,31 +204,39 @@ class ChunkPool(BasePool):
             job, callback, answer = self._finished.popleft()
             self._jobs.discard(job)
             if job.capacity is not None:
-                job.capacity.remove(job.rows)
+                job.capacity.remove(job.size)
             if not job.dropped:
-                _call(callback, answer)
+                _report(callback, answer)
 
 
-def _call(callback: Callback, answer: Any) -> None:
-    # An error here would end the worker or make it reconnect to Redis. Its message is not logged,
-    # because it may quote the task.
+def _report(callback: Callback, answer: Any) -> None:
+    """Report the end of a chunk to Celery's request; return the message if that fails.
+
+    Otherwise the message would stay unacknowledged, and be renewed, as long as the worker lives.
+    """
     try:
         callback(answer)
     except Exception as error:
+        # An error's message is not logged, because it may quote the task.
         where = traceback.extract_tb(error.__traceback__)[-1]
         log.error(
-            "the end of a chunk could not be reported: %s in %s, line %s",
+            "the end of a chunk could not be reported: %s in %s, line %s; its message is returned "
+            "to the queue unless it is acknowledged",
             type(error).__name__, where.filename, where.lineno,
         )  # fmt: skip
+        try:
+            return_message(callback.__self__)  # type: ignore[attr-defined]  # a method of a request
+        except Exception as another:
+            end_after_error("the return of a message", another)
 
 
-def _row_count(args: Any) -> int:
-    """Return the rows of a chunk, from Celery's arguments; 1 if they are not a chunk."""
+def _size_of(args: Any) -> ChunkSize:
+    """Return the size of a chunk, from Celery's arguments; one row if they are not a chunk."""
     try:
-        texts = args[2]["args"][0]
+        texts, body = args[2]["args"][0], args[3]
     except (LookupError, TypeError):
-        return 1
-    return max(len(texts), 1) if isinstance(texts, list) else 1
+        return ChunkSize(1, 0)
+    return ChunkSize(max(len(texts), 1) if isinstance(texts, list) else 1, len(body or b""))
 
 
 def _queue_of(args: Any) -> str:

@@ -15,6 +15,15 @@ def is_redelivered(request: Any) -> bool:
     return bool((request.delivery_info or {}).get("redelivered"))
 
 
+def return_message(request: Any) -> None:
+    """Return the message of a request to its queue, unless it is acknowledged.
+
+    A message that has come back before is dropped, because the same error would return it forever.
+    Its client sends it again if there is no answer.
+    """
+    request.reject(requeue=not is_redelivered(request))
+
+
 class ChunkRequest(Request):
     """A request that hides its arguments.
 

@@ -12,7 +12,8 @@ transport retries after a pause. kombu's channel raises an error that ends the w
 
 Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
 checks each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
-``_deliver_fanout_message`` and ``maybe_refresh_binding_expiry`` of a channel; that the poller calls
+``_deliver_fanout_message``, ``_do_restore_message`` and ``maybe_refresh_binding_expiry`` of a
+channel; that the poller calls
 ``can_consume`` before each BRPOP; the form of an entry of ``unacked``.
 """
 
@@ -132,6 +133,17 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             log.error("refused a broadcast: %s", error)
             return False
         return super()._deliver_fanout_message(message, exchange)
+
+    def _do_restore_message(
+        self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
+        try:
+            message_parsing.check_envelope(payload)
+        except message_parsing.InvalidMessage as error:
+            # kombu would log the whole message.
+            log.error("dropped an entry of unacked: %s", error)
+        else:
+            super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Renew the binding of the remote control's queue; kombu calls this each second."""

@@ -25,6 +25,7 @@ from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
 from bertq.redis.outage import OutageLog, code
+from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
 
@@ -185,6 +186,18 @@ class QoS(kombu_redis.QoS):
         else:
             self._outages.restores.succeeded(self)
 
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Return a message to its queue; drop it if it is not a message.
+
+        kombu would raise each time, and never return the messages of dead workers behind it.
+        """
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except (ValueError, TypeError, RecursionError) as error:
+            log.error("dropped an entry of unacked: %s", type(error).__name__)
+            kombu_qos: Any = self
+            kombu_qos._remove_from_indices(tag).execute()
+
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Return all unacknowledged messages to their queues, because the channel is closed."""
         self.flush()
@@ -240,8 +253,11 @@ class QoS(kombu_redis.QoS):
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.flush()
         try:
+            self.flush()
             self._run_refused()
         except self.channel.connection_errors:
             self._retry_later()  # the loop notices the lost connection and reconnects
+        except Exception as error:
+            # The loop would log it and continue, without another attempt.
+            end_after_error("a retry of refused commands", error)
