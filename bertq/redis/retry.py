@@ -1,7 +1,7 @@
 """Retries of commands while Redis is unreachable or full."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from redis import RedisError
@@ -41,6 +41,17 @@ def call_with_retries(
         wait: waits for some seconds, or less if there is a reason to continue.
         first_pause_seconds, longest_pause_seconds: bounds of the pauses.
     """
+    return _run(attempts(command, give_up, check, first_pause_seconds, longest_pause_seconds), wait)
+
+
+def attempts(
+    command: Callable[[], _T],
+    give_up: Callable[[Exception], Exception | None],
+    check: Callable[[], object] = _nothing,
+    first_pause_seconds: float = 0.05,
+    longest_pause_seconds: float = 1.0,
+) -> Generator[float, None, _T]:
+    """Call ``command`` like ``call_with_retries``, but yield each pause instead of waiting."""
     pause_seconds = first_pause_seconds
     while True:
         check()
@@ -50,8 +61,19 @@ def call_with_retries(
             failure = give_up(error)
         if failure is not None:
             raise failure
-        wait(pause_seconds)
+        yield pause_seconds
         pause_seconds = min(2 * pause_seconds, longest_pause_seconds)
+
+
+def _run(steps: Generator[float, None, _T], wait: Callable[[float], object]) -> _T:
+    """Run attempts to their end."""
+    while True:
+        try:
+            pause_seconds = next(steps)
+        except StopIteration as end:
+            answer: _T = end.value
+            return answer
+        wait(pause_seconds)
 
 
 class Retry:
@@ -101,6 +123,16 @@ class Retry:
             RedisUnavailable: Redis was unreachable for ``unreachable_seconds``, or will always
                 refuse the command.
         """
+        return _run(self.attempts(command, since=since, check=check), self._wait)
+
+    def attempts(
+        self,
+        command: Callable[[], _T],
+        *,
+        since: float | None = None,
+        check: Callable[[], object] = _nothing,
+    ) -> Generator[float, None, _T]:
+        """Call ``command`` like ``call``, but yield each pause instead of waiting."""
         needed_at = time.monotonic() if since is None else since
 
         def give_up(error: Exception) -> Exception | None:
@@ -116,6 +148,6 @@ class Retry:
             self._on_retry(error)
             return None
 
-        answer = call_with_retries(command, give_up, check=check, wait=self._wait)
+        answer = yield from attempts(command, give_up, check)
         self._succeeded_at = time.monotonic()
         return answer
