@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
+import trustme
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
@@ -114,6 +115,38 @@ def test_a_service_with_two_workers_a_dashboard_and_a_gateway(
     assert "Traceback" not in output
     assert run.left() == ({}, [])
     assert is_free(port)
+
+
+def test_checks_of_its_own_use_no_proxy_and_follow_the_settings_of_flower_and_the_gateway(
+    serve: Serve, options: list[str], tmp_path: Path
+) -> None:
+    flower, http = free_port(), free_port()
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    (tmp_path / "flowerconfig.py").write_text("url_prefix = '/jobs'\n")
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "gateway.pem")
+    run = serve(
+        *options, "--flower", str(flower), "--http-port", str(http), **proxies,
+        BERTQ_HTTP_CERTFILE=str(tmp_path / "gateway.pem"),
+        FLOWER_UNIX_SOCKET=str(tmp_path / "flower.sock"),
+    )  # fmt: skip
+    run.wait_for("\nready ")
+    assert f"flower      http://127.0.0.1:{flower}/jobs\n" in run.output
+    assert f"http        https://127.0.0.1:{http}, its manual at /docs\n" in run.output
+    run.process.terminate()
+    assert run.wait()[0] == 0
+
+
+def test_the_dashboard_with_tls(serve: Serve, options: list[str], tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "flower.pem")
+    variables = dict.fromkeys(("FLOWER_CERTFILE", "FLOWER_KEYFILE"), str(tmp_path / "flower.pem"))
+    flower = free_port()
+    run = serve(*options, "--flower", str(flower), FLOWER_URL_PREFIX="/jobs/", **variables)
+    run.wait_for("\nready ")
+    assert f"flower      https://127.0.0.1:{flower}/jobs\n" in run.output
+    run.process.terminate()
+    assert run.wait()[0] == 0
 
 
 def test_workers_of_a_named_model_that_share_a_device(

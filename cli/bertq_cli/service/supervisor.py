@@ -2,14 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from http.client import HTTPException
-from urllib.request import urlopen
 
 from redis import RedisError
 
@@ -17,12 +16,14 @@ from bertq.redis import redis_url
 from bertq.redis.connection import connect
 from bertq.state import worker_info
 from bertq.system import extras
-from bertq_cli.service import worker_lines
+from bertq_cli.service import port_checks, worker_lines
 from bertq_cli.service.embedded_redis import Server, check_port
 from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
 
 Report = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
+
+_FLOWER_ADDRESS = re.compile(r"Visit me at (?P<origin>https?://[^/\s]+)(?P<path>\S*)")
 
 
 @dataclass
@@ -172,30 +173,45 @@ class Service:
         )
 
     def _flower(self, port: int) -> ProcessSpec:
-        command = [sys.executable, "-m", "celery", "-q", "-A", "bertq", "flower"]
+        # The user may have set a prefix or TLS, in FLOWER_* variables or in flowerconfig.py. Flower
+        # prints the resulting address before it answers requests.
+        command = [sys.executable, "-m", "celery", "-A", "bertq", "flower"]
+        address = f"http://127.0.0.1:{port}"
+
+        def is_shown(line: str) -> bool:
+            nonlocal address
+            if found := _FLOWER_ADDRESS.search(line):
+                path = found["path"].strip("/")
+                address = f"{found['origin']}/{path}" if path else found["origin"]
+            return "ERROR" in line or "CRITICAL" in line
+
         return ProcessSpec(
             role="flower",
             name="flower",
-            command=[*command, "--address=127.0.0.1", f"--port={port}"],
+            command=[*command, "--address=127.0.0.1", f"--port={port}", "--unix_socket="],
             environ=self._environ(),
-            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthcheck", b"OK"),
+            is_ready=lambda _: asyncio.to_thread(port_checks.is_web_server, port),
             prepare=lambda: check_port("127.0.0.1", port, "--flower"),
-            describe=lambda _: f"http://127.0.0.1:{port}",
-            is_shown=lambda line: "ERROR" in line or "CRITICAL" in line,
+            describe=lambda _: address,
+            is_shown=is_shown,
             start_timeout_seconds=60.0,
             stop_timeout_seconds=5.0,
         )
 
     def _http(self, port: int) -> ProcessSpec:
         command = [sys.executable, "-m", "bertq_cli", "http", "--host", "127.0.0.1"]
+        environ = self._environ()
+        uses_tls = bool(environ.get("BERTQ_HTTP_CERTFILE"))
+        address = f"http{'s' if uses_tls else ''}://127.0.0.1:{port}"
+        check = partial(port_checks.answers, port, "/healthz", b"ok", uses_tls=uses_tls)
         return ProcessSpec(
             role="http",
             name="http",
             command=[*command, "--port", str(port)],
-            environ=self._environ(),
-            is_ready=lambda _: asyncio.to_thread(_answers, port, "/healthz", b"ok"),
+            environ=environ,
+            is_ready=lambda _: asyncio.to_thread(check),
             prepare=lambda: check_port("127.0.0.1", port, "--http-port"),
-            describe=lambda _: f"http://127.0.0.1:{port}, its manual at /docs",
+            describe=lambda _: f"{address}, its manual at /docs",
             is_shown=lambda line: "ERROR" in line or "CRITICAL" in line,
             find_reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
             start_timeout_seconds=60.0,
@@ -233,14 +249,6 @@ async def run_until_stopped(service: Service, report: Report, body: Body) -> int
         if not caught:
             raise
     return caught[0] if caught else 0
-
-
-def _answers(port: int, path: str, text: bytes) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
-            return bool(page.read(10) == text)
-    except (OSError, HTTPException):
-        return False
 
 
 def _first_error(group: BaseExceptionGroup) -> BaseException:
