@@ -13,12 +13,14 @@
     │   ├── UnknownPooling
     │   ├── UnknownLayer
     │   ├── UnknownDtype
-    │   ├── BadLength
-    │   └── UnsuitedRows    rows that cannot be normalized, shortened or quantized as asked
-    ├── BadIds              (also a ValueError) rows that the model cannot take
-    │   ├── NoPairs
-    │   └── UnknownPrompt
-    └── OutOfMemory         the device has no room for a batch
+    │   └── BadLength
+    ├── BadRequest          a request that this model cannot answer: its caller's mistake
+    │   ├── UnsuitedRows    (also a BadOption) rows that cannot be normalized, shortened or
+    │   │                   quantized as requested
+    │   └── BadIds          (also a ValueError) sequences that the model cannot read
+    │       ├── NoPairs
+    │       └── UnknownPrompt
+    └── OutOfMemory         the device has too little memory for a batch
 
 Each message is one line with the value and the remedy. No message shows a user's text.
 """
@@ -28,6 +30,7 @@ __all__ = [
     "BadIds",
     "BadLength",
     "BadOption",
+    "BadRequest",
     "BadVocabulary",
     "BrokenFile",
     "MissingFile",
@@ -102,11 +105,15 @@ class BadLength(BadOption):
     """``max_seq_len`` or ``max_batch_size`` is out of the model's range."""
 
 
-class UnsuitedRows(BadOption):
-    """The rows of the model cannot be normalized, shortened or quantized as asked."""
+class BadRequest(ModelError):
+    """This model cannot answer the request; another request may succeed."""
 
 
-class BadIds(ModelError, ValueError):
+class UnsuitedRows(BadOption, BadRequest):
+    """The rows of the model cannot be normalized, shortened or quantized as requested."""
+
+
+class BadIds(BadRequest, ValueError):
     """A row of token ids is empty, too long, or names a token that is not there."""
 
 

@@ -22,7 +22,7 @@ class WorkerStats:
         chunks: number of chunks answered with rows.
         sentences: number of rows in these answers.
         tokens: number of wordpieces read for these rows, ``[CLS]`` and ``[SEP]`` included.
-        failures: number of chunks answered with an error.
+        failures: number of chunks answered with an error, except those of ``rejected``.
         batches: number of runs of the model.
         busy_seconds: total time of these runs, over all lanes.
         sentences_per_second: rate over the last minute, or since the start if that is shorter.
@@ -33,6 +33,9 @@ class WorkerStats:
             or because their client had missed them.
         batch_seconds: seconds that the oldest unfinished batch has been computed; 0 if there is no
             such batch.
+        rejected: number of chunks answered with an error because of their caller's mistake, such as
+            an unknown prompt; 0 from an older worker.
+        truncated: number of sentences that were truncated; 0 from an older worker.
     """
 
     chunks: int = 0
@@ -47,6 +50,8 @@ class WorkerStats:
     memory: int = 0
     redelivered: int = 0
     batch_seconds: float = 0.0
+    rejected: int = 0
+    truncated: int = 0
 
 
 @dataclass(frozen=True)

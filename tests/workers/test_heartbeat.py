@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as Lost
 
 from bertq_workers.background.heartbeat import Heartbeat
+from bertq_workers.background.redis_thread import RedisThread
 from bertq_workers.celery_compat.transport import Transport
 from tests.waiting import eventually
 
@@ -102,6 +103,31 @@ def test_it_continues_after_failures_and_logs_one_line(
     eventually(lambda: qos.calls > 4)
     heartbeat.stop()
     assert caplog.messages == ["unacknowledged chunks cannot be renewed: ConnectionError"]
+
+
+def test_an_unexpected_error_ends_the_thread(redis_url: str) -> None:
+    errors: list[tuple[str, BaseException]] = []
+    stopped = threading.Event()
+
+    def fail(_: Redis) -> None:
+        raise TypeError
+
+    thread = RedisThread(
+        "bertq-test",
+        redis_url,
+        fail,
+        interval_seconds=0.05,
+        failure="nothing can be done",
+        on_stop=lambda _: stopped.set(),
+        on_error=lambda part, error: errors.append((part, error)),
+    )
+    thread.start()
+    eventually(lambda: errors)
+    thread.join(5)
+    ((part, error),) = errors
+    assert part == "thread bertq-test"
+    assert isinstance(error, TypeError)
+    assert stopped.is_set()
 
 
 def test_kombu_still_goes_by_the_time_of_delivery() -> None:

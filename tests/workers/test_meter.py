@@ -23,10 +23,13 @@ def test_totals_and_rates() -> None:
     clock.now += 10
     meter.count_batch(60, 0.5, 1.0)
     meter.count_batch(40, 0.5, 3.0)
-    meter.count_chunk(100, 2000)
+    meter.count_chunk(100, 2000, truncated=7)
     meter.count_failed()
+    meter.count_rejected()
+    meter.count_rejected()
     work = meter.read()
     assert (work.chunks, work.sentences, work.tokens, work.failures) == (1, 100, 2000, 1)
+    assert (work.rejected, work.truncated) == (2, 7)
     assert (work.batches, work.busy_seconds, work.batch_rows) == (2, 4.0, 50.0)
     assert work.sentences_per_second == pytest.approx(10)
     assert work.busy == pytest.approx(0.4)
@@ -82,7 +85,7 @@ def test_distributions() -> None:
     meter.count_batch(256, 0.5, 0.001)  # a bucket includes its bound
     meter.count_batch(4097, 1.0, 0.0011)
     for waited in (0.2, None, -3.0):  # the client's clock is ahead
-        meter.count_chunk(1, 3, waited)
+        meter.count_chunk(1, 3, waited=waited)
     meter.count_stored(0.04)
     meter.count_redelivered()
     found = {name.removeprefix("bertq_worker_"): value for name, value in samples(meter).items()}

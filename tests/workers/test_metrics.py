@@ -18,13 +18,14 @@ from prometheus_client import REGISTRY
 from redis import Redis
 
 from bertq import BertClient
+from bertq.errors import RemoteError, SentenceTooLong
 from bertq.protocol import keys
 from bertq.state import jobs, worker_info
 from bertq_cli.service.embedded_redis import free_port
 from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.observability import metrics
-from tests.chaos.poison import HANG
-from tests.conftest import StartServer, StartWorker
+from tests.chaos.poison import FAIL, HANG
+from tests.conftest import StartServer, StartWorker, WorkerProcess
 from tests.docs.tables import DOCS
 from tests.waiting import eventually
 from tests.workers import test_refusals
@@ -35,10 +36,10 @@ SECRET = "xylophone"
 
 #: Every metric of bertq, without its prefix and suffix.
 NAMES = {
-    "sentences", "tokens", "chunks", "failures", "redelivered_chunks", "batches", "batch_rows",
-    "batch_fill", "queue_wait_seconds", "compute_seconds", "store_seconds", "lanes", "held_chunks",
-    "batch_seconds_running", "queue_length", "device_memory_bytes", "device_memory_peak_bytes",
-    "info",
+    "sentences", "tokens", "truncated_sentences", "chunks", "failures", "rejected_chunks",
+    "redelivered_chunks", "batches", "batch_rows", "batch_fill", "queue_wait_seconds",
+    "compute_seconds", "store_seconds", "lanes", "held_chunks", "batch_seconds_running",
+    "queue_length", "device_memory_bytes", "device_memory_peak_bytes", "info",
 }  # fmt: skip
 
 
@@ -54,6 +55,20 @@ def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def port() -> int:
     return free_port()
+
+
+@pytest.fixture(scope="module")
+def real_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def real_worker(
+    module_redis_url: str, tiny_model: Path, module_start_worker: StartWorker, real_port: int
+) -> WorkerProcess:
+    """A worker with a real model, for all tests of this module."""
+    options = metrics_options(real_port, "--threads", "1")
+    return module_start_worker(module_redis_url, tiny_model, *options).wait_ready()
 
 
 def metrics_options(port: int, *options: str) -> list[str]:
@@ -120,7 +135,7 @@ def test_metrics_count_what_was_encoded(
     assert (published.work.batches, published.work.redelivered) == (5, 0)
 
 
-def test_metrics_of_waiting_redelivered_and_failed_chunks(
+def test_metrics_of_waiting_redelivered_and_rejected_chunks(
     start: Start, redis: Redis, port: int
 ) -> None:
     push(redis, [f"{SECRET} {text}" for text in sentences(200)])
@@ -130,7 +145,7 @@ def test_metrics_of_waiting_redelivered_and_failed_chunks(
     push(redis, [SECRET, SECRET], again=True)
     push(redis, [[SECRET]])  # no sentence
     found = scrape_after_results(port, 3, worker)
-    assert (found["redelivered_chunks_total"], found["failures_total"]) == (1, 1)
+    assert (found["redelivered_chunks_total"], found["rejected_chunks_total"]) == (1, 1)
     assert (found["chunks_total"], found["sentences_total"]) == (2, 202)
     # A redelivered chunk has also waited for its dead worker.
     assert found["queue_wait_seconds_count"] == 1
@@ -139,10 +154,62 @@ def test_metrics_of_waiting_redelivered_and_failed_chunks(
     for sent in (*invalid, time.time() + 3600):
         push(redis, ["a"], sent=sent)
     found = scrape_after_results(port, 3 + len(invalid) + 1, worker)
-    assert (found["failures_total"], found["chunks_total"]) == (1, 2 + len(invalid) + 1)
+    assert (found["failures_total"], found["chunks_total"]) == (0, 2 + len(invalid) + 1)
     assert found["queue_wait_seconds_count"] == 2
     assert found.get("queue_wait_seconds_bucket", le="0.001") == 1
     assert SECRET not in found.text + worker.log
+
+
+def test_a_chunk_that_the_service_fails_counts_as_a_failure(
+    start_poisoned: Start, client: BertClient, port: int
+) -> None:
+    worker = start_poisoned(1, *metrics_options(port))
+    with pytest.raises(RemoteError, match="ArithmeticError"):
+        client.encode([f"{FAIL} {SECRET}"])
+    worker.wait_for_log(": failed, ArithmeticError")
+    found = Scrape(port)
+    assert (found["failures_total"], found["rejected_chunks_total"]) == (1, 0)
+    assert "ERROR" in worker.log
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"truncate": "error"}, SentenceTooLong),
+        ({"prompt_name": "none"}, RemoteError),
+        ({"dimensions": 10**6}, RemoteError),
+        ({"precision": "int8"}, RemoteError),
+    ],
+    ids=["too long", "unknown prompt", "dimensions", "ranges"],
+)
+def test_a_callers_mistake_is_no_failure_of_the_worker(
+    real_worker: WorkerProcess, real_port: int, options: dict[str, Any], error: type[Exception]
+) -> None:
+    before = Scrape(real_port)
+    with (
+        BertClient(redis_url=real_worker.url, timeout=60, check_length=False) as client,
+        pytest.raises(error),
+    ):
+        client.encode([f"{SECRET} " * 500], **options)
+    eventually(
+        lambda: Scrape(real_port)["rejected_chunks_total"] == before["rejected_chunks_total"] + 1
+    )
+    found = Scrape(real_port)
+    assert (found["failures_total"], found["truncated_sentences_total"]) == (
+        before["failures_total"], before["truncated_sentences_total"],
+    )  # fmt: skip
+    (line,) = real_worker.log.splitlines()[-1:]
+    assert ": rejected, " in line
+    assert "INFO" in line
+    assert "ERROR/" not in real_worker.log
+    assert SECRET not in real_worker.log
+
+
+def test_truncated_sentences_are_counted(real_worker: WorkerProcess, real_port: int) -> None:
+    before = Scrape(real_port)["truncated_sentences_total"]
+    with BertClient(redis_url=real_worker.url, timeout=60, check_length=False) as client:
+        client.encode([f"{SECRET} " * 500, "short", "long " * 500])
+    eventually(lambda: Scrape(real_port)["truncated_sentences_total"] == before + 2)
 
 
 def test_messages_of_durable_jobs_have_no_time(

@@ -5,11 +5,13 @@ A full server delivers messages and refuses writes; without its replicas it refu
 
 import inspect
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from celery.worker import state
 from kombu import Connection, Consumer, Producer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport import redis as stock
@@ -104,8 +106,8 @@ def test_chunks_that_a_full_redis_cannot_note_are_delivered(
     assert not redis.exists("unacked", "unacked_index")
     for message in messages[1:]:
         message.ack()  # harmless
-    time.sleep(0.1)
-    turn(hub, lambda: channel.qos._timer is not None)  # the attempt was refused
+    end = time.monotonic() + 4 * QoS.retry_seconds
+    turn(hub, lambda: time.monotonic() > end)  # some attempts are refused
     assert warnings(caplog) == [MEMORY]
     suffer(WELL)
     turn(hub, lambda: redis.hlen("unacked") == redis.zcard("unacked_index") == 1)
@@ -204,6 +206,7 @@ def test_after_a_refused_sweep_living_workers_renew_their_chunks_first(
     _, messages = take(connection)
     redis.zadd("unacked_index", {messages[0].delivery_tag: 0})
     other = connection.channel()
+    other.visibility_timeout = 4
     suffer(FULL)
     for _ in range(3):
         other.qos.restore_visible(interval=1)
@@ -213,9 +216,54 @@ def test_after_a_refused_sweep_living_workers_renew_their_chunks_first(
     assert warnings(caplog) == [
         "Redis refuses (OutOfMemoryError): chunks of dead workers cannot be delivered again"
     ]
-    other.qos._restore_after = 0.0
+    time.sleep(other.visibility_timeout / 2)
     other.qos.restore_visible(interval=1)
     assert redis.llen("q") == 1
+
+
+def test_a_bug_in_a_retry_ends_the_worker(
+    connection: Any, suffer: Any, hub: Any, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fail() -> None:
+        raise TypeError(bodies(messages))
+
+    send(connection, "xylophone")
+    suffer(FULL)
+    channel, messages = take(connection)
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "should_stop", None)
+        patched.setattr(channel.qos, "pipe_or_acquire", fail)
+        turn(hub, lambda: state.should_stop is not None)
+        assert state.should_stop == os.EX_SOFTWARE
+    assert "this worker ends: a retry of refused commands failed (TypeError)" in caplog.text
+    assert "xylophone" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "secret",
+        "\xff",
+        "5",
+        "[1]",
+        '["secret", "", "q"]',
+        '[{"body": "secret"}, "", "q"]',
+        "[" * 9999,
+    ],
+)
+def test_an_invalid_entry_does_not_prevent_that_others_are_returned(
+    connection: Any, redis: Redis, caplog: pytest.LogCaptureFixture, entry: str
+) -> None:
+    send(connection, "a")
+    _, messages = take(connection)
+    redis.hset("unacked", "invalid", entry.encode("latin-1"))
+    redis.zadd("unacked_index", {messages[0].delivery_tag: 1, "invalid": 2})
+    connection.channel().qos.restore_visible(interval=1)
+    assert redis.llen("q") == 1
+    assert not redis.exists("unacked", "unacked_index")
+    assert "dropped an entry of unacked" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_kombu_still_fails_where_redis_refuses() -> None:
@@ -232,5 +280,11 @@ def test_kombu_still_fails_where_redis_refuses() -> None:
     assert "with Mutex(client" in inspect.getsource(stock.QoS.restore_visible)
     assert "self.restore_by_tag(delivery_tag, leftmost=True)" in inspect.getsource(stock.QoS.reject)
     assert "self._in_poll = None" in inspect.getsource(channel._brpop_read)
+    assert "self.restore_by_tag(tag, client)" in inspect.getsource(stock.QoS.restore_visible)
+    assert "self.channel._do_restore_message(" in inspect.getsource(stock.QoS.restore_by_tag)
+    assert "crit('Could not restore message: %r', payload" in inspect.getsource(
+        channel._do_restore_message
+    )
+    assert "logger.error('Error in timer" in inspect.getsource(Hub.fire_timers)
     assert ResponseError in Transport.channel_errors
     assert ResponseError not in Transport.connection_errors

@@ -12,12 +12,13 @@ from celery.exceptions import Ignore
 from redis import Redis, RedisError
 
 from bertq.celery import app
-from bertq.errors import BadInputValue, ModelMismatch
+from bertq.errors import BadInput, BadInputValue, ModelMismatch
 from bertq.protocol import keys
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.queues import ENCODE_TASK
 from bertq.protocol.wire import ChunkResult, check_version
 from bertq.state import durable_jobs, jobs
+from bertq_bert.errors import BadRequest
 from bertq_workers.batching import chunk
 from bertq_workers.celery_compat import celery_logs
 from bertq_workers.celery_compat.failures import summarize, type_name
@@ -38,6 +39,9 @@ JOB_CHECK_SECONDS = 1.0
 #: Maximum attempts, and maximum redeliveries (whether the chunk was begun or not), of a chunk. A
 #: chunk that ends or hangs its worker each time would otherwise be delivered forever.
 MAX_ATTEMPTS, MAX_RETURNS = 3, 20
+
+#: Errors that a request's caller causes, and only the caller can prevent.
+CALLER_ERRORS = (BadInput, BadRequest)
 
 
 class PoisonedChunk(Exception):
@@ -65,9 +69,14 @@ class EncodeTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
-        """Log a failed chunk, whether it failed in the task's body, before it or after it."""
-        self.meter.count_failed()
-        logs.log_failed(task_id, f"{type_name(exc)}: {summarize(exc)}")
+        """Count and log a chunk that failed in the task's body, before it or after it."""
+        reason = f"{type_name(exc)}: {summarize(exc)}"
+        if isinstance(exc, CALLER_ERRORS):
+            self.meter.count_rejected()
+            logs.log_rejected(task_id, reason)
+        else:
+            self.meter.count_failed()
+            logs.log_failed(task_id, reason)
 
 
 # ``shared=True`` would add the task to every other Celery app of the process.
@@ -128,7 +137,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     finished = chunk.finish(encoder, rows, encoding)
     # The waiting time of a redelivered chunk includes its time in the other worker.
     waited = None if is_suspicious else _waiting_seconds(self, future.started_at)
-    self.meter.count_chunk(len(finished), tokens, waited)
+    self.meter.count_chunk(len(finished), tokens, len(truncated), waited)
     logs.log_computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
     return ChunkResult(

@@ -1,4 +1,4 @@
-"""Thread that renews a worker's info, and its claims on queues, in Redis."""
+"""Thread that renews a worker's info, and its claims and the life of its queues, in Redis."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis import Redis, RedisError
 
 from bertq.protocol import keys
-from bertq.state import claims, worker_info
+from bertq.state import claims, queue_expiry, worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_workers.background.redis_thread import RedisThread
 from bertq_workers.celery_compat import worker_setup
@@ -92,6 +92,7 @@ class Registration:
                 self._name_was_checked = True
             work = replace(self._meter.read(), memory=process.memory())
             worker_info.publish(redis, replace(self.info, work=work))
+            queue_expiry.extend_served(redis, self.info.queues)
 
     def _withdraw(self, redis: Redis) -> None:
         try:

@@ -30,15 +30,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from bertq.protocol import keys
 from bertq.redis.outage import refuses_writes
 from bertq_workers.celery_compat import message_parsing
+from bertq_workers.celery_compat.expiry import ExpiringChannel
 from bertq_workers.celery_compat.unacked import OutageLogs, QoS
 
 log = logging.getLogger("bertq.worker")
 
-# kombu has no types, and its stubs omit private parts.
-_KombuChannel: Any = kombu_redis.Channel
 
-
-class Channel(_KombuChannel):  # type: ignore[misc]
+class Channel(ExpiringChannel):
     """A channel that can take several messages at once.
 
     Attributes:

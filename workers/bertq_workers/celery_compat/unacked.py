@@ -24,6 +24,7 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
+from bertq.protocol import keys
 from bertq.redis.outage import OutageLog, code
 from bertq_workers.celery_compat.shutdown import end_after_error
 
@@ -237,6 +238,8 @@ class QoS(kombu_redis.QoS):
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, dict.fromkeys(self._unwritten, now))
             pipe.hset(self.unacked_key, mapping=self._unwritten)
+            for name in (self.unacked_index_key, self.unacked_key):
+                pipe.expire(name, keys.QUEUE_TTL_SECONDS)
             pipe.execute()
         self._unwritten.clear()
         self._outages.notes.succeeded(self)

@@ -37,6 +37,11 @@ def log_dropped(task_id: str) -> None:
     log.info("chunk %s: dropped, its job is over", task_id, extra={"chunk": task_id})
 
 
+def log_rejected(task_id: str, reason: str) -> None:
+    """Log a chunk that was answered with an error because of its caller's mistake."""
+    log.info("chunk %s: rejected, %s", task_id, reason, extra={"chunk": task_id})
+
+
 def log_failed(task_id: str, reason: str) -> None:
     """Log a chunk that was answered with an error."""
     log.error("chunk %s: failed, %s", task_id, reason, extra={"chunk": task_id})

@@ -52,18 +52,22 @@ class Meter:
         with self._lock:
             self._started = self._clock()
 
-    def count_chunk(self, sentences: int, tokens: int, waited: float | None = None) -> None:
+    def count_chunk(
+        self, sentences: int, tokens: int, truncated: int = 0, waited: float | None = None
+    ) -> None:
         """Count a chunk that was answered with rows.
 
         Args:
             sentences: its rows.
             tokens: the wordpieces of its sentences.
+            truncated: how many of its sentences were truncated.
             waited: seconds from sending the chunk to computing it for the first time, if known.
         """
         with self._lock:
             self._totals["chunks"] += 1
             self._totals["sentences"] += sentences
             self._totals["tokens"] += tokens
+            self._totals["truncated"] += truncated
             self._second(self._clock()).sentences += sentences
         if waited is not None:
             # The clocks of two machines may differ.
@@ -93,6 +97,11 @@ class Meter:
         """Count a chunk that was answered with an error."""
         with self._lock:
             self._totals["failures"] += 1
+
+    def count_rejected(self) -> None:
+        """Count a chunk that was answered with an error because of its caller's mistake."""
+        with self._lock:
+            self._totals["rejected"] += 1
 
     def count_redelivered(self) -> None:
         """Count a chunk that is begun again."""

@@ -24,12 +24,14 @@ log = logging.getLogger("bertq.worker")
 #: Time to connect to Redis, and for its answer about the queues.
 _REDIS_TIMEOUT_SECONDS = 1.0
 
-#: Totals of ``WorkerStats``: the name of the field, and the help.
+#: Totals of ``WorkerStats``: the name of the field, with the unit, and the help.
 _TOTALS = {
     "sentences": "Sentences that were answered with rows.",
     "tokens": "Wordpieces that were read for them, [CLS] and [SEP] included.",
+    "truncated_sentences": "Sentences that were truncated before they were answered with rows.",
     "chunks": "Chunks that were answered with rows.",
     "failures": "Chunks that were answered with an error.",
+    "rejected_chunks": "Chunks that were answered with an error because of their caller's mistake.",
     "redelivered_chunks": "Chunks that were begun again, after a worker died or gave them back.",
     "batches": "Times that the model ran.",
 }
@@ -105,7 +107,7 @@ class WorkerMetrics(Collector):
 
 def _totals(work: WorkerStats) -> Iterator[Metric]:
     for name, text in _TOTALS.items():
-        value = getattr(work, name.removesuffix("_chunks"))
+        value = getattr(work, name.removesuffix("_chunks").removesuffix("_sentences"))
         yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
