@@ -66,8 +66,13 @@ _TAKES_CHUNKS = _COMMAND not in {"flower", "inspect", "control", "status", "even
 if _COMMAND == "flower":
     dashboard.restrict_address()
 
-# Celery imports the task module by its name: this package must not import bertq_workers.
-app = Celery("bertq", set_as_current=False, include=["bertq_workers.tasks"])
+# Celery imports these modules by their names: this package must not import bertq_workers.
+app = Celery(
+    "bertq",
+    set_as_current=False,
+    amqp="bertq_workers.celery_compat.expiry:AMQP",
+    include=["bertq_workers.tasks"],
+)
 app.add_defaults(_configuration)
 # A list instead of Celery's empty set, so that the help shows options in the order of the settings.
 # (The command of celery 5.7 extends its own list with it; the version is pinned, and
