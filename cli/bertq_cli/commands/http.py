@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bertq.errors import SettingsError
+from bertq.protocol.encoding import TRUNCATE
 from bertq.redis import redis_url
 from bertq.redis.connection import refuse_cluster
 from bertq.system import extras
@@ -23,7 +24,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     envvar="BERTQ_HTTP_HOST",
     default=config.HOST,
     show_default=True,
-    help="The address to listen on; others than this machine's own need an API key. "
+    help="The address to listen on; one that other machines can reach needs an API key. "
     "[BERTQ_HTTP_HOST]",
 )
 @click.option(
@@ -32,13 +33,13 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     type=click.IntRange(1, 65535),
     default=config.PORT,
     show_default=True,
-    help="[BERTQ_HTTP_PORT]",
+    help="The port to listen on. [BERTQ_HTTP_PORT]",
 )
 @click.option(
     "--api-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="BERTQ_HTTP_API_KEY_FILE",
-    help="A file of API keys, one a line; or the variable BERTQ_HTTP_API_KEYS holds them, "
+    help="A file with an API key on each line. The variable BERTQ_HTTP_API_KEYS takes keys too, "
     "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
 )
 @click.option(
@@ -57,13 +58,23 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     "--cors",
     multiple=True,
     metavar="ORIGIN",
-    help="Let pages of this origin ask, as https://example.org; '*' for all. Several may be given.",
+    help="Allow web pages of this origin, such as https://example.org; '*' allows all. Can be "
+    "repeated.",
 )
 @click.option(
     "--alias",
     multiple=True,
     metavar="NAME=MODEL",
-    help="Have a model under another name too. Several may be given.",
+    help="An additional name for a model. Can be repeated.",
+)
+@click.option(
+    "--truncate",
+    type=click.Choice(TRUNCATE),
+    envvar="BERTQ_HTTP_TRUNCATE",
+    default=Config.truncate,
+    show_default=True,
+    help="The end to cut from texts with more tokens than the model reads; error refuses them. A "
+    "request can choose for itself. [BERTQ_HTTP_TRUNCATE]",
 )
 @click.option(
     "--timeout",
@@ -71,7 +82,19 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     type=click.FloatRange(min=0, min_open=True),
     default=Config.timeout_seconds,
     show_default=True,
-    help="Seconds that a request has.",
+    metavar="SECONDS",
+    help="Time limit of a request.",
+)
+@click.option(
+    "--keep-alive",
+    "keep_alive_seconds",
+    type=click.IntRange(min=1),
+    envvar="BERTQ_HTTP_KEEP_ALIVE",
+    default=Config.keep_alive_seconds,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that an idle connection stays open. A proxy in front must close it earlier. "
+    "[BERTQ_HTTP_KEEP_ALIVE]",
 )
 @click.option(
     "--max-body",
@@ -79,28 +102,32 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     type=click.IntRange(min=1),
     default=Config.max_body_bytes,
     show_default=True,
-    help="Bytes of a request's body.",
+    metavar="BYTES",
+    help="Maximum size of a request's body.",
 )
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
     default=Config.max_batch,
     show_default=True,
-    help="Inputs of a request.",
+    metavar="N",
+    help="Maximum inputs of a request.",
 )
 @click.option(
     "--max-requests",
     type=click.IntRange(min=1),
     default=Config.max_requests,
     show_default=True,
-    help="Requests that are answered at once; further ones get a 429.",
+    metavar="N",
+    help="Maximum requests in progress; further ones get status 429.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(min=1),
     default=Config.max_connections,
     show_default=True,
-    help="Connections that are open at once; further ones get a 503.",
+    metavar="N",
+    help="Maximum open connections; further ones get status 503.",
 )
 @click.option(
     "--drain",
@@ -108,7 +135,8 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     type=click.IntRange(min=0),
     default=Config.drain_seconds,
     show_default=True,
-    help="Seconds that requests in progress have after SIGTERM.",
+    metavar="SECONDS",
+    help="Time that requests in progress have after SIGTERM.",
 )
 def http(
     url: str,
@@ -119,9 +147,9 @@ def http(
 ) -> None:
     """Serve HTTP: OpenAI's /v1/embeddings, and /encode of bert-as-service.
 
-    The manual is at /docs.
+    The page /docs describes every path.
     """
-    extras.require("the gateway", "http", "fastapi", "uvicorn", "orjson")
+    extras.require("the gateway", "http", "fastapi", "fastapi_offline", "uvicorn", "orjson")
     settings = Config(
         redis_url=url,
         api_keys=_read_keys(api_key_file),
@@ -158,5 +186,5 @@ def _read_keys(path: Path | None) -> frozenset[str]:
             raise
         raise SettingsError(f"--api-key-file {path} cannot be read: {error}") from None
     if not found:
-        raise SettingsError(f"--api-key-file {path} has no key")
+        raise SettingsError(f"--api-key-file {path} has no key: write one on each line")
     return keys | found

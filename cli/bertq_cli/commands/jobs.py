@@ -142,7 +142,7 @@ def follow(found: DurableJob) -> None:
     info = found.info
     with progress_bar.open_bar(info.rows) as shown:
         while True:
-            shown.update(info.done - shown.n)
+            shown.show(info.done)
             if info.finished:
                 return
             time.sleep(_POLL_SECONDS)
@@ -173,7 +173,7 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     rows = found.info.rows
     try:
-        written = None
+        written, received = None, 0
         with progress_bar.open_bar(rows) as shown:
             for batch in found.batches():
                 vectors = batch.vectors
@@ -186,7 +186,8 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
                     written = np.lib.format.open_memmap(part, "w+", vectors.dtype, shape)
                     _reserve(part)
                 written[batch.numbers] = vectors
-                shown.update(len(batch.numbers))
+                received += len(batch.numbers)
+                shown.show(received)
         if written is None:
             return _save_whole(found, output, part)
         written.flush()
