@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from bertq.errors import BadInputType, BadInputValue
+from bertq.protocol import surrogates
 from bertq.protocol.limits import MAX_PROMPT_CHARACTERS, MAX_PROMPT_NAME_CHARACTERS
 
 Truncate: TypeAlias = Literal["right", "left", "error"]
@@ -148,6 +149,8 @@ class Encoding:
         """
         if unknown := options.keys() - Options.__annotations__.keys():
             raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
+        if isinstance(prompt := options.get("prompt"), str):
+            options = {**options, "prompt": surrogates.drop(prompt)}
         return cls(**options, **more)
 
     @classmethod

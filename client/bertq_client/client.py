@@ -4,35 +4,60 @@ import json
 import os
 import re
 import threading
-import time
-from collections.abc import Iterator
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypedDict, Unpack, overload
 
-from bertq.errors import BadInputValue, SettingsError
+from numpy.typing import NDArray
+
+from bertq.errors import SettingsError
 from bertq.protocol import queues
-from bertq.protocol.encoding import Encoding, Options
+from bertq.protocol.encoding import Encoding
 from bertq.redis import redis_url
 from bertq.redis.redis_url import HOST, PORT
-from bertq_client import inputs, progress_bar
+from bertq_client import inputs
 from bertq_client.context import ClientTimings
 from bertq_client.durable.calls import DurableCalls
-from bertq_client.futures import EncodeFuture
-from bertq_client.inputs import Texts
+from bertq_client.encode.calls import EncodeCalls, Vectors
 from bertq_client.outbox.window import Limits
+from bertq_client.request import Request
 from bertq_client.session import Session
 from bertq_client.streaming.calls import StreamCalls
-from bertq_client.unfetched import UnfetchedRequests
 
 _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-class BertClient(StreamCalls, DurableCalls):
+OutputFormat = Literal["ndarray", "list"]
+
+
+class _Settings(TypedDict, total=False):
+    """The arguments of a client that do not change the types of its results."""
+
+    redis_url: str | None
+    show_server_config: bool
+    identity: str | None
+    check_version: bool
+    check_length: bool
+    timeout: float | None
+    queue: str | None
+    model: str | None
+    on_full: Literal["wait", "raise"]
+    max_pending_chunks: int | None
+    _timings: ClientTimings | None
+
+
+class ClientSettings(_Settings):
+    """The arguments from which a copy of a client is created."""
+
+    output_fmt: OutputFormat
+
+
+class BertClient(EncodeCalls[Vectors], StreamCalls, DurableCalls):
     """A client that encodes sentences into vectors, using workers that take chunks from a queue.
 
     Threads and coroutines may share one client. It connects at the first request and reconnects
     automatically when the connection is lost. After a fork, the child's copy is an independent
-    client; futures from before the fork belong to the parent. ``with`` and ``async with`` close
-    the client.
+    client; futures from before the fork belong to the parent. A pickled client connects to the same
+    Redis where it is unpickled; the pickle contains the password of Redis, if the address does.
+    ``with`` and ``async with`` close the client.
 
     Args:
         ip: host of the Redis server.
@@ -57,13 +82,43 @@ class BertClient(StreamCalls, DurableCalls):
         SettingsError: an argument is invalid.
     """
 
+    @overload
+    def __init__(
+        self: "BertClient[NDArray[Any]]",
+        ip: str = ...,
+        port: int = ...,
+        *,
+        output_fmt: Literal["ndarray"] = ...,
+        **settings: Unpack[_Settings],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: "BertClient[list[Any]]",
+        ip: str = ...,
+        port: int = ...,
+        *,
+        output_fmt: Literal["list"],
+        **settings: Unpack[_Settings],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: "BertClient[Any]",
+        ip: str = ...,
+        port: int = ...,
+        *,
+        output_fmt: OutputFormat,
+        **settings: Unpack[_Settings],
+    ) -> None: ...
+
     def __init__(
         self,
         ip: str = HOST,
         port: int = PORT,
         *,
         redis_url: str | None = None,
-        output_fmt: Literal["ndarray", "list"] = "ndarray",
+        output_fmt: OutputFormat = "ndarray",
         show_server_config: bool = False,
         identity: str | None = None,
         check_version: bool = True,
@@ -85,6 +140,12 @@ class BertClient(StreamCalls, DurableCalls):
         ):
             raise SettingsError("identity must be of 1 to 64 letters, digits and any of _ . @ -")
         url = _address(ip, port, redis_url)
+        self._settings: ClientSettings = {
+            "redis_url": url, "output_fmt": output_fmt, "identity": identity,
+            "check_version": check_version, "check_length": check_length, "timeout": timeout,
+            "queue": queue, "model": model, "on_full": on_full,
+            "max_pending_chunks": max_pending_chunks, "_timings": _timings,
+        }  # fmt: skip
         self._check_length = check_length
         self._queues = queues.of_model(model)
         self._queue = None if queue is None else self._queues.full_name(queue)
@@ -105,183 +166,29 @@ class BertClient(StreamCalls, DurableCalls):
         if show_server_config:
             print(json.dumps(self.server_config, indent=2))  # noqa: T201 - it is asked for
 
-    def encode(
-        self,
-        texts: Texts,
-        blocking: bool = True,
-        is_tokenized: bool = False,
-        show_tokens: bool = False,
-        *,
-        progress: bool = False,
-        **options: Unpack[Options],
-    ) -> Any:
-        """Encode sentences and wait for their vectors.
-
-        Args:
-            texts: a list of str, none of them blank; an element may also be a pair of sentences, a
-                tuple (or list) of two str.
-            blocking: if False, return at once; ``fetch`` or ``fetch_all`` return the vectors later.
-            is_tokenized: ``texts`` is a list of lists of tokens, which are looked up unchanged in
-                the model's vocabulary.
-            show_tokens: return the tokens too.
-            progress: show a progress bar (tqdm), also in notebooks.
-            options: ``normalize``, ``truncate``, ``precision``, ``prompt_name``, ``prompt``,
-                ``input_type``, ``dimensions``, ``pairs``: see ``bertq.protocol.encoding.Options``.
-
-        Returns:
-            An ndarray ``[len(texts), dim]`` with the dtype that ``precision`` names, row i for
-            sentence i. For a cross-encoder: ``[len(texts), labels]``. For the pooling strategy
-            NONE: ``[len(texts), max_seq_len, dim]``. For a sparse model: ``SparseRows``. With
-            ``output_fmt="list"``: nested lists, or for a sparse model dicts of token id and weight.
-            With ``show_tokens``: a pair of that and, for each sentence, the list of its tokens,
-            special tokens included. With ``blocking=False``: the number of the request.
-
-        Raises:
-            BadInputType, BadInputValue: the sentences or an option are invalid; nothing was sent.
-            SentenceTooLong: sentences are too long, and ``truncate="error"`` forbids truncating
-                them.
-            NoWorker, Timeout: the client's timeout has passed, without or with workers.
-            RemoteError: a chunk failed in the worker, or its model lacks the prompt, cannot read
-                pairs, or cannot return the requested rows.
-            QueueFull: too many chunks are waiting, and the client was created with
-                ``on_full="raise"``.
-            RedisFull: Redis had no memory for the request for 30 s.
-            RedisUnavailable: Redis was unreachable for a minute, or refuses the client.
-            LostResult, ModelMismatch, WireError: the answer is lost or invalid.
-            ClientClosed: the client was closed, before or during the call.
-        """
-        if progress and not blocking:
-            raise BadInputValue(
-                "progress=True needs blocking=True: without waiting there is no progress to show"
-            )
-        future = self.encode_async(texts, is_tokenized, show_tokens, **options)
-        if not blocking:
-            self._unfetched.expect(future)
-            return future.number
-        return progress_bar.watch(future) if progress else future.result()
-
-    def encode_query(
-        self,
-        texts: Texts,
-        blocking: bool = True,
-        is_tokenized: bool = False,
-        show_tokens: bool = False,
-        *,
-        progress: bool = False,
-        **options: Unpack[Options],
-    ) -> Any:
-        """Encode queries: ``encode`` with ``input_type="query"``.
-
-        The model's prompt for queries is prepended to each text, unless ``prompt`` or
-        ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
-        """
-        with_type = _with_input_type("query", options)
-        return self.encode(
-            texts, blocking, is_tokenized, show_tokens, progress=progress, **with_type
-        )
-
-    def encode_document(
-        self,
-        texts: Texts,
-        blocking: bool = True,
-        is_tokenized: bool = False,
-        show_tokens: bool = False,
-        *,
-        progress: bool = False,
-        **options: Unpack[Options],
-    ) -> Any:
-        """Encode documents that queries search: ``encode`` with ``input_type="document"``.
-
-        The model's prompt for documents is prepended to each text, unless ``prompt`` or
-        ``prompt_name`` is given. Arguments, results and errors are those of ``encode``.
-        """
-        with_type = _with_input_type("document", options)
-        return self.encode(
-            texts, blocking, is_tokenized, show_tokens, progress=progress, **with_type
-        )
-
-    def encode_async(
-        self,
-        texts: Texts,
-        is_tokenized: bool = False,
-        show_tokens: bool = False,
-        *,
-        count_tokens: bool = False,
-        **options: Unpack[Options],
-    ) -> EncodeFuture:
-        """Encode sentences and return a future immediately.
-
-        The call takes well under a millisecond for thousands of sentences, and 20 to 30 ms for a
-        million: it copies the list, so the caller may change it afterwards.
-
-        Args:
-            texts: as for ``encode``. If the list has more than 4096 elements, a background thread
-                checks the rest, and the future reports an error in it.
-            is_tokenized, show_tokens, options: as for ``encode``.
-            count_tokens: set ``tokens_read`` of the future to the number of tokens that were read.
-
-        Returns:
-            An awaitable ``concurrent.futures.Future`` for the result of ``encode``. Its
-            ``exception()`` returns the errors that ``encode`` raises; its ``progress`` is the
-            number of encoded sentences.
-
-        Raises:
-            BadInputType, BadInputValue: as ``encode``.
-            ClientClosed: the client is closed.
-        """
-        encoding = Encoding.from_options(
-            options, is_tokenized=is_tokenized, show_tokens=show_tokens, count_tokens=count_tokens
-        )
-        return self._request(texts, encoding, as_list=self._output_fmt == "list")
-
-    def _request(self, texts: list[Any], encoding: Encoding, *, as_list: bool) -> EncodeFuture:
-        inputs.check_list(texts, is_tokenized=encoding.is_tokenized)
-        future = self._session.submit(
-            inputs.frozen_copy(texts),
-            self._queue or self._queues.for_size(len(texts)),
+    def _create_request(self, texts: Any, encoding: Encoding, *, as_list: bool) -> Request:
+        frozen = inputs.prepare(texts, is_tokenized=encoding.is_tokenized)
+        request = self._session.create_request(
+            frozen,
+            self._queue or self._queues.for_size(len(frozen)),
             encoding,
             self._timeout,
             as_list=as_list,
             check_length=self._check_length,
         )
-        future.keep_alive(self)
-        return future
+        request.future.keep_alive(self)
+        return request
 
-    def fetch(self, delay: float = 0.0) -> Iterator[tuple[int, Any]]:
-        """Return the vectors of requests that were sent with ``blocking=False``, as they arrive.
-
-        Args:
-            delay: seconds to wait first.
-
-        Returns:
-            An iterator of (number of the request, result of ``encode``), which ends with the last
-            request. It raises the error of a failed request; another call returns the remaining
-            ones.
-        """
-        time.sleep(delay)
-        return self._unfetched.take()
-
-    def fetch_all(self, sort: bool = True, concat: bool = False) -> Any:
-        """Return the vectors of all requests that were sent with ``blocking=False``.
-
-        Args:
-            sort: return them in the order of sending, instead of the order of arrival.
-            concat: return one array (or list), instead of a list of them.
-        """
-        return self._unfetched.take_all(sort=sort, concat=concat)
-
-    def _open(self) -> None:
-        super()._open()
-        self._unfetched = UnfetchedRequests()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments, so that the copy connects where it is unpickled."""
+        return _restore, (type(self), self._settings)
 
 
-def _with_input_type(input_type: str, options: Options) -> Options:
-    """Return the options with ``input_type`` set, unless a prompt is given."""
-    if options.get("input_type") is not None:
-        raise BadInputValue("this call sets input_type itself: use encode for another one")
-    if options.get("prompt_name") is None and options.get("prompt") is None:
-        return {**options, "input_type": input_type}
-    return options
+def _restore(kind: "type[BertClient[Any]]", settings: ClientSettings) -> "BertClient[Any]":
+    """Create a client from the arguments of another one; subclasses may have other arguments."""
+    client = kind.__new__(kind)
+    BertClient.__init__(client, **settings)
+    return client
 
 
 def _address(ip: str, port: int, url: str | None) -> str:

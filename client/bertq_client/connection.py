@@ -15,6 +15,7 @@ from bertq.redis import redis_url
 from bertq.redis.connection import explain
 from bertq.state import counters, status, worker_info
 from bertq_client import threads
+from bertq_client.request import Request
 from bertq_client.session import Session
 from bertq_client.worker_directory import WorkerDirectory
 
@@ -97,6 +98,14 @@ class ClientBase:
     def worker_directory(self) -> WorkerDirectory:
         """The workers as the client knows them; for programs that list workers often."""
         return self._session.context.directory
+
+    def _submit(self, request: Request) -> None:
+        """Send a request.
+
+        Raises:
+            ClientClosed: the client is closed.
+        """
+        self._session.submit(request)
 
     def _query(self, read: Callable[[Redis], _T]) -> _T:
         """Read the state of the service; count the query."""

@@ -1,7 +1,5 @@
 """What the threads of a session share."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis import Redis, ResponseError
@@ -71,7 +69,7 @@ class SessionContext:
         if self.registry.is_closed:
             raise ClientClosed("the client is closed: make a new BertClient")
 
-    def retry(self, wait: Callable[[float], object] = time.sleep) -> Retry:
+    def retry(self) -> Retry:
         """Return a helper that retries commands while Redis is unreachable or full."""
 
         def note(error: Exception) -> None:
@@ -82,6 +80,5 @@ class SessionContext:
             self.url,
             full_seconds=self.timings.retry_seconds,
             unreachable_seconds=2 * self.timings.retry_seconds,
-            wait=wait,
             on_retry=note,
         )

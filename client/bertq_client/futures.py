@@ -209,13 +209,12 @@ class EncodeFuture(Future[Any]):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish)
 
-        def cancel_request(done: asyncio.Future[Any]) -> None:
-            if done.cancelled():
-                self.cancel()
-
         super().add_done_callback(wake)
-        waiter.add_done_callback(cancel_request)
-        value = yield from waiter.__await__()
+        try:
+            value = yield from waiter.__await__()
+        except BaseException:
+            self.cancel()  # does nothing if the request has failed
+            raise
         self._warn()
         return value
 

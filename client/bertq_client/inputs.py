@@ -1,11 +1,20 @@
-"""The input of ``encode``: a list of texts, pairs of texts or token lists, none of them blank."""
+"""The input of ``encode``: texts, pairs of texts or token lists, none of them blank."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
+from bertq.protocol import surrogates
 from bertq.protocol.limits import MAX_REQUEST_CHARACTERS, MAX_REQUEST_ROWS, MAX_SENTENCE_CHARACTERS
+
+
+class HasToList(Protocol):
+    """An array of NumPy, a series of pandas, and similar."""
+
+    def tolist(self) -> Any:
+        """Return the elements as a list."""
+
 
 #: Input of a caller: sentences, pairs of them, or lists of tokens.
 Texts: TypeAlias = (
@@ -14,6 +23,8 @@ Texts: TypeAlias = (
     | list[list[str]]
     | list[str | tuple[str, str]]
     | list[Sequence[str]]
+    | tuple[str | Sequence[str], ...]
+    | HasToList
 )
 
 #: A sentence: its text, the two texts of a pair, or the tokens if the caller has tokenized it.
@@ -27,26 +38,66 @@ PART_ROWS = 4096
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
-def check_list(texts: Any, *, is_tokenized: bool = False) -> None:
-    """Check that the input is a non-empty list, and check its first ``PART_ROWS`` sentences.
+def prepare(texts: Any, *, is_tokenized: bool = False) -> tuple[Any, ...]:
+    """Check the first ``PART_ROWS`` sentences of the input, and return an immutable copy of all.
+
+    ``checked_parts`` checks the others. Lone surrogates are dropped before each check.
 
     Raises:
-        BadInputType: it is not a list, or an element is not a sentence.
+        BadInputType: it is not a list, tuple or array, or an element is not a sentence.
         BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
-    if isinstance(texts, str):
-        raise BadInputType("texts is a str: for one sentence give a list of one, ['...']")
-    if not isinstance(texts, list):
-        of = "lists of str" if is_tokenized else "str"
-        hint = "; encode_stream takes iterators of sentences" if isinstance(texts, Iterator) else ""
-        raise BadInputType(f"texts is a {type(texts).__name__}: it must be a list of {of}{hint}")
-    if not texts:
-        raise BadInputValue("texts is an empty list: there is nothing to encode")
-    if len(texts) > MAX_REQUEST_ROWS:
+    found = _to_list(texts, is_tokenized=is_tokenized)
+    if not found:
+        raise BadInputValue(f"texts is an empty {type(texts).__name__}: there is nothing to encode")
+    if len(found) > MAX_REQUEST_ROWS:
         raise BadInputValue(
-            f"texts has {len(texts)} sentences: a request may have {MAX_REQUEST_ROWS}"
+            f"texts has {len(found)} sentences: a request may have {MAX_REQUEST_ROWS}"
         )
-    check_elements(texts[:PART_ROWS], 0, is_tokenized=is_tokenized)
+    part = found[:PART_ROWS]
+    first = _without_surrogates(part)
+    check_elements(first, 0, is_tokenized=is_tokenized)
+    if first is part:
+        return _freeze(found)
+    return _freeze(first) + _freeze(found[PART_ROWS:])
+
+
+def _to_list(texts: Any, *, is_tokenized: bool) -> list[Any]:
+    """Return the elements of the input as a list."""
+    if isinstance(texts, str | bytes):
+        raise BadInputType(
+            f"texts is a {type(texts).__name__}: for one sentence give a list of one, ['...']"
+        )
+    if isinstance(texts, list):
+        return texts
+    if isinstance(texts, Sequence):
+        return list(texts)
+    for name in ("tolist", "to_list"):
+        if callable(convert := getattr(texts, name, None)):
+            found = convert()
+            if isinstance(found, list):
+                return found
+    of = "lists of str" if is_tokenized else "str"
+    hint = "; encode_stream takes iterators of sentences" if isinstance(texts, Iterator) else ""
+    raise BadInputType(
+        f"texts is a {type(texts).__name__}: it must be a list, tuple or array of {of}{hint}"
+    )
+
+
+def _without_surrogates(texts: list[Any]) -> list[Any]:
+    """Return sentences without lone surrogates; the same list if all are ASCII."""
+    if set(map(type, texts)) == {str} and all(map(str.isascii, texts)):
+        return texts
+    return list(map(drop_surrogates, texts))
+
+
+def drop_surrogates(text: Any) -> Any:
+    """Return a sentence without lone surrogates; any other value unchanged, for a later check."""
+    if isinstance(text, str):
+        return surrogates.drop(text)
+    if isinstance(text, list | tuple) and all(isinstance(part, str) for part in text):
+        return text if all(map(str.isascii, text)) else list(map(surrogates.drop, text))
+    return text
 
 
 def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = False) -> None:
@@ -120,9 +171,9 @@ def check_ttl(ttl: Any) -> int:
 
 
 def checked_parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterator[Sequence[Text]]:
-    """Check the sentences of a request and return them in parts.
+    """Check the sentences of a request and return them in parts, without lone surrogates.
 
-    ``check_list`` has already checked the first part.
+    ``prepare`` has already checked the first part.
 
     Raises:
         BadInputType, BadInputValue: a sentence is invalid, or all together are too long.
@@ -131,7 +182,9 @@ def checked_parts(texts: Sequence[Any], *, is_tokenized: bool = False) -> Iterat
     for first in range(0, len(texts), PART_ROWS):
         part = texts[first : first + PART_ROWS]
         if first:
+            part = _without_surrogates(list(part))
             check_elements(part, first, is_tokenized=is_tokenized)
+            part = _freeze(part)
         total += sum(map(len if set(map(type, part)) == {str} else characters, part))
         if total > MAX_REQUEST_CHARACTERS:
             raise BadInputValue(
@@ -159,8 +212,8 @@ def _check_tokens(tokens: Any, name: str) -> None:
         )
 
 
-def frozen_copy(texts: list[Any]) -> tuple[Any, ...]:
-    """Return an immutable copy of a checked list."""
+def _freeze(texts: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an immutable copy of sentences."""
     if set(map(type, texts)) <= {str, tuple}:
         return tuple(texts)
     # Elements after the first ``PART_ROWS`` are not checked yet, and may be of any type.

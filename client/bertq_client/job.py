@@ -38,7 +38,9 @@ class Job:
         open_requests: the requests that are not answered, by number; the registry maintains it.
         assembly: the answer so far; set before the first chunk is sent.
         is_recorded: whether the job's record is in Redis.
+        may_be_recorded: the same, but also True if the answer of Redis was lost.
         pending: the chunks that are sent and not answered; the registry maintains it.
+        sent_at: by the number of a chunk: Unix time at which it was first sent, or was about to be.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -52,7 +54,9 @@ class Job:
         self.open_requests: dict[int, Request] = {}
         self.assembly: Assembly | None = None
         self.is_recorded = False
+        self.may_be_recorded = False
         self.pending: dict[int, Sending] = {}
+        self.sent_at: dict[int, float] = {}
 
     @property
     def is_shared(self) -> bool:

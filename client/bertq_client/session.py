@@ -65,7 +65,7 @@ class Session:
         self._gatherer: Gatherer | None = None
         self._deadlines: Deadlines | None = None
 
-    def submit(
+    def create_request(
         self,
         texts: tuple[Text, ...],
         queue: str,
@@ -74,30 +74,39 @@ class Session:
         *,
         as_list: bool,
         check_length: bool,
-    ) -> EncodeFuture:
-        """Submit a request without waiting for it.
+    ) -> Request:
+        """Create a request, for ``submit``."""
+        number = next(self._numbers)
+        future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancel(number))
+        return Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
+
+    def submit(self, request: Request) -> None:
+        """Submit a request without waiting for it; an exception cancels it.
 
         Raises:
             ClientClosed: the session is closed.
         """
-        number = next(self._numbers)
-        self.submitted = number + 1
-        future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancel(number))
-        request = Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
+        try:
+            self._submit(request)
+        except BaseException:
+            request.future.cancel()
+            raise
+
+    def _submit(self, request: Request) -> None:
         with self._lock:
             self.context.check_open()
             # Before the request is added: if no thread can be started, the request must not exist.
             if self._sender is None:
                 self._sender = self._start()
-            if timeout is not None and self._deadlines is None:
+            if request.timeout is not None and self._deadlines is None:
                 self._deadlines = Deadlines(self.context, self._sender.cancel_request)
-            self._futures.add(future)
+            self.submitted += 1
+            self._futures.add(request.future)
             self._registry.add_request(request)
             self._sender.send(request)
             if self._registry.is_closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed("the client was closed during the call"))
                 self._sender.close([], lambda: None, 0.0)
-        return future
 
     @property
     def pending(self) -> list[int]:

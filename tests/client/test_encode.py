@@ -100,10 +100,10 @@ def test_one_client_in_many_threads(client: BertClient, stub: Stub) -> None:
     [
         ("a sentence", BadInputType, "texts is a str"),
         (b"bytes", BadInputType, "texts is a bytes"),
-        (("a", "b"), BadInputType, "texts is a tuple"),
+        ({"a", "b"}, BadInputType, "texts is a set"),
         ({"a"}, BadInputType, "texts is a set"),
         (None, BadInputType, "texts is a NoneType"),
-        (np.array(["a"]), BadInputType, "texts is a ndarray"),
+        (np.array("a"), BadInputType, "texts is a ndarray"),
         ([], BadInputValue, "empty list"),
         (["a", 3], BadInputType, r"texts\[1\] is a int"),
         (["a", None], BadInputType, r"texts\[1\] is a NoneType"),
@@ -115,12 +115,12 @@ def test_one_client_in_many_threads(client: BertClient, stub: Stub) -> None:
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(
-    redis_url: str, redis: Redis, texts: object, error: type[Exception], reason: str
+    redis_url: str, redis: Redis, texts: Any, error: type[Exception], reason: str
 ) -> None:
     with BertClient(redis_url=redis_url, timeout=5) as client:
         for call in (client.encode, client.encode_async):
             with pytest.raises(error, match=reason):
-                call(texts)  # type: ignore[arg-type]
+                call(texts)
     assert issubclass(error, (TypeError, ValueError))
     assert redis.dbsize() == 0
 
@@ -177,11 +177,11 @@ def test_no_worker(redis_url: str, redis: Redis) -> None:
         with pytest.raises(NoWorker, match=r"no worker takes from queue bertq\.small") as caught:
             client.encode(["a"])
         assert isinstance(caught.value, TimeoutError)
-        # The client continues, and the worker drops the cancelled chunks.
+        # The client continues, and has taken the cancelled chunk off the queue.
         with stub_worker(redis_url) as stub:
             with BertClient(redis_url=redis_url, timeout=20) as other:
                 other.encode(["b"])
-            assert len(stub.dropped) == 1
+            assert not stub.dropped
             assert stub.chunks == [1]
             np.testing.assert_array_equal(client.encode(["c"]), rows(["c"]))
 
@@ -380,7 +380,7 @@ def test_wrong_arguments_of_the_client(arguments: dict[str, object]) -> None:
     with pytest.raises(
         SettingsError, match=next(iter(arguments)).replace("queue", "queue is named")
     ):
-        BertClient(**arguments)  # type: ignore[arg-type]
+        BertClient(**arguments)  # type: ignore[call-overload]
 
 
 def test_the_address_comes_from_arguments_or_the_environment(

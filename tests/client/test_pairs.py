@@ -8,7 +8,6 @@ import pytest
 
 from bertq import BertClient
 from bertq.errors import BadInputType, BadInputValue
-from bertq_client.inputs import Texts
 from tests.client.stub import Stub, rows
 from tests.client.test_sharing import together
 
@@ -33,8 +32,8 @@ def test_pairs_are_encoded(client: BertClient, stub: Stub, texts: Any) -> None:
 
 
 def test_a_pair_is_sent_once_and_is_no_sentence(client: BertClient, stub: Stub) -> None:
-    texts: Texts = [("a", "b"), ["a", "b"], "a b", ("b", "a")]
-    np.testing.assert_array_equal(client.encode(texts), rows(joined([*texts])))
+    texts: list[Any] = [("a", "b"), ["a", "b"], "a b", ("b", "a")]
+    np.testing.assert_array_equal(client.encode(texts), rows(joined(texts)))
     assert stub.chunks == [3]
 
 

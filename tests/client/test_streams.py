@@ -1,10 +1,14 @@
 """Streams, and requests that are fetched later, on a stub of a worker."""
 
 import asyncio
+import logging
+import re
+import sys
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,11 +16,10 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient
-from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError
-from bertq_client import progress_bar
-from bertq_client.futures import Callbacks, EncodeFuture, Progress
+from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError, TruncationWarning
+from bertq_client.encode.unfetched import join
+from bertq_client.futures import Progress
 from bertq_client.streaming.stream import Batch
-from bertq_client.unfetched import join
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 
@@ -279,20 +282,37 @@ def test_a_progress_bar(client: BertClient, stub: Stub, capsys: pytest.CaptureFi
         client.encode(["!fail"], progress=True)
 
 
-def test_an_answer_that_comes_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    future = EncodeFuture(Callbacks(), 1, 1, lambda: None)
-    first = True
+def test_a_bar_appears_only_if_there_is_something_to_show(
+    client: BertClient, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RemoteError):
+        client.encode(["!fail"], progress=True)
+    with pytest.raises(RemoteError):
+        list(client.encode_stream(["!fail"], progress=True))
+    assert capsys.readouterr().err == ""
 
-    def result(_future: EncodeFuture, timeout: float | None = None) -> Any:
-        nonlocal first
-        if first:
-            first = False
-            future.set_result("vectors")
-            raise TimeoutError
-        return Future.result(future, timeout)
 
-    monkeypatch.setattr(EncodeFuture, "result", result)
-    assert progress_bar.watch(future) == "vectors"
+def test_a_bar_moves_and_messages_have_their_own_lines(
+    redis_url: str, client: BertClient, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.encode, ["w " * 30], progress=True)
+        time.sleep(1.5)
+        handler = logging.StreamHandler(sys.stderr)
+        log = logging.getLogger("bertq.client")
+        log.addHandler(handler)
+        log.warning("a message")
+        log.removeHandler(handler)
+        stub.gate.set()
+        with pytest.warns(TruncationWarning):
+            waiting.result(20)
+    shown = capsys.readouterr().err
+    assert "0/1 [00:01<?, ?" in shown
+    lines = re.split("[\r\n]", shown)
+    assert "a message" in lines
+    assert "sentences/s]" in shown
+    assert shown.endswith("]\n")
 
 
 def test_a_progress_bar_of_a_stream(
@@ -300,9 +320,9 @@ def test_a_progress_bar_of_a_stream(
 ) -> None:
     texts = sentences(60)
     check(list(client.encode_stream(texts, 20, progress=True)), texts, 20)
-    assert "60.0/60.0" in capsys.readouterr().err
+    assert "60/60 [" in capsys.readouterr().err
     check(list(client.encode_stream(iter(texts), 20, progress=True)), texts, 20)
-    assert "60.0sentence" in capsys.readouterr().err
+    assert "60 sentences [" in capsys.readouterr().err
 
 
 # -- status of a client

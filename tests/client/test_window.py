@@ -61,12 +61,13 @@ class Most:
 def test_chunks_of_other_clients_count(redis_url: str, redis: Redis) -> None:
     with (
         BertClient(redis_url=redis_url, max_pending_chunks=3) as first,
-        BertClient(redis_url=redis_url, max_pending_chunks=3, timeout=1) as second,
+        BertClient(redis_url=redis_url, max_pending_chunks=3) as second,
     ):
         waiting = first.encode_async(TEXTS)
         eventually(lambda: redis.llen("bertq") == 3)
         second.encode_async(TEXTS[:20])  # it cannot know yet
         eventually(lambda: redis.llen("bertq") == 4)
+        second._timeout = 1
         late = second.encode_async(TEXTS[:30])
         with pytest.raises(Timeout):
             late.result(20)
@@ -181,7 +182,7 @@ def test_wider_rows_allow_fewer_chunks(workers: list[int], most: int) -> None:
 
 def test_settings(redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="on_full is 'drop': it must be 'wait' or 'raise'"):
-        BertClient(redis_url=redis_url, on_full="drop")  # type: ignore[arg-type]
+        BertClient(redis_url=redis_url, on_full="drop")  # type: ignore[call-overload]
     for wrong in (0, -1, 1.5, True, "many"):
         with pytest.raises(SettingsError, match=f"max_pending_chunks is {wrong!r}: it must be"):
             BertClient(redis_url=redis_url, max_pending_chunks=wrong)  # type: ignore[arg-type]

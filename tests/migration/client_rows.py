@@ -49,7 +49,7 @@ def the_address(deployment: Deployment) -> None:
     with BertClient(ip="localhost", port=deployment.port) as client:
         assert (client.status["server_ip"], client.status["port"]) == ("localhost", deployment.port)
     with pytest.raises(TypeError, match="positional arguments"):
-        BertClient("127.0.0.1", deployment.port, 5556)  # type: ignore[call-arg, arg-type]
+        BertClient("127.0.0.1", deployment.port, 5556)  # type: ignore[call-overload]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTQ_REDIS_URL", deployment.url)
         with BertClient(timeout=60) as client:

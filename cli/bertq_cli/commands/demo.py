@@ -12,6 +12,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bertq.errors import SettingsError
@@ -67,6 +68,8 @@ def demo(sentences: tuple[str, ...], model_dir: str | None) -> None:
         console.print("stopped     everything that was started is stopped")
         sys.exit(128 + stopped_by)
     console.print(f"all in all  {time.perf_counter() - started:.1f} s, everything is stopped")
+    if model_dir is None:
+        console.print("next        bertq serve --demo runs a service with this model")
 
 
 def _model(console: Console) -> str:
@@ -126,6 +129,9 @@ async def _run(console: Console, service: Service, texts: list[str]) -> int:
         )
         console.print(closest(texts, vectors))
 
+    service.show_progress = lambda text: status.update(
+        f"starting, {escape(text)}" if text else "encoding"
+    )
     with status:
         return await run_until_stopped(service, lambda *line: _print_line(console, *line), encode)
 

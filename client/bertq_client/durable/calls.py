@@ -57,8 +57,7 @@ class DurableCalls(ClientBase):
             options, is_tokenized=is_tokenized, show_tokens=show_tokens
         )
         seconds = inputs.check_ttl(ttl)
-        inputs.check_list(texts, is_tokenized=is_tokenized)
-        frozen = inputs.frozen_copy(texts)
+        frozen = inputs.prepare(texts, is_tokenized=is_tokenized)
         queue = self._queue or self._queues.for_size(len(frozen))
         context = self._session.context
         context.check_open()

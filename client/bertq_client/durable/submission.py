@@ -55,14 +55,15 @@ class Submission:
             RedisUnavailable, RedisFull: Redis is unreachable or full.
             LostResult: Redis has lost its data repeatedly during the call.
         """
-        deduplicator = Deduplicator()
+        deduplicator, checked = Deduplicator(), list[Text]()
         for part in inputs.checked_parts(texts, is_tokenized=encoding.is_tokenized):
             deduplicator.add(part)
+            checked += part
         workers = self._run(lambda: self._directory.serving(queue))
         chunks = deduplicator.plan_chunks(max_chunk_rows(workers))
         try:
             for _ in range(_MAX_ATTEMPTS):
-                if self._commit(texts, chunks, queue, encoding, ttl):
+                if self._commit(checked, chunks, queue, encoding, ttl):
                     return self._id
             raise LostResult(f"Redis lost its data {_MAX_ATTEMPTS} times while the job was written")
         except BaseException:

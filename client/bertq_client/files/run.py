@@ -28,6 +28,7 @@ from bertq_client.files.output_writer import OutputWriter
 from bertq_client.files.run_options import RunOptions
 from bertq_client.files.source import Lines
 from bertq_client.futures import EncodeFuture
+from bertq_client.request import Request
 from bertq_client.streaming import stream
 from bertq_client.streaming.stream import Batch, RequestStream
 
@@ -59,7 +60,8 @@ class Run:
 
     Args:
         options: options of the run.
-        submit: sends a request for rows as arrays.
+        create_request: creates a request for rows as arrays.
+        submit: sends it.
         read_workers: reads the worker info of the workers that take the requests.
         check_length: whether to warn about truncated sentences.
         commit_interval_seconds: time between two commits.
@@ -71,14 +73,16 @@ class Run:
     def __init__(
         self,
         options: RunOptions,
-        submit: Callable[[list[Any]], EncodeFuture],
+        create_request: Callable[[list[Any]], Request],
+        submit: Callable[[Request], object],
         read_workers: Callable[[], list[WorkerInfo]],
         *,
         check_length: bool,
         commit_interval_seconds: float,
     ) -> None:
         self._options = options
-        self._encode = submit
+        self._create = create_request
+        self._submit = submit
         self._read_workers = read_workers
         self._check_length = check_length
         self._commit_interval_seconds = commit_interval_seconds
@@ -124,7 +128,7 @@ class Run:
     def _check_source(self) -> None:
         is_shown = self._options.progress
         with progress_bar.open_bytes_bar(self._source.size, is_shown=is_shown) as bar:
-            self._source.check(lambda read: bar.update(read - bar.n))
+            self._source.check(bar.show)
 
     def _find_workers(self) -> list[WorkerInfo]:
         # Without Redis there is nothing to compare; requests wait for it until their timeout.
@@ -154,7 +158,11 @@ class Run:
         """Encode the remaining lines and write their rows."""
         writer.open()
         requests = RequestStream(
-            self._submit, self._batch_size(workers), ordered=True, max_requests=stream.MAX_REQUESTS
+            self._create_request,
+            self._submit,
+            self._batch_size(workers),
+            ordered=True,
+            max_requests=stream.MAX_REQUESTS,
         )
         initial, is_shown = writer.position.rows, self._options.progress
         with (
@@ -162,9 +170,11 @@ class Run:
             closing(requests.batches(self._sentences(lines))) as batches,
         ):
             committed_at = time.monotonic()
+            if is_shown:
+                requests.report = lambda done: bar.show(max(initial + done, writer.position.rows))
             for batch in self._with_line_numbers(batches):
                 self._write_batch(writer, batch)
-                bar.update(writer.position.rows - bar.n)
+                bar.show(writer.position.rows)
                 if time.monotonic() - committed_at >= self._commit_interval_seconds:
                     writer.commit()
                     committed_at = time.monotonic()
@@ -173,7 +183,7 @@ class Run:
             if not writer.has_begun:
                 raise self._source.empty()
             writer.write_blanks(self._last_line)
-            bar.update(writer.position.rows - bar.n)
+            bar.show(writer.position.rows)
 
     def _batch_size(self, workers: list[WorkerInfo]) -> int:
         if self._options.batch_size is not None:
@@ -187,11 +197,11 @@ class Run:
             return None
         return identity.sentences if self._options.blank == "skip" else identity.lines
 
-    def _submit(self, texts: list[Any]) -> EncodeFuture:
-        future = self._encode(texts)
-        future.suppress_warning()  # the run warns once, at its end
-        self._futures.append(future)
-        return future
+    def _create_request(self, texts: list[Any]) -> Request:
+        request = self._create(texts)
+        request.future.suppress_warning()  # the run warns once, at its end
+        self._futures.append(request.future)
+        return request
 
     def _sentences(self, lines: Lines) -> Iterator[Sentence]:
         try:

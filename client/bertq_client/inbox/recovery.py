@@ -58,7 +58,8 @@ class Recovery:
         without_record: set[str] = set()
         if now - self._renewed_at >= self._timings.renewal_interval_seconds:
             if recorded:
-                without_record.update(jobs.renew(self._redis, [job.id for job in recorded]))
+                queues = {job.queue for job in recorded}
+                without_record.update(jobs.renew(self._redis, [job.id for job in recorded], queues))
             self._renewed_at = now
         lost = self._find_lost(recorded)
         for job in recorded:

@@ -41,15 +41,23 @@ class MessageBuilder:
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
 
     def build(
-        self, task_id: str, texts: Sequence[Text], queue: str, options: dict[str, Any] | None = None
+        self,
+        task_id: str,
+        texts: Sequence[Text],
+        queue: str,
+        options: dict[str, Any] | None = None,
+        sent_at: float | None = None,
     ) -> str:
         """Return the message for a chunk, to be pushed to ``queue``.
+
+        Equal arguments give equal messages.
 
         Args:
             task_id: id of the chunk.
             texts: its sentences.
             queue: its queue.
             options: options of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
+            sent_at: Unix time of writing; now by default.
         """
         # The third element has callbacks and similar options.
         body = _to_json(
@@ -74,12 +82,12 @@ class MessageBuilder:
                 "body": b64encode(body.encode()).decode(),
                 "content-encoding": "utf-8",
                 "content-type": "application/json",
-                "headers": self._headers(task_id, len(texts)),
+                "headers": self._headers(task_id, len(texts), sent_at),
                 "properties": properties,
             }
         )
 
-    def _headers(self, task_id: str, sentences: int) -> dict[str, Any]:
+    def _headers(self, task_id: str, sentences: int, sent_at: float | None) -> dict[str, Any]:
         headers: dict[str, Any] = {
             "lang": "py",
             "task": ENCODE_TASK,
@@ -106,5 +114,5 @@ class MessageBuilder:
             "wire": WIRE_VERSION,
         }
         if self._has_time:
-            headers["sent"] = time.time()
+            headers["sent"] = time.time() if sent_at is None else sent_at
         return headers

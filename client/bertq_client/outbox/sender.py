@@ -2,8 +2,7 @@
 
 import logging
 import queue
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bertq.errors import BertqError
@@ -13,15 +12,14 @@ from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.job import Job, Sending
 from bertq_client.outbox.coalescing import coalesce
-from bertq_client.outbox.writer import WAITING, JobAbandoned, Writer
+from bertq_client.outbox.schedule import Schedule, Steps
+from bertq_client.outbox.writer import JobAbandoned, Writer
 from bertq_client.request import Request
 
 log = logging.getLogger("bertq.client")
 
-_END = object()
-
-#: Seconds between two checks whether another chunk may be sent.
-_CHECK_INTERVAL_SECONDS = 0.02
+#: Most records that are removed in one pipeline.
+_MAX_REMOVALS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +28,9 @@ class Resending:
 
     job: Job
     lost: dict[int, Sending]
+
+
+_Work = Request | Resending | Callable[[], object]
 
 
 class Sender:
@@ -43,9 +44,9 @@ class Sender:
         self._redis = context.redis
         self._registry = context.registry
         self._directory = context.directory
-        self._work: queue.SimpleQueue[Request | Resending | Callable[[], object] | None]
-        self._work = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._writer = Writer(context)
+        self._schedule = Schedule()
         self._has_timed_out = False  # ``close`` no longer waits for the thread
         self._abandoned: list[Job] = []  # jobs to cancel at the end
         self._on_end: Callable[[], None] = lambda: None
@@ -93,43 +94,40 @@ class Sender:
             self._has_timed_out = self.thread.is_alive()
 
     def _run(self) -> None:
-        # Jobs take turns, one chunk each, so a job of a million sentences does not delay small
-        # ones. No variable here may refer to a finished job, or its client could not be collected.
-        running: deque[Iterator[bool]] = deque()
-        waiting = 0  # consecutive jobs that could not continue
+        # No variable here may refer to a finished job, or its client could not be collected.
         is_ending = False
-        while running or not is_ending:
-            if waiting >= len(running) > 0:
-                self._registry.wait_until_closed(_CHECK_INTERVAL_SECONDS)
-                waiting = 0
+        while self._schedule or not is_ending:
             if not is_ending:
-                is_ending = self._start_work(running)
-            step = next(running[0], _END) if running else _END
-            waiting = waiting + 1 if step is WAITING else 0
-            if running and step is _END:
-                running.popleft()
-            else:
-                running.rotate(-1)
+                is_ending = self._start_work()
+            self._schedule.run_step(without_waiting=is_ending)
         self._clean_up()
 
-    def _start_work(self, running: deque[Iterator[bool]]) -> bool:
-        """Start the queued work, waiting for some if no job is running; return True at the end."""
+    def _start_work(self) -> bool:
+        """Start the queued work; wait for some until a step is due. Return True at the end."""
         small: dict[tuple[str, Encoding], list[Request]] = {}
-        while not (running or small) or not self._work.empty():
-            work = self._work.get()
+        seconds = self._schedule.seconds_left
+        while True:
+            try:
+                work = self._work.get(timeout=seconds)
+            except queue.Empty:
+                break
+            seconds = 0.0
             if work is None:
                 return True  # queued requests are abandoned
             if isinstance(work, Resending):
-                running.append(self._run_steps(work.job, self._writer.resend(work.job, work.lost)))
+                steps = self._writer.resend(work.job, work.lost)
+                self._schedule.add(self._run_steps(work.job, steps))
+                del steps
             elif not isinstance(work, Request):
-                _call(work)
+                self._schedule.add(_log_errors(_call(work)))
             elif work.is_small and work.may_share_job:
                 small.setdefault((work.queue, work.encoding), []).append(work)
             else:
-                running.append(self._send([work]))
+                self._schedule.add(self._send([work]))
             del work
         for (name, _), requests in small.items():
-            running.extend(map(self._send, self._coalesce(name, requests)))
+            for group in self._coalesce(name, requests):
+                self._schedule.add(self._send(group))
         return False
 
     def _coalesce(self, name: str, requests: list[Request]) -> list[list[Request]]:
@@ -139,7 +137,7 @@ class Sender:
             log.exception("requests cannot share a chunk; each is sent alone")
             return [[request] for request in requests]
 
-    def _send(self, requests: list[Request]) -> Iterator[bool]:
+    def _send(self, requests: list[Request]) -> Steps:
         requests = self._registry.filter_open(requests)
         if not requests:
             return
@@ -148,7 +146,7 @@ class Sender:
         if self._registry.add_job(job):
             yield from self._run_steps(job, self._writer.write(job))
 
-    def _run_steps(self, job: Job, steps: Iterator[bool]) -> Iterator[bool]:
+    def _run_steps(self, job: Job, steps: Steps) -> Steps:
         """Run the steps of a job; an error ends the job, but not the thread."""
         try:
             yield from steps
@@ -170,26 +168,37 @@ class Sender:
     def _cancel(self, job: Job) -> None:
         if self._registry.is_closed:
             self._abandoned.append(job)  # cancelled together at the end
-        else:
-            self._writer.cancel(job)
+        elif job.may_be_recorded:
+            self._schedule.add(_log_errors(self._writer.cancel(job)))
 
     def _clean_up(self) -> None:
         if self._has_timed_out:
             return
         try:
-            recorded = {job.id for job in self._abandoned if job.is_recorded}
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in recorded:
-                    jobs.discard(pipe, job_id)
-                pipe.execute()
+            abandoned = [job for job in self._abandoned if job.may_be_recorded]
+            recorded = [job.id for job in abandoned]
+            for first in range(0, len(recorded), _MAX_REMOVALS):
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for job_id in recorded[first : first + _MAX_REMOVALS]:
+                        jobs.discard(pipe, job_id)
+                    pipe.execute()
+            for job in abandoned:
+                for _ in self._writer.withdraw(job):
+                    pass
             self._on_end()
         except Exception as error:
             log.debug("the client's data in Redis will expire: %r", error)
 
 
-def _call(command: Callable[[], object]) -> None:
+def _log_errors(steps: Steps) -> Steps:
     # No error may end the sender's thread: all later callers would wait forever.
     try:
-        command()
+        yield from steps
     except Exception:
         log.exception("the client could not complete a step and continues")
+
+
+def _call(command: Callable[[], object]) -> Steps:
+    """Return a command as a single step."""
+    command()
+    yield from ()

@@ -1,28 +1,40 @@
 """Writes a job to Redis: its record and its chunks; also cancels it."""
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
-from redis import RedisError
+from redis import RedisError, ResponseError
 
-from bertq.errors import QueueFull
+from bertq.errors import BertqError, QueueFull
 from bertq.protocol import keys
 from bertq.redis import redis_url
 from bertq.state import jobs
 from bertq_client import inputs
 from bertq_client.context import SessionContext
 from bertq_client.inbox.assembly import Assembly, Deduplicator
+from bertq_client.inputs import Text
 from bertq_client.job import Job, Sending
 from bertq_client.outbox.message import MessageBuilder
+from bertq_client.outbox.schedule import Steps
 from bertq_client.outbox.window import Window
 from bertq_client.worker_directory import max_chunk_rows
 
 log = logging.getLogger("bertq.client")
 
-#: Result of a step: it has done something, or it must wait before it can continue.
-DONE, WAITING = True, False
+_T = TypeVar("_T")
+
+#: Seconds between two checks whether another chunk may be sent.
+_CHECK_INTERVAL_SECONDS = 0.02
+
+#: Seconds for which no other command is tried after one that could not reach Redis. Each attempt
+#: may take seconds, and all jobs share one thread.
+_UNREACHABLE_SECONDS = 0.25
+
+#: Chunks that are taken off a queue in one step.
+_MAX_WITHDRAWN = 16
 
 
 class JobAbandoned(Exception):
@@ -30,7 +42,11 @@ class JobAbandoned(Exception):
 
 
 class Writer:
-    """The writer of a client's jobs, on the sender's thread."""
+    """The writer of a client's jobs, on the sender's thread.
+
+    Its methods return steps for a ``Schedule``. A step never waits for a reason to continue: it
+    yields the seconds until the next attempt.
+    """
 
     def __init__(self, context: SessionContext) -> None:
         self._address = redis_url.redact(context.url)
@@ -41,11 +57,13 @@ class Writer:
         self._limits = context.limits
         self._window = Window(context.redis, context.registry, context.limits.max_pending_chunks)
         self._message_builder = MessageBuilder(context.client_id)
-        self._retry = context.retry(context.registry.wait_until_closed)
+        self._retry = context.retry()
+        #: why Redis could not be reached, and the monotonic time until which this is assumed
+        self._failure: tuple[Exception, float] | None = None
         self._has_warned = False
 
-    def write(self, job: Job) -> Iterator[bool]:
-        """Write a job's record and send its chunks, one chunk in each step.
+    def write(self, job: Job) -> Steps:
+        """Write a job's record and send its chunks, at most one chunk in each step.
 
         Raises:
             JobAbandoned: the job has no open requests any more.
@@ -57,16 +75,34 @@ class Writer:
         yield from self._send(job)
         self._warn_without_worker(job)
 
-    def cancel(self, job: Job) -> None:
-        """Cancel a job in Redis, so that workers drop its chunks."""
-        if not job.is_recorded:
+    def cancel(self, job: Job) -> Steps:
+        """Cancel a job in Redis, so that workers drop its chunks; remove them if there is none."""
+        job_id = job.id
+        try:
+            yield from self._attempt(
+                lambda: jobs.cancel(self._redis, job_id), time.monotonic(), self._check_open
+            )
+        except (BertqError, JobAbandoned):
+            log.debug("job %s could not be cancelled; its record expires", job_id)
+        else:
+            yield from self.withdraw(job)
+
+    def withdraw(self, job: Job) -> Steps:
+        """Take the chunks of a cancelled job off its queue, if no worker serves the queue."""
+        if not job.sent_at:
             return
         try:
-            jobs.cancel(self._redis, job.id)
-        except RedisError:
-            log.debug("job %s could not be cancelled; its record expires", job.id)
+            if self._directory.serving(job.queue):
+                return  # a worker drops them
+            numbers = list(job.sent_at)
+            for first in range(0, len(numbers), _MAX_WITHDRAWN):
+                part = numbers[first : first + _MAX_WITHDRAWN]
+                jobs.withdraw(self._redis, job.queue, [self._message(job, it) for it in part])
+                yield 0
+        except RedisError as error:
+            log.debug("the chunks of job %s expire with their queue: %r", job.id, error)
 
-    def resend(self, job: Job, lost: dict[int, Sending]) -> Iterator[bool]:
+    def resend(self, job: Job, lost: dict[int, Sending]) -> Steps:
         """Write a job's record and send some of its chunks again, under the same ids.
 
         Args:
@@ -81,64 +117,74 @@ class Writer:
         for number, sending in lost.items():
             # Otherwise the chunk has been answered or sent again in the meantime.
             if job.pending.get(number) is sending and number in job.assembly.missing:
-                self._write_record(job, number, [])
-                yield DONE
+                yield from self._write_record(job, number, [])
+                yield 0
 
-    def _plan(self, job: Job) -> Iterator[bool]:
-        """Split the sentences of a job into chunks."""
-        workers = self._run(job, lambda: self._directory.serving(job.queue))
-        deduplicator = Deduplicator()
+    def _plan(self, job: Job) -> Steps:
+        """Check the sentences of a job, and split them into chunks."""
+        workers = yield from self._run(job, lambda: self._directory.serving(job.queue))
+        deduplicator, checked = Deduplicator(), list[Text]()
         for part in inputs.checked_parts(job.texts, is_tokenized=job.encoding.is_tokenized):
             deduplicator.add(part)
-            yield DONE
+            checked += part
+            yield 0
             self._check_not_abandoned(job)
+        job.texts = tuple(checked)
         job.assembly = Assembly(deduplicator.plan_chunks(max_chunk_rows(workers)))
 
-    def _send(self, job: Job) -> Iterator[bool]:
+    def _send(self, job: Job) -> Steps:
         """Write the record of a job and send its chunks."""
         assert job.assembly is not None
         yield from self._wait_for_queue(job)
         uncounted = [len(request.texts) for request in job.requests if not request.is_counted]
-        self._write_record(job, 0, uncounted)
+        yield from self._write_record(job, 0, uncounted)
         self._registry.mark_recorded(job)
         for request in job.requests:
             request.is_counted = True
         for number in range(1, len(job.assembly.plan)):
-            yield DONE
-            while not self._may_send(job):
-                yield WAITING
+            yield 0
+            yield from self._wait_for_capacity(job)
             message = self._message(job, number)
-            length = self._run(job, partial(jobs.push, self._redis, job.queue, message))
+            push = partial(jobs.push, self._redis, job.queue, message)
+            length = yield from self._run(job, push)
             self._mark_sent(job, number, length)
 
-    def _wait_for_queue(self, job: Job) -> Iterator[bool]:
+    def _wait_for_queue(self, job: Job) -> Steps:
         """Wait until the queue accepts the first chunk of a job."""
         if not self._limits.waits:
-            length = self._run(job, lambda: self._window.read_length(job.queue))
+            length = yield from self._run(job, lambda: self._window.read_length(job.queue))
             if length >= self._limits.max_pending_chunks:
                 raise QueueFull(
                     f"{length} chunks wait on queue {job.queue} of {self._address}, at most "
                     f"{self._limits.max_pending_chunks} may: try again later, or let the client "
                     'wait (on_full="wait")'
                 )
-        while not self._run(job, lambda: self._window.queue_has_capacity(job.queue)):
-            yield WAITING
+        has_capacity = partial(self._window.queue_has_capacity, job.queue)
+        while not (yield from self._run(job, has_capacity)):
+            yield _CHECK_INTERVAL_SECONDS
 
-    def _may_send(self, job: Job) -> bool:
-        """Return whether another chunk of a job may be sent."""
-        self._check_not_abandoned(job)
-        workers = self._directory.known(job.queue)
-        return self._window.client_has_capacity(job.queue, workers) and bool(
-            self._run(job, lambda: self._window.queue_has_capacity(job.queue))
-        )
+    def _wait_for_capacity(self, job: Job) -> Steps:
+        """Wait until another chunk of a job may be sent."""
+        has_capacity = partial(self._window.queue_has_capacity, job.queue)
+        while True:
+            self._check_not_abandoned(job)
+            workers = self._directory.known(job.queue)
+            if self._window.client_has_capacity(job.queue, workers) and (
+                yield from self._run(job, has_capacity)
+            ):
+                return
+            yield _CHECK_INTERVAL_SECONDS
 
     def _message(self, job: Job, number: int) -> str:
         assert job.assembly is not None
         texts = [job.texts[index] for index in job.assembly.plan[number].sentences]
-        options = job.encoding.to_wire()
-        return self._message_builder.build(keys.task_id(job.id, number), texts, job.queue, options)
+        # A chunk always has the same message, so that it can be taken off the queue.
+        sent_at = job.sent_at.setdefault(number, time.time())
+        return self._message_builder.build(
+            keys.task_id(job.id, number), texts, job.queue, job.encoding.to_wire(), sent_at
+        )
 
-    def _write_record(self, job: Job, number: int, uncounted: list[int]) -> None:
+    def _write_record(self, job: Job, number: int, uncounted: list[int]) -> Steps:
         """Write a job's record and send one of its chunks.
 
         Args:
@@ -149,7 +195,8 @@ class Writer:
         assert job.assembly is not None
         chunks = len(job.assembly.plan)
         message = self._message(job, number)
-        length = self._run(
+        job.may_be_recorded = True
+        length = yield from self._run(
             job,
             lambda: jobs.create(
                 self._redis,
@@ -169,15 +216,40 @@ class Writer:
         self._registry.mark_sent(job, number, self._directory.epoch)
         self._window.set_length(job.queue, queue_length)
 
-    def _check_not_abandoned(self, job: Job) -> None:
-        if self._registry.is_closed or not job.open_requests:
+    def _check_open(self) -> None:
+        if self._registry.is_closed:
             raise JobAbandoned
 
-    def _run(self, job: Job, command: Callable[[], Any]) -> Any:
+    def _check_not_abandoned(self, job: Job) -> None:
+        self._check_open()
+        if not job.open_requests:
+            raise JobAbandoned
+
+    def _run(self, job: Job, command: Callable[[], _T]) -> Generator[float, None, _T]:
         """Run a command of Redis, with retries; raises as ``Retry.call``, and JobAbandoned."""
-        return self._retry.call(
-            command, since=job.submitted_at, check=lambda: self._check_not_abandoned(job)
+        check = partial(self._check_not_abandoned, job)
+        return (yield from self._attempt(command, job.submitted_at, check))
+
+    def _attempt(
+        self, command: Callable[[], _T], since: float, check: Callable[[], object]
+    ) -> Generator[float, None, _T]:
+        """Run a command of Redis, with retries; each job has the whole time for its own."""
+        return (
+            yield from self._retry.attempts(partial(self._call, command), since=since, check=check)
         )
+
+    def _call(self, command: Callable[[], _T]) -> _T:
+        """Run a command of Redis, unless another one has just failed to reach it."""
+        if self._failure is not None and time.monotonic() < self._failure[1]:
+            raise self._failure[0].with_traceback(None)
+        try:
+            answer = command()
+        except (RedisError, OSError) as error:
+            if not isinstance(error, ResponseError):
+                self._failure = error, time.monotonic() + _UNREACHABLE_SECONDS
+            raise
+        self._failure = None
+        return answer
 
     def _warn_without_worker(self, job: Job) -> None:
         if self._has_warned or all(request.timeout is not None for request in job.requests):

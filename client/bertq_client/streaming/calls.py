@@ -14,7 +14,7 @@ from bertq_client import progress_bar
 from bertq_client.connection import ClientBase
 from bertq_client.files.run import EncodedFile, Run
 from bertq_client.files.run_options import RunOptions
-from bertq_client.futures import EncodeFuture
+from bertq_client.request import Request
 from bertq_client.streaming import stream
 from bertq_client.streaming.stream import Batch, RequestStream
 
@@ -27,8 +27,8 @@ class StreamCalls(ClientBase, ABC):
     _check_length: bool
 
     @abstractmethod
-    def _request(self, texts: list[Any], encoding: Encoding, *, as_list: bool) -> EncodeFuture:
-        """Send a request."""
+    def _create_request(self, texts: Any, encoding: Encoding, *, as_list: bool) -> Request:
+        """Create a request, which is sent by ``_submit``."""
 
     def encode_stream(
         self,
@@ -72,7 +72,7 @@ class StreamCalls(ClientBase, ABC):
         )
         requests = self._request_stream(batch_size, ordered, max_requests, encoding)
         batches = requests.batches(iterable)
-        return progress_bar.count_sentences(batches, iterable) if progress else batches
+        return progress_bar.watch_stream(requests, iterable) if progress else batches
 
     def encode_stream_async(
         self,
@@ -106,11 +106,12 @@ class StreamCalls(ClientBase, ABC):
     ) -> RequestStream:
         as_list = self._output_fmt == "list"
 
-        def submit(texts: list[Any]) -> EncodeFuture:
-            return self._request(texts, encoding, as_list=as_list)
+        def create_request(texts: list[Any]) -> Request:
+            return self._create_request(texts, encoding, as_list=as_list)
 
         return RequestStream(
-            submit,
+            create_request,
+            self._submit,
             batch_size,
             ordered=ordered,
             max_requests=max_requests,
@@ -175,12 +176,13 @@ class StreamCalls(ClientBase, ABC):
             batch_size, progress, encoding,
         )  # fmt: skip
 
-        def submit(texts: list[Any]) -> EncodeFuture:
-            return self._request(texts, encoding, as_list=False)
+        def create_request(texts: list[Any]) -> Request:
+            return self._create_request(texts, encoding, as_list=False)
 
         return Run(
             run_options,
-            submit,
+            create_request,
+            self._submit,
             self._read_workers,
             check_length=self._check_length,
             commit_interval_seconds=self._session.context.timings.commit_interval_seconds,

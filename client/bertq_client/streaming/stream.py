@@ -1,7 +1,6 @@
 """Encodes sentences of an iterable of any length, a few requests at a time."""
 
 import asyncio
-import queue
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -11,18 +10,22 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from typing import Any, NamedTuple
 
 from bertq.errors import BadInput, BadInputType, BadInputValue
 from bertq_client.futures import EncodeFuture
+from bertq_client.request import Request
 
 #: Sentences of a request: four chunks, so that several workers share it.
 BATCH_SIZE = 1024
 
 #: Requests that are in progress, or answered and not yet taken.
 MAX_REQUESTS = 8
+
+#: Seconds between two reports of the progress.
+_REPORT_INTERVAL_SECONDS = 0.1
 
 
 class Batch(NamedTuple):
@@ -57,11 +60,15 @@ class RequestStream:
     """The requests of one stream.
 
     Args:
-        submit: sends a request.
+        create_request: creates a request for a list of sentences.
+        submit: sends it.
         batch_size: sentences of a request.
         ordered: whether to return batches in their order.
         max_requests: most requests at the same time.
         show_tokens: whether the answers have tokens.
+
+    Attributes:
+        report: called while waiting, with the number of encoded sentences.
 
     Raises:
         BadInputType, BadInputValue: an argument is invalid.
@@ -69,7 +76,8 @@ class RequestStream:
 
     def __init__(
         self,
-        submit: Callable[[list[Any]], EncodeFuture],
+        create_request: Callable[[list[Any]], Request],
+        submit: Callable[[Request], object],
         batch_size: int,
         *,
         ordered: bool,
@@ -78,12 +86,15 @@ class RequestStream:
     ) -> None:
         check_count("batch_size", batch_size)
         check_count("max_requests", max_requests)
+        self.report: Callable[[int], object] | None = None
+        self._create_request = create_request
         self._submit = submit
         self._batch_size = batch_size
         self._ordered = ordered
         self._max_requests = max_requests
         self._show_tokens = show_tokens
         self._next_start = 0
+        self._taken = 0  # sentences of the batches that were returned
         #: open requests, with the number of the first sentence and the sentences
         self._open: dict[EncodeFuture, tuple[int, list[Any]]] = {}
 
@@ -94,21 +105,15 @@ class RequestStream:
         return self._batches(iter(source))
 
     def _batches(self, sentences: Iterator[Any]) -> Generator[Batch, None, None]:
-        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             while True:
                 while len(self._open) < self._max_requests:
                     if not (texts := list(islice(sentences, self._batch_size))):
                         break
-                    future = self._send(texts)
-                    if not self._ordered:  # only this mode reads the queue
-                        # On the thread that completes the future: the callback thread may wait
-                        # here.
-                        Future.add_done_callback(future, finished.put)
+                    self._send(texts)
                 if not self._open:
                     return
-                future = next(iter(self._open)) if self._ordered else finished.get()
-                yield self._wait_for_batch(future)
+                yield self._take_batch(self._wait_for_request())
         finally:
             self._cancel()
 
@@ -138,24 +143,36 @@ class RequestStream:
                 else:
                     done, _ = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
                     first = next(waiter for waiter in waiters if waiter in done)
-                yield self._wait_for_batch(waiters.pop(first))
+                yield self._take_batch(waiters.pop(first))
         finally:
             self._cancel()
 
     def _send(self, texts: list[Any]) -> EncodeFuture:
         try:
-            future = self._submit(texts)
+            request = self._create_request(texts)
         except BadInput as error:
             error.add_note(f"(texts is a batch, which begins with sentence {self._next_start})")
             raise
-        self._open[future] = (self._next_start, texts)
+        # Before it is sent: an exception of a signal handler may come at any time.
+        self._open[request.future] = (self._next_start, texts)
         self._next_start += len(texts)
-        return future
+        self._submit(request)
+        return request.future
 
-    def _wait_for_batch(self, future: EncodeFuture) -> Batch:
-        """Wait for a request and return its batch."""
+    def _wait_for_request(self) -> EncodeFuture:
+        """Wait for the request of the next batch, and report the progress meanwhile."""
+        due = [next(iter(self._open))] if self._ordered else list(self._open)
+        seconds = None if self.report is None else _REPORT_INTERVAL_SECONDS
+        while not (done := wait(due, seconds, FIRST_COMPLETED).done):
+            if self.report is not None:
+                self.report(self._taken + sum(future.progress.done for future in self._open))
+        return next(future for future in due if future in done)
+
+    def _take_batch(self, future: EncodeFuture) -> Batch:
+        """Return the batch of a request, waiting for it if necessary."""
         value = future.result()
         start, texts = self._open.pop(future)
+        self._taken += len(texts)
         if self._show_tokens:
             vectors, tokens = value
             return Batch(start, texts, vectors, tokens, future.fingerprint)
