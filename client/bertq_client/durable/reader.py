@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bertq.errors import LostResult, Timeout, UnknownJob
 from bertq.protocol import keys
@@ -18,6 +18,22 @@ from bertq_client.inbox.assembly import PlannedChunk
 from bertq_client.inbox.reply_stream import Notice
 
 _T = TypeVar("_T")
+
+
+class StreamPosition(NamedTuple):
+    """The place in a stream up to which a reader has read.
+
+    Attributes:
+        last_entry_id: id of the last entry that was read.
+        notices: number of entries up to there.
+    """
+
+    last_entry_id: bytes = b"0-0"
+    notices: int = 0
+
+    def after(self, notices: list[Notice]) -> "StreamPosition":
+        """Return the place after some further notices."""
+        return StreamPosition(notices[-1].entry_id, self.notices + len(notices))
 
 
 class Reader:
@@ -39,6 +55,7 @@ class Reader:
         self._retry = context.retry()
         self._check_open = context.check_open
         self._id = job_id
+        self._stream = keys.reply(job_id)
         self._deadline = math.inf  # monotonic
 
     def set_timeout(self, timeout: float | None) -> None:
@@ -79,7 +96,7 @@ class Reader:
         return plan.unpack(payload, info.rows)
 
     def results(self, count: int, seconds_left: Callable[[], float]) -> Iterator[tuple[int, bytes]]:
-        """Return the number and the stored result of each chunk, as they arrive.
+        """Return the number and the stored result of each chunk once, as they arrive.
 
         Args:
             count: number of chunks.
@@ -91,19 +108,29 @@ class Reader:
             LostResult: Redis has lost a result, but not the job.
             RedisUnavailable: Redis cannot be reached.
         """
-        last_entry_id, seen = b"0-0", 0
-        while seen < count:
+        position, found = StreamPosition(), set[int]()
+        has_read_all = False  # from the beginning, after the last notice
+        while len(found) < count:
             seconds = seconds_left()
-            notices = self._read(last_entry_id, seconds)
+            notices = self._read(position, seconds)
             if not notices:
-                self._check_not_cancelled()
+                is_finished = self._is_finished()
                 if seconds <= 0:
                     return
+                # Redis may have lost the last notices, and announced chunks a second time.
+                if self._has_changed(position) or (is_finished and not has_read_all):
+                    position, has_read_all = StreamPosition(), is_finished
+                elif is_finished:
+                    missing = count - len(found)
+                    raise LostResult(f"Redis has lost {missing} notices of job {self._id}")
                 continue
             for first in range(0, len(notices), reply_stream.MAX_RESULTS):
                 part = notices[first : first + reply_stream.MAX_RESULTS]
-                yield from self._fetch([notice.task_id for notice in part])
-            last_entry_id, seen = notices[-1].entry_id, seen + len(notices)
+                new = [notice.task_id for notice in part if _chunk_of(notice) not in found]
+                for number, payload in self._fetch(new):
+                    found.add(number)
+                    yield number, payload
+            position = position.after(notices)
 
     def has_worker(self, queue: str) -> bool:
         """Return whether a worker takes from a queue."""
@@ -130,23 +157,60 @@ class Reader:
 
         return self._retry.call(command, check=check)
 
-    def _read(self, last_entry_id: bytes, seconds: float) -> list[Notice]:
+    def _read(self, position: StreamPosition, seconds: float) -> list[Notice]:
         """Return later notices of the stream, waiting some seconds; perhaps none."""
         wait_seconds = min(seconds, self._read_seconds) if seconds > 0 else None
-        stream = keys.reply(self._id)
         return reply_stream.parse(
-            self.run(lambda: reply_stream.read(self.redis, stream, last_entry_id, wait_seconds))
+            self.run(
+                lambda: reply_stream.read(
+                    self.redis, self._stream, position.last_entry_id, wait_seconds
+                )
+            )
         )
 
+    def _has_changed(self, position: StreamPosition) -> bool:
+        """Return whether the stream has other notices than those up to its end at ``position``."""
+
+        def read() -> tuple[Any, int]:
+            with self.redis.pipeline() as pipe:  # in one step
+                reply_stream.read(pipe, self._stream, position.last_entry_id, None)
+                pipe.xlen(self._stream)
+                later, length = pipe.execute()
+                return later, length
+
+        later, length = self.run(read)
+        return not later and length != position.notices
+
     def _fetch(self, task_ids: list[str]) -> Iterator[tuple[int, bytes]]:
+        """Return the stored results of some chunks, without those that are computed again."""
+        if not task_ids:
+            return
         payloads: Any = self.run(lambda: reply_stream.fetch(self.redis, task_ids))
         for task_id, payload in zip(task_ids, payloads, strict=True):
             parts = keys.split_task_id(task_id)
-            if payload is None or parts is None:
-                self._check_not_cancelled()
+            if payload is not None and parts is not None:
+                yield parts[1], payload
+                continue
+            self._check_not_cancelled()
+            if parts is None or not self._is_unanswered(parts[1]):
                 raise LostResult(f"Redis has lost the result of chunk {task_id}")
-            yield parts[1], payload
+
+    def _is_unanswered(self, chunk: int) -> bool:
+        """Return whether a chunk will be computed, perhaps because Redis has lost its result."""
+        names = keys.messages(self._id)
+        return bool(self.run(lambda: self.redis.hexists(names, str(chunk))))
+
+    def _is_finished(self) -> bool:
+        """Return whether the job is finished; raises CancelledError if it was cancelled."""
+        info = self.info()
+        if info.status == "cancelled":
+            raise CancelledError(f"job {self._id} was cancelled")
+        return info.finished
 
     def _check_not_cancelled(self) -> None:
-        if self.info().status == "cancelled":
-            raise CancelledError(f"job {self._id} was cancelled")
+        self._is_finished()
+
+
+def _chunk_of(notice: Notice) -> int | None:
+    parts = keys.split_task_id(notice.task_id)
+    return None if parts is None else parts[1]
