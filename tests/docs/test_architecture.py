@@ -36,7 +36,7 @@ def imported(package: str) -> set[str]:
 
 def documented() -> dict[str, set[str]]:
     """The imports of each package as in the table of the page."""
-    table = PAGE.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
+    table = PAGE.partition("<!-- imports -->")[2].partition("<!-- /imports -->")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", table, re.MULTILINE)
     return {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
 
