@@ -129,7 +129,9 @@ def test_a_reply_that_nobody_reads_expires(app: Celery, redis: Redis) -> None:
         channel._put("y", {"body": "", "properties": {}})
         assert 0 < redis.ttl("y") <= 10
         batch = channel.create_publish_batch(10)
-        batch.publish(channel.prepare_message("text"), exchange="", routing_key="z")
+        message = {"body": "", "properties": {"delivery_info": {}}}
+        batch.publish(message, exchange="", routing_key="z")
+        batch.flush()
         batch.close()
         assert DAY - 5 < redis.ttl("z") <= DAY
 

@@ -169,7 +169,13 @@ class Sender:
         if self._registry.is_closed:
             self._abandoned.append(job)  # cancelled together at the end
         elif job.may_be_recorded:
-            self._schedule.add(_log_errors(self._writer.cancel(job)))
+            self._schedule.add(_log_errors(self._cancel_in_redis(job)))
+
+    def _cancel_in_redis(self, job: Job) -> Steps:
+        try:
+            yield from self._writer.cancel(job)
+        except JobAbandoned:  # the client was closed in the meantime
+            self._abandoned.append(job)
 
     def _clean_up(self) -> None:
         if self._has_timed_out:
@@ -182,10 +188,11 @@ class Sender:
                     for job_id in recorded[first : first + _MAX_REMOVALS]:
                         jobs.discard(pipe, job_id)
                     pipe.execute()
+            self._on_end()
             for job in abandoned:
                 for _ in self._writer.withdraw(job):
-                    pass
-            self._on_end()
+                    if self._has_timed_out:
+                        return
         except Exception as error:
             log.debug("the client's data in Redis will expire: %r", error)
 

@@ -82,7 +82,7 @@ class Writer:
             yield from self._attempt(
                 lambda: jobs.cancel(self._redis, job_id), time.monotonic(), self._check_open
             )
-        except (BertqError, JobAbandoned):
+        except BertqError:
             log.debug("job %s could not be cancelled; its record expires", job_id)
         else:
             yield from self.withdraw(job)
