@@ -1,6 +1,7 @@
 """Answers: waiting for vectors while the caller may disconnect, and writing JSON."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -8,7 +9,7 @@ from fastapi import Request, Response
 from starlette.types import Message
 
 from bertq import EncodeFuture
-from bertq_gateway.errors import ClientDisconnected
+from bertq_gateway.errors import MAX_LISTED_ROWS, ClientDisconnected
 
 #: Numbers up to which an answer is written on the event loop; larger ones take another thread.
 _MAX_INLINE_NUMBERS = 20_000
@@ -45,16 +46,23 @@ async def _wait_for_disconnect(request: Request) -> None:
             return
 
 
-async def write(content: Any, numbers: int) -> Response:
+async def write(content: Any, numbers: int, cut_rows: Sequence[int]) -> Response:
     """Return an answer as JSON; arrays become lists of numbers.
 
     Args:
         content: plain values and arrays.
         numbers: how many numbers the content has: a large answer must not delay other requests.
+        cut_rows: numbers of the truncated texts, for the header ``X-Truncated-Inputs``.
     """
     is_small = numbers < _MAX_INLINE_NUMBERS
     text = _dumps(content) if is_small else await asyncio.to_thread(_dumps, content)
-    return Response(text, media_type="application/json")
+    headers = {"X-Truncated-Inputs": _list_rows(cut_rows)} if cut_rows else None
+    return Response(text, media_type="application/json", headers=headers)
+
+
+def _list_rows(rows: Sequence[int]) -> str:
+    """Return how many rows there are, and the first ones, as a structured field (RFC 9651)."""
+    return f'{len(rows)};indices="{" ".join(map(str, rows[:MAX_LISTED_ROWS]))}"'
 
 
 def _dumps(content: Any) -> bytes:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 import bertq
@@ -13,7 +14,7 @@ from bertq.errors import BertqError
 from bertq_gateway import bert_as_service, errors, listing, openai, probes
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
-from bertq_gateway.guard import RequestGuard
+from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard
 from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
@@ -21,8 +22,8 @@ from bertq_gateway.state import State
 _DESCRIPTION = """
 BERT vectors of sentences, from workers that take them from a queue.
 
-`/v1/...` is what OpenAI's API has for embeddings; `/encode` and `/status/server` are those of
-bert-as-service. Every error has the body that OpenAI's have.
+`/v1/...` has the embeddings and models of OpenAI's API. `/encode` and `/status/server` are those
+of bert-as-service. Every error has the body of OpenAI's errors.
 """
 
 
@@ -37,12 +38,15 @@ def create(config: Config) -> FastAPI:
         yield
         await models.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="bertq",
         description=_DESCRIPTION,
         version=bertq.__version__,
         lifespan=lifespan,
         redoc_url=None,
+        static_url=DOCS_FILES_PATH,
+        # Otherwise the page sends the schema to a public validator, unless it is at localhost.
+        swagger_ui_parameters={"validatorUrl": None},
     )
     for module in (openai, listing, bert_as_service, probes):
         app.include_router(module.router)
@@ -59,11 +63,14 @@ def create(config: Config) -> FastAPI:
         metrics=metrics,
     )
     if config.cors:
-        # Outside of the guard: the preflight request of a browser has no API key.
+        # Before the guard: the preflight request of a browser has no API key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_methods=["GET", "HEAD", "POST"],
+            # Any: OpenAI's library sends more headers with every version.
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Truncated-Inputs"],
         )
+    app.add_middleware(HeadAsGet)
     return app

@@ -1,18 +1,24 @@
 """``/encode`` and ``/status/server``, as in bert-as-service."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
+from bertq.protocol import surrogates
 from bertq_gateway import answer
 from bertq_gateway.errors import Refused, responses
+from bertq_gateway.fields import TRUNCATION_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["bert-as-service"])
+
+
+_T = TypeVar("_T")
+_Several = Annotated[list[_T], Field(min_length=1)]
 
 
 class EncodeRequest(BaseModel):
@@ -26,12 +32,15 @@ class EncodeRequest(BaseModel):
         },
     )
 
-    id: int | str | None = Field(None, description="Comes back with the answer.")
-    texts: Annotated[list[str] | list[list[str]], Field(min_length=1)] = Field(
-        description="Sentences; lists of tokens with is_tokenized."
+    id: int | str | None = Field(None, description="The answer has the same id.")
+    texts: _Several[str] | _Several[list[str]] = Field(
+        description="Sentences, or with is_tokenized lists of tokens."
     )
-    is_tokenized: bool = False
-    model: str | None = Field(None, description="Where workers have more than one.")
+    is_tokenized: bool | None = Field(None, description="Whether texts are lists of tokens.")
+    model: str | None = Field(None, description="A name from /v1/models, if there are several.")
+    truncate: TruncateField = None
+
+    _no_token_ids = field_validator("texts", mode="before")(refuse_token_ids)
 
 
 class EncodeResponse(BaseModel):
@@ -45,7 +54,10 @@ class EncodeResponse(BaseModel):
 @router.post(
     "/encode",
     response_model=EncodeResponse,
-    responses=dict(responses(400, 401, 404, 413, 422, 429, 500, 503, 504)),
+    responses={
+        200: {"headers": TRUNCATION_HEADERS},
+        **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
+    },
 )
 async def encode(request: Request, body: EncodeRequest) -> Response:
     """Encode sentences."""
@@ -53,14 +65,18 @@ async def encode(request: Request, body: EncodeRequest) -> Response:
     state.check_batch(len(body.texts), "texts")
     texts: list[Any] = body.texts
     if not body.is_tokenized and any(isinstance(text, list) for text in texts):
-        raise Refused(422, "texts has lists of tokens: say is_tokenized", param="texts")
-    model, client = await state.models.find(body.model)
-    future = client.encode_async(texts, body.is_tokenized, count_tokens=True)
+        raise Refused(422, 'texts has lists of tokens: send "is_tokenized": true', param="texts")
+    model, _, client = await state.models.find(body.model)
+    truncate = body.truncate or state.config.truncate
+    is_tokenized = bool(body.is_tokenized)
+    future = client.encode_async(texts, is_tokenized, count_tokens=True, truncate=truncate)
     rows = await answer.vectors(request, future)
     if isinstance(rows, SparseRows):
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
-    state.metrics.encoded(len(body.texts), future.tokens_read or 0)
-    return await answer.write({"id": body.id, "result": rows, "status": 200}, rows.size)
+    state.metrics.encoded(len(body.texts), future.tokens_read or 0, future.cut)
+    number = surrogates.drop(body.id) if isinstance(body.id, str) else body.id
+    content = {"id": number, "result": rows, "status": 200}
+    return await answer.write(content, rows.size, future.cut_rows)
 
 
 @router.get(

@@ -1,9 +1,11 @@
 """Settings of a gateway: the address of Redis, the accepted callers, and the limits."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bertq.errors import SettingsError
+from bertq.protocol.encoding import Truncate
 from bertq.redis import tls
 from bertq.system import addresses
 
@@ -24,7 +26,11 @@ class Config:
         max_batch: maximum inputs of a request.
         max_requests: maximum requests in progress.
         max_connections: maximum open connections.
+        truncate: the end to cut from texts with too many tokens, or ``error`` to refuse them;
+            for requests that do not choose.
         timeout_seconds: until a request times out.
+        keep_alive_seconds: how long an idle connection stays open. It must be longer than proxies
+            keep idle connections, or the gateway closes one that a proxy is about to use.
         drain_seconds: time that requests in progress have once the gateway is to stop.
         certfile, keyfile: the certificate, and its key if that is in another file; with them the
             gateway speaks HTTPS.
@@ -40,7 +46,9 @@ class Config:
     max_batch: int = 2048
     max_requests: int = 512
     max_connections: int = 2048
+    truncate: Truncate = "right"
     timeout_seconds: float = 60.0
+    keep_alive_seconds: int = 90
     drain_seconds: int = 30
     certfile: str | None = None
     keyfile: str | None = None
@@ -48,9 +56,15 @@ class Config:
     def __post_init__(self) -> None:
         if not self.api_keys and not addresses.is_loopback(self.host):
             raise SettingsError(
-                f"without an API key only this machine is served, and {self.host} is for others "
-                "too: give --api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
+                f"--host {self.host} accepts other machines, and needs an API key: give "
+                "--api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
             )
+        for origin in set(self.cors) - {"*", "null"}:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+                raise SettingsError(
+                    f"--cors is {origin!r}: it must be '*', or an origin without a path, such as "
+                    "https://example.org"
+                )
         if self.certfile:
             tls.check_own(self.certfile, self.keyfile, "--certfile ")
         elif self.keyfile:
@@ -70,9 +84,11 @@ def parse_keys(text: str, source: str) -> frozenset[str]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     keys = {part.strip() for line in lines for part in line.split(",")} - {""}
     if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
-        raise SettingsError(f"{source} has a key that is not of ASCII letters, digits and signs")
+        raise SettingsError(
+            f"{source} has a key with other characters than ASCII letters, digits and punctuation"
+        )
     if any(len(key) < 16 for key in keys):
-        raise SettingsError(f"{source} has a key of less than 16 characters: it can be guessed")
+        raise SettingsError(f"{source} has a key of fewer than 16 characters, which can be guessed")
     return frozenset(keys)
 
 

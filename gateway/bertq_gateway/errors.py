@@ -1,5 +1,6 @@
 """Errors over HTTP, in the form of OpenAI's API on every path."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,12 @@ from bertq.errors import (
 
 #: Seconds after which a client may try again, for ``Retry-After``.
 RETRY_AFTER_SECONDS = 2
+
+#: Most numbers of texts that an error or a header lists.
+MAX_LISTED_ROWS = 100
+
+#: Most characters of a field's name in an error.
+_MAX_PARAM_CHARACTERS = 100
 
 #: OpenAI's names of kinds of errors, by status.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -73,11 +80,18 @@ class ClientDisconnected(Exception):
     """The caller disconnected before the answer."""
 
 
-def to_refused(error: BertqError) -> Refused:
-    """Return the HTTP error for an error of the client."""
+def to_refused(error: BertqError, field: str = "input") -> Refused:
+    """Return the HTTP error for an error of the client.
+
+    Args:
+        error: the error.
+        field: the request's field with the texts.
+    """
+    if isinstance(error, SentenceTooLong):
+        return Refused(422, _describe_long_texts(error, field), "sentence_too_long", field)
+    if isinstance(error, BadInput):
+        return Refused(422, re.sub(r"^texts\b", field, str(error)), "invalid_input", field)
     statuses: list[tuple[type[BertqError], int, str]] = [
-        (SentenceTooLong, 422, "sentence_too_long"),
-        (BadInput, 422, "invalid_input"),
         (QueueFull, 429, "queue_full"),
         (NoWorker, 503, "no_worker"),
         (RedisUnavailable, 503, "redis_unavailable"),
@@ -87,10 +101,22 @@ def to_refused(error: BertqError) -> Refused:
     ]
     for kind, status, code in statuses:
         if isinstance(error, kind):
-            return Refused(status, str(error), code, "input" if status == 422 else None)
+            return Refused(status, str(error), code)
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
-        return Refused(422, str(error), "invalid_input", "input")
+        return Refused(422, str(error), "invalid_input", field)
     return Refused(500, str(error), type(error).__name__)
+
+
+def _describe_long_texts(error: SentenceTooLong, field: str) -> str:
+    """Return the message about texts with too many tokens."""
+    listed = ", ".join(f"{field}[{row}]" for row in error.rows[:MAX_LISTED_ROWS])
+    more = len(error.rows) - MAX_LISTED_ROWS
+    texts = f"{listed} and {more} more" if more > 0 else listed
+    verb = "has" if len(error.rows) == 1 else "have"
+    return (
+        f"{texts} {verb} more tokens than the {error.max_seq_len} that the model reads, special "
+        'tokens included: shorten the texts, or send "truncate": "right" or "left"'
+    )
 
 
 def body(status: int, message: str, code: str | None = None, param: str | None = None) -> Any:
@@ -111,9 +137,10 @@ def responses(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody} for status in statuses}
 
 
-async def on_refused(_request: Request, error: Exception) -> JSONResponse:
+async def on_refused(request: Request, error: Exception) -> JSONResponse:
     """Answer with the HTTP error for a ``Refused`` or an error of the client."""
-    refusal = to_refused(error) if isinstance(error, BertqError) else error
+    field = "texts" if request.url.path == "/encode" else "input"
+    refusal = to_refused(error, field) if isinstance(error, BertqError) else error
     assert isinstance(refusal, Refused)
     content = body(refusal.status, str(refusal), refusal.code, refusal.param)
     return JSONResponse(content, refusal.status, headers(refusal.status))
@@ -127,7 +154,8 @@ async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
     # Show only the field and the numbers of elements: the path also has internal names of unions.
     path = first["loc"][1:]
     parts = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
-    param = ".".join(parts) or "body"
+    # The name of an unknown field may be of any length.
+    param = ".".join(parts)[:_MAX_PARAM_CHARACTERS] or "body"
     message = f"{param}: {first['msg']}"
     return JSONResponse(body(422, message, first["type"], param), 422)
 

@@ -11,8 +11,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bertq_gateway import errors
 from bertq_gateway.metrics import GatewayMetrics
 
+#: Folder of the manual's scripts and styles.
+DOCS_FILES_PATH = "/docs/files"
+
 #: Paths that need no key: the health checks and the API's manual.
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+
+
+class HeadAsGet:
+    """ASGI middleware that lets every path of GET accept HEAD; the server drops the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a HEAD request to the application as a GET request."""
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 class RequestGuard:
@@ -44,7 +59,8 @@ class RequestGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        path = scope["path"] if scope["type"] == "http" else ""
+        if not path or path in OPEN_PATHS or path.startswith(f"{DOCS_FILES_PATH}/"):
             await self._app(scope, receive, send)
             return
         status = 0
@@ -68,7 +84,11 @@ class RequestGuard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if self._keys and not self._is_authorized(headers.get("authorization", "")):
-            return _answer(401, "give an API key: Authorization: Bearer KEY", "invalid_api_key")
+            return _answer(
+                401,
+                "the API key is missing or wrong: send the header Authorization: Bearer KEY",
+                "invalid_api_key",
+            )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             return _answer(413, self._too_large(), "body_too_large")

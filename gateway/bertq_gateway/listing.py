@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from bertq.state.worker_info import WorkerInfo
 from bertq_gateway.errors import responses
+from bertq_gateway.models import Models, public_name
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -15,8 +16,9 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 class ListedModel(BaseModel):
     """A model that workers serve."""
 
-    id: str
+    id: str = Field(description="Its name, or an alias of it.")
     object: Literal["model"] = "model"
+    alias_of: str | None = Field(description="If the id is an alias: the name of its model.")
     created: int
     owned_by: str
     description: str = Field(description="Pooling, length, normalization and prompts, in words.")
@@ -34,7 +36,7 @@ class ListedModel(BaseModel):
         description="Name of the prompt of a request that names none."
     )
     similarity: str | None = Field(
-        description="How the model's authors compare two vectors, if they say so: cosine, dot, "
+        description="How to compare two vectors, if the model's authors say so: cosine, dot, "
         "euclidean or manhattan."
     )
     labels: list[str] = Field(description="Names of the labels of the task score.")
@@ -50,13 +52,27 @@ class ModelList(BaseModel):
 @router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
 async def models(request: Request) -> ModelList:
     """List the models that workers serve."""
-    found = await State.of(request).models.names()
+    found = await State.of(request).models.listed()
     return ModelList(data=[_entry(name, worker) for name, worker in sorted(found.items())])
+
+
+@router.get(
+    "/models/{model:path}",
+    response_model=ListedModel,
+    responses=dict(responses(401, 404, 429, 503)),
+)
+async def model(request: Request, model: str) -> ListedModel:
+    """Describe one model."""
+    found = await State.of(request).models.listed()
+    if model not in found:
+        raise Models.unknown(found)
+    return _entry(model, found[model])
 
 
 def _entry(name: str, worker: WorkerInfo) -> ListedModel:
     return ListedModel(
         id=name,
+        alias_of=None if name == public_name(worker) else public_name(worker),
         created=int(worker.started),
         owned_by="bertq",
         description=worker.meaning,

@@ -15,7 +15,16 @@ from prometheus_client import (
 )
 
 #: Paths with a label; all other paths share one.
-_ROUTES = frozenset({"/v1/embeddings", "/v1/models", "/encode", "/status/server", "/metrics"})
+_ROUTES = frozenset(
+    {
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/encode",
+        "/status/server",
+        "/metrics",
+    }
+)
 
 _BUCKET_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -51,10 +60,18 @@ class GatewayMetrics:
             "bertq_http_tokens", "Wordpieces that were read for them", registry=self._registry
         )
 
+        self._truncated = Counter(
+            "bertq_http_truncated_inputs",
+            "Texts that were cut, because they have more tokens than the model reads",
+            registry=self._registry,
+        )
+
     @contextmanager
     def request(self, scope: Any, status: Callable[[], int]) -> Iterator[None]:
         """Count a request while it is in progress, then its duration and status."""
         path = scope["path"]
+        if path.startswith("/v1/models/"):
+            path = "/v1/models/{model}"
         route = path if path in _ROUTES else "other"
         started = time.perf_counter()
         self._in_progress.inc()
@@ -65,10 +82,11 @@ class GatewayMetrics:
             self._seconds.labels(route).observe(time.perf_counter() - started)
             self._requests.labels(route, status()).inc()
 
-    def encoded(self, sentences: int, tokens: int) -> None:
-        """Count the encoded sentences and tokens of a request."""
+    def encoded(self, sentences: int, tokens: int, truncated: int) -> None:
+        """Count the encoded sentences, read tokens and truncated sentences of a request."""
         self._sentences.inc(sentences)
         self._tokens.inc(tokens)
+        self._truncated.inc(truncated)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

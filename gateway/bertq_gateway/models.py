@@ -1,7 +1,7 @@
 """The models that a gateway serves, under the names that callers use."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from redis import RedisError
 
@@ -13,7 +13,10 @@ from bertq_gateway.errors import Refused
 
 
 class Models:
-    """The clients of a gateway, one for each model, created at the first request.
+    """The clients of a gateway: one for each model that workers serve.
+
+    A client is created at the first request for its model, and closed when no worker has the model
+    and no request waits.
 
     The model without a name has the name of its directory.
 
@@ -29,6 +32,7 @@ class Models:
         self._aliases = aliases
         self._clients: dict[str | None, BertClient] = {}
         self._reading = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
         self._default_client = self._client(None)
 
     async def workers(self) -> list[WorkerInfo]:
@@ -44,6 +48,7 @@ class Models:
                     await asyncio.to_thread(directory.refresh)
                 except RedisError as error:
                     raise explain(error, self._url).error from None
+                self._close_unused({worker.model_name for worker in directory.workers})
             return directory.workers
 
     async def names(self) -> dict[str, WorkerInfo]:
@@ -52,8 +57,16 @@ class Models:
         found = sorted(await self.workers(), key=lambda worker: worker.model_name is not None)
         return {public_name(worker): worker for worker in found}
 
-    async def find(self, requested: str | None) -> tuple[str, BertClient]:
-        """Return the name and the client of a model.
+    async def listed(self) -> dict[str, WorkerInfo]:
+        """Return the names and the aliases of the models, each with one worker."""
+        known = await self.names()
+        aliases = {alias: known[model] for alias, model in self._aliases.items() if model in known}
+        return known | aliases
+
+    async def find(self, requested: str | None) -> tuple[str, WorkerInfo, BertClient]:
+        """Return the name of a model, a worker that has it, and the client for it.
+
+        The caller must send its request before it awaits: an unused client may be closed.
 
         Args:
             requested: name or alias of the model, or None for the only one.
@@ -70,17 +83,26 @@ class Models:
         )
         worker = known.get(model)
         if worker is not None:
-            return model, self._client(worker.model_name)
+            return model, worker, self._client(worker.model_name)
+        raise self.unknown(known)
+
+    @staticmethod
+    def unknown(known: Collection[str]) -> Exception:
+        """Return the error of a request for a model that is not among the known ones."""
         if not known:
-            raise NoWorker("no worker is alive: start one (celery -A bertq worker)")
+            return NoWorker("no worker is running: start one, for example with bertq serve")
         names = ", ".join(sorted(known))
-        raise Refused(404, f"no such model: use one of {names}", "model_not_found", "model")
+        return Refused(404, f"no such model: use one of {names}", "model_not_found", "model")
 
     def _find_only(self, known: Mapping[str, WorkerInfo]) -> str:
         unnamed = [found for found, worker in known.items() if worker.model_name is None]
         names = unnamed or list(known)
         if len(names) > 1:
-            raise Refused(422, f"say which model: {', '.join(sorted(names))}", param="model")
+            raise Refused(
+                422,
+                f'workers have several models: send "model", one of {", ".join(sorted(names))}',
+                param="model",
+            )
         return names[0] if names else ""
 
     def _client(self, model: str | None) -> BertClient:
@@ -98,10 +120,21 @@ class Models:
                 raise Refused(404, str(error), "model_not_found", "model") from None
         return self._clients[model]
 
+    def _close_unused(self, served: set[str | None]) -> None:
+        """Close the clients of models that no worker has, unless they have requests."""
+        for model, client in list(self._clients.items()):
+            is_used = model in served or client.status["num_pending_request"]
+            if client is not self._default_client and not is_used:
+                del self._clients[model]
+                task = asyncio.ensure_future(client.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Close the clients."""
         for client in self._clients.values():
             await client.aclose()
+        await asyncio.gather(*self._closing)
 
     @property
     def default_client(self) -> BertClient:

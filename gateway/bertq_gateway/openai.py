@@ -6,16 +6,18 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
 from bertq_gateway import answer
 from bertq_gateway.errors import Refused, responses
+from bertq_gateway.fields import TRUNCATION_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
-Text = Annotated[str, Field(min_length=1)]
+#: Its length is in the schema only: checked here, half of an emoji would be an error.
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 
 class EmbeddingsRequest(BaseModel):
@@ -30,16 +32,19 @@ class EmbeddingsRequest(BaseModel):
     )
 
     input: Text | Annotated[list[Text], Field(min_length=1)] = Field(
-        description="A sentence, or a list of them. Token numbers are not taken."
+        description="A text, or a list of them; no token ids, which differ from model to model."
     )
-    model: str = Field(description="One of those that /v1/models lists.")
-    encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64 is that of the little-endian float32 numbers."
+    model: str = Field(description="A name from /v1/models.")
+    encoding_format: Literal["float", "base64", ""] | None = Field(
+        None, description="float (the default), or base64: of the float32 numbers, little-endian."
     )
     dimensions: int | None = Field(
-        None, ge=1, description="Nothing, or the dimension that the model has."
+        None, ge=1, description="The dimensions of the model; others are refused."
     )
-    user: str | None = Field(None, description="Is not looked at.")
+    truncate: TruncateField = None
+    user: str | None = Field(None, description="Ignored.")
+
+    _no_token_ids = field_validator("input", mode="before")(refuse_token_ids)
 
 
 class Embedding(BaseModel):
@@ -51,7 +56,7 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that were read, ``[CLS]`` and ``[SEP]`` included."""
+    """Tokens that were read, special tokens included."""
 
     prompt_tokens: int
     total_tokens: int
@@ -69,19 +74,22 @@ class EmbeddingsResponse(BaseModel):
 @router.post(
     "/embeddings",
     response_model=EmbeddingsResponse,
-    responses=dict(responses(400, 401, 404, 413, 422, 429, 500, 503, 504)),
+    responses={
+        200: {"headers": TRUNCATION_HEADERS},
+        **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
+    },
 )
 async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
-    """Encode sentences."""
+    """Encode texts."""
     state = State.of(request)
     texts = [body.input] if isinstance(body.input, str) else body.input
     state.check_batch(len(texts), "input")
-    model, client = await state.models.find(body.model)
-    worker = (await state.models.names()).get(model)
-    if worker is not None and worker.task != "embed":
+    model, worker, client = await state.models.find(body.model)
+    if worker.task != "embed":
         what = "scores" if worker.task == "score" else "sparse rows"
-        raise Refused(422, f"{model} gives {what}, no vectors: use BertClient", param="model")
-    future = client.encode_async(texts, count_tokens=True, pairs=False)
+        raise Refused(422, f"{model} returns {what}, not vectors: use BertClient", param="model")
+    truncate = body.truncate or state.config.truncate
+    future = client.encode_async(texts, count_tokens=True, pairs=False, truncate=truncate)
     rows = await answer.vectors(request, future)
     if isinstance(rows, SparseRows):  # by now, another worker serves this name
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
@@ -89,14 +97,14 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
         raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
     if body.dimensions not in (None, rows.shape[1]):
         error = (
-            f"dimensions must be {rows.shape[1]}, those of {model}: the gateway does not shorten "
-            "vectors, BertClient does"
+            f"dimensions must be {rows.shape[1]}, as {model} has: the gateway does not shorten "
+            "vectors; BertClient does"
         )
         raise Refused(422, error, param="dimensions")
     if body.encoding_format == "base64":
         rows = await asyncio.to_thread(_base64, rows)
     tokens = future.tokens_read or 0
-    state.metrics.encoded(len(texts), tokens)
+    state.metrics.encoded(len(texts), tokens, future.cut)
     content = {
         "object": "list",
         "data": [
@@ -106,7 +114,7 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
         "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return await answer.write(content, 0 if isinstance(rows, list) else rows.size)
+    return await answer.write(content, 0 if isinstance(rows, list) else rows.size, future.cut_rows)
 
 
 def _base64(rows: Any) -> list[str]:

@@ -37,6 +37,7 @@ def make_server(config: Config) -> uvicorn.Server:
         access_log=False,  # a line for each request would be most of the work
         server_header=False,
         limit_concurrency=config.max_connections,
+        timeout_keep_alive=config.keep_alive_seconds,
         timeout_graceful_shutdown=config.drain_seconds,
         ssl_certfile=config.certfile,
         ssl_keyfile=config.keyfile,

@@ -34,7 +34,7 @@ class State:
         if count > self.config.max_batch:
             raise Refused(
                 413,
-                f"{count} inputs: a request may have {self.config.max_batch}",
+                f"{count} inputs: a request may have at most {self.config.max_batch}",
                 "batch_too_large",
                 field,
             )

@@ -68,9 +68,9 @@ def test_ctrl_c(http: Http) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "reason"),
     [
-        (["--host", "0.0.0.0"], {}, "without an API key only this machine is served"),
+        (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 accepts other machines, and needs an API key"),
         (["--host", "192.0.2.1"], {"BERTQ_HTTP_API_KEYS": KEY}, "--host 192.0.2.1 --port"),
-        ([], {"BERTQ_HTTP_API_KEYS": "short"}, "BERTQ_HTTP_API_KEYS has a key of less than 16"),
+        ([], {"BERTQ_HTTP_API_KEYS": "short"}, "BERTQ_HTTP_API_KEYS has a key of fewer than 16"),
         (["--alias", "x"], {}, "--alias is 'x': it must be NAME=MODEL"),
         ([], {"BERTQ_REDIS_URL": "http://x"}, "--redis-url"),
         (["--api-key-file", "{empty}"], {}, "has no key"),

@@ -36,9 +36,26 @@ def test_tokens(gateway: Gateway, stub: Stub) -> None:
     assert "is_tokenized" in wrong.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("texts", ["a", [], [1], [" "], None])
-def test_wrong_texts(gateway: Gateway, stub: Stub, texts: Any) -> None:
-    assert encode(gateway, id=1, texts=texts).status_code == 422
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("a", "texts: Input should be a valid list"),
+        ([], "texts: List should have at least 1 item"),
+        ([1], "texts: token ids differ from model to model: send text"),
+        (["a", " "], "texts[1] is blank"),
+        (None, "texts: Input should be a valid list"),
+    ],
+)
+def test_wrong_texts(gateway: Gateway, stub: Stub, texts: Any, message: str) -> None:
+    wrong = encode(gateway, id=1, texts=texts)
+    assert wrong.status_code == 422
+    assert wrong.json()["error"]["param"] == "texts"
+    assert wrong.json()["error"]["message"].startswith(message)
+
+
+def test_null_is_the_default(gateway: Gateway, stub: Stub) -> None:
+    names = ("id", "is_tokenized", "model", "truncate")
+    assert encode(gateway, texts=["a"], **dict.fromkeys(names))["result"] == rows(["a"]).tolist()
 
 
 def test_pairs_are_what_the_model_says(gateway: Gateway, stub: Stub) -> None:
@@ -93,4 +110,5 @@ def test_no_model_without_a_name(gateway: Gateway, redis: Redis) -> None:
         )
     answer = encode(gateway, texts=["a"])
     assert answer.status_code == 422
-    assert answer.json()["error"]["message"] == "say which model: one, two"
+    message = 'workers have several models: send "model", one of one, two'
+    assert answer.json()["error"]["message"] == message

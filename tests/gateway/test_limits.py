@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ def test_a_body_that_is_too_long(start_gateway: StartGateway, stub: Stub) -> Non
 def test_a_batch_that_is_too_large(start_gateway: StartGateway, stub: Stub) -> None:
     gateway = start_gateway(max_batch=3)
     fault = check(gateway.embed(*"abcd"), 413, "batch_too_large")
-    assert fault["message"] == "4 inputs: a request may have 3"
+    assert fault["message"] == "4 inputs: a request may have at most 3"
     answer = gateway.http.post("/encode", json={"id": 1, "texts": list("abcd")})
     check(answer, 413, "batch_too_large")
     assert gateway.embed(*"abc").status_code == 200
@@ -164,10 +165,64 @@ def test_other_origins(start_gateway: StartGateway, stub: Stub) -> None:
     plain, open_ = start_gateway(), start_gateway(cors=("https://example.org",))
     assert "access-control-allow-origin" not in plain.http.get("/v1/models", headers=origin).headers
     assert plain.http.options("/v1/embeddings", headers=origin).status_code == 405
-    answer = open_.http.options("/v1/embeddings", headers=origin)
+    asked = "authorization, content-type, x-stainless-lang, x-stainless-retry-count, x-new"
+    answer = open_.http.options(
+        "/v1/embeddings", headers={**origin, "Access-Control-Request-Headers": asked}
+    )
+    assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://example.org"
+    assert answer.headers["access-control-allow-headers"] == asked
+    exposed = open_.http.get("/v1/models", headers=origin).headers["access-control-expose-headers"]
+    assert exposed == "Retry-After, X-Truncated-Inputs"
     other = open_.http.get("/v1/models", headers={"Origin": "https://example.com"})
     assert "access-control-allow-origin" not in other.headers
+    wrong = open_.http.options("/v1/models", headers={**origin, "Origin": "https://example.com"})
+    assert wrong.status_code == 400
+
+
+def test_origins_have_no_path() -> None:
+    url = "redis://localhost:6379/0"
+    Config(redis_url=url, cors=("*", "null", "https://example.org:8443", "http://127.0.0.1"))
+    for wrong in ("https://example.org/", "example.org", "https://example.org/page", ""):
+        with pytest.raises(SettingsError, match="an origin without a path"):
+            Config(redis_url=url, cors=(wrong,))
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/stub", "/docs"]
+)
+def test_head(gateway: Gateway, stub: Stub, path: str) -> None:
+    answer, whole = gateway.http.head(path), gateway.http.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == whole.headers["content-type"]
+    assert gateway.http.head("/v1/embeddings").status_code == 405
+    assert gateway.http.head("/nope").status_code == 404
+
+
+def exchange(connection: socket.socket) -> bytes:
+    """Send a health check on an open connection; return the start of the answer."""
+    try:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        return connection.recv(1000)
+    except OSError:
+        return b""
+
+
+def test_idle_connections_stay_open(start_gateway: StartGateway) -> None:
+    assert Config(redis_url="redis://localhost:6379/0").keep_alive_seconds > 75
+    default, short = start_gateway(), start_gateway(keep_alive_seconds=1)
+    with default.connect() as kept, short.connect() as closed:
+        assert exchange(kept).startswith(b"HTTP/1.1 200")
+        assert exchange(closed).startswith(b"HTTP/1.1 200")
+        time.sleep(6)
+        assert exchange(kept).startswith(b"HTTP/1.1 200")
+        assert exchange(closed) == b""
+
+
+def test_head_of_readyz_without_workers(gateway: Gateway, redis: Redis) -> None:
+    answer = gateway.http.head("/readyz")
+    assert (answer.status_code, answer.content) == (503, b"")
+    assert answer.headers["retry-after"]
 
 
 def test_unknown_paths(gateway: Gateway) -> None:
@@ -190,7 +245,7 @@ def test_no_text_is_logged(gateway: Gateway, stub: Stub, caplog: pytest.LogCaptu
 def test_without_a_key_only_this_machine_is_served() -> None:
     url = "redis://localhost:6379/0"
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
-        with pytest.raises(SettingsError, match="without an API key only this machine is served"):
+        with pytest.raises(SettingsError, match="accepts other machines, and needs an API key"):
             Config(redis_url=url, host=host)
         Config(redis_url=url, host=host, api_keys=frozenset({"k" * 16}))
     for host in ("127.0.0.1", "::1", "localhost"):
@@ -203,7 +258,7 @@ def test_keys_and_aliases() -> None:
     text = f"# two keys\n{first}\n\n {second} ,\n"
     assert config.parse_keys(text, "keys") == {first, second}
     assert config.parse_keys("", "keys") == frozenset()
-    for wrong, reason in (("short", "less than 16"), ("ü" * 16, "ASCII"), ("a b" * 9, "ASCII")):
+    for wrong, reason in (("short", "fewer than 16"), ("ü" * 16, "ASCII"), ("a b" * 9, "ASCII")):
         with pytest.raises(SettingsError, match=reason) as caught:
             config.parse_keys(wrong, "keys")
         assert wrong not in str(caught.value)

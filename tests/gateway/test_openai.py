@@ -13,7 +13,7 @@ from redis import Redis
 from bertq.errors import RemoteError
 from bertq.state import worker_info
 from bertq_gateway import errors
-from tests.client.stub import MAX_WORDS, Stub, info, rows
+from tests.client.stub import Stub, info, rows
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.waiting import eventually
 
@@ -54,6 +54,17 @@ def test_no_sentence_is_a_pair(gateway: Gateway, stub: Stub) -> None:
     assert stub.options == [{"count_tokens": True, "pairs": False}]
 
 
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_encoding_format_is_the_default(gateway: Gateway, stub: Stub, value: str | None) -> None:
+    (entry,) = gateway.embed("a", encoding_format=value).json()["data"]
+    assert entry["embedding"] == rows(["a"])[0].tolist()
+
+
+def test_null_is_the_default(gateway: Gateway, stub: Stub) -> None:
+    names = ("encoding_format", "dimensions", "truncate", "user")
+    assert gateway.embed("a", **dict.fromkeys(names)).status_code == 200
+
+
 @pytest.mark.parametrize(("task", "what"), [("score", "scores"), ("sparse", "sparse rows")])
 def test_a_model_that_gives_no_vectors(
     gateway: Gateway, stub: Stub, redis: Redis, task: str, what: str
@@ -61,7 +72,7 @@ def test_a_model_that_gives_no_vectors(
     worker_info.publish(redis, dataclasses.replace(info(["bertq", "bertq.small"]), task=task))
     answer = gateway.embed("a")
     assert answer.status_code == 422
-    assert answer.json()["error"]["message"] == f"stub gives {what}, no vectors: use BertClient"
+    assert answer.json()["error"]["message"] == f"stub returns {what}, not vectors: use BertClient"
     assert stub.options == []
 
 
@@ -91,16 +102,21 @@ def test_an_alias(start_gateway: StartGateway, stub: Stub) -> None:
     ("wrong", "message"),
     [
         ({"input": []}, "input: List should have at least 1 item"),
-        ({"input": ""}, "input: String should have at least 1 character"),
-        ({"input": "  "}, r"texts\[0\] is blank"),
-        ({"input": ["a", "\n"]}, r"texts\[1\] is blank"),
-        ({"input": [1, 2]}, "input.* valid string"),
-        ({"input": [[1, 2]]}, "input.* valid string"),
+        ({"input": ""}, r"input\[0\] is blank"),
+        ({"input": "  "}, r"input\[0\] is blank"),
+        ({"input": ["a", "\n"]}, r"input\[1\] is blank"),
+        ({"input": ["a", 1]}, "input.* valid string"),
+        ({"input": [True]}, "input.* valid string"),
+        ({"input": 1}, "input: token ids differ"),
+        ({"input": [1, 2]}, "input: .* in LangChain set check_embedding_ctx_length=False"),
+        ({"input": [[1, 2]]}, "input: .* send text; in LangChain set"),
         ({"input": None}, "input"),
         ({"encoding_format": "hex"}, "encoding_format"),
-        ({"dimensions": 3}, "dimensions must be 4, those of stub"),
+        ({"truncate": "middle"}, "truncate: Input should be 'right', 'left' or 'error'"),
+        ({"dimensions": 3}, "dimensions must be 4, as stub has"),
         ({"dimensions": 0}, "dimensions"),
         ({"dimension": 4}, "dimension: Extra inputs are not permitted"),
+        ({"x" * 1000: 4}, f"- {'x' * 100}: Extra inputs are not permitted"),
     ],
 )
 def test_wrong_requests(gateway: Gateway, stub: Stub, wrong: Any, message: str) -> None:
@@ -110,6 +126,31 @@ def test_wrong_requests(gateway: Gateway, stub: Stub, wrong: Any, message: str) 
             asking.post("/embeddings", body=asked, cast_to=object)
     assert caught.value.type == "invalid_request_error"
     assert "secret" not in str(caught.value)
+
+
+def test_half_of_an_emoji(gateway: Gateway, stub: Stub) -> None:
+    half = r"\ud83d"
+    whole = half + r"\ude00"
+
+    def post(path: str, body: str) -> Any:
+        headers = {"Content-Type": "application/json"}
+        return gateway.http.post(path, content=body.encode(), headers=headers)
+
+    for text, vector in ((f"a{half}b", rows(["ab"])), (f"a{whole}", rows(["a\N{GRINNING FACE}"]))):
+        answer = post("/v1/embeddings", f'{{"model": "stub", "input": ["{text}", "c"]}}').json()
+        assert answer["data"][0]["embedding"] == vector[0].tolist()
+        answer = post("/encode", f'{{"texts": ["{text}", "c"], "id": "{half}x"}}').json()
+        assert (answer["id"], answer["result"][0]) == ("x", vector[0].tolist())
+        tokens = post("/encode", f'{{"texts": [["{text}"]], "is_tokenized": true}}').json()
+        assert tokens["result"] == vector.tolist()
+    for path, field in (("/v1/embeddings", "input"), ("/encode", "texts")):
+        blank = post(path, f'{{"model": "stub", "{field}": ["a", "{half}"]}}')
+        assert blank.status_code == 422
+        assert blank.json()["error"]["message"].startswith(f"{field}[1] is blank")
+    named = post("/v1/embeddings", f'{{"model": "stub", "input": "a", "{half}": 1}}')
+    assert named.status_code == 422
+    unknown = post("/v1/embeddings", f'{{"model": "{half}", "input": "a"}}')
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_a_key(start_gateway: StartGateway, stub: Stub) -> None:
@@ -153,10 +194,6 @@ def test_tokens_of_requests_that_share_a_chunk(gateway: Gateway, stub: Stub) -> 
         stub.gate.set()
         for n, answer in answers.items():
             assert answer.result().json()["usage"]["prompt_tokens"] == 2 * (n % 7 + 1)
-
-
-def test_a_long_sentence_is_cut(gateway: Gateway, stub: Stub) -> None:
-    assert gateway.embed(" ".join(["word"] * (MAX_WORDS + 5))).status_code == 200
 
 
 @pytest.mark.parametrize(
