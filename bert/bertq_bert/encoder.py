@@ -1,7 +1,7 @@
 """One loaded model: texts in, rows out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -143,10 +143,19 @@ class Encoder(Model):
         sizes = (longest if size is None else size for size in self.row_shape)
         return np.zeros((len(lengths), *sizes), np.float32)
 
-    def warm_up(self) -> None:
-        """Run a few shapes once, so that the first request does not pay for late initialization."""
-        for rows, longest in ((1, 3), (1, 20), (1, self.max_seq_len), (32, 64)):
+    def warm_up(
+        self,
+        on_step: Callable[[int, int, int, int], object] = lambda step, steps, rows, length: None,
+    ) -> None:
+        """Run a few shapes once, so that the first request does not pay for late initialization.
+
+        ``on_step`` is called before each with its number, from 1, the number of steps, and the rows
+        and tokens of its batch.
+        """
+        shapes = ((1, 3), (1, 20), (1, self.max_seq_len), (32, 64))
+        for step, (rows, longest) in enumerate(shapes, 1):
             length = min(longest, self.max_seq_len)
+            on_step(step, len(shapes), rows, length)
             self.compute([[0] * length] * rows)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:

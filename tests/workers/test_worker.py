@@ -126,7 +126,8 @@ def test_a_failing_chunk_fails_alone(
         with pytest.raises(RemoteError, match=reason) as caught:
             future.result(30)
         assert caught.value.type_name == error
-        worker.wait_for_log(f"failed, {error}: ")
+        verb = "failed" if error == "TypeError" else "rejected"
+        worker.wait_for_log(f"{verb}, {error}: ")
     assert client.encode(["after"]).shape[0] == 1
     assert SECRET not in worker.log
 

@@ -1,9 +1,8 @@
 """Log lines as JSON objects, for log collectors.
 
 This module is also a program: a small process that converts lines on a worker's standard error.
-TensorFlow's C++ code writes there, past Python's logging. A thread of the worker could convert the
-lines too, but would lose the last lines of a crashing worker. The process is run by its path and
-uses only the standard library; its arguments are the worker's node and process id.
+TensorFlow's C++ code writes there, past Python's logging. The process is run by its path and uses
+only the standard library; its arguments are the worker's node and process id.
 """
 
 import json

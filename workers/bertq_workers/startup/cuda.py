@@ -5,6 +5,15 @@ import ctypes
 _DRIVER = "libcuda.so.1"
 
 
+def is_installed() -> bool:
+    """Return whether NVIDIA's driver is installed."""
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return False
+    return True
+
+
 def memory(index: int) -> int | None:
     """Return the total memory of a GPU in bytes, or None if the driver is not available.
 

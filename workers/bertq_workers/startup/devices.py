@@ -6,14 +6,19 @@ it is loaded. ``configure`` runs right after the import, before TensorFlow uses 
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from bertq.errors import SettingsError
 from bertq.protocol.queues import Device
 from bertq.system import cores
+from bertq_workers.observability import stderr_relay, tensorflow_lines
 from bertq_workers.startup import cuda
 from bertq_workers.startup.hardware import Hardware, instructions
+
+#: TensorFlow's variable for the lowest level of its C++ log, and the level for errors.
+_LOG_LEVEL, _ERRORS_ONLY = "TF_CPP_MIN_LOG_LEVEL", "2"
 
 
 def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
@@ -27,7 +32,7 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
     Raises:
         SettingsError: the environment names too few GPUs.
     """
-    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environ.setdefault(_LOG_LEVEL, _ERRORS_ONLY)
     if device is None:
         return
     if device.kind == "cpu":
@@ -51,6 +56,26 @@ def pin(device: Device | None, environ: MutableMapping[str, str]) -> None:
             f"CUDA_VISIBLE_DEVICES={given} has only {len(visible)}, counted from 0"
         )
     environ["CUDA_VISIBLE_DEVICES"] = visible[device.index]
+
+
+@contextmanager
+def quiet_tensorflow(device: Device | None) -> Iterator[None]:
+    """Remove noise from standard error while TensorFlow is imported and finds its devices.
+
+    Real errors remain. If the user has set ``TF_CPP_MIN_LOG_LEVEL``, so does everything else.
+    """
+    if os.environ.get(_LOG_LEVEL) != _ERRORS_ONLY:
+        yield
+        return
+    # If a GPU was requested or has a driver, its errors are of interest.
+    has_gpu = cuda.is_installed() if device is None else device.kind == "gpu"
+    original, end_relay = stderr_relay.start(tensorflow_lines.__file__, "gpu" if has_gpu else "cpu")
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        end_relay()
+        os.close(original)
 
 
 def configure(

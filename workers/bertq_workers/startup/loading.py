@@ -39,25 +39,27 @@ def read(settings: Settings, device: Device | None) -> "Source":
         from bertq_bert import ModelError, read_source
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
+    log.info("loading: reading the model")
     try:
-        return read_source(
-            settings.model_dir,
-            tuned_model_dir=settings.tuned_model_dir,
-            ckpt_name=settings.ckpt_name,
-            config_name=settings.config_name,
-            compat=settings.compat,
-            max_seq_len=settings.max_seq_len,
-            max_batch_size=settings.max_batch_size,
-            pooling_strategy=settings.pooling_strategy,
-            pooling_layers=settings.pooling_layer,
-            num_labels=settings.num_labels,
-            dtype=settings.dtype,
-            int8_ranges=settings.int8_ranges,
-            cased=settings.cased,
-            mask_cls_sep=settings.mask_cls_sep,
-            no_special_token=settings.no_special_token,
-            no_position_embeddings=settings.no_position_embeddings,
-        )
+        with devices.quiet_tensorflow(device):  # it reads checkpoints of TensorFlow
+            return read_source(
+                settings.model_dir,
+                tuned_model_dir=settings.tuned_model_dir,
+                ckpt_name=settings.ckpt_name,
+                config_name=settings.config_name,
+                compat=settings.compat,
+                max_seq_len=settings.max_seq_len,
+                max_batch_size=settings.max_batch_size,
+                pooling_strategy=settings.pooling_strategy,
+                pooling_layers=settings.pooling_layer,
+                num_labels=settings.num_labels,
+                dtype=settings.dtype,
+                int8_ranges=settings.int8_ranges,
+                cased=settings.cased,
+                mask_cls_sep=settings.mask_cls_sep,
+                no_special_token=settings.no_special_token,
+                no_position_embeddings=settings.no_position_embeddings,
+            )
     except ModelError as error:
         raise SettingsError(str(error)) from None
 
@@ -76,8 +78,10 @@ def build(
         OutOfMemory: the device has too little memory for the model.
     """
     share = settings.gpu_memory_fraction
+    log.info("loading: starting TensorFlow")
     try:
-        hardware = devices.configure(settings.threads, concurrency, share)
+        with devices.quiet_tensorflow(device):
+            hardware = devices.configure(settings.threads, concurrency, share)
         from bertq_bert import Encoder
         from bertq_bert.errors import BadOption
     except ImportError as error:
@@ -92,10 +96,15 @@ def build(
             "accuracy",
             hardware.name, settings.dtype,
         )  # fmt: skip
+    log.info("loading: building the graph")
     try:
         encoder = Encoder.build(source, lanes=hardware.lanes)
-        encoder.warm_up()
+        encoder.warm_up(_log_warm_up)
     except BadOption as error:
         raise SettingsError(str(error)) from None
     process.trim()
     return encoder, hardware.name
+
+
+def _log_warm_up(step: int, steps: int, rows: int, length: int) -> None:
+    log.info("loading: warming up, %d of %d (%d x %d tokens)", step, steps, rows, length)
