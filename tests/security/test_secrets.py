@@ -2,6 +2,7 @@
 
 import json
 import os
+import string
 import subprocess
 import sys
 import traceback
@@ -9,22 +10,34 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from kombu import Connection
+from redis import Redis
 
 from bertq import BertClient
-from bertq.errors import BertqError
+from bertq.errors import BertqError, SettingsError
+from bertq.redis import redis_url
+from bertq.redis.connection import connect
 from bertq_cli.service.embedded_redis import free_port
+from tests.apps import create_app
 from tests.cli.runs import BERTQ, Run
-from tests.conftest import clean_environ
+from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
 
-# Masking by position would not hide them by chance; each needs % in a URL.
-PASSWORD, IN_URL = "hush-hush/Geheim@1", "hush-hush%2FGeheim%401"
+# Between any two signs is a piece that no log may have: a parser that splits the password at a sign
+# would reveal the pieces.
+SIGNS = string.punctuation + " \u00e9\u20ac\U0001f600"
+PIECES = [f"Zq{number:02}" for number in range(len(SIGNS) + 1)]
+PASSWORD = "".join(piece + sign for piece, sign in zip_longest(PIECES, SIGNS, fillvalue=""))
+#: What a URL needs at least.
+IN_URL = PASSWORD.replace("/", "%2F").replace("?", "%3F").replace("#", "%23")
 API_KEY = "tell-nobody-0123456789"
 LOGIN = "flo:flowers-are-secret"
-SECRETS = ("hush-hush", "Geheim", "tell-nobody", "flowers-are-secret")
+SECRETS = (*PIECES, "tell-nobody", "flowers-are-secret")
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +215,72 @@ def test_a_worker_with_the_wrong_password(port: int, service: Run, tiny_model: P
     )  # fmt: skip
     assert "refuses the login" in shown
     assert secrets_in(shown) == []
+
+
+def test_a_worker_that_gets_the_url_on_its_command_line(
+    url: str, service: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Celery reads ``-b`` before any setting of bertq."""
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "bertq", "-b", url, "worker", "-Q", "cpu7",
+             "--model-dir", str(tiny_model), "-l", "DEBUG"],
+            env=clean_environ(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        with BertClient(redis_url=url, queue="cpu7", timeout=60) as client:
+            assert client.encode(["a"]).shape[0] == 1
+    finally:
+        worker.terminate()
+        worker.wait(20)
+    assert secrets_in(log.read_text()) == []
+
+
+def test_a_service_at_a_redis_of_its_own(
+    url: str, service: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    http, flower = free_port(), free_port()
+    run = Run(
+        tmp_path, "serve", "--redis-url", url, "--cpu", "--model-dir", str(tiny_model),
+        "--model-name", "second", "--http-port", str(http), "--flower", str(flower), "-l", "DEBUG",
+    )  # fmt: skip
+    try:
+        run.wait_for("\nready ")
+        shown = page(http, "/readyz") + page(http, "/status/server")
+        assert "second" in shown
+        shown += page(flower, "/workers") + page(flower, "/broker")
+        children = [line for pid, line in run.processes().items() if pid != run.process.pid]
+        assert len(children) >= 3
+        assert secrets_in(shown + " ".join(children)) == []
+    finally:
+        run.end()
+    assert secrets_in(run.output) == []
+
+
+def test_each_sign_in_a_password(start_own_server: StartServer) -> None:
+    port = start_own_server().port
+    admin = Redis(port=port)
+    for sign in string.ascii_letters + string.digits + SIGNS:
+        password = f"Zq01{sign}Zq02"
+        admin.config_set("requirepass", password)
+        admin.auth(password)
+        for written in (password, quote(password, safe="")):
+            given = f"redis://:{written}@127.0.0.1:{port}/0"
+            if sign in "/?#" and written == password:
+                with pytest.raises(SettingsError, match=quote(sign, safe="")) as caught:
+                    redis_url.check(given)
+                assert secrets_in(str(caught.value)) == []
+                continue
+            checked = redis_url.check(given)
+            with connect(checked) as redis:
+                assert redis.ping()
+            with Connection(checked) as connection:
+                assert connection.connect()
+                assert secrets_in(connection.as_uri()) == []
+            app = create_app(checked)
+            assert app.backend.client.ping()  # type: ignore[attr-defined]
+            assert secrets_in(f"{app.backend.as_uri()} {app.conf.humanize()}") == []
+            app.close()
+            assert secrets_in(redis_url.redact(checked) + redis_url.redact(given)) == []
+    admin.close()
