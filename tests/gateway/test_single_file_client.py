@@ -104,7 +104,7 @@ def test_an_error_names_the_request_of_a_long_list(gateway: Gateway, stub: Stub)
 def test_a_key(start_gateway: StartGateway, stub: Stub) -> None:
     address = url(start_gateway(api_keys=frozenset({KEY})))
     assert BertHTTP(address, api_key=KEY).encode(["a"]) == rows(["a"]).tolist()
-    with pytest.raises(BertHTTPError, match="HTTP 401: give an API key") as caught:
+    with pytest.raises(BertHTTPError, match="HTTP 401: the API key is missing or wrong") as caught:
         BertHTTP(address).encode(["a"])
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
 
