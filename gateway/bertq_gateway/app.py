@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
@@ -48,8 +49,11 @@ def create(config: Config) -> FastAPI:
         # Otherwise the page sends the schema to a public validator, unless it is at localhost.
         swagger_ui_parameters={"validatorUrl": None},
     )
-    for module in (openai, listing, bert_as_service, probes):
-        app.include_router(module.router)
+    # The guard checks keys; this puts a field for the key into the manual.
+    key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
+    for module in (openai, listing, bert_as_service):
+        app.include_router(module.router, dependencies=key)
+    app.include_router(probes.router)
     app.add_exception_handler(Refused, errors.on_refused)
     app.add_exception_handler(BertqError, errors.on_refused)
     app.add_exception_handler(RequestValidationError, errors.on_invalid)

@@ -90,7 +90,7 @@ class Models:
     def unknown(known: Collection[str]) -> Exception:
         """Return the error of a request for a model that is not among the known ones."""
         if not known:
-            return NoWorker("no worker is running: start one, for example with bertq serve")
+            return NoWorker("no worker is alive: start one, as with bertq serve")
         names = ", ".join(sorted(known))
         return Refused(404, f"no such model: use one of {names}", "model_not_found", "model")
 

@@ -155,6 +155,7 @@ def test_the_manual_needs_no_other_machine(start_gateway: StartGateway, tmp_path
     assert 'id="operations-OpenAI-embeddings_v1_embeddings_post"' in page
     assert "/v1/embeddings" in page
     assert "/encode" in page
+    assert "Authorize" in page  # a field for the key
     source = gateway.http.get("/docs").text
     assert "https://" not in source
     assert gateway.http.get("/docs/files/swagger-ui-bundle.js").status_code == 200
