@@ -4,10 +4,12 @@
 # leave their import locks locked in the child forever, so they are imported here.
 import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
+import importlib.metadata
 import itertools
 import threading
 import uuid
 import weakref
+from contextlib import suppress
 
 from bertq.errors import ClientClosed
 from bertq.protocol.encoding import Encoding
@@ -22,6 +24,11 @@ from bertq_client.outbox.window import Limits
 from bertq_client.registry import Registry
 from bertq_client.request import Request
 from bertq_client.worker_directory import WorkerDirectory
+
+# For the same reason: on Python 3.13, the first call imports modules, and redis-py makes it for each
+# connection.
+with suppress(importlib.metadata.PackageNotFoundError):
+    importlib.metadata.version("redis")
 
 #: Seconds that ``close`` waits for Redis.
 _JOIN_SECONDS = 2.0

@@ -85,6 +85,23 @@ def test_a_fork_at_any_moment_of_the_first_request(redis_url: str, stub: Stub, p
     assert run(FORKS_AROUND_THE_FIRST_REQUEST, redis_url, pause) == ["{0}"]
 
 
+IMPORTS = """
+client = BertClient(redis_url=url.replace("127.0.0.1", "localhost"), timeout=40)
+before = set(sys.modules)
+check(client, ["first"])
+client.encode_async(["b"] * 600).add_done_callback(lambda done: None)
+client.encode_async(["cancelled"]).cancel()
+client.job(client.submit(["durable"]).id).result()
+client.close()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_requests_import_no_modules(redis_url: str, stub: Stub) -> None:
+    # A fork during an import on another thread leaves its lock locked in the child.
+    assert run(IMPORTS, redis_url) == ["[]"]
+
+
 FORKS_UNDER_LOAD = """
 client = BertClient(redis_url=url, timeout=40)
 check(client, ["first"])
