@@ -1,6 +1,9 @@
 """Errors over HTTP, in the form of OpenAI's API on every path."""
 
+import logging
+import math
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +25,9 @@ from bertq.errors import (
     SentenceTooLong,
     Timeout,
 )
+from bertq.state import purge
+
+log = logging.getLogger("bertq.gateway")
 
 #: Seconds after which a client may try again, for ``Retry-After``.
 RETRY_AFTER_SECONDS = 2
@@ -40,6 +46,20 @@ _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 _CALLER_ERRORS = {
     "BadInputValue", "BadInputType", "NoPairs", "BadIds", "UnknownPrompt", "UnsuitedRows",
 }  # fmt: skip
+
+
+#: Errors that no caller has caused: the status, the code, and the message for callers.
+_OUTAGES: list[tuple[type[BertqError], int, str, str]] = [
+    (QueueFull, 429, "queue_full", "too many requests are waiting: try again later"),
+    (NoWorker, 503, "no_worker", "no worker is alive that has the model: try again later"),
+    (RedisUnavailable, 503, "redis_unavailable", "the queue cannot be reached: try again later"),
+    (RedisFull, 503, "redis_full", "the queue takes no more requests: try again later"),
+    (ClientClosed, 503, "shutting_down", "the gateway is stopping: send the request again"),
+    (Timeout, 504, "timeout", "no answer in time: send fewer texts at once, or try again later"),
+]
+
+#: Seconds between two log lines about errors of one kind.
+_LOG_INTERVAL_SECONDS = 60.0
 
 
 class Fault(BaseModel):
@@ -91,20 +111,43 @@ def to_refused(error: BertqError, field: str = "input") -> Refused:
         return Refused(422, _describe_long_texts(error, field), "sentence_too_long", field)
     if isinstance(error, BadInput):
         return Refused(422, re.sub(r"^texts\b", field, str(error)), "invalid_input", field)
-    statuses: list[tuple[type[BertqError], int, str]] = [
-        (QueueFull, 429, "queue_full"),
-        (NoWorker, 503, "no_worker"),
-        (RedisUnavailable, 503, "redis_unavailable"),
-        (RedisFull, 503, "redis_full"),
-        (ClientClosed, 503, "shutting_down"),
-        (Timeout, 504, "timeout"),
-    ]
-    for kind, status, code in statuses:
-        if isinstance(error, kind):
-            return Refused(status, str(error), code)
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
         return Refused(422, str(error), "invalid_input", field)
-    return Refused(500, str(error), type(error).__name__)
+    refusal = _describe_outage(error)
+    _reasons.log(str(refusal.code), error)
+    return refusal
+
+
+def _describe_outage(error: BertqError) -> Refused:
+    """Return the HTTP error for an error that no caller has caused.
+
+    Its message names no address, queue, path or version: the error's own message is for the log.
+    """
+    for kind, status, code, message in _OUTAGES:
+        if isinstance(error, kind):
+            return Refused(status, message, code)
+    if isinstance(error, RemoteError) and error.type_name == purge.ERROR_NAME:
+        return Refused(503, "the request was removed from the queue: send it again", "purged")
+    code = type(error).__name__
+    return Refused(500, f"the request failed ({code}); the gateway has logged the reason", code)
+
+
+class _Reasons:
+    """Logs why requests fail, one line a minute for each kind of error."""
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, float] = {}  # by the code of the error, monotonic
+
+    def log(self, code: str, error: BertqError) -> None:
+        """Log the reason of an error, unless the same kind has been logged lately."""
+        now = time.monotonic()
+        if now - self._logged_at.get(code, -math.inf) >= _LOG_INTERVAL_SECONDS:
+            self._logged_at[code] = now
+            # The word lets bertq serve show the line.
+            log.error("ERROR: requests fail (%s): %s", code, error)
+
+
+_reasons = _Reasons()
 
 
 def _describe_long_texts(error: SentenceTooLong, field: str) -> str:

@@ -29,7 +29,7 @@ async def readyz(request: Request) -> Response:
     try:
         workers = await State.of(request).models.workers()
     except BertqError as error:
-        return _not_ready(str(error))
+        return _not_ready(str(errors.to_refused(error)))
     ready = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
     if not ready:
         return _not_ready("all workers hang" if workers else "no worker is alive")

@@ -126,7 +126,7 @@ def silent_port() -> int:
 
 def test_errors_of_the_worker(gateway: Gateway, stub: Stub) -> None:
     fault = check(gateway.embed("!fail"), 500, "RemoteError")
-    assert "ZeroDivisionError" in fault["message"]
+    assert "ZeroDivisionError" not in fault["message"]
 
 
 def test_a_caller_that_hangs_up(gateway: Gateway, stub: Stub) -> None:

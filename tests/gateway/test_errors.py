@@ -1,0 +1,77 @@
+"""Errors over HTTP say nothing about addresses, queues, paths and versions; the log does."""
+
+import logging
+
+import pytest
+from redis import Redis
+
+from bertq import errors
+from bertq.errors import BertqError, RemoteError
+from bertq.state.purge import ERROR_NAME
+from bertq_gateway.errors import to_refused
+from tests.conftest import StartServer
+from tests.gateway.conftest import running
+
+SECRET = "redis://:**@10.0.0.7:6379/0 /srv/models gpu7 worker@host"
+
+
+def test_an_outage_of_redis(
+    start_own_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_own_server()
+    port = server.port
+    url = f"redis://127.0.0.1:{port}/0"
+    with running(url, timeout_seconds=2.0) as gateway:
+        assert gateway.embed("a").status_code == 503  # no worker
+        with Redis(port=port) as redis:
+            redis.shutdown(nosave=True)
+        caplog.clear()
+        answers = [
+            gateway.embed("a"),
+            gateway.http.post("/encode", json={"id": 1, "texts": ["a"]}),
+            gateway.http.get("/v1/models"),
+            gateway.http.get("/status/server"),
+            gateway.http.get("/readyz"),
+        ]
+        for answer in answers:
+            assert answer.status_code == 503, answer.text
+            for internal in ("redis", "127.0.0.1", str(port), "Error", "111"):
+                assert internal not in answer.text.replace("redis_unavailable", ""), answer.text
+        assert answers[0].json()["error"]["code"] == "redis_unavailable"
+        assert answers[-1].text.startswith("not ready: ")
+    lines = [line for line in caplog.messages if "requests fail" in line]
+    assert len(lines) <= 1  # one a minute: another test may have logged it
+    assert all(url in line for line in lines)
+
+
+def test_the_log_has_the_reason_once(caplog: pytest.LogCaptureFixture) -> None:
+    class NeverSeen(BertqError):
+        pass
+
+    for _ in range(3):
+        assert "a reason" not in str(to_refused(NeverSeen("a reason")))
+    (record,) = (record for record in caplog.records if "a reason" in record.getMessage())
+    assert record.levelno == logging.ERROR
+
+
+def test_no_error_of_a_service_reaches_a_caller() -> None:
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, BertqError)
+        and not issubclass(kind, errors.BadInput | RemoteError)
+    ]
+    assert len(kinds) > 12
+    failures = [kind(SECRET) for kind in kinds]
+    failures += [RemoteError("OSError", SECRET), RemoteError(ERROR_NAME, SECRET)]
+    for failure in failures:
+        refusal = to_refused(failure)
+        assert refusal.status in (429, 500, 503, 504)
+        assert not [word for word in SECRET.split() if word in str(refusal)]
+    assert to_refused(failures[-1]).code == "purged"
+
+
+def test_a_mistake_of_the_caller_is_explained() -> None:
+    refusal = to_refused(RemoteError("UnknownPrompt", "there is no prompt 'x'"))
+    assert (refusal.status, str(refusal)) == (422, "UnknownPrompt: there is no prompt 'x'")
