@@ -48,7 +48,8 @@ def marked_processes(mark: int) -> list[int]:
         with suppress(OSError):
             limits = (directory / "limits").read_text().splitlines()
             (limit,) = (line for line in limits if line.startswith(_LIMIT))
-            has_ended = not (directory / "cmdline").read_bytes()  # a zombie has no command line
+            # The command line is no such sign: it is empty in the middle of an exec, too.
+            has_ended = (directory / "stat").read_text().rpartition(")")[2].split()[0] in "XZ"
             if limit.removeprefix(_LIMIT).split()[0] == str(mark) and not has_ended:
                 found.append(int(directory.name))
     return [pid for pid in found if pid != os.getpid()]

@@ -1,6 +1,9 @@
 """``bertq jobs`` and ``bertq job``."""
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ from redis import Redis
 from scipy.sparse import load_npz
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, BertqError, RemoteError, UnknownJob
+from bertq.errors import BadInputValue, BertqError, OutputError, RemoteError, UnknownJob
 from bertq_cli.commands import jobs
-from tests.cli.runs import Run
+from tests.cli.runs import BERTQ, Run
 from tests.client.stub import rows, stub_worker
+from tests.conftest import clean_environ
 
 TEXTS = [f"number {number}" for number in range(700)]
 
@@ -42,16 +46,59 @@ def listed(redis_url: str, *arguments: str) -> str:
 
 
 def test_the_list(redis_url: str, client: BertClient) -> None:
-    assert listed(redis_url) == f"no job is kept in Redis at {redis_url}\n"
+    assert listed(redis_url) == f"no durable job at {redis_url}\n"
     assert json.loads(listed(redis_url, "--json")) == []
     first, second = client.submit(TEXTS), client.submit(["a"], ttl=7200)
     (found,) = (line for line in listed(redis_url).splitlines() if first.id in line)
-    cells = [cell.strip() for cell in found.strip("│").split("│")]
+    cells = re.split(r" {2,}", found.strip())
     assert cells[:4] == [first.id, "waiting", "700", "0 %"]
     assert cells[4].endswith("KiB")
     assert cells[6].startswith("23 h 59 min") or cells[6].startswith("1 d")
     document = json.loads(listed(redis_url, "--json"))
     assert [info["id"] for info in document] == [first.id, second.id]
+
+
+def test_a_narrow_terminal_shows_unique_beginnings(redis_url: str, client: BertClient) -> None:
+    ids = [client.submit([f"number {number}"]).id for number in range(3)]
+    leader, follower = os.openpty()
+    command = [*BERTQ, "jobs", "--redis-url", redis_url]
+    environ = {**clean_environ(), "COLUMNS": "80", "TERM": "dumb"}
+    subprocess.run(command, env=environ, stdout=follower, check=True)
+    lines = os.read(leader, 65536).decode().splitlines()
+    os.close(leader)
+    os.close(follower)
+    assert len(lines) == 2 + len(ids)
+    assert max(map(len, lines)) <= 80
+    shown = [line.split()[0] for line in lines[2:]]
+    assert sorted(shown) == sorted(one[: len(shown[0])] for one in ids)
+
+
+def test_beginnings_of_ids(redis: Redis, client: BertClient, job: Job) -> None:
+    first = client.submit(["a"])
+    assert f"job         {first.id}\n" in job(first.id[:6]).output
+    assert f"job         {first.id}\n" in job(first.id[:6].upper()).output
+    others = [client.submit(["a"]).id for _ in range(20)]  # two of 16 digits are equal
+    digit = next(d for d in "0123456789abcdef" if sum(one.startswith(d) for one in others) > 1)
+    with pytest.raises(
+        BadInputValue, match=f"jobs have an id that begins with {digit}: "
+    ) as caught:
+        job(digit, "--discard")
+    assert next(one for one in others if one.startswith(digit)) in str(caught.value)
+    for unknown in ("", "zz", "x y", "*"):
+        with pytest.raises(UnknownJob, match="bertq jobs lists all ids"):
+            job(unknown)
+
+
+@pytest.mark.parametrize(
+    ("ids", "short"),
+    [
+        (["0123456789"], ["01234567"]),
+        (["0123456789", "0123456799"], ["012345678", "012345679"]),
+        (["x", "y"], ["x", "y"]),
+    ],
+)
+def test_the_shortest_beginnings(ids: list[str], short: list[str]) -> None:
+    assert jobs.shorten(ids) == short
 
 
 def test_one_job(redis_url: str, client: BertClient, job: Job) -> None:
@@ -92,7 +139,7 @@ def test_one_that_fails(redis_url: str, client: BertClient, job: Job, tmp_path: 
 def test_ended(client: BertClient, job: Job, tmp_path: Path) -> None:
     first, second = client.submit(TEXTS), client.submit(TEXTS)
     assert job(first.id, "--cancel").output == "cancelled\n"
-    assert job(first.id, "--cancel").output == "it was cancelled before\n"
+    assert job(first.id, "--cancel").output == "not cancelled: it is cancelled\n"
     assert job(first.id).exit_code == 1
     with pytest.raises(BertqError, match=f"job {first.id} was cancelled: it has no vectors"):
         job(first.id, "-o", str(tmp_path / "vectors.npy"))
@@ -114,7 +161,9 @@ def test_the_vectors(
     vectors = np.load(path)
     np.testing.assert_array_equal(vectors, rows(TEXTS).astype(dtype))
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(BadInputValue, match="is there already: --overwrite replaces it"):
+    with pytest.raises(
+        OutputError, match="already exists: choose another name, or add --overwrite"
+    ):
         job(kept.id, "-o", str(path))
     assert job(kept.id, "-o", str(path), "--overwrite").exit_code == 0
 
@@ -127,7 +176,7 @@ def test_sparse_rows(redis_url: str, client: BertClient, job: Job, tmp_path: Pat
     assert shown.stdout.strip() == f"{path}: 700 x 4, float32"
     found = load_npz(path)
     np.testing.assert_array_equal(found.toarray(), rows(TEXTS))
-    with pytest.raises(BadInputValue, match=r"has sparse rows, which are written as \.npz"):
+    with pytest.raises(BadInputValue, match=r"has sparse rows, so give a name that ends in \.npz"):
         job(kept.id, "-o", str(tmp_path / "rows.npy"))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -138,7 +187,7 @@ def test_a_model_without_sparse_rows(
     kept = client.submit(["a"])
     with (
         stub_worker(redis_url),
-        pytest.raises(BadInputValue, match=r"has vectors, which are written as \.npy"),
+        pytest.raises(BadInputValue, match=r"has vectors, so give a name that ends in \.npy"),
     ):
         job(kept.id, "-o", str(tmp_path / "vectors.npz"))
 
@@ -164,8 +213,8 @@ def test_token_vectors(redis: Redis, client: BertClient, job: Job, tmp_path: Pat
 
 
 def test_wrong_use(job: Job, tmp_path: Path) -> None:
-    assert "take one of" in job("x", "--watch", "--cancel").output
-    with pytest.raises(BadInputValue, match=r"vectors are written as \.npy"):
+    assert "cannot be combined: use one of them" in job("x", "--watch", "--cancel").output
+    with pytest.raises(BadInputValue, match=r"give a name that ends in \.npy"):
         job("x", "-o", "vectors.csv")
 
 
@@ -173,5 +222,5 @@ def test_errors_are_one_line(redis_url: str, tmp_path: Path) -> None:
     run = Run(tmp_path, "job", "nope", BERTQ_REDIS_URL=redis_url)
     status, output = run.wait()
     assert status == 1
-    assert output.startswith("Error: there is no job nope in Redis at")
+    assert output.startswith(f"Error: there is no durable job nope at {redis_url}: ")
     assert output.count("\n") == 1

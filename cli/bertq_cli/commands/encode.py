@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
-from bertq.errors import BertqError
 from bertq.protocol import encoding
 from bertq_cli.commands.input_options import input_options
+from bertq_cli.output_file import OutputPath
+from bertq_cli.signals import exit_on_signals
+from bertq_cli.wording import for_command_line
 from bertq_client import BertClient
 from bertq_client.files.run_options import BLANK
 
@@ -18,7 +20,7 @@ from bertq_client.files.run_options import BLANK
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     required=True,
     help="The file to write, .npy or .jsonl.",
 )
@@ -46,7 +48,7 @@ from bertq_client.files.run_options import BLANK
 )
 @click.option(
     "--dimensions",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     metavar="N",
     help="Keep the first N numbers of each vector.",
 )
@@ -71,7 +73,7 @@ from bertq_client.files.run_options import BLANK
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     help="Sentences of a request; else 1024, fewer of large rows.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -93,28 +95,21 @@ def encode(
     INPUT of either kind may be compressed (.gz); - is standard input.
     """
     try:
-        with BertClient(
-            redis_url=url,
-            model=model,
-            queue=queue,
-            timeout=timeout,
-            check_length=False,
-        ) as client:
+        with (
+            exit_on_signals(),
+            BertClient(
+                redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
+            ) as client,
+        ):
             made = client.encode_file(
                 source, output, is_tokenized=tokenized, progress=not quiet, **options
             )
-    except BertqError as error:
-        _explain(f"Error: {error}", error)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt as error:
-        _explain("interrupted", error)
-        raise SystemExit(128 + signal.SIGINT) from None
+    except (KeyboardInterrupt, SystemExit) as error:
+        click.echo("interrupted", err=True)
+        for note in getattr(error, "__notes__", ()):
+            click.echo(for_command_line(note), err=True)
+        interrupted = 128 + signal.SIGINT
+        raise SystemExit(error.code if isinstance(error, SystemExit) else interrupted) from None
     if made.cut:
         click.echo(f"cut, since the model reads fewer tokens: {made.cut} sentences", err=True)
     click.echo(f"{made.path}: {made.rows} rows, kept {made.kept}, encoded {made.encoded}")
-
-
-def _explain(line: str, error: BaseException) -> None:
-    click.echo(line, err=True)
-    for note in getattr(error, "__notes__", ()):
-        click.echo(note, err=True)

@@ -123,7 +123,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--max-connections",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 65535),
     default=Config.max_connections,
     show_default=True,
     metavar="N",

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq.protocol.encoding import Options
+from bertq_cli import output_file
 from bertq_cli.commands.input_options import input_options
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
@@ -77,13 +77,13 @@ class Ranges:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=output_file.OutputPath(),
     required=True,
     help="The file to write, for --int8-ranges of the workers.",
 )
 @click.option(
     "--dimensions",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     metavar="N",
     help="For vectors that are cut to N dimensions.",
 )
@@ -119,7 +119,7 @@ def int8_ranges(
     requests with the precision int8 and uint8 by these ranges. A few thousand texts like those that
     will be encoded are enough.
     """
-    _check_output(output, overwrite=overwrite)
+    output_file.check(output, overwrite=overwrite)
     line_format = LineFormat(kind_of(corpus, input_format), field, False)
     source = TextSource(corpus, line_format, allow_blank=True)
     options: Options = {"dimensions": dimensions, "input_type": input_type, "prompt": prompt}
@@ -178,23 +178,6 @@ def _check_task(client: BertClient, model: str | None) -> None:
             raise BadInputValue(f"{name} gives {what[task]}: int8 and uint8 are for vectors")
         if len(config["row_shape"]) != 1:
             raise BadInputValue(f"{name} gives a vector for each token, not one for each text")
-
-
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Check that the file can be written, before anything is encoded.
-
-    Raises:
-        OutputError: it cannot be written, or exists already.
-    """
-    try:
-        if output.exists() and not overwrite:
-            raise OutputError(f"{output} is there already: --overwrite replaces it")
-        if output.is_dir():
-            raise OutputError(f"{output} is a directory")
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _write(output: Path, document: dict[str, Any]) -> None:

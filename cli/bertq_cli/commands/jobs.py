@@ -3,27 +3,39 @@
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bertq.errors import BadInputValue, BertqError
+from bertq.errors import BadInputValue, BertqError, OutputError, UnknownJob
 from bertq.redis import redis_url
 from bertq.state.durable_jobs import JobInfo
+from bertq_cli import output_file
 from bertq_cli.commands.status import duration
 from bertq_cli.redis_option import redis_option
+from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient, DurableJob, SparseRows, progress_bar
+
+#: Minimum digits of a shortened id.
+_MIN_DIGITS = 8
+
+#: Maximum number of ids in an error.
+_MAX_CANDIDATES = 5
+
+#: Columns of a table that is not printed on a terminal.
+_MAX_WIDTH = 200
 
 #: Seconds between two queries of a watched job.
 _POLL_SECONDS = 0.5
 
-_redis_option = redis_option("The Redis that keeps the jobs.")
+_redis_option = redis_option("The Redis that has the jobs.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -31,28 +43,37 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 @_redis_option
 @_json_option
 def jobs(url: str, as_json: bool) -> None:
-    """List the jobs that are kept, the oldest first."""
+    """List the durable jobs, the oldest first.
+
+    A narrow terminal shows the beginnings of their ids, which every command accepts.
+    """
     with BertClient(redis_url=url) as client:
         found = client.jobs()
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
     elif found:
-        Console(highlight=False).print(table(found))
+        console = Console(highlight=False)
+        shown = table(found, [info.id for info in found])
+        options = console.options.update(max_width=_MAX_WIDTH)
+        if console.is_terminal and console.measure(shown, options=options).maximum > console.width:
+            shown = table(found, shorten([info.id for info in found]))
+        # A file or another program gets whole lines, whatever the width of the terminal.
+        console.print(shown, width=None if console.is_terminal else _MAX_WIDTH)
     else:
-        click.echo(f"no job is kept in Redis at {redis_url.redact(url)}")
+        click.echo(f"no durable job at {redis_url.redact(url)}")
 
 
 @click.command()
 @click.argument("job_id", metavar="ID")
 @_redis_option
 @_json_option
-@click.option("--watch", is_flag=True, help="Show how far it is, until it is finished.")
-@click.option("--cancel", is_flag=True, help="Give it up, and remove its texts and rows.")
-@click.option("--discard", is_flag=True, help="Remove all of it, finished or not.")
+@click.option("--watch", is_flag=True, help="Show its progress until it is finished.")
+@click.option("--cancel", is_flag=True, help="Cancel it, and remove its texts and rows.")
+@click.option("--discard", is_flag=True, help="Remove all of it from Redis, finished or not.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=output_file.OutputPath(),
     help="Wait for its vectors and write them to this file, .npy; sparse rows as .npz.",
 )
 @click.option("--overwrite", is_flag=True, help="Let -o replace a file.")
@@ -66,18 +87,21 @@ def job(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    """Show a job, wait for it, fetch its vectors, or end it.
+    """Show a durable job, wait for it, fetch its vectors, or end it.
 
-    Exit status 1 where it has failed or was cancelled.
+    ID is a job's id, or its first digits if no other job's id begins with them. The exit status is
+    1 if the job has failed or was cancelled.
     """
     if sum((watch, cancel, discard, output is not None)) > 1:
-        raise click.UsageError("take one of --watch, --cancel, --discard and -o")
+        raise click.UsageError(
+            "--watch, --cancel, --discard and -o cannot be combined: use one of them"
+        )
     if output is not None:
         check(output, overwrite=overwrite)
-    with BertClient(redis_url=url) as client:
-        found = client.job(job_id)
+    with exit_on_signals(), BertClient(redis_url=url) as client:
+        found = find(client, url, job_id)
         if cancel:
-            click.echo("cancelled" if found.cancel() else f"it was {found.status} before")
+            click.echo("cancelled" if found.cancel() else f"not cancelled: it is {found.status}")
             return
         if discard:
             found.discard()
@@ -95,15 +119,45 @@ def job(
         raise SystemExit(1)
 
 
-def table(found: Iterable[JobInfo]) -> Table:
-    """Return a table of jobs."""
-    shown = Table("job", "status", "sentences", "done", "in Redis", "age", "kept for")
-    for column in shown.columns[2:]:
-        column.justify = "right"
-    shown.columns[0].overflow = "fold"  # a truncated id is of no use
-    for info in found:
+def find(client: BertClient, url: str, prefix: str) -> DurableJob:
+    """Return the job whose id is ``prefix`` or begins with it.
+
+    Raises:
+        BadInputValue: several ids begin with it.
+        UnknownJob: no id does.
+    """
+    ids = [info.id for info in client.jobs() if prefix and info.id.startswith(prefix.lower())]
+    if len(ids) > 1 and prefix not in ids:
+        listed = ", ".join(ids[:_MAX_CANDIDATES]) + (", ..." if len(ids) > _MAX_CANDIDATES else "")
+        raise BadInputValue(f"{len(ids)} jobs have an id that begins with {prefix}: {listed}")
+    if not ids:
+        raise UnknownJob(
+            f"there is no durable job {prefix} at {redis_url.redact(url)}: it has expired or was "
+            "discarded, or the id is wrong; bertq jobs lists all ids"
+        )
+    return client.job(prefix if prefix in ids else ids[0])
+
+
+def shorten(ids: Sequence[str]) -> list[str]:
+    """Return the shortest beginnings of ids that are all different, of the same length."""
+    length = next(
+        length
+        for length in range(_MIN_DIGITS, max(map(len, ids)) + _MIN_DIGITS)
+        if len({one[:length] for one in ids}) == len(set(ids))
+    )
+    return [one[:length] for one in ids]
+
+
+def table(found: Iterable[JobInfo], ids: Iterable[str]) -> Table:
+    """Return a table of jobs, with the ids to show."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown.add_column("job", no_wrap=True)
+    shown.add_column("status", no_wrap=True)
+    for heading in ("sentences", "done", "in Redis", "age", "expires in"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for shown_id, info in zip(ids, found, strict=True):
         shown.add_row(
-            info.id,
+            shown_id,
             info.status,
             f"{info.rows:,}",
             f"{100 * info.done / info.rows:.0f} %",
@@ -153,12 +207,14 @@ def check(output: Path, *, overwrite: bool) -> None:
     """Refuse an output file that is not valid for vectors.
 
     Raises:
-        BadInputValue: it has another suffix, or exists already.
+        BadInputValue: it has another suffix.
+        OutputError: it exists already, or cannot be written.
     """
     if output.suffix not in (".npy", ".npz"):
-        raise BadInputValue(f"{output}: vectors are written as .npy, sparse rows as .npz")
-    if output.exists() and not overwrite:
-        raise BadInputValue(f"{output} is there already: --overwrite replaces it")
+        raise BadInputValue(
+            f"-o {output}: give a name that ends in .npy, or in .npz for sparse rows"
+        )
+    output_file.check(output, overwrite=overwrite)
 
 
 def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
@@ -169,6 +225,7 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
 
     Raises:
         BadInputValue: rows of this kind need another suffix.
+        OutputError: the file cannot be written.
     """
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     rows = found.info.rows
@@ -194,6 +251,8 @@ def save(found: DurableJob, output: Path) -> tuple[tuple[int, ...], str]:
         part.replace(output)
     except CancelledError as error:
         raise BertqError(f"{error}: it has no vectors") from None
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
     return written.shape, str(written.dtype)
@@ -221,7 +280,9 @@ def _check_suffix(output: Path, *, is_sparse: bool) -> None:
     required = ".npz" if is_sparse else ".npy"
     if output.suffix != required:
         what = "sparse rows" if is_sparse else "vectors"
-        raise BadInputValue(f"{output}: the job has {what}, which are written as {required}")
+        raise BadInputValue(
+            f"-o {output}: the job has {what}, so give a name that ends in {required}"
+        )
 
 
 def _reserve(path: Path) -> None:

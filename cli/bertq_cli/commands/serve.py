@@ -107,6 +107,7 @@ def serve(**options: Any) -> None:
             output.report("model", f"{name}, {directory}")
             options["model_dir"] = str(directory)
         service = plan(options, stack)
+        service.show_progress = output.show_progress
 
         async def wait() -> None:
             count = len(service.queues)

@@ -44,17 +44,19 @@ class ProcessSpec:
     """The description of a process.
 
     Attributes:
-        kind, name: how messages to the user refer to it: ``worker``, ``cpu0``.
+        role, name: how messages to the user refer to it: ``worker``, ``cpu0``.
         command: program and arguments; no secrets, as every user of the machine can see them.
         environ: its environment.
         prepare: called before each start; raises ProcessFailed if it cannot succeed.
         is_ready: returns whether the process with this id is ready.
         describe: returns the message that it is ready, given the seconds that it took.
         is_shown: whether to show a line of its output to the user, once it is ready.
+        find_step: returns the step of its start that a line of its output reports, if any.
         find_reason: returns why it did not start, from the last lines of its output.
         stdin: its standard input.
         orphan_signal: the signal that it gets when this program is killed.
-        start_within, stop_within: seconds until the start counts as failed, or until it is killed.
+        start_timeout_seconds, stop_timeout_seconds: seconds until the start counts as failed, or
+            until it is killed.
         quiet_start: whether to hide all output before it is ready.
     """
 
@@ -65,6 +67,7 @@ class ProcessSpec:
     is_ready: Callable[[int], Awaitable[bool]]
     describe: Callable[[float], str]
     is_shown: Callable[[str], bool]
+    find_step: Callable[[str], str | None] = lambda _: None
     find_reason: Callable[[list[str]], str] = "\n".join
     prepare: Callable[[], None] = lambda: None
     stdin: bytes = b""
@@ -76,12 +79,21 @@ class ProcessSpec:
 
 @dataclass
 class ManagedProcess:
-    """A process that is restarted when it ends, until it is cancelled or given up."""
+    """A process that is restarted when it ends, until it is cancelled or given up.
+
+    Attributes:
+        spec: its description.
+        report: gets the messages about it: a label and a text.
+        policy: when it is restarted.
+        ready: set while it is ready.
+        step: the current step of its start.
+    """
 
     spec: ProcessSpec
     report: Callable[[str, str], None]
     policy: RestartPolicy = RestartPolicy()
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    step: str = "starting"
     _process: asyncio.subprocess.Process | None = None
     _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     _was_ready: bool = False
@@ -124,6 +136,7 @@ class ManagedProcess:
     async def _running(self) -> AsyncIterator[asyncio.subprocess.Process]:
         spec = self.spec
         self._tail.clear()
+        self.step = "starting"
         self._process = process = await asyncio.create_subprocess_exec(
             *child.launcher(spec.orphan_signal), *spec.command,
             env=spec.environ,
@@ -201,6 +214,7 @@ class ManagedProcess:
         if not line:
             return
         self._tail.append(line)
+        self.step = self.spec.find_step(line) or self.step
         quiet = self.spec.quiet_start and not self.ready.is_set()
         if not quiet and self.spec.is_shown(line):
             self.report(self.spec.name, line)

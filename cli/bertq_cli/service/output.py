@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bertq_cli.service import worker_lines
@@ -14,6 +15,17 @@ from bertq_cli.service import worker_lines
 _MAX_LINES = 1000
 #: Seconds allowed to print the last lines.
 _CLOSE_SECONDS = 1.0
+#: Width of a terminal that does not know its own.
+_DEFAULT_COLUMNS = 80
+#: To the start of the terminal's line, and clear it.
+_CLEAR_LINE = b"\r\x1b[K"
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """A line at the end of the output that later output replaces."""
+
+    line: bytes
 
 
 class StatusOutput:
@@ -29,7 +41,8 @@ class StatusOutput:
         # The file descriptor itself, because the thread could have the lock of Python's buffer at
         # exit.
         self._file = sys.stdout.fileno() if file is None else file
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_LINES)
+        self._is_terminal = os.isatty(self._file)
+        self._lines: queue.Queue[bytes | _Progress | None] = queue.Queue(_MAX_LINES)
         self._thread = threading.Thread(target=self._run, name="bertq-output", daemon=True)
         self._thread.start()
 
@@ -38,12 +51,20 @@ class StatusOutput:
         line = _object(label, text) if self._as_json else f"{label:<10}  {text}"
         self._put(f"{line}\n".encode(errors="replace"))
 
+    def show_progress(self, text: str) -> None:
+        """Replace the line of progress on a terminal; an empty text removes it."""
+        if self._is_terminal and not self._as_json:
+            with suppress(OSError):
+                width = os.get_terminal_size(self._file).columns or _DEFAULT_COLUMNS
+                line = f"{'starting':<10}  {text}"[: width - 1] if text else ""
+                self._put(_Progress(line.encode(errors="replace")))
+
     def close(self) -> None:
         """Print the remaining lines, for a bounded time."""
         self._put(None)
         self._thread.join(_CLOSE_SECONDS)
 
-    def _put(self, line: bytes | None) -> None:
+    def _put(self, line: bytes | _Progress | None) -> None:
         while True:
             with suppress(queue.Full):
                 self._lines.put_nowait(line)
@@ -52,10 +73,17 @@ class StatusOutput:
                 self._lines.get_nowait()
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        progress = b""
+        while (item := self._lines.get()) is not None:
+            text = _CLEAR_LINE if progress else b""
+            if isinstance(item, _Progress):
+                progress = item.line
+            else:
+                text += item
+            text += progress
             with suppress(OSError):
-                while line:
-                    line = line[os.write(self._file, line) :]
+                while text:
+                    text = text[os.write(self._file, text) :]
 
 
 def _object(label: str, text: str) -> str:

@@ -6,7 +6,9 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +24,8 @@ from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
 
 Report = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
+
+_PROGRESS_SECONDS = 1.0
 
 _FLOWER_ADDRESS = re.compile(r"Visit me at (?P<origin>https?://[^/\s]+)(?P<path>\S*)")
 
@@ -42,6 +46,8 @@ class Service:
         metrics_port: port of the first worker's metrics, or None for no metrics; each further
             worker has the next port.
         log_level: the level from which lines of workers are shown.
+        show_progress: called every second during the start, with the steps of the processes, and
+            with an empty text at its end.
         options: more options of ``celery -A bertq worker``.
 
     Raises:
@@ -58,6 +64,7 @@ class Service:
     http_port: int | None = None
     metrics_port: int | None = None
     log_level: str = "WARNING"
+    show_progress: Callable[[str], None] = lambda _: None
     options: tuple[str, ...] = ()
     _processes: list[ManagedProcess] = field(default_factory=list, init=False)
 
@@ -95,11 +102,28 @@ class Service:
         self._processes += processes
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(process.supervise()) for process in processes]
+            showing = group.create_task(self._show_steps(processes))
             for process in processes:
                 await process.ready.wait()
+            showing.cancel()
             await body()
             for task in tasks:
                 task.cancel()
+
+    async def _show_steps(self, processes: list[ManagedProcess]) -> None:
+        """Show the steps of the processes that are not ready, every second."""
+        started = time.monotonic()
+        try:
+            while True:
+                steps = [
+                    f"{process.spec.name}: {process.step}"
+                    for process in processes
+                    if not process.ready.is_set()
+                ]
+                self.show_progress(f"{time.monotonic() - started:.0f} s, {'; '.join(steps)}")
+                await asyncio.sleep(_PROGRESS_SECONDS)
+        finally:
+            self.show_progress("")
 
     def _specs(self) -> list[ProcessSpec]:
         found = [
@@ -163,12 +187,14 @@ class Service:
                 # Always set, so that workers do not inherit the variable of this process.
                 "BERTQ_MODEL_NAME": self.model_name or "",
                 "BERTQ_METRICS_PORT": metrics,
+                "BERTQ_LOG_LOADING": "1",
                 # Celery prints a long warning if a worker runs as root, as in containers.
                 "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             },
             is_ready=lambda pid: asyncio.to_thread(is_published, pid),
             describe=describe,
             is_shown=lambda line: worker_lines.is_shown(line, self.log_level),
+            find_step=worker_lines.find_step,
             find_reason=worker_lines.find_refusal,
         )
 
@@ -238,17 +264,42 @@ async def run_until_stopped(service: Service, report: Report, body: Body) -> int
         running.cancel()
         report("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup ignores SIGHUP, and that is respected. A shell that starts a program in the
-        # background ignores SIGINT, but the program shall still stop if it gets one.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, stop, number)
-    try:
-        await running
-    except asyncio.CancelledError:
-        if not caught:
-            raise
+    with _handling_signals(loop, stop):
+        try:
+            await running
+        except asyncio.CancelledError:
+            if not caught:
+                raise
     return caught[0] if caught else 0
+
+
+@contextmanager
+def _handling_signals(
+    loop: asyncio.AbstractEventLoop, handle: Callable[[int], None]
+) -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGHUP in the loop, and restore the earlier handlers.
+
+    The signals are blocked meanwhile: there is no moment at which one would end this program
+    without the caller's cleanup.
+    """
+    # nohup ignores SIGHUP, and that is respected. A shell that starts a program in the background
+    # ignores SIGINT, but the program shall still stop if it gets one.
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    for number in numbers:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            for number, handler in previous.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _first_error(group: BaseExceptionGroup) -> BaseException:

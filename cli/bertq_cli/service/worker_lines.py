@@ -11,6 +11,9 @@ _NOISE = re.compile(r"WARNING: All log messages before absl|[IWEF]\d{4} \d\d:|wo
 # Start of the message of a worker that refuses to start.
 _REFUSAL = "this worker cannot start: "
 
+# Start of the message of a step of a worker's start.
+_LOADING = re.compile(r"(?:^|MainProcess\] )loading: (.+)$")
+
 
 def parse(line: str) -> dict[str, Any] | None:
     """Return the JSON object on a line; None if the line is not one."""
@@ -30,7 +33,8 @@ def is_shown(line: str, log_level: str) -> bool:
     """
     message = _message(line)
     verbose = logging.getLevelName(log_level) < logging.WARNING
-    return _REFUSAL not in message and (verbose or not _NOISE.match(message))
+    hidden = _NOISE.match(message) or _LOADING.search(message)
+    return _REFUSAL not in message and (verbose or not hidden)
 
 
 def find_refusal(tail: list[str]) -> str:
@@ -38,6 +42,12 @@ def find_refusal(tail: list[str]) -> str:
     messages = list(map(_message, tail))
     reasons = [message.partition(_REFUSAL)[2] for message in messages if _REFUSAL in message]
     return reasons[-1] if reasons else "\n".join(messages)
+
+
+def find_step(line: str) -> str | None:
+    """Return the step of a worker's start that a line reports, such as ``building the graph``."""
+    found = _LOADING.search(_message(line))
+    return found and found[1]
 
 
 def _message(line: str) -> str:

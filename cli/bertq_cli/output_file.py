@@ -1,0 +1,39 @@
+"""Output files: the type of the option, and checks before the work begins."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bertq.errors import OutputError
+
+
+class OutputPath(click.Path):
+    """The path of a file to write."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty name, which would mean the working directory."""
+        if not str(value):
+            self.fail("the name of the file is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def check(output: Path, *, overwrite: bool) -> None:
+    """Check that a file can be written and renamed into its place.
+
+    Raises:
+        OutputError: it exists already, or cannot be written.
+    """
+    try:
+        if output.is_dir():
+            raise OutputError(f"-o {output} is a directory: give the name of a file")
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output} already exists: choose another name, or add --overwrite")
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
