@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from tests.waiting import eventually
 class Service:
     """``bertq serve`` with one worker and an output of the test's choice."""
 
-    def __init__(self, model: Path, tmp_path: Path, output: int, *wrapper: str) -> None:
+    def __init__(
+        self, model: Path, tmp_path: Path, output: int, *wrapper: str, level: str = "INFO"
+    ) -> None:
         self.port = free_port()
-        arguments = ["--model-dir", str(model), "--cpu", "--port", str(self.port), "-l", "INFO"]
+        arguments = ["--model-dir", str(model), "--cpu", "--port", str(self.port), "-l", level]
         arguments += ["--data-dir", str(tmp_path / "data"), "--threads", "1"]
         self.process = subprocess.Popen(
             [*wrapper, *BERTQ, "serve", *arguments],
@@ -146,6 +149,24 @@ def test_the_oldest_lines_are_dropped() -> None:
         assert 1000 <= len(numbers) < 15_000
         voice.close()
     os.close(writing)
+
+
+def test_a_terminal_shows_the_steps_of_the_workers(
+    tiny_model: Path, tmp_path: Path, end: list[Service]
+) -> None:
+    leader, follower = os.openpty()
+    service = Service(tiny_model, tmp_path, follower, level="WARNING")
+    end.append(service)
+    text = b""
+    while b"\nready " not in text.replace(b"\r\x1b[K", b"\n"):
+        text += os.read(leader, 65536)
+    assert service.stop() == 0
+    os.close(follower)
+    os.close(leader)
+    steps = re.findall(rb"starting    \d+ s, cpu0: (starting TensorFlow|reading the model)", text)
+    assert steps
+    lines = [line for line in text.split(b"\n") if b"starting    " not in line]
+    assert not any(b"loading: " in line for line in lines)
 
 
 def test_progress_is_one_line_at_the_end_of_a_terminal() -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bertq.worker")
 
+#: Steps of the start. ``bertq serve`` sets ``BERTQ_LOG_LOADING`` to get them at any log level.
+steps_log = logging.getLogger("bertq.worker.loading")
+
 _INSTALL = "install the worker with pip install 'bertq[worker]'"
 
 
@@ -39,7 +42,9 @@ def read(settings: Settings, device: Device | None) -> "Source":
         from bertq_bert import ModelError, read_source
     except ImportError as error:
         raise SettingsError(f"{error}: {_INSTALL}") from None
-    log.info("loading: reading the model")
+    if os.environ.get("BERTQ_LOG_LOADING"):
+        steps_log.setLevel(logging.INFO)
+    steps_log.info("loading: reading the model")
     try:
         with devices.quiet_tensorflow(device):  # it reads checkpoints of TensorFlow
             return read_source(
@@ -78,7 +83,7 @@ def build(
         OutOfMemory: the device has too little memory for the model.
     """
     share = settings.gpu_memory_fraction
-    log.info("loading: starting TensorFlow")
+    steps_log.info("loading: starting TensorFlow")
     try:
         with devices.quiet_tensorflow(device):
             hardware = devices.configure(settings.threads, concurrency, share)
@@ -96,7 +101,7 @@ def build(
             "accuracy",
             hardware.name, settings.dtype,
         )  # fmt: skip
-    log.info("loading: building the graph")
+    steps_log.info("loading: building the graph")
     try:
         encoder = Encoder.build(source, lanes=hardware.lanes)
         encoder.warm_up(_log_warm_up)
@@ -107,4 +112,4 @@ def build(
 
 
 def _log_warm_up(step: int, steps: int, rows: int, length: int) -> None:
-    log.info("loading: warming up, %d of %d (%d x %d tokens)", step, steps, rows, length)
+    steps_log.info("loading: warming up, %d of %d (%d x %d tokens)", step, steps, rows, length)
