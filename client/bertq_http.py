@@ -20,6 +20,7 @@ import os
 import ssl
 import sys
 import time
+import warnings
 from contextlib import closing
 from itertools import islice
 
@@ -83,6 +84,8 @@ class BertHTTP(object):
         proxies: proxies by scheme, as ``urllib`` takes them; {} for none. By default those of the
             environment, but none for an address of this machine.
         ca_file: file of the certificates to trust, in PEM; by default those of the system.
+        truncate: the end to cut from sentences with more tokens than the model reads, "right" or
+            "left"; "error" refuses them. By default, what the gateway is set to.
     """
 
     def __init__(
@@ -94,8 +97,9 @@ class BertHTTP(object):
         batch_size=256,
         proxies=None,
         ca_file=None,
+        truncate=None,
     ):
-        # type: (str, Optional[str], float, Optional[str], int, Any, Optional[str]) -> None
+        # type: (str, Optional[str], float, Optional[str], int, Any, Optional[str], Any) -> None
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("url is %r: it must be like http://127.0.0.1:8125" % (url,))
@@ -110,7 +114,7 @@ class BertHTTP(object):
         if api_key:
             self._headers["Authorization"] = "Bearer " + str(api_key)
         self._timeout = timeout
-        self._model = model
+        self._options = {"model": model, "truncate": truncate}
         self._batch_size = batch_size
         self._opener = urllib2.build_opener(
             urllib2.ProxyHandler(proxies),
@@ -122,7 +126,8 @@ class BertHTTP(object):
         # type: (Any, bool) -> List[Any]
         """Return the vectors of sentences: a list of floats for each, in their order.
 
-        For the pooling strategy NONE it is a list of such lists, one for each token.
+        For the pooling strategy NONE it is a list of such lists, one for each token. A UserWarning
+        says how many sentences were cut.
 
         Args:
             texts: a list of unicode strings, none of them blank; with ``is_tokenized`` a list of
@@ -140,36 +145,43 @@ class BertHTTP(object):
             raise ValueError("texts is empty: there is nothing to encode")
         coded = [_to_json(text, number, is_tokenized) for number, text in enumerate(texts)]
         options = ', "is_tokenized": %s' % json.dumps(bool(is_tokenized))
-        if self._model is not None:
-            options += ', "model": %s' % json.dumps(self._model)
+        for name, value in sorted(self._options.items()):
+            if value is not None:
+                options += ', "%s": %s' % (name, json.dumps(value))
         vectors = []  # type: List[Any]
+        cut = 0
         for first, last in _slices(coded, self._batch_size):
             body = '{"texts": [%s]%s}' % (", ".join(coded[first:last]), options)
             where = "texts[%d:%d]: " % (first, last) if last - first < len(coded) else ""
-            vectors += self._ask("/encode", body.encode("ascii"), where)["result"]
+            content, headers = self._ask("/encode", body.encode("ascii"), where)
+            vectors += content["result"]
+            cut += int(headers.get("X-Truncated-Inputs", "0").split(";")[0])
+        if cut:
+            message = "%d of %d sentences have more tokens than the model reads, and were cut"
+            warnings.warn(message % (cut, len(texts)), UserWarning, 2)
         return vectors
 
     def models(self):
         # type: () -> List[Any]
         """Return the models of the service as dicts: id, dimensions, max_input_tokens and more."""
-        found = self._ask("/v1/models")["data"]  # type: List[Any]
+        found = self._ask("/v1/models")[0]["data"]  # type: List[Any]
         return found
 
     def status(self):
         # type: () -> Any
         """Return workers, queues and counters, as ``BertClient.server_status`` does."""
-        return self._ask("/status/server")
+        return self._ask("/status/server")[0]
 
     def _ask(self, path, body=None, where=""):
-        # type: (str, Optional[bytes], str) -> Any
-        """Return the answer to a request; repeat it while the gateway has no capacity."""
+        # type: (str, Optional[bytes], str) -> Tuple[Any, Any]
+        """Return an answer and its headers; repeat the request while the gateway is busy."""
         until = _now() + self._timeout
         while True:
             request = urllib2.Request(self._url + path, body, self._headers)
             try:
                 answer = self._opener.open(request, timeout=self._timeout)
                 with closing(answer):
-                    return json.loads(answer.read().decode("utf-8"))
+                    return json.loads(answer.read().decode("utf-8")), answer.headers
             except HTTPError as error:
                 pause = _pause(error)
                 failure = _refusal(error, where)
@@ -272,7 +284,10 @@ def main():
     parser.add_argument("--model", help="the model's name, if the service has several")
     parser.add_argument("--timeout", type=float, default=65.0, metavar="SECONDS")
     parser.add_argument("--batch-size", type=int, default=256, metavar="LINES")
+    parser.add_argument("--truncate", choices=("right", "left", "error"))
     given = parser.parse_args()
+    warnings.simplefilter("always")
+    warnings.formatwarning = lambda message, *_, **__: "bertq_http: %s\n" % message
     try:
         client = BertHTTP(
             given.url,
@@ -280,6 +295,7 @@ def main():
             given.timeout,
             given.model,
             given.batch_size,
+            truncate=given.truncate,
         )
         stdin = getattr(sys.stdin, "buffer", sys.stdin)  # type: Any
         lines = _lines(stdin)

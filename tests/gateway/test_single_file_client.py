@@ -20,7 +20,7 @@ import trustme
 import bertq_http
 from bertq_http import BertHTTP, BertHTTPError
 from tests.client.conftest import silent_url
-from tests.client.stub import Stub, rows
+from tests.client.stub import MAX_WORDS, Stub, rows
 from tests.gateway.conftest import Gateway, StartGateway
 
 __all__ = ["silent_url"]
@@ -107,6 +107,19 @@ def test_a_key(start_gateway: StartGateway, stub: Stub) -> None:
     with pytest.raises(BertHTTPError, match="HTTP 401: the API key is missing or wrong") as caught:
         BertHTTP(address).encode(["a"])
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+
+
+def test_sentences_that_are_too_long(gateway: Gateway, stub: Stub) -> None:
+    long = "word " * MAX_WORDS + "more"
+    texts = [long, "a", "b", long, long]
+    with pytest.warns(UserWarning, match="3 of 5 sentences have more tokens") as caught:
+        assert BertHTTP(url(gateway), batch_size=2).encode(texts) == rows(texts).tolist()
+    assert (len(caught), caught[0].filename) == (1, __file__)
+    with pytest.raises(
+        BertHTTPError, match=r"texts\[2:4\]: HTTP 422: texts\[1\] has more"
+    ) as error:
+        BertHTTP(url(gateway), batch_size=2, truncate="error").encode(["a", "b", "c", long, "d"])
+    assert error.value.code == "sentence_too_long"
 
 
 def test_https(start_gateway: StartGateway, stub: Stub, tmp_path: Path) -> None:
@@ -348,6 +361,13 @@ def test_the_command(start_gateway: StartGateway, stub: Stub, any_python: str) -
     assert (status, errors) == (0, "")
     assert [json.loads(line) for line in output.splitlines()] == rows(texts).tolist()
     assert run(any_python, address, "--model", "stub", stdin=b"", **key) == (0, "", "")
+    long = b"word " * MAX_WORDS + b"more"
+    status, output, errors = run(any_python, address, stdin=long, **key)
+    assert (status, len(output.splitlines())) == (0, 1)
+    message = "1 of 1 sentences have more tokens than the model reads, and were cut"
+    assert errors == f"bertq_http: {message}\n"
+    status, _, errors = run(any_python, address, "--truncate=error", stdin=long, **key)
+    assert (status, "texts[0] has more tokens" in errors) == (1, True)
 
 
 @pytest.mark.parametrize(
