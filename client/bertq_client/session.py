@@ -25,8 +25,8 @@ from bertq_client.registry import Registry
 from bertq_client.request import Request
 from bertq_client.worker_directory import WorkerDirectory
 
-# For the same reason: on Python 3.13, the first call imports modules, and redis-py makes it for each
-# connection.
+# For the same reason: redis-py calls this for each connection, and on Python 3.13 the first call
+# imports modules.
 with suppress(importlib.metadata.PackageNotFoundError):
     importlib.metadata.version("redis")
 

@@ -57,7 +57,7 @@ class Writer:
         self._limits = context.limits
         self._window = Window(context.redis, context.registry, context.limits.max_pending_chunks)
         self._message_builder = MessageBuilder(context.client_id)
-        self._retry = context.retry()
+        self._create_retry = context.retry
         #: why Redis could not be reached, and the monotonic time until which this is assumed
         self._failure: tuple[Exception, float] | None = None
         self._has_warned = False
@@ -79,9 +79,7 @@ class Writer:
         """Cancel a job in Redis, so that workers drop its chunks; remove them if there is none."""
         job_id = job.id
         try:
-            yield from self._attempt(
-                lambda: jobs.cancel(self._redis, job_id), time.monotonic(), self._check_open
-            )
+            yield from self._attempt(lambda: jobs.cancel(self._redis, job_id), self._check_open)
         except BertqError:
             log.debug("job %s could not be cancelled; its record expires", job_id)
         else:
@@ -227,16 +225,14 @@ class Writer:
 
     def _run(self, job: Job, command: Callable[[], _T]) -> Generator[float, None, _T]:
         """Run a command of Redis, with retries; raises as ``Retry.call``, and JobAbandoned."""
-        check = partial(self._check_not_abandoned, job)
-        return (yield from self._attempt(command, job.submitted_at, check))
+        return (yield from self._attempt(command, partial(self._check_not_abandoned, job)))
 
     def _attempt(
-        self, command: Callable[[], _T], since: float, check: Callable[[], object]
+        self, command: Callable[[], _T], check: Callable[[], object]
     ) -> Generator[float, None, _T]:
-        """Run a command of Redis, with retries; each job has the whole time for its own."""
-        return (
-            yield from self._retry.attempts(partial(self._call, command), since=since, check=check)
-        )
+        """Run a command of Redis, with retries and a time of its own."""
+        attempts = self._create_retry().attempts(partial(self._call, command), check=check)
+        return (yield from attempts)
 
     def _call(self, command: Callable[[], _T]) -> _T:
         """Run a command of Redis, unless another one has just failed to reach it."""

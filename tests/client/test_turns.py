@@ -1,0 +1,125 @@
+"""The requests of one client take turns: none of them waits for another one's retries."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import ConnectionError, Redis
+from redis.exceptions import OutOfMemoryError
+
+from bertq import BertClient
+from bertq.errors import RedisFull, RedisUnavailable
+from bertq.state import jobs
+from bertq_client.context import ClientTimings
+from bertq_client.outbox import writer
+from tests.client.stub import rows, stub_worker
+from tests.waiting import eventually
+
+LARGE = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
+
+
+def test_new_work_wakes_the_sender(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_CHECK_INTERVAL_SECONDS", 5.0)
+    with BertClient(redis_url=redis_url, max_pending_chunks=2) as client:
+        large = client.encode_async(LARGE)
+        eventually(lambda: redis.llen("bertq") == 2)
+        time.sleep(0.1)  # it waits for capacity
+        began = time.monotonic()
+        client.encode_async(["small"])
+        eventually(lambda: redis.llen("bertq.small") == 1)
+        other = client.encode_async(LARGE[:20])
+        large.cancel()
+        other.cancel()
+        eventually(lambda: redis.hget(*state_of_a_job(redis)) == jobs.CANCELLED)
+        assert time.monotonic() - began < 2.5
+
+
+def state_of_a_job(redis: Redis) -> tuple[str, str]:
+    """Key and field of the state of the large request."""
+    for name in redis.scan_iter("bertq:job:*"):
+        if redis.hget(name, "rows") == b"%d" % len(LARGE):
+            return name, "state"
+    return "bertq:job:none", "state"
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, times: float) -> list[str]:
+    """Let Redis refuse a command for jobs of seven sentences; return its attempts."""
+    real, attempts = getattr(jobs, name), list[str]()
+
+    def call(redis: Redis, job_id: str, **options: Any) -> Any:
+        if options.get("rows", 7) == 7:
+            attempts.append(job_id)
+            if len(attempts) <= times:
+                raise error
+        return real(redis, job_id, **options)
+
+    monkeypatch.setattr(jobs, name, call)
+    return attempts
+
+
+def test_retries_of_a_request_delay_no_other(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "create", OutOfMemoryError("maxmemory"), float("inf"))
+    timings = ClientTimings(retry_seconds=2)
+    with (
+        BertClient(redis_url=redis_url, timeout=20, _timings=timings) as client,
+        stub_worker(redis_url),
+    ):
+        refused = client.encode_async(LARGE[:7])
+        began = time.monotonic()
+        while time.monotonic() - began < 1:
+            before = time.monotonic()
+            np.testing.assert_array_equal(client.encode(["small"]), rows(["small"]))
+            assert time.monotonic() - before < 0.5
+        with pytest.raises(RedisFull):
+            refused.result(10)
+
+
+def test_a_cancelled_job_is_cancelled_in_redis_when_redis_is_back(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = refuse(monkeypatch, "cancel", ConnectionError("away"), 3)
+    with BertClient(redis_url=redis_url) as client:
+        future = client.encode_async(LARGE[:7])
+        eventually(lambda: redis.llen("bertq.small") == 1)
+        future.cancel()
+        eventually(lambda: len(attempts) == 4)
+        eventually(lambda: redis.hget(f"bertq:job:{attempts[0]}", "state") == jobs.CANCELLED)
+
+
+def test_a_cancelled_job_whose_record_may_be_written(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, answers = jobs.create, list[str]()
+
+    def create(redis: Redis, job_id: str, **options: Any) -> int:
+        real(redis, job_id, **options)
+        answers.append(job_id)
+        raise ConnectionError("the answer is lost")
+
+    monkeypatch.setattr(jobs, "create", create)
+    with BertClient(redis_url=redis_url) as client:
+        future = client.encode_async(["a"])
+        eventually(lambda: answers)
+        future.cancel()
+        eventually(lambda: redis.hget(f"bertq:job:{answers[0]}", "state") == jobs.CANCELLED)
+        eventually(lambda: redis.llen("bertq.small") == 0)
+
+
+@pytest.mark.parametrize("requests", [1, 30])
+def test_each_request_fails_in_time_if_redis_does_not_answer(
+    silent_url: str, requests: int
+) -> None:
+    """One attempt takes five seconds, but not one for each request."""
+    timings = ClientTimings(retry_seconds=0.5)
+    with BertClient(redis_url=silent_url, _timings=timings) as client:
+        began = time.monotonic()
+        futures = [client.encode_async([f"{n}"] * 20) for n in range(requests)]
+        for future in futures:
+            with pytest.raises(RedisUnavailable):
+                future.result(30)
+        assert time.monotonic() - began < 15
