@@ -16,7 +16,7 @@ from bertq.protocol import keys
 from bertq.redis.connection import connect
 from bertq_cli.service.embedded_redis import Server, find_binary, free_port
 
-#: Prefix of kombu's keys, which never expire.
+#: Prefix of kombu's tables of bindings.
 _BINDING_PREFIX = b"_kombu.binding"
 
 #: Fields of a hash to name in a message.
@@ -90,18 +90,18 @@ def _answers(redis: Redis) -> bool:
 
 
 def find_leftovers(url: str) -> dict[str, str]:
-    """Return the keys without a time to live that should not be in an idle Redis, with their sizes.
+    """Return the keys that should not be in an idle Redis, with their sizes.
 
-    All keys of bertq expire, except the epoch. Queues, and the hash of unacknowledged messages,
-    exist only while they have elements.
+    Queues, and the hash of unacknowledged messages, exist only while they have elements. All other
+    keys expire, except the epoch.
     """
+    unacked = (keys.UNACKED.encode(), keys.UNACKED_INDEX.encode())
     with connect(url) as redis:
         return {
             key.decode("utf-8", "replace"): _size(redis, key)
             for key in redis.scan_iter(count=1000)
             if key.decode() != keys.EPOCH
-            and not key.startswith(_BINDING_PREFIX)
-            and redis.ttl(key) == -1
+            and (redis.ttl(key) == -1 or redis.type(key) == b"list" or key in unacked)
         }
 
 

@@ -71,7 +71,7 @@ class SoakResult:
         late_workers: workers that did not end in time after a signal.
         leftovers: keys in Redis that should have been removed after the last answer.
         leftovers_after_workers: the same after the workers have stopped.
-        bindings: of queues, which kombu keeps for ever.
+        bindings: number of kombu's bindings of queues.
         tracebacks: number that clients have printed.
         memory: by process, when and how many bytes.
     """

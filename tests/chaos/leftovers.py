@@ -8,19 +8,22 @@ from redis import Redis
 from bertq.protocol import keys
 from tests.waiting import eventually
 
-#: Keys without a time to live: the epoch, and kombu's list of queues.
-_PERMANENT = (keys.EPOCH, "_kombu.binding")
+_UNACKED = {keys.UNACKED.encode(), keys.UNACKED_INDEX.encode()}
 
 
 def left(redis: Redis) -> list[bytes]:
-    """Return the keys that do not expire, such as those of waiting and unacknowledged chunks."""
+    """Return queues and unacknowledged chunks, and the keys that do not expire."""
     names: Any = redis.keys()
-    lasting = [name for name in names if redis.ttl(name) == -1]
-    return [name for name in lasting if not name.decode().startswith(_PERMANENT)]
+    return [
+        name
+        for name in names
+        if name != keys.EPOCH.encode()
+        and (redis.ttl(name) == -1 or redis.type(name) == b"list" or name in _UNACKED)
+    ]
 
 
 def check_nothing_is_left(redis: Redis) -> None:
-    """Wait until only permanent and expiring keys are left."""
+    """Wait until no chunk and no other key that lasts is left."""
     with suppress(AssertionError):
         # Chunks of a worker that lost its connection are redelivered after 12 to 16 s.
         eventually(lambda: not left(redis), 30)
