@@ -4,6 +4,8 @@ import errno
 import fcntl
 import json
 import os
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,88 @@ def test_the_bar_knows_the_total(
     assert "701/701" in capsys.readouterr().err
     client.encode_file(corpus(["", *TEXTS]), tmp_path / "w.npy", blank="skip", progress=True)
     assert "700/700" in capsys.readouterr().err
+
+
+# -- what is no file
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", r"\. is a directory: name a file in it, such as vectors\.npy"),
+        ("..", r"\.\. is a directory: name a file in it, such as \.\./vectors\.npy"),
+        ("/", "/ is a directory"),
+        ("folder.npy", "folder.npy is a directory"),
+        ("missing/v.npy", "there is no directory missing"),
+        ("corpus.txt/v.npy", "there is no directory corpus.txt|corpus.txt/v.npy cannot be written"),
+        ("v.txt", r"v.txt: vectors are written as \.npy or \.jsonl"),
+        ("v", r"v: vectors are written as \.npy or \.jsonl"),
+        ("", "is a directory"),
+        ("pipe.npy", "pipe.npy is a pipe, socket or device: vectors need a file"),
+        ("full.npy", "full.npy is a pipe, socket or device: vectors need a file"),
+        ("x" * 300 + ".npy", "cannot be written: File name too long"),
+        ("busy.npy", "busy.npy.* cannot be written: Is a directory"),
+        ("odd.npy", "odd.npy.json cannot be read: Is a directory"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_file(
+    client: BertClient, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    output: str, message: str, overwrite: bool,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(corpus(TEXTS).parent)
+    for folder in ("folder.npy", "busy.npy.part", "odd.npy.json"):
+        Path(folder).mkdir()
+    os.mkfifo("pipe.npy")
+    Path("full.npy").symlink_to("/dev/full")
+    before = names(tmp_path)
+    with pytest.raises(OutputError, match=message):
+        client.encode_file("corpus.txt", output, overwrite=overwrite)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("folder.txt", "folder.txt cannot be read: Is a directory"),
+        (".", "cannot be read: Is a directory"),
+        ("missing.txt", "missing.txt cannot be read: No such file or directory"),
+        ("corpus.txt/x", "cannot be read: Not a directory"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("/dev/full", "/dev/full, line 1: it has more than"),
+        ("/dev/null", "/dev/null has no line that is not blank"),
+        ("plain.gz", "plain.gz cannot be read: Not a gzipped file"),
+    ],
+)
+def test_no_input(
+    client: BertClient, corpus: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    source: str, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(corpus(TEXTS).parent)
+    Path("folder.txt").mkdir()
+    Path("plain.gz").write_text("text\n")
+    before = names(tmp_path)
+    with pytest.raises(BadInputValue, match=message):
+        client.encode_file(source, "v.npy")
+    assert names(tmp_path) == before
+
+
+def test_standard_input_is_closed(
+    client: BertClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(BadInputValue, match="standard input is closed"):
+        client.encode_file("-", tmp_path / "v.npy")
+
+
+def test_a_pipe_as_the_input(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    text = corpus(TEXTS).read_text()
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe.txt").write_text(text))
+    writer.start()
+    client.encode_file(tmp_path / "pipe.txt", tmp_path / "v.npy")
+    writer.join()
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), rows(TEXTS))
 
 
 # -- existing files
@@ -351,7 +435,7 @@ def test_a_file_that_may_not_grow(
     assert done.returncode == 1
     assert done.stderr == (
         "Error: v.npy cannot be written: File too large\n"
-        "300 rows are saved: run again with --resume (resume=True)\n"
+        "300 rows are saved: run again with --resume\n"
     )
 
 

@@ -28,16 +28,20 @@ class Output:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: Manifest | None = None
-        self._partial_path = path.with_name(f"{path.name}.part")
-        self._manifest_path = path.with_name(f"{path.name}.json")
         self._partial: PartialFile | None = None
-        if path.suffix not in FORMATS:
-            raise OutputError(f"{path}: vectors are written as {' or '.join(FORMATS)}")
         with explain_errors(path):
             if path.is_dir():
-                raise OutputError(f"{path} is a directory")
+                raise OutputError(
+                    f"{path} is a directory: name a file in it, such as {path / 'vectors.npy'}"
+                )
+            if path.suffix not in FORMATS:
+                raise OutputError(f"{path}: vectors are written as {' or '.join(FORMATS)}")
+            if path.exists() and not path.is_file():
+                raise OutputError(f"{path} is a pipe, socket or device: vectors need a file")
             if not path.parent.is_dir():
                 raise OutputError(f"there is no directory {path.parent}")
+        self._partial_path = path.with_name(f"{path.name}.part")
+        self._manifest_path = path.with_name(f"{path.name}.json")
 
     def check_is_not(self, source: Path) -> None:
         """Check that the output would not overwrite the input.

@@ -159,6 +159,8 @@ class TextSource:
     @contextmanager
     def _open(self) -> Iterator[BinaryIO | io.BufferedReader]:
         if self._path is None:
+            if sys.stdin is None:
+                raise BadInputValue("standard input is closed: give the path of a file")
             yield sys.stdin.buffer
             return
         with self._path.open("rb") as file:
