@@ -16,7 +16,7 @@ _RELEASE = scripts.load("release_lease")
 def take(redis: Redis, key: str, holder: str, ttl_seconds: int) -> str:
     """Take or renew a lease, and return the name of its holder: another one if it was refused."""
     found: bytes = run_script(redis, _TAKE, [key], holder, ttl_seconds)
-    return found.decode()
+    return found.decode(errors="replace")  # anybody may have written it
 
 
 def release(redis: Redis, key: str, holder: str, after_seconds: int = 0) -> None:

@@ -176,7 +176,7 @@ def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
 def ids(redis: Redis) -> list[str]:
     """Return the ids of the durable jobs, the first to expire first."""
     members: Any = redis.zrange(keys.DURABLE_JOBS, 0, -1)
-    return [member.decode() for member in members]
+    return [member.decode(errors="replace") for member in members]
 
 
 def read(redis: Redis, job_ids: Sequence[str]) -> list[JobInfo]:

@@ -43,6 +43,11 @@ def break_monitor() -> None:
     replaced.active_jobs = fail
 
 
+def break_graph() -> None:
+    replaced: Any = standin
+    replaced.SimulatedModel.run = fail
+
+
 def break_lane() -> None:
     from bertq_workers.batching import batcher
 

@@ -87,6 +87,22 @@ def answer(ids: Ids) -> list[tuple[int, int]]:
     return [(row[0], len(row)) for row in ids]
 
 
+class WrongRows(Device):
+    """A device with a bug: its rows are no array."""
+
+    def run(self, ids: Ids) -> NDArray[np.float32]:
+        return super().run(ids).tolist()  # type: ignore[no-any-return]
+
+
+def test_rows_of_another_type_fail_their_chunk(device: Device) -> None:
+    wrong = WrongRows()
+    batcher = Batcher(wrong)
+    wrong.compute(2)
+    for _ in range(2):
+        with pytest.raises((AttributeError, TypeError)):
+            batcher.submit(chunk(1, 1)).result(WAIT)
+
+
 def test_a_lone_chunk_starts_at_once(device: Device, batcher: Batcher) -> None:
     for _ in range(3):
         future = batcher.submit(chunk(1, 1))

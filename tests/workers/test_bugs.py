@@ -1,15 +1,23 @@
 """Workers with a bug: they return their messages, or end with the reason."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from celery.utils.nodenames import gethostname
 from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import RemoteError
+from bertq.protocol import keys
+from bertq.state import worker_info
+from bertq_workers.background.durable_job_monitor import DurableJobMonitor, active_jobs
+from bertq_workers.background.registration import Registration
+from bertq_workers.observability.meter import Meter
+from tests.client.stub import info
 from tests.conftest import WorkerProcess
 from tests.waiting import eventually
 from tests.workers import standins
@@ -38,6 +46,37 @@ def start_broken(redis_url: str, tmp_path: Path) -> Iterator[StartBroken]:
     yield make
     for worker in workers:
         worker.kill()
+
+
+def test_values_that_bertq_has_not_written_end_no_thread(redis: Redis, redis_url: str) -> None:
+    redis.set(keys.MONITOR, b"\xff", ex=1)
+    redis.zadd(keys.DURABLE_JOBS, {b"\xff": 1, b"a": 2, b"b": 3, b"c": 4})
+    for job, sent, number in (("a", "x", "1"), ("b", "1", "x"), ("c", "1", "1")):
+        redis.hset(keys.job(job), mapping={"state": "active", "queue": b"\xff", "next": sent})
+        redis.hset(keys.messages(job), number, "message")
+    monitor = DurableJobMonitor(redis_url)
+    for _ in range(2):
+        monitor.check(redis)
+        redis.delete(keys.MONITOR)
+    assert [job.id for job in active_jobs(redis, ["a", "b", "c"])] == []
+
+    mine = dataclasses.replace(info(["bertq"]), node=f"cpu0@{gethostname()}")
+    redis.set(keys.claim("bertq"), b"\xff", ex=1)
+    ended: list[str] = []
+    registration = Registration(redis_url, mine, Meter(), ended.append, 0.1)
+    registration.publish()
+    registration.start()
+    eventually(lambda: ended)
+    assert ended[0].startswith("queue bertq is now claimed by another model")
+    registration.stop()
+
+    redis.delete(keys.claim("bertq"))
+    worker_info.publish(redis, dataclasses.replace(mine, pid=2**70))
+    registration = Registration(redis_url, mine, Meter(), print, 0.1)
+    registration.publish()
+    registration.start()
+    eventually(lambda: worker_info.read(redis)[0].pid == mine.pid)
+    registration.stop()
 
 
 def check_ended(worker: WorkerProcess, part: str) -> None:
@@ -80,6 +119,18 @@ def test_a_bug_in_a_thread_that_computes_ends_the_worker_at_once(
     check_ended(broken, f"thread {thread}")
     start(1, "-Q", "cpu1")
     np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS[:3]))
+
+
+def test_a_worker_whose_device_is_lost_fails_no_chunks(
+    client: BertClient, start: Start, start_broken: StartBroken
+) -> None:
+    future = client.encode_async(TEXTS)
+    broken = start_broken("graph")
+    assert broken.process.wait(30) == os.EX_SOFTWARE
+    assert "this worker ends: the graph computes no batch any more (TypeError)" in broken.log
+    assert SECRET not in broken.log
+    start(1, "-Q", "cpu1")
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kombu.transport import redis as stock
 from redis import Redis
 
 from bertq import BertClient
-from bertq.protocol import queues
+from bertq.protocol import limits, queues
 from bertq.state import worker_info
 from tests.apps import create_app
 from tests.waiting import eventually
@@ -62,6 +62,21 @@ def test_a_worker_takes_only_what_fits_its_capacity(
     for other in (future, *futures):
         other.cancel()
     client.close()
+
+
+def test_a_worker_takes_few_chunks_with_long_texts(
+    redis: Redis, client: BertClient, start: Start
+) -> None:
+    long = "x" * limits.MAX_CHUNK_CHARACTERS
+    futures = [client.encode_async([f"{number} {long}"]) for number in range(10)]
+    eventually(lambda: redis.llen("bertq.small") == 10)
+    worker = start(256 * SLOW, "-Q", "cpu0")  # a minute for each row
+    worker.wait_for(lambda: redis.hlen("unacked") == 8)  # 32 MiB
+    time.sleep(1)
+    assert redis.hlen("unacked") == 8
+    assert redis.llen("bertq.small") == 2
+    for future in futures:
+        future.cancel()
 
 
 def test_two_workers_share_a_request(redis: Redis, client: BertClient, start: Start) -> None:

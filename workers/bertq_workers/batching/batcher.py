@@ -21,6 +21,7 @@ from bertq_workers.batching.batch import (
     RowsFuture,
     halves,
 )
+from bertq_workers.celery_compat.shutdown import exit_process
 
 log = logging.getLogger("bertq.worker")
 
@@ -45,9 +46,20 @@ class Batcher:
         lanes: int = 1,
         small_rows: int = 16,
         on_batch: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
+        probe: Callable[[], object] = lambda: None,
     ) -> None:
-        """``on_batch`` is called with the rows, budget share and seconds of each batch."""
+        """Start the lanes.
+
+        Args:
+            device: computes the batches.
+            lanes: batches that may run at the same time.
+            small_rows: maximum rows of a small chunk.
+            on_batch: called with the rows, budget share and seconds of each batch.
+            probe: computes a valid batch; called after a batch has failed. If it raises, the
+                process ends.
+        """
         self._device = device
+        self._probe = probe
         self._small_rows = small_rows
         self._on_batch = on_batch
         self._changed = threading.Condition()
@@ -166,6 +178,8 @@ class Batcher:
             if is_memory_short:
                 log.warning("not enough memory for a batch of %d rows; computing its halves", rows)
             if len(pieces) == 1 and (not is_memory_short or rows == 1):
+                if not is_memory_short:
+                    self._check_device()
                 pieces[0].chunk.fail(OutOfMemory(str(error)) if is_memory_short else error)
                 return
             for half in halves(pieces):
@@ -173,6 +187,23 @@ class Batcher:
             return
         for piece, block in zip(pieces, blocks, strict=True):
             piece.deliver(block)
+
+    def _check_device(self) -> None:
+        """End the process if the device cannot compute a valid batch.
+
+        A worker whose GPU is lost would otherwise take all chunks from the queue and fail each.
+        """
+        lane = threading.get_ident()
+        self._started[lane] = time.monotonic()
+        try:
+            self._probe()
+        except BaseException as error:
+            exit_process(
+                f"the graph computes no batch any more ({type(error).__name__}); other workers "
+                "will receive its chunks"
+            )
+        finally:
+            del self._started[lane]
 
     def _execute(self, pieces: list[Piece]) -> list[Array]:
         """Return the rows of each piece."""

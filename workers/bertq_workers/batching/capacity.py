@@ -127,6 +127,7 @@ class WorkerCapacity:
             capacity.max_rows = max_rows
             capacity.max_chunks = min(_MAX_CHUNKS_PER_LANE * lanes, _MAX_CHUNKS)
             capacity.max_bytes = max(_MAX_BYTES_PER_LANE * lanes, _MIN_MAX_BYTES)
+            capacity.expected_bytes = capacity.max_bytes  # until the first chunks have come
 
     def for_queue(self, queue: str) -> Capacity:
         """Return the capacity for chunks from a queue."""

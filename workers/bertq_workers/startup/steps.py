@@ -107,6 +107,7 @@ class ModelStep(bootsteps.Step):
             lanes=encoder.lanes,
             small_rows=settings.priority_batch_size,
             on_batch=meter.count_batch,
+            probe=lambda: encoder.run([[0]]),
         )
         meter.lanes = encoder.lanes
         meter.oldest_batch_seconds = batcher.oldest_batch_seconds
