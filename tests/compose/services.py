@@ -88,7 +88,7 @@ class Services(ABC):
             assert process.poll() is None, self.log(name)
             return self.is_healthy(name)
 
-        eventually(up, 60)
+        eventually(up, 120)
 
     def stop(self, name: str) -> int:
         """Stop a service as Docker does, check that it is unhealthy, and return its exit status."""
