@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from bertq_bert.config import NetworkConfig, read_json, shown
+from bertq_bert.config import NetworkConfig, check_readable, read_json, shown
 from bertq_bert.directory.layout import Layout, ModelFiles
-from bertq_bert.errors import BrokenFile, MissingFile, MissingVariable, UnsupportedModel, WrongShape
+from bertq_bert.errors import BrokenFile, MissingVariable, UnsupportedModel, WrongShape
 from bertq_bert.families.family import Family
 from bertq_bert.variables import Parts, Variable, list_variables
 
@@ -162,12 +162,11 @@ class Safetensors(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         opener: Any = safe_open  # its methods have no types
+        check_readable(path)
         try:
             self._file = opener(path, framework="np")
             names = self._file.keys()
             slices = {name: self._file.get_slice(name) for name in names}
-        except FileNotFoundError:
-            raise MissingFile(f"no such file: {path}") from None
         except (SafetensorError, OSError) as error:
             raise self._broken(error) from error
         self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}

@@ -120,11 +120,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_json_value(path: Path) -> Any:
-    """Read a file that holds JSON of any kind; the errors are those of ``read_json``."""
+def check_readable(path: Path) -> None:
+    """Check that a file can be opened.
+
+    Raises:
+        MissingFile: it does not exist.
+        BrokenFile: it cannot be opened; the message has the reason of the system.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        path.open("rb").close()
     except FileNotFoundError:
         raise MissingFile(f"no such file: {path}") from None
+    except PermissionError as error:
+        raise BrokenFile(
+            f"{path} cannot be opened: {error.strerror}: give the user of this process the right "
+            "to read it"
+        ) from None
+    except OSError as error:
+        raise BrokenFile(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def read_json_value(path: Path) -> Any:
+    """Read a file that holds JSON of any kind; the errors are those of ``read_json``."""
+    check_readable(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BrokenFile(f"{path} cannot be read as JSON: {type(error).__name__}") from error

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers
 from tokenizers.normalizers import BertNormalizer, Lowercase
 
-from bertq_bert.config import read_json
+from bertq_bert.config import check_readable, read_json
 from bertq_bert.errors import BadIds, BrokenFile, MissingFile, UnsupportedModel
 from bertq_bert.tokenizing.base import Tokenizer
 from bertq_bert.tokenizing.template import Template
@@ -193,6 +193,7 @@ def _warn_of_differences(normalizer: Any, settings: dict[str, Any], path: Path) 
 
 
 def _read(path: Path) -> RustTokenizer:
+    check_readable(path)
     with _library_errors(path):
         return RustTokenizer.from_file(str(path))
 

@@ -6,7 +6,7 @@ The settings' names are those of ``Tokenizer``: ``lowercase``, ``strip_accents``
 from pathlib import Path
 from typing import Any
 
-from bertq_bert.config import read_json
+from bertq_bert.config import check_readable, read_json
 from bertq_bert.errors import BadVocabulary, BrokenFile, UnsupportedModel
 
 
@@ -16,6 +16,7 @@ def read_vocab(path: Path) -> dict[str, int]:
     Raises:
         BrokenFile: it is not UTF-8 text.
     """
+    check_readable(path)
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
