@@ -1,4 +1,4 @@
-"""What a server says about itself: Redis Cluster is refused, eviction of data causes a warning."""
+"""Checks of a server's settings: Redis Cluster is refused, eviction of keys causes a warning."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ class Purged:
 
     Attributes:
         chunks: number of removed chunks.
-        failed: how many of them belonged to active jobs, whose callers get an error.
+        failed: number of removed chunks of active jobs, whose callers get an error.
     """
 
     chunks: int
@@ -45,7 +45,7 @@ def purge(redis: Redis, queue: str) -> Purged:
 
 
 def _fail(redis: Redis, queue: str, message: bytes) -> bool:
-    """Answer a chunk with an error; return False if nobody waits for it."""
+    """Answer a chunk with an error; return False if its job is not active."""
     try:
         content = json.loads(message)
         task_id, reply_to = content["headers"]["id"], content["properties"]["reply_to"]

@@ -1,4 +1,4 @@
-"""The time to live of queues: a queue that nobody serves or sends to disappears, with its texts.
+"""The time to live of queues: a queue without workers and clients expires, with its texts.
 
 Every push of a chunk gives its queue at least ``keys.QUEUE_TTL_SECONDS`` to live, and a chunk of a
 durable job at least as long as the job. Workers extend the life of the queues that they serve, and
@@ -22,7 +22,7 @@ def extend(pipe: Any, name: str, seconds: int = keys.QUEUE_TTL_SECONDS) -> None:
 def extend_served(redis: Redis, queues: Iterable[str]) -> None:
     """Extend the life of queues, and of the unacknowledged chunks, while a worker is alive.
 
-    The lists are gone if the queues are empty, and the next push sets the time to live again.
+    The list of an empty queue does not exist; the next push sets its time to live.
     """
     with redis.pipeline(transaction=False) as pipe:
         for name in (*queues, keys.UNACKED, keys.UNACKED_INDEX):

@@ -40,7 +40,7 @@ class Status:
         unacked: number of unacknowledged chunks.
         statistic: the counters of ``bertq.state.counters``.
         time: Unix time, by the clock of Redis.
-        warnings: what is wrong with the settings of Redis.
+        warnings: warnings about the settings of Redis.
     """
 
     workers: list[WorkerInfo]

@@ -17,9 +17,9 @@ from bertq_cli.redis_option import redis_option
 def purge_queue(queue: str, url: str, yes: bool) -> None:
     """Remove all chunks that wait on QUEUE, such as bertq, bertq.small, gpu0 or bertq.NAME.
 
-    Their callers get the error ChunkPurged, and so do requests that arrive meanwhile. A durable job
-    on the queue fails; the vectors that it has stay. Chunks that workers have taken are not
-    affected.
+    Their callers get the error ChunkPurged, also those of requests that are sent during the
+    command. A durable job on the queue fails; its finished vectors remain available. Chunks that
+    workers have taken are not affected.
 
     The user of Redis needs the rights of a worker.
     """
