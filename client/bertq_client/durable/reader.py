@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from bertq.errors import LostResult, Timeout, UnknownJob
 from bertq.protocol import keys
@@ -19,21 +19,8 @@ from bertq_client.inbox.reply_stream import Notice
 
 _T = TypeVar("_T")
 
-
-class StreamPosition(NamedTuple):
-    """The place in a stream up to which a reader has read.
-
-    Attributes:
-        last_entry_id: id of the last entry that was read.
-        notices: number of entries up to there.
-    """
-
-    last_entry_id: bytes = b"0-0"
-    notices: int = 0
-
-    def after(self, notices: list[Notice]) -> "StreamPosition":
-        """Return the place after some further notices."""
-        return StreamPosition(notices[-1].entry_id, self.notices + len(notices))
+#: The id before all entries of a stream.
+_BEGINNING = b"0-0"
 
 
 class Reader:
@@ -108,18 +95,18 @@ class Reader:
             LostResult: Redis has lost a result, but not the job.
             RedisUnavailable: Redis cannot be reached.
         """
-        position, found = StreamPosition(), set[int]()
+        last_entry_id, found = _BEGINNING, set[int]()
         has_read_all = False  # from the beginning, after the last notice
         while len(found) < count:
             seconds = seconds_left()
-            notices = self._read(position, seconds)
+            notices = self._read(last_entry_id, seconds)
             if not notices:
                 is_finished = self._is_finished()
                 if seconds <= 0:
                     return
                 # Redis may have lost the last notices, and announced chunks a second time.
-                if self._has_changed(position) or (is_finished and not has_read_all):
-                    position, has_read_all = StreamPosition(), is_finished
+                if self._has_lost(last_entry_id) or (is_finished and not has_read_all):
+                    last_entry_id, has_read_all = _BEGINNING, is_finished
                 elif is_finished:
                     missing = count - len(found)
                     raise LostResult(f"Redis has lost {missing} notices of job {self._id}")
@@ -130,7 +117,7 @@ class Reader:
                 for number, payload in self._fetch(new):
                     found.add(number)
                     yield number, payload
-            position = position.after(notices)
+            last_entry_id = notices[-1].entry_id
 
     def has_worker(self, queue: str) -> bool:
         """Return whether a worker takes from a queue."""
@@ -157,29 +144,20 @@ class Reader:
 
         return self._retry.call(command, check=check)
 
-    def _read(self, position: StreamPosition, seconds: float) -> list[Notice]:
+    def _read(self, last_entry_id: bytes, seconds: float) -> list[Notice]:
         """Return later notices of the stream, waiting some seconds; perhaps none."""
         wait_seconds = min(seconds, self._read_seconds) if seconds > 0 else None
         return reply_stream.parse(
             self.run(
-                lambda: reply_stream.read(
-                    self.redis, self._stream, position.last_entry_id, wait_seconds
-                )
+                lambda: reply_stream.read(self.redis, self._stream, last_entry_id, wait_seconds)
             )
         )
 
-    def _has_changed(self, position: StreamPosition) -> bool:
-        """Return whether the stream has other notices than those up to its end at ``position``."""
-
-        def read() -> tuple[Any, int]:
-            with self.redis.pipeline() as pipe:  # in one step
-                reply_stream.read(pipe, self._stream, position.last_entry_id, None)
-                pipe.xlen(self._stream)
-                later, length = pipe.execute()
-                return later, length
-
-        later, length = self.run(read)
-        return not later and length != position.notices
+    def _has_lost(self, entry_id: bytes) -> bool:
+        """Return whether the stream ends before a notice that was read."""
+        entries: Any = self.run(lambda: self.redis.xrevrange(self._stream, count=1))
+        last_entry_id = entries[0][0] if entries else _BEGINNING
+        return _order_of(last_entry_id) < _order_of(entry_id)
 
     def _fetch(self, task_ids: list[str]) -> Iterator[tuple[int, bytes]]:
         """Return the stored results of some chunks, without those that are computed again."""
@@ -214,3 +192,8 @@ class Reader:
 def _chunk_of(notice: Notice) -> int | None:
     parts = keys.split_task_id(notice.task_id)
     return None if parts is None else parts[1]
+
+
+def _order_of(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, number = entry_id.split(b"-")
+    return int(milliseconds), int(number)
