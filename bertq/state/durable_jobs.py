@@ -30,6 +30,9 @@ MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS = 4, 64
 #: Keys of results in one command or pipeline.
 _MAX_GROUP = 1000
 
+#: Fields of a record that are written in one transaction.
+_MAX_FIELDS = 10_000
+
 _COMMIT = scripts.load("push", "feed", "commit_job")
 _FINISH = scripts.load("push", "feed", "finish_chunk")
 _FEED = scripts.load("push", "feed", "feed_job")
@@ -129,13 +132,26 @@ def commit(
         "rows": rows, "chunks": len(places), "next": 0, "options": options,
         "bytes": size + len(plan),
     }  # fmt: skip
-    record |= {keys.places(chunk): count for chunk, count in enumerate(places)}
+    _write_places(redis, job_id, places)
     fields = [text for item in record.items() for text in item]
     names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
     with redis.pipeline() as pipe:
         pipe.set(keys.plan(job_id), plan, ex=WRITE_TTL_SECONDS, nx=True)
         run_script(pipe, _COMMIT, names, ttl, *_FEED_LIMITS, *fields)
         return bool(pipe.execute()[-1])
+
+
+def _write_places(redis: Redis, job_id: str, places: Sequence[int]) -> None:
+    """Write how many rows each chunk fills, a bounded number of chunks at a time."""
+    for first in range(0, len(places), _MAX_FIELDS):
+        part = places[first : first + _MAX_FIELDS]
+        fields: dict[Any, Any] = {keys.places(chunk): n for chunk, n in enumerate(part, first)}
+        with redis.pipeline() as pipe:
+            pipe.hset(keys.job(job_id), mapping=fields)
+            # Never shorter: the job may be committed already, if the answer was lost.
+            pipe.expire(keys.job(job_id), WRITE_TTL_SECONDS, nx=True)
+            pipe.expire(keys.job(job_id), WRITE_TTL_SECONDS, gt=True)
+            pipe.execute()
 
 
 def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bool) -> None:

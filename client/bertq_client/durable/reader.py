@@ -163,15 +163,21 @@ class Reader:
         """Return the stored results of some chunks, without those that are computed again."""
         if not task_ids:
             return
-        payloads: Any = self.run(lambda: reply_stream.fetch(self.redis, task_ids))
-        for task_id, payload in zip(task_ids, payloads, strict=True):
+        for task_id, payload in zip(task_ids, self._read_results(task_ids), strict=True):
             parts = keys.split_task_id(task_id)
-            if payload is not None and parts is not None:
-                yield parts[1], payload
-                continue
-            self._check_not_cancelled()
-            if parts is None or not self._is_unanswered(parts[1]):
+            if payload is None and parts is not None and not self._is_unanswered(parts[1]):
+                payload = self._read_results([task_id])[0]  # answered again in the meantime
+                if payload is None:
+                    parts = None
+            if parts is None:
+                self._check_not_cancelled()
                 raise LostResult(f"Redis has lost the result of chunk {task_id}")
+            if payload is not None:
+                yield parts[1], payload
+
+    def _read_results(self, task_ids: list[str]) -> list[bytes | None]:
+        found: list[bytes | None] = self.run(lambda: reply_stream.fetch(self.redis, task_ids))
+        return found
 
     def _is_unanswered(self, chunk: int) -> bool:
         """Return whether a chunk will be computed, perhaps because Redis has lost its result."""
