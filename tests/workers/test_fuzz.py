@@ -31,7 +31,7 @@ SECRET = "a glockenspiel"
 JOB, CHUNKS = "fuzz", 1000
 
 #: The line of a worker for a message.
-LOGGED = re.compile(r"refused a message of|chunk \S+: (?:failed, |dropped, |\d+ rows, )")
+LOGGED = re.compile(r"refused a message of|chunk \S+: (?:failed, |rejected, |dropped, |\d+ rows, )")
 
 Change = Callable[[Any], Any]
 
