@@ -54,6 +54,11 @@ def print_error(error: BaseException | str) -> None:
         click.echo(for_command_line(note), err=True)
 
 
+def print_warning(text: str) -> None:
+    """Print a warning as one line on standard error."""
+    _print_labelled("Warning:", "yellow", text)
+
+
 def print_warnings_of_bertq() -> None:
     """Print the warnings that bertq logs, in the words of the command line."""
     handler = _WarningHandler(logging.WARNING)
@@ -61,8 +66,10 @@ def print_warnings_of_bertq() -> None:
 
 
 class _WarningHandler(logging.Handler):
+    """Prints warnings of the log on standard error."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        _print_labelled("Warning:", "yellow", record.getMessage())
+        print_warning(record.getMessage())
 
 
 def _print_labelled(label: str, colour: str, text: str) -> None:

@@ -133,7 +133,7 @@ def test_options(stub: Stub, redis_url: str, corpus: Write, tmp_path: Path) -> N
         "--timeout", "20", "--batch-size", "7", "--queue", "bertq",
     )  # fmt: skip
     assert (status, printed) == (0, f"{output}: 3 rows, kept 0, encoded 3\n")
-    assert shown == "cut, since the model reads fewer tokens: 1 sentences\n"
+    assert shown == "Warning: 1 sentence was cut to the number of tokens that the model reads\n"
     assert stub.options[-1] == {
         "is_tokenized": True, "normalize": True, "truncate": "left", "precision": "float16",
     }  # fmt: skip

@@ -8,6 +8,7 @@ import click
 
 from bertq.protocol import encoding
 from bertq_cli.commands.input_options import input_options
+from bertq_cli.help import print_warning
 from bertq_cli.output_file import OutputPath
 from bertq_cli.signals import exit_on_signals
 from bertq_cli.wording import for_command_line
@@ -33,7 +34,7 @@ from bertq_client.files.run_options import BLANK
     type=click.Choice(BLANK),
     default="error",
     show_default=True,
-    help="A blank line is an error, a row of zeros, or no row.",
+    help="Whether a blank line is an error, gets a row of zeros, or gets no row.",
 )
 @click.option("--tokenized", is_flag=True, help="Sentences are tokens, looked up as they are.")
 @click.option(
@@ -78,7 +79,7 @@ from bertq_client.files.run_options import BLANK
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
-@click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress bar.")
 def encode(
     source: str,
     output: Path,
@@ -90,9 +91,10 @@ def encode(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Encode the sentences of INPUT: a text file, a sentence a line, or .jsonl.
+    """Encode the sentences of INPUT into a file of vectors, in the same order.
 
-    INPUT of either kind may be compressed (.gz); - is standard input.
+    INPUT is a text file with a sentence on each line, or a .jsonl file. Either may be compressed
+    (.gz); - is standard input.
     """
     try:
         with (
@@ -111,5 +113,6 @@ def encode(
         interrupted = 128 + signal.SIGINT
         raise SystemExit(error.code if isinstance(error, SystemExit) else interrupted) from None
     if made.cut:
-        click.echo(f"cut, since the model reads fewer tokens: {made.cut} sentences", err=True)
+        what = "1 sentence was" if made.cut == 1 else f"{made.cut} sentences were"
+        print_warning(f"{what} cut to the number of tokens that the model reads")
     click.echo(f"{made.path}: {made.rows} rows, kept {made.kept}, encoded {made.encoded}")

@@ -17,7 +17,7 @@ from bertq.state import health
 from bertq.state.health import Health
 from bertq_cli.redis_option import redis_option
 
-_SENTENCE = "Is anybody there?"
+_SENTENCE = "This is a health check."
 
 
 @click.command(name="health")
@@ -27,13 +27,13 @@ _SENTENCE = "Is anybody there?"
     "model",
     envvar="BERTQ_MODEL_NAME",
     metavar="NAME",
-    help="Ask about the workers of this model; by default those without a name. [BERTQ_MODEL_NAME]",
+    help="Check the workers of this model; by default those without a name. [BERTQ_MODEL_NAME]",
 )
-@click.option("--node", metavar="NODE", help="Ask about one worker, by its name: gpu0@host.")
+@click.option("--node", metavar="NODE", help="Check one worker, by its name: gpu0@host.")
 @click.option(
     "--queue",
     metavar="QUEUE",
-    help="Ask about the worker of this host that takes from this queue: gpu0.",
+    help="Check the worker of this host that takes from this queue: gpu0.",
 )
 @click.option(
     "--max-batch-seconds",
@@ -42,20 +42,20 @@ _SENTENCE = "Is anybody there?"
     show_default=True,
     help="A worker hangs that has computed one batch for longer.",
 )
-@click.option("--probe", is_flag=True, help="Send a sentence, and look that its vector comes.")
+@click.option("--probe", is_flag=True, help="Encode a sentence, too.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 3600, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds that Redis, and the vector, have to come.",
+    help="Seconds to wait for Redis, and for the vector.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 def check(as_json: bool, **options: Any) -> None:
-    """Say whether a service, or one worker of it, is fit: exit status 0, or else 1.
+    """Check a service, or one worker of it: exit status 0 if it is healthy, else 1.
 
-    Redis answers, and at least one worker of the model is alive and does not hang. With --node or
-    --queue: that worker is.
+    A service is healthy if Redis answers, and at least one worker of the model is alive and does
+    not hang. With --node or --queue, this worker must be alive and not hang.
     """
     url: str = options["url"]
     found, seconds = _check(url, options)

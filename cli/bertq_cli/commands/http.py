@@ -46,7 +46,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     "--certfile",
     metavar="FILE",
     envvar="BERTQ_HTTP_CERTFILE",
-    help="Speak HTTPS, with the certificate (PEM) of this file. [BERTQ_HTTP_CERTFILE]",
+    help="Serve HTTPS, with the certificate (PEM) of this file. [BERTQ_HTTP_CERTFILE]",
 )
 @click.option(
     "--keyfile",

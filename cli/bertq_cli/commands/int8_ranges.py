@@ -96,7 +96,7 @@ class Ranges:
     field="Of .jsonl, the field of the text.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("-q", "--quiet", is_flag=True, help="Without a progress bar.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress bar.")
 def int8_ranges(
     corpus: str,
     output: Path,
@@ -114,10 +114,10 @@ def int8_ranges(
 ) -> None:
     """Encode the texts of CORPUS and write the range of each dimension of their vectors.
 
-    CORPUS is a text file, a text a line, or .jsonl; it may be compressed (.gz), and - is standard
-    input. Blank lines are left out. Workers that are started with --int8-ranges FILE answer
-    requests with the precision int8 and uint8 by these ranges. A few thousand texts like those that
-    will be encoded are enough.
+    CORPUS is a text file with a text on each line, or a .jsonl file. Either may be compressed
+    (.gz); - is standard input. Blank lines are left out. Workers that are started with
+    --int8-ranges FILE answer requests with the precision int8 and uint8 by these ranges. A few
+    thousand texts like those that will be encoded are enough.
     """
     output_file.check(output, overwrite=overwrite)
     line_format = LineFormat(kind_of(corpus, input_format), field, False)

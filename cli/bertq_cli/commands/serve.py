@@ -96,9 +96,10 @@ class _Serve(click.Command):
     help="Lines of the workers' logs that are shown.",
 )
 def serve(**options: Any) -> None:
-    """Run a Redis server, workers and, if asked, a dashboard and a gateway, until Ctrl-C.
+    """Run a Redis server, workers and, on request, a dashboard and a gateway.
 
-    The service restarts processes that die. Clients on this machine need no argument: BertClient().
+    The service runs until Ctrl-C, and restarts processes that die. Clients on this machine need no
+    argument: BertClient().
     """
     as_json = Settings.read(os.environ, options).log_format == "json"
     with closing(StatusOutput(as_json=as_json)) as output, ExitStack() as stack:
@@ -253,5 +254,6 @@ def _refuse_beside_url(names: Iterable[str]) -> None:
             )
 
 
-# The settings of the workers come first in the help, each with its variable.
-serve.params[:0] = settings_options(click.Option)
+# The settings of the workers follow the model in the help, each with its variable.
+_MODEL_OPTIONS = 2
+serve.params[_MODEL_OPTIONS:_MODEL_OPTIONS] = settings_options(click.Option)
