@@ -26,6 +26,8 @@ _databases = itertools.count()
 #: Test files that take a minute or more, the longest first (see the durations that CI prints).
 LONGEST_FILES = (
     "tests/cli/test_serve.py",
+    "tests/cli/test_mistakes.py",
+    "tests/cli/test_survivors.py",
     "tests/bert/test_directories.py",
     "tests/hosts/test_cuts.py",
     "tests/bert/test_golden.py",
