@@ -174,6 +174,16 @@ class Containers(Services):
         lines = Path(f"/proc/{self._pid(name)}/status").read_text().splitlines()
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
+    def writable(self, name: str) -> set[str]:
+        """Return where a service can write, apart from ``/dev`` and ``/proc``."""
+        lines = Path(f"/proc/{self._pid(name)}/mounts").read_text().splitlines()
+        mounts = [line.split()[1:4:2] for line in lines]
+        return {
+            path
+            for path, options in mounts
+            if "rw" in options.split(",") and not path.startswith(("/dev", "/proc"))
+        }
+
     def command_line(self, name: str) -> str:
         """Return the command line of a service's first process."""
         return Path(f"/proc/{self._pid(name)}/cmdline").read_text().replace("\0", " ")

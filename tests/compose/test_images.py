@@ -19,9 +19,8 @@ from tests.waiting import eventually
 REDIS_IMAGE = "BERTQ_TEST_REDIS_IMAGE"
 NAMES = ("redis", "worker-cpu0", "gateway", "flower")
 
-pytestmark = pytest.mark.skipif(
-    REDIS_IMAGE not in os.environ, reason=".ci/images builds the images and runs these tests"
-)
+if REDIS_IMAGE not in os.environ:
+    pytest.skip(".ci/images builds the images and runs these tests", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,8 @@ def test_the_process_of_a_service(services: Containers, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_system_is_read_only(services: Containers, name: str) -> None:
-    for directory in ("/", "/etc", "/opt", "/usr/bin", "/model"):
-        done = services.run_inside(name, "touch", f"{directory}/new")
-        assert done.returncode != 0
+    assert services.writable(name) == ({"/tmp", "/data"} if name == "redis" else {"/tmp"})
+    assert services.run_inside(name, "touch", "/new").returncode != 0
     assert services.run_inside(name, "touch", "/tmp/new").returncode == 0
 
 
