@@ -58,7 +58,7 @@ def check_cancelled(client: BertClient, stub: Stub, redis: Redis) -> None:
     before = sum(stub.chunks)
     stub.gate.set()
     np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
-    eventually(lambda: redis.llen("bertq") == 0)
+    eventually(lambda: redis.llen("bertq") == 0, 60)
     assert sum(stub.chunks) == before + 1
 
 
