@@ -129,7 +129,7 @@ def test_the_directory_is_all_that_download_prints(tmp_path: Path) -> None:
         (["download", "all-minilm-l6"], "there is no model all-minilm-l6. Did you mean all-MiniLM"),
         (
             ["download", "x"],
-            "there is no model x: give all-MiniLM-L6-v2, splade-tiny-msmarco, or",
+            "there is no model x. The models are all-MiniLM-L6-v2, splade-tiny-msm",
         ),
         (["download", "/"], "/ is a directory, not the name of a model: use --model-dir"),
         (["serve", "--model-dir", DEMO.name], f"To download the model .* use --model {DEMO.name}"),

@@ -27,6 +27,12 @@ from bertq_cli.wording import for_command_line
             "no worker takes from queue x; start one with celery -A bertq worker",
             "no worker takes from queue x; start one, with bertq serve or celery -A bertq worker",
         ),
+        (
+            "Redis at x cannot be reached: Error 111 connecting to x. Connection refused.",
+            "Redis at x cannot be reached: Error 111 connecting to x. Connection refused. Start a "
+            "Redis (bertq serve and bertq redis include one), or set --redis-url to the address of "
+            "yours",
+        ),
         ("no such file: /data/max_seq_len", "no such file: /data/max_seq_len"),
         ("the sentence said: overwrite", "the sentence said: overwrite"),
     ],

@@ -27,10 +27,10 @@ def find(name: str) -> PackagedModel | HubModel:
         raise SettingsError(f"{name} is a directory, not the name of a model: use --model-dir")
     folded = {known.casefold(): known for known in packaged.MODELS}
     close = difflib.get_close_matches(name.casefold(), folded, n=1)
-    hint = f". Did you mean {folded[close[0]]}?" if close else ":"
+    hint = f" Did you mean {folded[close[0]]}?" if close else ""
     raise SettingsError(
-        f"there is no model {name}{hint} give {', '.join(packaged.MODELS)}, or a model of a hub as "
-        "ORG/NAME"
+        f"there is no model {name}.{hint} The models are {', '.join(packaged.MODELS)}, and those "
+        "of a hub as ORG/NAME"
     )
 
 
