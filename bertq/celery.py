@@ -41,6 +41,12 @@ def _configuration() -> dict[str, Any]:
             "results are stored in the Redis of the queue: leave out --result-backend and the "
             "variable CELERY_RESULT_BACKEND"
         )
+    for variable in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        # Celery would use their URLs as they are, and log parts of a password with ";".
+        if os.environ.get(variable):
+            raise _ConfigurationError(
+                f"messages are read and written at one URL: leave out the variable {variable}"
+            )
     try:
         broker_url = os.environ.get("CELERY_BROKER_URL")
         if not broker_url:

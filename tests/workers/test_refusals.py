@@ -48,6 +48,7 @@ CASES = [
     ([], {"BERTQ_MAX_SEQ_LEN": "x"}, "BERTQ_MAX_SEQ_LEN is 'x'"),
     ([], {"BERTQ_REDIS_URL": "h:1"}, "BERTQ_REDIS_URL is 'h:1'"),
     ([], {"CELERY_RESULT_BACKEND": "rpc://"}, "leave out --result-backend"),
+    ([], {"CELERY_BROKER_READ_URL": "redis://:a;b@h/0"}, "leave out the variable CELERY_BROKER_R"),
     (["-Q", "gpu2"], {"CUDA_VISIBLE_DEVICES": "0", "BERTQ_MODEL_DIR": "/x"}, "gpu2 asks for GPU"),
 ]
 
