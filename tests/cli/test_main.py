@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import click
 import pytest
@@ -64,18 +65,22 @@ def test_without_its_extra_it_ends_with_one_line(package: str, module: str) -> N
         (["serve", "--model-dir", ".", "--redis-url", "redis://127.0.0.1:1/0"], "worker"),
         (["demo"], "all"),
         (["bench"], "worker"),
+        (["download", "org/name@" + 40 * "a"], "hub"),
     ],
 )
-def test_commands_that_start_a_worker_name_its_extra(command: list[str], extra: str) -> None:
-    script = "import sys; sys.modules['celery'] = None; from bertq_cli.main import main; main()"
+def test_commands_name_the_extra_that_they_need(
+    tmp_path: Path, command: list[str], extra: str
+) -> None:
+    package = "huggingface_hub" if extra == "hub" else "celery"
+    script = f"import sys; sys.modules[{package!r}] = None; from bertq_cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, *command],
-        env=clean_environ(),
+        env=clean_environ() | {"XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1, done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.removeprefix(f"downloading {command[-1]}\n").count("\n") == 1
     assert done.stderr.endswith(f" needs more packages: pip install 'bertq[{extra}]'\n")
 
 
