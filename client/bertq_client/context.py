@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from redis import Redis, ResponseError
 
 from bertq.errors import ClientClosed
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 from bertq_client.outbox.window import Limits
@@ -34,7 +34,7 @@ class ClientTimings:
     read_seconds: float = 0.25
     search_interval_seconds: float = 1.0
     lost_after_seconds: float = LOST_AFTER_SECONDS
-    renewal_interval_seconds: float = keys.JOB_TTL_SECONDS / 4
+    renewal_interval_seconds: float = time_to_live.JOB_SECONDS / 4
     commit_interval_seconds: float = 1.0
 
 

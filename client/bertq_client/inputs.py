@@ -1,5 +1,6 @@
 """The input of ``encode``: texts, pairs of texts or token lists, none of them blank."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
@@ -85,10 +86,11 @@ def _to_list(texts: Any, *, is_tokenized: bool) -> list[Any]:
 
 
 def _without_surrogates(texts: list[Any]) -> list[Any]:
-    """Return sentences without lone surrogates; the same list if all are ASCII."""
+    """Return sentences without lone surrogates; the same list if there are none."""
     if set(map(type, texts)) == {str} and all(map(str.isascii, texts)):
         return texts
-    return list(map(drop_surrogates, texts))
+    cleaned = list(map(drop_surrogates, texts))
+    return texts if all(map(operator.is_, cleaned, texts)) else cleaned
 
 
 def drop_surrogates(text: Any) -> Any:
@@ -96,7 +98,8 @@ def drop_surrogates(text: Any) -> Any:
     if isinstance(text, str):
         return surrogates.drop(text)
     if isinstance(text, list | tuple) and all(isinstance(part, str) for part in text):
-        return text if all(map(str.isascii, text)) else list(map(surrogates.drop, text))
+        cleaned = list(map(surrogates.drop, text))
+        return text if all(map(operator.is_, cleaned, text)) else cleaned
     return text
 
 

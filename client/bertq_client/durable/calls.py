@@ -3,7 +3,7 @@
 from typing import Unpack
 
 from bertq.errors import BadInputType
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.protocol.encoding import Encoding, Options
 from bertq.protocol.queues import ModelQueues
 from bertq.state import durable_jobs
@@ -29,7 +29,7 @@ class DurableCalls(ClientBase):
         is_tokenized: bool = False,
         show_tokens: bool = False,
         *,
-        ttl: float = keys.DURABLE_JOB_TTL_SECONDS,
+        ttl: float = time_to_live.DURABLE_JOB_SECONDS,
         **options: Unpack[Options],
     ) -> DurableJob:
         """Submit a durable job: workers encode it even if no client waits for it.

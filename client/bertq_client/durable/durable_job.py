@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertq.errors import NoWorker, RemoteError, SentenceTooLong, Timeout, TruncationWarning
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.sparse import AnyRows
 from bertq.protocol.wire import ChunkResult
@@ -152,7 +152,7 @@ class DurableJob:
         found = reader.run(lambda: durable_jobs.read(reader.redis, [self.id]))
         return bool(found) and reader.run(lambda: durable_jobs.cancel(reader.redis, found[0]))
 
-    def renew(self, ttl: float = keys.DURABLE_JOB_TTL_SECONDS) -> bool:
+    def renew(self, ttl: float = time_to_live.DURABLE_JOB_SECONDS) -> bool:
         """Set the job's time to live to ``ttl`` seconds from now, longer or shorter than before.
 
         Returns:

@@ -119,7 +119,7 @@ class Sender:
                 self._schedule.add(self._run_steps(work.job, steps))
                 del steps
             elif not isinstance(work, Request):
-                self._schedule.add(_log_errors(_call(work)))
+                _call(work)
             elif work.is_small and work.may_share_job:
                 small.setdefault((work.queue, work.encoding), []).append(work)
             else:
@@ -197,15 +197,18 @@ class Sender:
             log.debug("the client's data in Redis will expire: %r", error)
 
 
-def _log_errors(steps: Steps) -> Steps:
-    # No error may end the sender's thread: all later callers would wait forever.
+# No error may end the sender's thread: all later callers would wait forever.
+
+
+def _call(command: Callable[[], object]) -> None:
     try:
-        yield from steps
+        command()
     except Exception:
         log.exception("the client could not complete a step and continues")
 
 
-def _call(command: Callable[[], object]) -> Steps:
-    """Return a command as a single step."""
-    command()
-    yield from ()
+def _log_errors(steps: Steps) -> Steps:
+    try:
+        yield from steps
+    except Exception:
+        log.exception("the client could not complete a step and continues")
