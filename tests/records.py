@@ -2,7 +2,7 @@
 
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import counters, jobs
 
 
@@ -13,6 +13,6 @@ def write(
     """Write the record of a job of one request, without sending its chunks."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping={"state": jobs.ACTIVE, "chunks": chunks})
-        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
+        pipe.expire(keys.job(job_id), time_to_live.JOB_SECONDS)
         counters.count(pipe, client=client, queue=queue, sizes=[rows])
         pipe.execute()

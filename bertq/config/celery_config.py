@@ -5,7 +5,7 @@ from typing import Any, cast
 from kombu import Queue
 from kombu.serialization import register
 
-from bertq.protocol import keys, queues, wire
+from bertq.protocol import keys, queues, time_to_live, wire
 from bertq.redis.connection import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
 
 #: Seconds without a heartbeat of a chunk's worker after which another worker gets the chunk. The
@@ -50,7 +50,7 @@ def configuration(redis_url: str, takes_chunks: bool = True) -> dict[str, Any]:
         "accept_content": ["json"],
         "result_serializer": wire.SERIALIZER,
         "result_accept_content": [wire.SERIALIZER, "json"],
-        "result_expires": keys.RESULT_TTL_SECONDS,
+        "result_expires": time_to_live.RESULT_SECONDS,
         # For the main thread. On the pool's threads, the backend itself waits as long as Redis is
         # unreachable or full.
         "result_backend_always_retry": True,

@@ -1,4 +1,4 @@
-"""The Redis keys of bertq, and their time to live.
+"""The Redis keys of bertq.
 
 Every key but the epoch expires, so that keys of a dead client or worker disappear. Task messages
 are in Celery's own keys: lists named like the queue, ``unacked``, ``_kombu.binding*``. These expire
@@ -43,28 +43,6 @@ MISSING_LIST = "bertq:none"
 
 #: Prefix of kombu's unacked keys for processes that only observe and never take a message.
 OBSERVER = "bertq:onlooker:"
-
-#: Seconds that the result of a chunk, and its notice, are stored for the client.
-RESULT_TTL_SECONDS = 600
-
-#: Seconds that a job is active after its client has last renewed the record.
-JOB_TTL_SECONDS = 600
-
-#: Seconds that a durable job is stored, unless the user sets another time.
-DURABLE_JOB_TTL_SECONDS = 24 * 3600
-
-#: Minimum seconds that a queue is stored after the last chunk was sent to it, and that queues and
-#: unacknowledged chunks are stored after the last sign of a worker that serves them.
-QUEUE_TTL_SECONDS = 24 * 3600
-
-#: Seconds without an update after which a worker counts as dead, and its claim on a queue ends.
-WORKER_TTL_SECONDS = 15
-
-#: Seconds that the set of workers is stored after the last update of any worker.
-WORKERS_TTL_SECONDS = 600
-
-#: Seconds without a request after which the counters expire.
-STATISTICS_TTL_SECONDS = 24 * 3600
 
 
 def result(task_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.redis import lease
 
 
@@ -18,7 +18,7 @@ def take(redis: Redis, queue: str, fingerprint: str) -> str:
     Returns:
         The fingerprint that holds the queue: another one if the claim was refused.
     """
-    return lease.take(redis, keys.claim(queue), fingerprint, keys.WORKER_TTL_SECONDS)
+    return lease.take(redis, keys.claim(queue), fingerprint, time_to_live.WORKER_SECONDS)
 
 
 def release(redis: Redis, queue: str, fingerprint: str) -> None:
@@ -26,7 +26,7 @@ def release(redis: Redis, queue: str, fingerprint: str) -> None:
 
     The claim ends slightly later than any other worker with the same fingerprint would renew it.
     """
-    lease.release(redis, keys.claim(queue), fingerprint, keys.WORKER_TTL_SECONDS // 3 + 1)
+    lease.release(redis, keys.claim(queue), fingerprint, time_to_live.WORKER_SECONDS // 3 + 1)
 
 
 def time_left(redis: Redis, queue: str) -> float:

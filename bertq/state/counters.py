@@ -14,7 +14,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys, scripts
+from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script
 
 #: Number of requests that averages cover.
@@ -45,7 +45,7 @@ def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
         sizes: number of sentences of each request.
     """
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
-    limits = (LATEST_REQUESTS, _MAX_CLIENTS, _MAX_QUEUES, keys.STATISTICS_TTL_SECONDS)
+    limits = (LATEST_REQUESTS, _MAX_CLIENTS, _MAX_QUEUES, time_to_live.STATISTICS_SECONDS)
     run_script(pipe, _COUNT_REQUESTS, names, client, queue, *limits, *sizes)
 
 
@@ -56,7 +56,7 @@ def count_status_query(redis: Redis) -> None:
     """
     with redis.pipeline() as pipe, suppress(ResponseError):
         pipe.hincrby(keys.TOTALS, "looks", 1)
-        pipe.expire(keys.TOTALS, keys.STATISTICS_TTL_SECONDS)
+        pipe.expire(keys.TOTALS, time_to_live.STATISTICS_SECONDS)
         pipe.execute()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys, queues, scripts
+from bertq.protocol import keys, queues, scripts, time_to_live
 from bertq.redis.connection import run_script
 from bertq.state import jobs, queue_expiry
 
@@ -41,7 +41,7 @@ _CANCEL = scripts.load("withdraw", "cancel_job")
 _REMOVE = scripts.load("withdraw", "remove_job")
 
 #: The last arguments of the scripts that send chunks.
-_FEED_LIMITS = (MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, keys.QUEUE_TTL_SECONDS)
+_FEED_LIMITS = (MIN_SENT_CHUNKS, MAX_QUEUED_CHUNKS, time_to_live.QUEUE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def feed(redis: Any, job_id: str, queue: str) -> None:
 def send_again(redis: Redis, job_id: str, queue: str, chunk: int) -> bool:
     """Send a lost chunk again; return False if it is answered."""
     names = [keys.messages(job_id), queue]
-    return bool(run_script(redis, _SEND_AGAIN, names, chunk, keys.QUEUE_TTL_SECONDS))
+    return bool(run_script(redis, _SEND_AGAIN, names, chunk, time_to_live.QUEUE_SECONDS))
 
 
 def ids(redis: Redis) -> list[str]:
@@ -241,7 +241,7 @@ def _info(fields: dict[str, str], seconds_left: float) -> JobInfo:
 def cancel(redis: Redis, info: JobInfo) -> bool:
     """Cancel a job and remove its texts and rows; return False if it was finished."""
     names = [*_parts(info.id), info.queue]
-    if not run_script(redis, _CANCEL, names, keys.JOB_TTL_SECONDS):
+    if not run_script(redis, _CANCEL, names, time_to_live.JOB_SECONDS):
         return False
     _remove_results(redis, info)
     return True
@@ -268,7 +268,7 @@ def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
             pipe.expire(name, ttl)
         pipe.zadd(keys.DURABLE_JOBS, {info.id: now[0] + ttl}, xx=True)
         pipe.expire(keys.DURABLE_JOBS, ttl, gt=True)
-        queue_expiry.extend(pipe, info.queue, max(ttl, keys.QUEUE_TTL_SECONDS))
+        queue_expiry.extend(pipe, info.queue, max(ttl, time_to_live.QUEUE_SECONDS))
         has_record = bool(pipe.execute()[0])
     for names in _result_groups(info):
         with redis.pipeline(transaction=False) as pipe:

@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys, scripts
+from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script
 from bertq.state import counters, queue_expiry
 
@@ -76,7 +76,7 @@ def create(
     record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), mapping=record)
-        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
+        pipe.expire(keys.job(job_id), time_to_live.JOB_SECONDS)
         if requests:
             counters.count(pipe, client=client, queue=queue, sizes=requests)
         push(pipe, queue, message)
@@ -85,7 +85,7 @@ def create(
 
 def push(redis: Any, queue: str, message: str) -> Any:
     """Put a message on a queue, as kombu does; return the number of waiting messages."""
-    return run_script(redis, _PUSH, [queue], message, keys.QUEUE_TTL_SECONDS)
+    return run_script(redis, _PUSH, [queue], message, time_to_live.QUEUE_SECONDS)
 
 
 def withdraw(redis: Redis, queue: str, messages: Iterable[str]) -> int:
@@ -162,7 +162,7 @@ def renew(redis: Redis, job_ids: Sequence[str], queues: Iterable[str] = ()) -> l
     """
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
-            pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
+            pipe.expire(keys.job(job_id), time_to_live.JOB_SECONDS)
         for name in queues:
             queue_expiry.extend(pipe, name)
         answers = pipe.execute()[: len(job_ids)]
@@ -173,7 +173,7 @@ def cancel(redis: Redis, job_id: str) -> None:
     """Cancel a job."""
     with redis.pipeline() as pipe:
         pipe.hset(keys.job(job_id), "state", CANCELLED)
-        pipe.expire(keys.job(job_id), keys.JOB_TTL_SECONDS)
+        pipe.expire(keys.job(job_id), time_to_live.JOB_SECONDS)
         pipe.execute()
 
 

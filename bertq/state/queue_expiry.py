@@ -1,7 +1,7 @@
 """The time to live of queues: a queue without workers and clients expires, with its texts.
 
-Every push of a chunk gives its queue at least ``keys.QUEUE_TTL_SECONDS`` to live, and a chunk of a
-durable job at least as long as the job. Workers extend the life of the queues that they serve, and
+Every push of a chunk gives its queue at least ``time_to_live.QUEUE_SECONDS`` to live, and a chunk
+of a durable job at least as long as the job. Workers extend the life of the queues that they serve, and
 clients that of the queues on which their requests wait. An extension never shortens a life.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 
 
-def extend(pipe: Any, name: str, seconds: int = keys.QUEUE_TTL_SECONDS) -> None:
+def extend(pipe: Any, name: str, seconds: int = time_to_live.QUEUE_SECONDS) -> None:
     """Let a key live at least some seconds longer, as part of a pipeline."""
     pipe.expire(name, seconds, nx=True)  # a key without a time to live
     pipe.expire(name, seconds, gt=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys, wire
+from bertq.protocol import keys, time_to_live, wire
 from bertq.state import durable_jobs
 
 #: Maximum bytes of a result that is copied into the notice, to save the client a round trip.
@@ -19,7 +19,7 @@ def store(
     reply_to: str | None,
     queue: str | None,
     failed: bool,
-    ttl: int = keys.RESULT_TTL_SECONDS,
+    ttl: int = time_to_live.RESULT_SECONDS,
 ) -> None:
     """Store the final result of a chunk, and announce it.
 

@@ -10,7 +10,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from bertq.protocol import keys, scripts
+from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script
 
 
@@ -140,11 +140,13 @@ _MAX_WORKERS = 10_000
 def publish(redis: Redis, worker: WorkerInfo) -> None:
     """Write or renew a worker's info."""
     with redis.pipeline() as pipe:
-        pipe.set(keys.worker(worker.node), json.dumps(asdict(worker)), ex=keys.WORKER_TTL_SECONDS)
+        pipe.set(
+            keys.worker(worker.node), json.dumps(asdict(worker)), ex=time_to_live.WORKER_SECONDS
+        )
         pipe.zadd(keys.WORKERS, {worker.node: time.time()})
         # A worker with a new name each time, as in a container, leaves its name if it is killed.
         pipe.zremrangebyrank(keys.WORKERS, 0, -_MAX_WORKERS - 1)
-        pipe.expire(keys.WORKERS, keys.WORKERS_TTL_SECONDS)
+        pipe.expire(keys.WORKERS, time_to_live.WORKERS_SECONDS)
         pipe.execute()
 
 

@@ -8,20 +8,20 @@ from typing import Any
 
 from benchmarks import standin
 from bertq.config import celery_config
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq_workers.timings import WorkerTimings, set_timings
 
 #: In seconds; replaces ``bertq.config.celery_config.VISIBILITY_TIMEOUT_SECONDS``.
 TIMEOUT = 1.0
 
-#: In seconds; replaces ``bertq.protocol.keys.WORKER_TTL_SECONDS``.
+#: In seconds; replaces ``bertq.protocol.time_to_live.WORKER_SECONDS``.
 WORKER_TTL_SECONDS = 3
 
 if __name__ == "__main__":
     replaced: Any = celery_config
     replaced.VISIBILITY_TIMEOUT_SECONDS = TIMEOUT
-    replaced = keys
-    replaced.WORKER_TTL_SECONDS = WORKER_TTL_SECONDS
+    replaced = time_to_live
+    replaced.WORKER_SECONDS = WORKER_TTL_SECONDS
     from bertq.celery import app  # the configuration is made later
 
     timings = WorkerTimings(

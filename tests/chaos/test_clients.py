@@ -11,7 +11,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import Timeout
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually
@@ -53,7 +53,7 @@ def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, st
     check_nothing_is_left(redis)
     stored = list(redis.scan_iter("celery-task-meta-*"))
     assert stored
-    assert all(0 < redis.ttl(name) <= keys.RESULT_TTL_SECONDS for name in stored)
+    assert all(0 < redis.ttl(name) <= time_to_live.RESULT_SECONDS for name in stored)
 
 
 def test_a_timeout_cancels_the_chunks(

@@ -18,7 +18,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import BadInputType, BertqError, RemoteError
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.protocol.wire import ChunkResult
 from bertq_client.futures import EncodeFuture
 from bertq_client.inbox.assembly import Assembly
@@ -186,7 +186,9 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
     assert not list(redis.scan_iter("bertq:reply:*"))
     assert not list(redis.scan_iter("celery-task-meta-*"))
     # The record of a failed or cancelled job expires later.
-    assert all(0 < redis.ttl(key) <= keys.JOB_TTL_SECONDS for key in redis.scan_iter("bertq:job:*"))
+    assert all(
+        0 < redis.ttl(key) <= time_to_live.JOB_SECONDS for key in redis.scan_iter("bertq:job:*")
+    )
 
 
 def test_clients_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis) -> None:

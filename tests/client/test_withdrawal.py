@@ -12,7 +12,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import NoWorker
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq_client.context import ClientTimings
 from tests.conftest import clean_environ
 from tests.waiting import eventually
@@ -105,7 +105,7 @@ def test_the_queue_lives_as_long_as_the_client_waits(redis: Redis, redis_url: st
         client.encode_async(["one"])
         eventually(lambda: redis.llen(QUEUE) == 1)
         redis.expire(QUEUE, 100)
-        eventually(lambda: redis.ttl(QUEUE) > keys.QUEUE_TTL_SECONDS - 5)
+        eventually(lambda: redis.ttl(QUEUE) > time_to_live.QUEUE_SECONDS - 5)
 
 
 def test_bertq_encode_without_a_worker(redis: Redis, redis_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient, DurableJob
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import durable_jobs
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 from bertq_workers.background.durable_job_monitor import DurableJobMonitor
@@ -182,7 +182,7 @@ def test_one_worker_monitors_the_jobs(
     submit(client, 2)
     pop_chunks(redis, 2, unacknowledged=False)
     first, second = run_monitor(redis), run_monitor(redis)
-    assert 0 < int(redis.ttl(keys.MONITOR)) <= keys.WORKER_TTL_SECONDS
+    assert 0 < int(redis.ttl(keys.MONITOR)) <= time_to_live.WORKER_SECONDS
     clock(LOST_AFTER_SECONDS + 1)
     second.check(redis)
     assert redis.llen("bertq") == 0

@@ -30,7 +30,7 @@ from bertq.errors import (
     UnknownJob,
     WireError,
 )
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import counters, durable_jobs
 from bertq_client.context import ClientTimings
 from tests.chaos.leftovers import check_nothing_is_left
@@ -200,7 +200,7 @@ def test_cancelled(redis: Redis, client: BertClient) -> None:
     other.discard()
     assert redis.llen("bertq.small") == 0
     assert redis.keys(f"*{job.id}*") == [keys.job(job.id).encode()]
-    assert redis.ttl(keys.job(job.id)) <= keys.JOB_TTL_SECONDS
+    assert redis.ttl(keys.job(job.id)) <= time_to_live.JOB_SECONDS
 
 
 def test_a_chunk_of_a_cancelled_job_is_not_stored(

@@ -19,7 +19,7 @@ from celery.worker import state
 from redis import ConnectionError, Redis, ResponseError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-from bertq.protocol import keys, wire
+from bertq.protocol import keys, time_to_live, wire
 from bertq.protocol.wire import ChunkResult
 from bertq.state.results import SMALL_RESULT_BYTES
 from bertq_workers.celery_compat.backend import ReplyBackend
@@ -65,7 +65,7 @@ def test_rows_are_stored_once_with_a_notice(backend: ReplyBackend, redis: Redis)
     # A small result comes along.
     assert [fields for _, fields in stream] == [{b"task": b"job-0", b"result": payload}]
     for key in (keys.result("job-0"), keys.reply("client")):
-        assert 0 < int(redis.ttl(key)) <= keys.RESULT_TTL_SECONDS
+        assert 0 < int(redis.ttl(key)) <= time_to_live.RESULT_SECONDS
 
 
 def test_a_large_result_is_stored_once(backend: ReplyBackend, redis: Redis) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import counters, durable_jobs, jobs, queue_expiry, worker_info
 from tests.client.stub import info
 
-DAY, LONG = keys.QUEUE_TTL_SECONDS, 30 * 24 * 3600
+DAY, LONG = time_to_live.QUEUE_SECONDS, 30 * 24 * 3600
 
 
 def ttl(redis: Redis, name: str = "bertq") -> int:

@@ -7,7 +7,7 @@ import time
 import pytest
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import counters, jobs, worker_info
 from tests import records
 from tests.client.stub import info
@@ -18,7 +18,7 @@ def test_a_worker_info_expires_after_its_worker(redis: Redis) -> None:
     assert worker_info.read(redis) == []
     worker_info.publish(redis, mine)
     assert worker_info.read(redis) == [mine]
-    assert 0 < int(redis.ttl(keys.worker(mine.node))) <= keys.WORKER_TTL_SECONDS
+    assert 0 < int(redis.ttl(keys.worker(mine.node))) <= time_to_live.WORKER_SECONDS
     assert int(redis.ttl(keys.WORKERS)) > 0
     successor = dataclasses.replace(mine, instance="2")
     worker_info.publish(redis, successor)

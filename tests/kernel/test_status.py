@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import claims, counters, status, worker_info
 from bertq.state.worker_info import WorkerStats
 from tests import records
@@ -100,7 +100,7 @@ def test_every_counter_expires(redis: Redis) -> None:
     request(redis, "a", 1)
     counters.count_status_query(redis)
     for key in (keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS):
-        assert 0 < int(redis.ttl(key)) <= keys.STATISTICS_TTL_SECONDS
+        assert 0 < int(redis.ttl(key)) <= time_to_live.STATISTICS_SECONDS
 
 
 def test_unreadable_worker_infos_are_ignored(redis: Redis) -> None:

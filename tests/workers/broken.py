@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from benchmarks import standin
 from bertq.config import celery_config
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from tests.chaos import quick
 
 #: In the message of each error, which must not be logged.
@@ -109,7 +109,7 @@ def break_result() -> None:
 if __name__ == "__main__":
     replaced: Any = celery_config
     replaced.VISIBILITY_TIMEOUT_SECONDS = quick.TIMEOUT
-    replaced = keys
-    replaced.WORKER_TTL_SECONDS = quick.WORKER_TTL_SECONDS
+    replaced = time_to_live
+    replaced.WORKER_SECONDS = quick.WORKER_TTL_SECONDS
     globals()[f"break_{sys.argv.pop(1)}"]()
     standin.main()

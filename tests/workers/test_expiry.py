@@ -13,14 +13,14 @@ from kombu.transport import redis as kombu_redis
 from redis import Redis
 
 from bertq import BertClient
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq_workers.celery_compat import expiry
 from tests.apps import create_app
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 from tests.workers.standins import Start, sentences
 
-DAY = keys.QUEUE_TTL_SECONDS
+DAY = time_to_live.QUEUE_SECONDS
 
 #: The only key that must not expire: it shows whether Redis has lost its data.
 PERMANENT = {keys.EPOCH.encode()}

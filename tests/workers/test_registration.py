@@ -9,7 +9,7 @@ import pytest
 from celery.utils.nodenames import gethostname
 from redis import Redis
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo, WorkerStats
 from bertq_workers.background.registration import Registration
@@ -37,7 +37,7 @@ def start(
 def test_the_worker_info_is_renewed_while_the_main_thread_is_busy(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "WORKER_TTL_SECONDS", 1)
+    monkeypatch.setattr(time_to_live, "WORKER_SECONDS", 1)
     mine = info(["bertq"])
     registration = start(redis_url, mine)
     eventually(lambda: redis.get(keys.claim("bertq")) == b"f")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 
 _SETTING = "bertq_timings"
@@ -21,8 +21,8 @@ class WorkerTimings:
         lost_after_seconds: how long a chunk of a durable job must be missing to count as lost.
     """
 
-    registration_seconds: float = keys.WORKER_TTL_SECONDS / 3
-    monitor_seconds: float = keys.WORKER_TTL_SECONDS / 3
+    registration_seconds: float = time_to_live.WORKER_SECONDS / 3
+    monitor_seconds: float = time_to_live.WORKER_SECONDS / 3
     lost_after_seconds: float = LOST_AFTER_SECONDS
 
 

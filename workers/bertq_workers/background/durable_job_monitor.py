@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redis import Redis, RedisError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, time_to_live
 from bertq.redis import lease
 from bertq.state import durable_jobs, jobs
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS, LostChunks, SentChunk
@@ -57,7 +57,7 @@ class DurableJobMonitor:
     def __init__(
         self,
         url: str,
-        interval_seconds: float = keys.WORKER_TTL_SECONDS / 3,
+        interval_seconds: float = time_to_live.WORKER_SECONDS / 3,
         lost_after_seconds: float = LOST_AFTER_SECONDS,
     ) -> None:
         self._name = uuid.uuid4().hex
@@ -87,7 +87,7 @@ class DurableJobMonitor:
         Raises:
             redis.RedisError: Redis cannot be reached, or refuses a command.
         """
-        if lease.take(redis, keys.MONITOR, self._name, keys.WORKER_TTL_SECONDS) != self._name:
+        if lease.take(redis, keys.MONITOR, self._name, time_to_live.WORKER_SECONDS) != self._name:
             # What is known now will be out of date when this worker is the monitor.
             self._lost_chunks.clear()
             self._sent_before.clear()

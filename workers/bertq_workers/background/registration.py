@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from redis import Redis, RedisError
 
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.state import claims, queue_expiry, worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_workers.background.redis_thread import RedisThread
@@ -41,7 +41,7 @@ class Registration:
         info: WorkerInfo,
         meter: Meter,
         end_worker: Callable[[str], None],
-        interval_seconds: float = keys.WORKER_TTL_SECONDS / 3,
+        interval_seconds: float = time_to_live.WORKER_SECONDS / 3,
     ) -> None:
         self.info = info
         self._meter = meter

@@ -18,7 +18,7 @@ from celery.app import amqp
 from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis
 
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.state import queue_expiry
 
 # kombu has no types, and its stubs omit private parts.
@@ -39,7 +39,7 @@ class ExpiringChannel(_KombuChannel):  # type: ignore[misc]
         name = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         batch = options.get("_publish_batch")
         if batch is not None:
-            batch.add("expire", name, keys.QUEUE_TTL_SECONDS, True)
+            batch.add("expire", name, time_to_live.QUEUE_SECONDS, True)
             return
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             queue_expiry.extend(pipe, name)
@@ -70,7 +70,7 @@ class ExpiringChannel(_KombuChannel):  # type: ignore[misc]
             names.add(self.keyprefix_binding_permanent % exchange)
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             for name in sorted(names):
-                pipe.expire(name, keys.QUEUE_TTL_SECONDS)
+                pipe.expire(name, time_to_live.QUEUE_SECONDS)
             pipe.execute()
 
 

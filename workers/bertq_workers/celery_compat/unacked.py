@@ -24,7 +24,7 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
-from bertq.protocol import keys
+from bertq.protocol import time_to_live
 from bertq.redis.outage import OutageLog, code
 from bertq_workers.celery_compat.shutdown import end_after_error
 
@@ -239,7 +239,7 @@ class QoS(kombu_redis.QoS):
             pipe.zadd(self.unacked_index_key, dict.fromkeys(self._unwritten, now))
             pipe.hset(self.unacked_key, mapping=self._unwritten)
             for name in (self.unacked_index_key, self.unacked_key):
-                pipe.expire(name, keys.QUEUE_TTL_SECONDS)
+                pipe.expire(name, time_to_live.QUEUE_SECONDS)
             pipe.execute()
         self._unwritten.clear()
         self._outages.notes.succeeded(self)

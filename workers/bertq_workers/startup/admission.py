@@ -7,7 +7,7 @@ from functools import partial
 from redis import Redis
 
 from bertq.errors import ModelMismatch
-from bertq.protocol import keys, queues
+from bertq.protocol import queues, time_to_live
 from bertq.redis.connection import explain
 from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state import claims, worker_info
@@ -33,7 +33,7 @@ def admit(
     info: WorkerInfo,
     *,
     retry_seconds: float = RETRY_SECONDS,
-    claim_seconds: float = keys.WORKER_TTL_SECONDS + 2,
+    claim_seconds: float = time_to_live.WORKER_SECONDS + 2,
 ) -> None:
     """Claim the worker's queues, waiting for Redis for a bounded time.
 
