@@ -1,8 +1,8 @@
 """The time to live of queues: a queue without workers and clients expires, with its texts.
 
 Every push of a chunk gives its queue at least ``time_to_live.QUEUE_SECONDS`` to live, and a chunk
-of a durable job at least as long as the job. Workers extend the life of the queues that they serve, and
-clients that of the queues on which their requests wait. An extension never shortens a life.
+of a durable job at least as long as the job. Workers extend the life of the queues that they serve,
+and clients that of the queues on which their requests wait. An extension never shortens a life.
 """
 
 from collections.abc import Iterable

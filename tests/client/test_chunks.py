@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bertq.errors import ModelMismatch, WireError
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import Assembly, Deduplicator, PlannedChunk, split
+from bertq_client.inbox.assembly import Assembly
+from bertq_client.outbox.deduplication import Deduplicator, PlannedChunk, split
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bertq import BertClient, SparseRows
 from bertq.errors import ModelMismatch, WireError
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import Assembly, Deduplicator, PlannedChunk
+from bertq_client.inbox.assembly import Assembly
+from bertq_client.outbox.deduplication import Deduplicator, PlannedChunk
 from tests.client.stub import Stub, rows
 from tests.waiting import eventually
 

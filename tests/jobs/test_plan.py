@@ -8,7 +8,7 @@ import pytest
 from bertq.errors import WireError
 from bertq.protocol import wire
 from bertq_client.durable import plan
-from bertq_client.inbox.assembly import Deduplicator
+from bertq_client.outbox.deduplication import Deduplicator
 
 
 @pytest.mark.parametrize("count", [1, 7, 300, 3000])

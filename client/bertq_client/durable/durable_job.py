@@ -19,7 +19,8 @@ from bertq_client import inputs
 from bertq_client.durable.reader import Reader
 from bertq_client.futures import Progress
 from bertq_client.inbox import results
-from bertq_client.inbox.assembly import Assembly, PlannedChunk
+from bertq_client.inbox.assembly import Assembly
+from bertq_client.outbox.deduplication import PlannedChunk
 from bertq_client.request import to_lists
 
 

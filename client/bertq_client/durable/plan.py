@@ -8,7 +8,7 @@ import numpy as np
 
 from bertq.errors import WireError
 from bertq.protocol import wire
-from bertq_client.inbox.assembly import PlannedChunk
+from bertq_client.outbox.deduplication import PlannedChunk
 
 
 def pack(plan: Sequence[PlannedChunk]) -> bytes:

@@ -14,8 +14,8 @@ from bertq.state.durable_jobs import JobInfo
 from bertq_client.context import SessionContext
 from bertq_client.durable import plan
 from bertq_client.inbox import reply_stream
-from bertq_client.inbox.assembly import PlannedChunk
 from bertq_client.inbox.reply_stream import Notice
+from bertq_client.outbox.deduplication import PlannedChunk
 
 _T = TypeVar("_T")
 

@@ -17,8 +17,8 @@ from bertq.state import counters, durable_jobs
 from bertq_client import inputs
 from bertq_client.context import SessionContext
 from bertq_client.durable import plan
-from bertq_client.inbox.assembly import Deduplicator, PlannedChunk
 from bertq_client.inputs import Text
+from bertq_client.outbox.deduplication import Deduplicator, PlannedChunk
 from bertq_client.outbox.message import MessageBuilder
 from bertq_client.worker_directory import max_chunk_rows
 

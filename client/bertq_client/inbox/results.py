@@ -5,7 +5,8 @@ from typing import Any
 from bertq.errors import ModelMismatch, RemoteError, SentenceTooLong, VersionMismatch, WireError
 from bertq.protocol import wire
 from bertq.protocol.wire import ChunkResult
-from bertq_client.inbox.assembly import PlannedChunk, places_of
+from bertq_client.inbox.assembly import places_of
+from bertq_client.outbox.deduplication import PlannedChunk
 
 #: Worker errors that concern a request's options.
 _OPTION_ERRORS = ("UnknownPrompt", "UnsuitedRows")

@@ -14,9 +14,10 @@ from bertq.redis import redis_url
 from bertq.state import jobs
 from bertq_client import inputs
 from bertq_client.context import SessionContext
-from bertq_client.inbox.assembly import Assembly, Deduplicator
+from bertq_client.inbox.assembly import Assembly
 from bertq_client.inputs import Text
 from bertq_client.job import Job, Sending
+from bertq_client.outbox.deduplication import Deduplicator
 from bertq_client.outbox.message import MessageBuilder
 from bertq_client.outbox.schedule import Steps
 from bertq_client.outbox.window import Window
