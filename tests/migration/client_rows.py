@@ -187,7 +187,7 @@ def the_end_of_a_client(deployment: Deployment) -> None:
 @row("TypeError", "ValueError", "AttributeError")
 def wrong_input(deployment: Deployment) -> None:
     with deployment.client() as client:
-        for wrong in ("the lord", ("the", "lord"), [1], [["the"]], None):
+        for wrong in ("the lord", {"the", "lord"}, [1], [["the"]], None):
             with pytest.raises(TypeError) as caught:
                 client.encode(wrong)  # type: ignore[arg-type]
             assert isinstance(caught.value, BadInputType)
