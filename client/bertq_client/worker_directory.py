@@ -9,6 +9,7 @@ from redis import Redis, RedisError
 import bertq
 from bertq.protocol.limits import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS
 from bertq.redis import redis_url
+from bertq.redis.connection import explain
 from bertq.state import epoch, worker_info
 from bertq.state.worker_info import WorkerInfo
 
@@ -45,6 +46,7 @@ class WorkerDirectory:
         self.workers: list[WorkerInfo] = []
         self.failure: str | None = "has not answered yet"
         self.epoch: str | None = None
+        self._url = url
         self._address = redis_url.redact(url)
         self._redis = redis
         self._must_check_versions = check_version
@@ -111,10 +113,13 @@ class WorkerDirectory:
                 )  # fmt: skip
 
     def note_failure(self, error: Exception) -> None:
-        """Note that Redis is unreachable, and log this once; the next refresh asks Redis."""
+        """Note that Redis is unreachable; the next refresh asks Redis.
+
+        Log this once, unless retrying is useless: the caller then gets the error at once.
+        """
         self.failure = f"cannot be reached: {str(error) or type(error).__name__}"
         self.expire()
-        if not self._is_away:
+        if not self._is_away and not explain(error, self._url).final:
             log.warning(
                 "Redis at %s is away (%s): trying again", self._address, type(error).__name__
             )

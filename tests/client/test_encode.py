@@ -236,6 +236,15 @@ def test_an_unreachable_redis_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
         assert not any(future.done() for future in futures)
 
 
+def test_a_refused_login_is_no_reason_to_try_again(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = redis_url.replace("redis://", "redis://nobody:secret@")
+    with BertClient(redis_url=url, timeout=60) as client, pytest.raises(RedisUnavailable):
+        client.encode(["a"])
+    assert "trying again" not in caplog.text
+
+
 def test_requests_wait_for_an_unreachable_redis_together() -> None:
     with BertClient("127.0.0.1", 1, _timings=ClientTimings(retry_seconds=0.5)) as client:
         futures = [client.encode_async(["a"]) for _ in range(30)]
