@@ -123,6 +123,18 @@ def check(directory: Path, data: st.DataObject) -> None:
         assert len(message) < 1000
 
 
+def test_a_log_line_escapes_values_of_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(MODELS / "bert-added-token-old", directory)
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"strip_accents": "\ud800"}))
+    read_source(directory)
+    assert "strip_accents" in caplog.text
+    assert caplog.text.encode()  # which half a surrogate pair does not allow
+
+
 @pytest.mark.parametrize(
     ("dtype", "bits", "is_read"),
     [

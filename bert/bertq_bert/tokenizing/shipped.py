@@ -186,7 +186,7 @@ def _warn_of_differences(normalizer: Any, settings: dict[str, Any], path: Path) 
     for name, (configured, used) in values.items():
         if configured != used:
             log.warning(
-                "%s has %s %s, and tokenizer_config.json beside it %s: bertq uses the former, "
+                "%s has %s %r, and tokenizer_config.json beside it %r: bertq uses the former, "
                 "transformers 5 the latter",
                 path, name, used, configured,
             )  # fmt: skip
