@@ -24,18 +24,16 @@ from benchmarks.measuring import answers_per_second, percentiles_ms
 from benchmarks.results import RESULTS, describe_context, write_results
 from benchmarks.service import (
     MAX_SEQ_LEN,
-    one_worker_service,
+    measure_one_worker,
     report,
     run_bench,
-    run_benchmark,
 )
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
 from bertq_cli.bench.senders import take_texts
-from bertq_cli.bench.services import TemporaryRedis
 from bertq_cli.bench.timing import MedianRange
 from bertq_cli.models import packaged
-from bertq_cli.service.embedded_redis import free_port
+from bertq_cli.service.supervisor import Service
 from bertq_client import BertClient
 
 #: How near a vector must be to that of the Python client.
@@ -215,20 +213,14 @@ def main(callers: int, rounds: int, seconds: float, model_dir: Path | None, outp
     machine_context = describe_context(directory)
     results = GatewayResults()
 
-    async def measure_with_redis(redis: TemporaryRedis) -> None:
-        service = one_worker_service(redis, directory)
-        service.http_port = free_port()
-        port = service.http_port
+    async def measure_service(service: Service) -> None:
+        nonlocal results
+        assert service.http_port is not None
+        bench = Bench(service.url, service.http_port, callers, rounds, seconds)
+        await run_bench(bench)
+        results = bench.results
 
-        async def body() -> None:
-            nonlocal results
-            bench = Bench(service.url, port, callers, rounds, seconds)
-            await run_bench(bench)
-            results = bench.results
-
-        await redis.run_service(service, report, body)
-
-    run_benchmark(measure_with_redis)
+    measure_one_worker(directory, measure_service, with_gateway=True)
     facts = {**machine_context}
     facts["settings"] = (
         f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "

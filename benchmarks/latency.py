@@ -21,16 +21,15 @@ from benchmarks.peers.process import PeerProcess
 from benchmarks.results import RESULTS, describe_context, write_results
 from benchmarks.service import (
     MAX_SEQ_LEN,
-    one_worker_service,
+    measure_one_worker,
     report,
     run_bench,
-    run_benchmark,
     start_encoder,
 )
 from bertq_cli.bench import corpus
 from bertq_cli.bench.senders import take_texts
-from bertq_cli.bench.services import TemporaryRedis
 from bertq_cli.models import packaged
+from bertq_cli.service.supervisor import Service
 from bertq_client import BertClient
 
 #: Sentences that are timed in one go before the other way has its turn.
@@ -194,26 +193,21 @@ def main(
     options = Options(singles, client_counts, rounds, seconds, bulk)
     results = LatencyResults()
 
-    async def measure_with_redis(redis: TemporaryRedis) -> None:
-        service = one_worker_service(redis, directory)
+    async def measure_service(service: Service) -> None:
+        nonlocal results
+        with (
+            start_encoder(directory) as encoder_process,
+            tempfile.NamedTemporaryFile("w") as file,
+            ClientProcesses(service.url, max(client_counts)) as client_processes,
+        ):
+            file.write("\n".join(corpus.clauses()))
+            file.flush()
+            encoder_process.call("texts", path=file.name)
+            bench = Bench(service.url, encoder_process, client_processes, options)
+            await run_bench(bench)
+            results = bench.results
 
-        async def body() -> None:
-            nonlocal results
-            with (
-                start_encoder(directory) as encoder_process,
-                tempfile.NamedTemporaryFile("w") as file,
-                ClientProcesses(service.url, max(client_counts)) as client_processes,
-            ):
-                file.write("\n".join(corpus.clauses()))
-                file.flush()
-                encoder_process.call("texts", path=file.name)
-                bench = Bench(service.url, encoder_process, client_processes, options)
-                await run_bench(bench)
-                results = bench.results
-
-        await redis.run_service(service, report, body)
-
-    run_benchmark(measure_with_redis)
+    measure_one_worker(directory, measure_service)
     facts = {**machine_context}
     facts["settings"] = (
         f"max_seq_len {MAX_SEQ_LEN}, mean of the last layer, float32, "

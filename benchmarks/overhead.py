@@ -13,12 +13,13 @@ import click
 from benchmarks.measuring import measure_in_turns
 from benchmarks.peers.process import PeerProcess
 from benchmarks.results import RESULTS, describe_context, write_results
-from benchmarks.service import MAX_SEQ_LEN, one_worker_service, report, run_benchmark, start_encoder
+from benchmarks.service import MAX_SEQ_LEN, measure_one_worker, start_encoder
 from bertq_cli.bench import corpus
 from bertq_cli.bench.document import Document, Table
-from bertq_cli.bench.services import TemporaryRedis, run_in_thread
+from bertq_cli.bench.services import run_in_thread
 from bertq_cli.bench.timing import MedianRange, measure_seconds
 from bertq_cli.models import packaged
+from bertq_cli.service.supervisor import Service
 from bertq_client import BertClient
 
 _IN_PROCESS, _THROUGH_QUEUE = "encoder, in process", "client, Redis and worker"
@@ -44,28 +45,23 @@ def main(rounds: int, sentences: int, model_dir: Path | None, output: Path) -> N
         }
         rates.update(measure_in_turns(measurements, rounds))
 
-    async def measure_with_redis(redis: TemporaryRedis) -> None:
-        service = one_worker_service(redis, directory)
+    async def measure_service(service: Service) -> None:
+        with (
+            start_encoder(directory) as encoder_process,
+            tempfile.NamedTemporaryFile("w") as file,
+        ):
+            file.write("\n".join(texts))
+            file.flush()
+            encoder_process.call("texts", path=file.name)
+            async with BertClient(redis_url=service.url, check_length=False) as client:
 
-        async def body() -> None:
-            with (
-                start_encoder(directory) as encoder_process,
-                tempfile.NamedTemporaryFile("w") as file,
-            ):
-                file.write("\n".join(texts))
-                file.flush()
-                encoder_process.call("texts", path=file.name)
-                async with BertClient(redis_url=service.url, check_length=False) as client:
+                def stop() -> None:
+                    encoder_process.kill()
+                    client.close()
 
-                    def stop() -> None:
-                        encoder_process.kill()
-                        client.close()
+                await run_in_thread(partial(measure, encoder_process, client), stop)
 
-                    await run_in_thread(partial(measure, encoder_process, client), stop)
-
-        await redis.run_service(service, report, body)
-
-    run_benchmark(measure_with_redis)
+    measure_one_worker(directory, measure_service)
     facts = {**machine_context}
     facts["settings"] = (
         f"calls of {sentences:,} sentences, max_seq_len {MAX_SEQ_LEN}, "

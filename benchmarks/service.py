@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import click
 from benchmarks.peers.process import PeerProcess
 from bertq.system import cores
 from bertq_cli.bench.services import TemporaryRedis, run_in_thread, run_with_redis, workers
+from bertq_cli.service.embedded_redis import free_port
 from bertq_cli.service.supervisor import Service
 
 #: Longest sequence in tokens, unless a benchmark has an option for it.
@@ -38,14 +40,29 @@ def run_benchmark(measure: Callable[[TemporaryRedis], Awaitable[None]]) -> None:
         sys.exit(128 + stopped_by)
 
 
-def one_worker_service(redis: TemporaryRedis, model_dir: Path) -> Service:
-    """Return a service of one worker on all cores, with the settings of ``start_encoder``."""
+def measure_one_worker(
+    model_dir: Path, measure: Callable[[Service], Awaitable[None]], *, with_gateway: bool = False
+) -> None:
+    """Run a service of one worker on all cores, with the settings of ``start_encoder``.
+
+    Args:
+        model_dir: directory of the model.
+        measure: called once the service is ready; the service ends afterwards.
+        with_gateway: whether the service has a gateway, at its ``http_port``.
+    """
     variables = {
         "BERTQ_MODEL_DIR": str(model_dir),
         "BERTQ_MAX_SEQ_LEN": str(MAX_SEQ_LEN),
         "BERTQ_POOLING_LAYER": "-1",
     }
-    return workers(redis.next_url(), "cpu", 1, variables)
+
+    async def run(redis: TemporaryRedis) -> None:
+        service = workers(redis.next_url(), "cpu", 1, variables)
+        if with_gateway:
+            service.http_port = free_port()
+        await redis.run_service(service, report, partial(measure, service))
+
+    run_benchmark(run)
 
 
 def start_encoder(model_dir: Path) -> PeerProcess:
