@@ -21,7 +21,7 @@ class LatencyResults:
         added_ms: p50 through the queue less p50 in process, ms, by block.
         batches: the encoder's batches of the whole corpus.
         during_bulk: single sentences while the large request ran.
-        bulk_rate: of the large request meanwhile.
+        bulk_rate: sentences/s of the large request during that time.
     """
 
     waits: dict[str, list[float]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """A worker with a simulated model: rows of any size after a set time, without TensorFlow.
 
 Usage: ``python -m benchmarks.standin [OPTIONS] worker [OPTIONS OF celery worker]``, started where
-the project is. It shows what the queue can carry, for devices that this machine does not have:
+the project is. It shows the throughput of the queue with devices that this machine does not have:
 
     python -m benchmarks.standin --batch-ms 25 --dim 768 worker -Q cpu0
 

@@ -1,7 +1,7 @@
 """Measures the throughput of one Redis: ``python -m benchmarks.ceiling``.
 
-The workers have a simulated model whose rows come after a set time, which shows the limit of the
-queue for devices of any speed. One client sends as fast as it can.
+The workers have a simulated model that returns rows after a set time, so the queue's limit shows
+for devices of any speed. One client sends as fast as it can.
 """
 
 from collections.abc import Mapping, Sequence

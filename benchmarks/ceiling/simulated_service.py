@@ -22,10 +22,10 @@ class SimulatedCase:
     """A simulated service.
 
     Attributes:
-        workers: how many.
+        workers: number of workers.
         batch_ms: time of the device for 256 rows.
         is_float16: whether rows are float16.
-        model_dir: model whose tokenizer is used; without it a word is a token.
+        model_dir: model whose tokenizer is used; without it, each word is a token.
         has_single_rows: whether a chunk has one row, so that messages are counted.
     """
 

@@ -61,9 +61,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run it, write what came out, and say whether it is as it must be."""
+    """Run the soak test, write its results, and exit with status 1 if it found faults."""
     arguments = parse()
-    # As Ctrl-C: what was started ends.
+    # As Ctrl-C does: end all processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
         60 * arguments.minutes, arguments.seed, arguments.kills, arguments.restarts,
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def run_soak(options: Options, facts: dict[str, str], logs: Path | None, output: Path) -> list[str]:
-    """Run it and write what came out; return what is wrong."""
+    """Run the soak test and write its results; return the faults that it found."""
     directory = logs or Path(tempfile.mkdtemp(prefix="bertq-soak-"))
     directory.mkdir(parents=True, exist_ok=True)
     keep_logs = True
@@ -90,7 +90,7 @@ def run_soak(options: Options, facts: dict[str, str], logs: Path | None, output:
             result = run.run()
         faults = find_faults(result)
         write_results(build_document(result, options, facts), output, "soak")
-        # Why a worker has ended by itself, which loses nothing, is worth a look too.
+        # The logs also show why a worker has ended by itself, although nothing was lost.
         keep_logs = bool(faults) or bool(result.ended_workers) or logs is not None
         return faults
     except (KeyboardInterrupt, SystemExit):

@@ -101,7 +101,7 @@ class RequestLoad:
         asyncio.run(run_all())
 
     def canceller(self, client: BertClient) -> None:
-        """Send requests of which some are cancelled and some time out."""
+        """Send requests; cancel some of them, and let others time out."""
         random = self._texts.random
         with BertClient(redis_url=self._url, timeout=0.3) as short_timeout_client:
             while not self._pause_or_stop():

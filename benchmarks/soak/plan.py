@@ -1,4 +1,4 @@
-"""What is done to the service, and when: from a seed, so that a run can be had again."""
+"""The faults of a run and their times, from a seed, so that a run can be repeated."""
 
 import random
 from collections.abc import Sequence

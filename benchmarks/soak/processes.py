@@ -15,14 +15,14 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def clean_environment(url: str) -> dict[str, str]:
-    """Return the environment without what would configure Celery or bertq, and with a Redis."""
+    """Return the environment with the address of Redis as the only setting of Celery or bertq."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY_", "BERTQ_"))}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**clean, "BERTQ_REDIS_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-#: For clients: glibc returns large blocks to the system at once, so that the resident memory shows
-#: what a client uses and not what its allocator caches.
+#: For clients: glibc returns large blocks to the system at once, so that the resident memory is
+#: that of the client, without blocks that its allocator caches.
 MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
 
 

@@ -16,7 +16,7 @@ _MAX_WORDS = 8
 
 
 def token_ids(text: str) -> list[int]:
-    """Return a number for each word of a sentence, and for what surrounds it."""
+    """Return a number for each word of a sentence, between the numbers of two special tokens."""
     words = [crc32(word.encode()) for word in text.split(" ")]
     return [_SPECIAL_TOKEN, *words, _SPECIAL_TOKEN]
 

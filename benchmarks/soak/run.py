@@ -22,7 +22,7 @@ _MAX_SAMPLES = 600
 #: Seconds that Redis has to get rid of everything after the last answer: a killed worker's chunks
 #: come back after the visibility timeout.
 _EMPTY_SECONDS = 60.0
-#: Seconds for what could not be done in time.
+#: Additional seconds for faults that are late.
 _EXTRA_SECONDS = 30.0
 #: Seconds that workers have to end after SIGTERM.
 _STOP_SECONDS = 40.0
@@ -100,7 +100,7 @@ class SoakRun:
         self._memory: dict[str, list[tuple[float, int]]] = {}
         self._sampled = self._reported = 0.0
         self._stack = ExitStack()
-        with ExitStack() as stack:  # what is started ends when the rest cannot be
+        with ExitStack() as stack:  # ends the processes if a later one cannot start
             log = stack.enter_context((directory / "redis.log").open("ab"))
             self._redis = RedisServer(directory, log)
             stack.callback(self._redis.stop)

@@ -40,7 +40,7 @@ def log_redelivery(task_id: str = "", task: Any = None, **_: Any) -> None:
 
 
 if __name__ == "__main__":
-    standin.SimulatedModel = HashingModel  # type: ignore[misc]  # what it builds
+    standin.SimulatedModel = HashingModel  # type: ignore[misc]
     standin.WordTokenizer = HashingTokenizer  # type: ignore[misc]
     task_prerun.connect(log_redelivery)
     standin.main()
