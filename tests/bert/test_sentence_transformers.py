@@ -48,7 +48,7 @@ def model_of(path: Path, **options: Any) -> Model:
     return read_source(path, **options).model
 
 
-def refused(path: Path, error: type[ModelError], message: str, **options: Any) -> None:
+def assert_refused(path: Path, error: type[ModelError], message: str, **options: Any) -> None:
     """The directory is refused in one line, which names one of its files."""
     with pytest.raises(error, match=message) as caught:
         read_source(path, **options)
@@ -239,22 +239,28 @@ def test_normalize_twice_and_before_dense(copied: Copy) -> None:
 def test_unknown_modules(copied: Copy, kind: str) -> None:
     path = copied("bert-mean")
     modules(path, ("2_New", f"sentence_transformers.models.{kind}"))
-    refused(path, UnsupportedModel, rf"modules.json: module {kind} after the pooling .*Dense")
+    assert_refused(
+        path, UnsupportedModel, rf"modules.json: module {kind} after the pooling .*Dense"
+    )
     modules(path, ("1_Pooling", f"sentence_transformers.models.{kind}"))
-    refused(path, UnsupportedModel, rf"modules.json: {kind} follows the Transformer.*Pooling")
+    assert_refused(
+        path, UnsupportedModel, rf"modules.json: {kind} follows the Transformer.*Pooling"
+    )
 
 
 @pytest.mark.parametrize("kind", ["WordEmbeddings", "StaticEmbedding", "CLIPModel", "BoW", "Asym"])
 def test_models_with_other_first_tokens(copied: Copy, kind: str) -> None:
     path = copied("bert-mean-norm-old")
     modules(path, ("", f"sentence_transformers.models.{kind}"))
-    refused(path, UnsupportedModel, rf"modules.json: the first module is {kind}: .*Transformer")
+    assert_refused(
+        path, UnsupportedModel, rf"modules.json: the first module is {kind}: .*Transformer"
+    )
 
 
 def test_code_of_its_own(copied: Copy) -> None:
     path = copied("bert-mean")
     modules(path, ("", "custom_st.Transformer"))
-    refused(
+    assert_refused(
         path,
         UnsupportedModel,
         r"modules.json: module 'custom_st.Transformer' is the model's own Python",
@@ -265,7 +271,7 @@ def test_no_pooling(copied: Copy) -> None:
     path = copied("bert-mean")
     listed = json.loads((path / "modules.json").read_text())
     (path / "modules.json").write_text(json.dumps(listed[:1]))
-    refused(path, UnsupportedModel, r"modules.json: nothing follows the Transformer")
+    assert_refused(path, UnsupportedModel, r"modules.json: nothing follows the Transformer")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +304,7 @@ def test_unknown_settings_of_modules(
 ) -> None:
     path = copied(name)
     edit_json(path / file / "config.json", **change)
-    refused(path, UnsupportedModel, rf"{file}/config.json: .*{message}")
+    assert_refused(path, UnsupportedModel, rf"{file}/config.json: .*{message}")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +352,7 @@ def test_settings_that_would_change_a_row(
 ) -> None:
     path = copied(name)
     edit_json(path / file, **change)
-    refused(path, UnsupportedModel, message)
+    assert_refused(path, UnsupportedModel, message)
 
 
 def test_settings_that_change_nothing(copied: Copy, edit_json: Edit) -> None:
@@ -369,13 +375,13 @@ def test_unknown_families(copied: Copy, name: str, kind: object) -> None:
     path = copied(name)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
-    refused(path, UnsupportedModel, rf"config.json: model_type {kind!r} .*xlm-roberta")
+    assert_refused(path, UnsupportedModel, rf"config.json: model_type {kind!r} .*xlm-roberta")
 
 
 def test_default_prompt_without_a_prompt(copied: Copy, edit_json: Edit) -> None:
     path = copied("bert-prompts-unused")
     edit_json(path / "config_sentence_transformers.json", default_prompt_name="passage")
-    refused(path, BadConfig, r"default_prompt_name .*'passage'")
+    assert_refused(path, BadConfig, r"default_prompt_name .*'passage'")
 
 
 @pytest.mark.parametrize("value", [0, -1, "512", 3.5, True, [512]])
@@ -384,13 +390,13 @@ def test_invalid_lengths(copied: Copy, edit_json: Edit, file: str, value: object
     path = copied("bert-length-unset-old")
     key = "max_seq_length" if file.startswith("sentence") else "model_max_length"
     edit_json(path / file, **{key: value})
-    refused(path, BadConfig, rf"{file}: the longest sequence")
+    assert_refused(path, BadConfig, rf"{file}: the longest sequence")
 
 
 def test_a_length_too_short_for_a_token(copied: Copy, edit_json: Edit) -> None:
     path = copied("bert-length-16-old")
     edit_json(path / "sentence_bert_config.json", max_seq_length=2)
-    refused(path, BadConfig, r"longest sequence is 2 tokens, .* needs 3")
+    assert_refused(path, BadConfig, r"longest sequence is 2 tokens, .* needs 3")
     with pytest.raises(BadLength, match=r"max_seq_len is 2: give 3 .* to 96"):
         read_source(MODELS / "bert-mean", max_seq_len=2)
     with pytest.raises(BadLength, match=r"max_seq_len is 97: give 3 .* to 96"):
@@ -405,14 +411,14 @@ def test_folders_elsewhere(copied: Copy, name: object) -> None:
     listed = json.loads((path / "modules.json").read_text())
     listed[1]["path"] = name
     (path / "modules.json").write_text(json.dumps(listed))
-    refused(path, BrokenFile, r"the path of a module is .*not a folder inside the model's")
+    assert_refused(path, BrokenFile, r"the path of a module is .*not a folder inside the model's")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "[1]", "[{}]", '[{"type": 1}]', '"x"', ""])
 def test_modules_json_of_another_form(copied: Copy, text: str) -> None:
     path = copied("bert-mean")
     (path / "modules.json").write_text(text)
-    refused(path, BrokenFile, r"modules.json")
+    assert_refused(path, BrokenFile, r"modules.json")
 
 
 @pytest.mark.parametrize(
@@ -430,14 +436,14 @@ def test_modules_json_of_another_form(copied: Copy, text: str) -> None:
 def test_missing_files(copied: Copy, name: str, file: str) -> None:
     path = copied(name)
     (path / file).unlink()
-    refused(path, MissingFile, Path(file).name)
+    assert_refused(path, MissingFile, Path(file).name)
 
 
 def test_only_a_pickle_of_a_module(copied: Copy) -> None:
     path = copied("bert-dense-tanh")
     weights = path / "2_Dense" / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))
-    refused(path, UnsafeCheckpoint, rf"2_Dense/pytorch_model.bin .* bertq convert {path}")
+    assert_refused(path, UnsafeCheckpoint, rf"2_Dense/pytorch_model.bin .* bertq convert {path}")
 
 
 def test_weights_of_a_module_that_do_not_fit(copied: Copy, edit_json: Edit) -> None:
@@ -446,22 +452,24 @@ def test_weights_of_a_module_that_do_not_fit(copied: Copy, edit_json: Edit) -> N
     tensors = load_file(file)
     kernel, bias = tensors["linear.weight"], tensors["linear.bias"]
     save_file({"linear.weight": np.ascontiguousarray(kernel[1:]), "linear.bias": bias}, file)
-    refused(path, WrongShape, r"2_Dense/model.safetensors: variable 'linear.weight'")
+    assert_refused(path, WrongShape, r"2_Dense/model.safetensors: variable 'linear.weight'")
     save_file({"linear.weight": kernel}, file)
-    refused(path, MissingVariable, r"2_Dense/model.safetensors has no variable 'linear.bias'")
+    assert_refused(
+        path, MissingVariable, r"2_Dense/model.safetensors has no variable 'linear.bias'"
+    )
     save_file({"linear.weight": kernel, "linear.bias": bias * np.nan}, file)
-    refused(path, BrokenFile, r"2_Dense/model.safetensors: variable 'linear.bias'")
+    assert_refused(path, BrokenFile, r"2_Dense/model.safetensors: variable 'linear.bias'")
     save_file(tensors, file)
     edit_json(path / "2_Dense" / "config.json", in_features=48)
-    refused(path, BadConfig, r"2_Dense/config.json: .* rows of 48 numbers, and gets 24")
+    assert_refused(path, BadConfig, r"2_Dense/config.json: .* rows of 48 numbers, and gets 24")
     edit_json(path / "2_Dense" / "config.json", in_features="24")
-    refused(path, BadConfig, r"2_Dense/config.json: in_features and out_features")
+    assert_refused(path, BadConfig, r"2_Dense/config.json: in_features and out_features")
 
 
 def test_a_classifier_with_modules_behind_it(copied: Copy) -> None:
     path = copied("cross-bert")
     modules(path, ("1_Pooling", "sentence_transformers.models.Pooling"))
-    refused(path, UnsupportedModel, r"modules.json: module Pooling follows a classifier")
+    assert_refused(path, UnsupportedModel, r"modules.json: module Pooling follows a classifier")
 
 
 def test_missing_heads(copied: Copy) -> None:
@@ -469,11 +477,11 @@ def test_missing_heads(copied: Copy) -> None:
     file = path / "model.safetensors"
     tensors = load_file(file)
     save_file({k: v for k, v in tensors.items() if not k.startswith("classifier")}, file)
-    refused(path, MissingVariable, r"model.safetensors has no variable 'classifier")
+    assert_refused(path, MissingVariable, r"model.safetensors has no variable 'classifier")
     path = copied("splade-bert")
     shutil.copyfile(MODELS / "bert-mean" / "model.safetensors", path / "model.safetensors")
-    refused(path, MissingVariable, r"model.safetensors has no variable 'cls.predictions")
-    refused(MODELS / "nomic-mean-norm", UnsupportedModel, "no masked-LM head for NomicBERT",
+    assert_refused(path, MissingVariable, r"model.safetensors has no variable 'cls.predictions")
+    assert_refused(MODELS / "nomic-mean-norm", UnsupportedModel, "no masked-LM head for NomicBERT",
             pooling_strategy="SPLADE_MAX")  # fmt: skip
 
 
@@ -519,7 +527,7 @@ def test_the_strategies_of_bert_as_service_in_a_directory() -> None:
     # the modules after the pooling stay
     assert model_of(path, pooling_strategy="REDUCE_MAX").row_shape == model_of(path).row_shape
     refused_width = r"2_Dense/config.json: .* gets 48"
-    refused(path, BadConfig, refused_width, pooling_strategy="REDUCE_MEAN_MAX")
+    assert_refused(path, BadConfig, refused_width, pooling_strategy="REDUCE_MEAN_MAX")
     tokens = model_of(path, pooling_strategy="NONE")
     assert tokens.row_shape == (None, 24)
     assert not tokens.normalized
@@ -543,7 +551,9 @@ def test_a_pooling_strategy_for_splade() -> None:
 
 
 def test_a_classifier_of_a_sentence_model_needs_a_head() -> None:
-    refused(MODELS / "bert-mean", MissingVariable, "no variable", pooling_strategy="CLASSIFICATION")
+    assert_refused(
+        MODELS / "bert-mean", MissingVariable, "no variable", pooling_strategy="CLASSIFICATION"
+    )
 
 
 def test_compat(tmp_path: Path) -> None:
@@ -607,7 +617,7 @@ def test_a_classifier_without_modules(copied: Copy, edit_json: Edit) -> None:
     edit_json(config, sbert_ce_default_activation_function="torch.nn.modules.activation.Tanh")
     assert read_source(path).pooling.activation == "tanh"
     edit_json(config, sbert_ce_default_activation_function="mine.activation")
-    refused(path, UnsupportedModel, r"activation 'mine.activation' is unknown")
+    assert_refused(path, UnsupportedModel, r"activation 'mine.activation' is unknown")
 
 
 def test_labels(copied: Copy, edit_json: Edit) -> None:

@@ -46,7 +46,7 @@ def tokenizers() -> dict[str, Tokenizer]:
     return found
 
 
-def same(tokenizer: Tokenizer, text: str, tokens: int, truncate: str) -> None:
+def assert_same_ids(tokenizer: Tokenizer, text: str, tokens: int, truncate: str) -> None:
     """The ids that are kept are those of the whole text, and so is whether it is cut."""
     (whole,) = tokenizer.pieces([text])
     (ids,), (count,) = shortening.pieces(tokenizer, [text], tokens, truncate)
@@ -95,7 +95,7 @@ long_texts = st.lists(st.one_of(runs, mixed), min_size=1, max_size=4).map("".joi
 )
 def test_the_ids_are_those_of_the_whole_text(text: str, tokens: int, truncate: str) -> None:
     for tokenizer in tokenizers().values():
-        same(tokenizer, text, tokens, truncate)
+        assert_same_ids(tokenizer, text, tokens, truncate)
 
 
 @settings(max_examples=15, deadline=None)
@@ -200,7 +200,7 @@ def test_which_tokenizers_split_at_spaces() -> None:
 def test_tokens_that_depend_on_distant_text(
     text: str, tokens: int, truncate: str, name: str
 ) -> None:
-    same(FAR[name], text, tokens, truncate)
+    assert_same_ids(FAR[name], text, tokens, truncate)
 
 
 @pytest.mark.parametrize("letters", [33, 60, 99, 100, 101, 150, 5000])
@@ -210,7 +210,9 @@ def test_a_cut_inside_a_word(letters: int, before: int) -> None:
     tokens, words = 20, ("y" * 300 + "-") * before
     size = (tokens + 64) * 16  # of the first part
     start = max(0, size - len(words) - 60)
-    same(long_words(), words + "y" * start + "-" + "x" * letters + "-y" * 5000, tokens, "right")
+    assert_same_ids(
+        long_words(), words + "y" * start + "-" + "x" * letters + "-y" * 5000, tokens, "right"
+    )
 
 
 # --- input of the tokenizer
