@@ -7,8 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,6 +20,7 @@ from bertq.system import extras
 from bertq_cli.service import port_checks, worker_lines
 from bertq_cli.service.embedded_redis import Server, check_port
 from bertq_cli.service.managed_process import ManagedProcess, ProcessSpec
+from bertq_cli.signals import handle_in_loop
 
 Report = Callable[[str, str], None]
 Body = Callable[[], Awaitable[None]]
@@ -264,42 +264,13 @@ async def run_until_stopped(service: Service, report: Report, body: Body) -> int
         running.cancel()
         report("stopping", f"{signal.Signals(number).name}; another one ends it at once")
 
-    with _handling_signals(loop, stop):
+    with handle_in_loop(loop, stop):
         try:
             await running
         except asyncio.CancelledError:
             if not caught:
                 raise
     return caught[0] if caught else 0
-
-
-@contextmanager
-def _handling_signals(
-    loop: asyncio.AbstractEventLoop, handle: Callable[[int], None]
-) -> Iterator[None]:
-    """Handle SIGINT, SIGTERM and SIGHUP in the loop, and restore the earlier handlers.
-
-    The signals are blocked meanwhile: there is no moment at which one would end this program
-    without the caller's cleanup.
-    """
-    # nohup ignores SIGHUP, and that is respected. A shell that starts a program in the background
-    # ignores SIGINT, but the program shall still stop if it gets one.
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, handle, number)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-        try:
-            for number, handler in previous.items():
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _first_error(group: BaseExceptionGroup) -> BaseException:
