@@ -22,19 +22,17 @@ LARGE = [f"{number} {'x' * (number % 60)}" for number in range(256 * 12)]
 def test_new_work_wakes_the_sender(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_CHECK_INTERVAL_SECONDS", 5.0)
+    monkeypatch.setattr(writer, "_CHECK_INTERVAL_SECONDS", 600.0)
     with BertClient(redis_url=redis_url, max_pending_chunks=2) as client:
         large = client.encode_async(LARGE)
         eventually(lambda: redis.llen("bertq") == 2)
         time.sleep(0.1)  # it waits for capacity
-        began = time.monotonic()
         client.encode_async(["small"])
         eventually(lambda: redis.llen("bertq.small") == 1)
         other = client.encode_async(LARGE[:20])
         large.cancel()
         other.cancel()
         eventually(lambda: redis.hget(*state_of_a_job(redis)) == jobs.CANCELLED)
-        assert time.monotonic() - began < 2.5
 
 
 def state_of_a_job(redis: Redis) -> tuple[str, str]:
@@ -63,20 +61,34 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, times: 
 def test_retries_of_a_request_delay_no_other(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse(monkeypatch, "create", OutOfMemoryError("maxmemory"), float("inf"))
-    timings = ClientTimings(retry_seconds=2)
+    attempts = refuse(monkeypatch, "create", OutOfMemoryError("maxmemory"), float("inf"))
+    timings = ClientTimings(retry_seconds=600)
     with (
-        BertClient(redis_url=redis_url, timeout=20, _timings=timings) as client,
+        BertClient(redis_url=redis_url, _timings=timings) as client,
         stub_worker(redis_url),
     ):
         refused = client.encode_async(LARGE[:17])
-        began = time.monotonic()
-        while time.monotonic() - began < 1:
-            before = time.monotonic()
-            np.testing.assert_array_equal(client.encode(["small"]), rows(["small"]))
-            assert time.monotonic() - before < 1.5
+        while len(attempts) < 4:
+            small = client.encode_async(["small"])
+            np.testing.assert_array_equal(small.result(60), rows(["small"]))
+        assert not refused.done()
+        refused.cancel()
+
+
+def test_a_request_that_redis_refuses_fails_although_others_succeed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "create", OutOfMemoryError("maxmemory"), float("inf"))
+    timings = ClientTimings(retry_seconds=0.5)
+    with (
+        BertClient(redis_url=redis_url, timeout=60, _timings=timings) as client,
+        stub_worker(redis_url),
+    ):
+        refused = client.encode_async(LARGE[:17])
+        while not refused.done():
+            client.encode(["small"])
         with pytest.raises(RedisFull):
-            refused.result(10)
+            refused.result()
 
 
 def test_a_cancelled_job_is_cancelled_in_redis_when_redis_is_back(
@@ -110,16 +122,14 @@ def test_a_cancelled_job_whose_record_may_be_written(
         eventually(lambda: redis.llen("bertq.small") == 0)
 
 
-@pytest.mark.parametrize("requests", [1, 30])
-def test_each_request_fails_in_time_if_redis_does_not_answer(
-    silent_url: str, requests: int
-) -> None:
+def test_each_request_fails_in_time_if_redis_does_not_answer(silent_url: str) -> None:
     """One attempt takes five seconds, but not one for each request."""
     timings = ClientTimings(retry_seconds=0.5)
     with BertClient(redis_url=silent_url, _timings=timings) as client:
         began = time.monotonic()
-        futures = [client.encode_async([f"{n}"] * 20) for n in range(requests)]
+        futures = [client.encode_async([f"{n}"] * 20) for n in range(30)]
         for future in futures:
             with pytest.raises(RedisUnavailable):
                 future.result(30)
-        assert time.monotonic() - began < 15
+        # One after the other would take 150 s.
+        assert time.monotonic() - began < 60
