@@ -66,7 +66,7 @@ def messages(job_id: str) -> str:
 
 
 def plan(job_id: str) -> str:
-    """Return the key of a durable job's plan, which says which rows each chunk fills."""
+    """Return the key of a hash: part of a durable job's plan of rows, by number -> its bytes."""
     return f"bertq:job:{job_id}:plan"
 
 

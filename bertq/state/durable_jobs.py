@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis import Redis, ResponseError
 
 from bertq.protocol import keys, queues, scripts, time_to_live
 from bertq.redis.connection import run_script
+from bertq.redis.outage import code
 from bertq.state import jobs, queue_expiry
 
 #: Seconds that the parts of an uncommitted job are stored after its latest write.
@@ -32,6 +33,9 @@ _MAX_GROUP = 1000
 
 #: Fields of a record that are written in one transaction.
 _MAX_FIELDS = 10_000
+
+#: Bytes of a plan in one command.
+_MAX_PLAN_BYTES = 1 << 20
 
 _COMMIT = scripts.load("push", "feed", "commit_job")
 _FINISH = scripts.load("push", "feed", "finish_chunk")
@@ -132,26 +136,43 @@ def commit(
         "rows": rows, "chunks": len(places), "next": 0, "options": options,
         "bytes": size + len(plan),
     }  # fmt: skip
-    _write_places(redis, job_id, places)
-    fields = [text for item in record.items() for text in item]
-    names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
-    with redis.pipeline() as pipe:
-        pipe.set(keys.plan(job_id), plan, ex=WRITE_TTL_SECONDS, nx=True)
-        run_script(pipe, _COMMIT, names, ttl, *_FEED_LIMITS, *fields)
-        return bool(pipe.execute()[-1])
-
-
-def _write_places(redis: Redis, job_id: str, places: Sequence[int]) -> None:
-    """Write how many rows each chunk fills, a bounded number of chunks at a time."""
     for first in range(0, len(places), _MAX_FIELDS):
         part = places[first : first + _MAX_FIELDS]
-        fields: dict[Any, Any] = {keys.places(chunk): n for chunk, n in enumerate(part, first)}
-        with redis.pipeline() as pipe:
-            pipe.hset(keys.job(job_id), mapping=fields)
-            # Never shorter: the job may be committed already, if the answer was lost.
-            pipe.expire(keys.job(job_id), WRITE_TTL_SECONDS, nx=True)
-            pipe.expire(keys.job(job_id), WRITE_TTL_SECONDS, gt=True)
-            pipe.execute()
+        counts = {keys.places(chunk): rows for chunk, rows in enumerate(part, first)}
+        _write_fields(redis, keys.job(job_id), counts)
+    starts = range(0, len(plan), _MAX_PLAN_BYTES)
+    for number, first in enumerate(starts):
+        part_of_plan = {str(number): plan[first : first + _MAX_PLAN_BYTES]}
+        _write_fields(redis, keys.plan(job_id), part_of_plan)
+    fields = [text for item in record.items() for text in item]
+    names = [keys.job(job_id), keys.messages(job_id), keys.plan(job_id), queue, keys.DURABLE_JOBS]
+    return bool(run_script(redis, _COMMIT, names, ttl, *_FEED_LIMITS, len(starts), *fields))
+
+
+def _write_fields(redis: Redis, name: str, fields: Mapping[str, int | bytes]) -> None:
+    """Write some fields of a hash before ``commit``; it expires if nothing follows."""
+    mapping: dict[Any, Any] = dict(fields)
+    with redis.pipeline() as pipe:
+        pipe.hset(name, mapping=mapping)
+        # Never shorter: the job may be committed already, if the answer was lost.
+        pipe.expire(name, WRITE_TTL_SECONDS, nx=True)
+        pipe.expire(name, WRITE_TTL_SECONDS, gt=True)
+        pipe.execute()
+
+
+def read_plan(redis: Redis, job_id: str) -> bytes | None:
+    """Return the plan of a job; None if Redis does not have it."""
+    name = keys.plan(job_id)
+    try:
+        count: Any = redis.hlen(name)
+        parts: list[Any] = [redis.hget(name, str(number)) for number in range(count)]
+    except ResponseError as error:
+        if code(error) != "WRONGTYPE":
+            raise
+        # A job of an earlier version: the plan is one string.
+        found: Any = redis.get(name)
+        return found
+    return None if None in parts else b"".join(parts) or None
 
 
 def finish(redis: Redis, task_id: str, payload: bytes, *, queue: str, failed: bool) -> None:

@@ -101,7 +101,7 @@ def test_a_second_answer_is_not_counted(redis: Redis, client: BertClient) -> Non
 def test_the_size_in_redis(redis: Redis, client: BertClient) -> None:
     job = submit(client, 2)
     texts = sum(map(len, redis.hvals(keys.messages(job.id))))
-    plan = int(redis.strlen(keys.plan(job.id)))
+    plan = int(redis.hstrlen(keys.plan(job.id), "0"))
     assert job.info.bytes == texts + plan
     for task_id in pop_chunks(redis, 2):
         answer(redis, task_id)

@@ -294,14 +294,12 @@ def test_a_job_that_redis_has_lost_is_an_error(
     redis.unlink(keys.result(keys.task_id(job.id, 1)))
     with pytest.raises(LostResult, match=f"the result of chunk {job.id}-1"):
         job.result()
-    plan = redis.get(keys.plan(job.id))
-    redis.set(keys.plan(job.id), b"no plan")
+    redis.hset(keys.plan(job.id), "0", b"no plan")
     with pytest.raises(WireError):
         job.result()
     redis.unlink(keys.plan(job.id))
     with pytest.raises(LostResult, match="the plan of job"):
         job.result()
-    assert plan is not None
 
 
 def test_redis_loses_the_job_while_it_is_submitted(
@@ -388,6 +386,51 @@ def test_a_job_of_many_chunks_is_written_in_parts(
     )  # fmt: skip
     assert redis.ttl(keys.job(job.id)) >= before - 5
     assert job.status == "done"
+
+
+def test_a_plan_is_written_and_read_in_parts(
+    redis: Redis, client: BertClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_jobs, "_MAX_PLAN_BYTES", 1000)
+    job = client.submit(TEXTS)
+    parts: dict[bytes, bytes] = redis.hgetall(keys.plan(job.id))
+    assert [len(parts[b"%d" % number]) for number in range(len(parts) - 1)] == [1000, 1000]
+    assert redis.ttl(keys.plan(job.id)) > 3600
+    with stub_worker(client._url):
+        np.testing.assert_array_equal(job.result(20), rows(TEXTS))
+    redis.hdel(keys.plan(job.id), "1")
+    with pytest.raises(LostResult, match="the plan of job"):
+        job.result()
+    # A version that wrote the plan in one piece.
+    redis.set(keys.plan(job.id), b"".join(parts[b"%d" % number] for number in range(len(parts))))
+    np.testing.assert_array_equal(job.result(20), rows(TEXTS))
+
+
+def test_redis_loses_a_part_of_the_plan_while_it_is_written(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_jobs, "_MAX_PLAN_BYTES", 2)
+    real, lost = durable_jobs.run_script, list[str]()
+
+    def run_script(redis: Any, *arguments: Any) -> Any:
+        if not lost:
+            lost.append("1")
+            redis.hdel(keys.plan("job"), *lost)
+        return real(redis, *arguments)
+
+    monkeypatch.setattr(durable_jobs, "run_script", run_script)
+    durable_jobs.write_messages(redis, "job", {0: "m"}, first=True)
+
+    def commit() -> bool:
+        return durable_jobs.commit(
+            redis, "job", client="c", queue="bertq", rows=1, places=[1], plan=b"plan", size=0,
+            options="{}", ttl=600,
+        )  # fmt: skip
+
+    assert not commit()
+    assert commit()
+    assert durable_jobs.read_plan(redis, "job") == b"plan"
+    durable_jobs.discard(redis, durable_jobs.read(redis, ["job"])[0])
 
 
 def test_the_longest_transaction(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@
 -- ARGV[2]   min_flight of feed
 -- ARGV[3]   max_waiting of feed
 -- ARGV[4]   queue_ttl of feed
--- ARGV[5..] names and values of the record's fields
+-- ARGV[5]   number of the plan's parts
+-- ARGV[6..] names and values of the record's fields
 --
--- Returns 1, or 0 if messages, numbers of rows or the plan are missing. A second run changes nothing: a client
--- repeats it after a lost connection.
+-- Returns 1, or 0 if messages, numbers of rows or parts of the plan are missing. A second run
+-- changes nothing: a client repeats it after a lost connection.
 --
 -- One step, because a job must not exist without all its messages, and its client may end at any
 -- time: only Redis can be sure to create the job and send its first chunks together.
@@ -22,12 +23,12 @@ if redis.call('HEXISTS', KEYS[1], 'state') == 1 then
   return 1
 end
 local fields = {}
-for index = 5, #ARGV, 2 do
+for index = 6, #ARGV, 2 do
   fields[ARGV[index]] = ARGV[index + 1]
 end
 local chunks = tonumber(fields.chunks)
 if redis.call('HLEN', KEYS[1]) ~= chunks or redis.call('HLEN', KEYS[2]) ~= chunks
-    or redis.call('EXISTS', KEYS[3]) == 0 then
+    or redis.call('HLEN', KEYS[3]) ~= tonumber(ARGV[5]) then
   return 0
 end
 local now = redis.call('TIME')

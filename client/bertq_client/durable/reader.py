@@ -76,7 +76,7 @@ class Reader:
             concurrent.futures.CancelledError: the job was cancelled.
             UnknownJob: the job does not exist.
         """
-        payload: Any = self.run(lambda: self.redis.get(keys.plan(self._id)))
+        payload = self.run(lambda: durable_jobs.read_plan(self.redis, self._id))
         if payload is None:
             self._check_not_cancelled()
             raise LostResult(f"Redis has lost the plan of job {self._id}")
