@@ -22,6 +22,7 @@ _FULL = {
     "overhead": ["--rounds", "5", "--sentences", "2048"],
     "latency": ["--singles", "200", "--rounds", "3", "--seconds", "3", "--bulk", "20000"],
     "gateway": ["--rounds", "5", "--seconds", "60"],
+    "messages": ["--rounds", "5", "--seconds", "2"],
     "ceiling": ["--rounds", "3", "--seconds", "2"],
     "bench": ["--cpu", "--workers", "1,2", "--rounds", "3", "--seconds", "1"],
 }
@@ -31,6 +32,7 @@ _QUICK = {
     "overhead": ["--rounds", "1", "--sentences", "128"],
     "latency": ["--singles", "10", "--rounds", "1", "--seconds", "0.3", "--bulk", "512"],
     "gateway": ["--rounds", "1", "--seconds", "1", "--callers", "8"],
+    "messages": ["--rounds", "1", "--seconds", "0.5"],
     "ceiling": ["--workers", "1", "--rounds", "1", "--seconds", "0.3", "--call", "512"],
     "bench": ["--cpu", "--workers", "1", "--rounds", "1", "--seconds", "0.2", "--max-seq-len",
               "40", "--client-batch-size", "1,64", "--num-client", "1,2", "--max-batch-size",

@@ -1,6 +1,8 @@
-"""Measurements in turns, percentiles and rates."""
+"""Measurements in turns, percentiles, rates and processor time."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +28,16 @@ def answers_per_second(answers: Sequence[TimedAnswer], begin: float) -> float:
     """Return the rate of answers from ``begin`` until the last answer."""
     last = max(at_seconds for at_seconds, _ in answers)
     return len(answers) / (last - begin)
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Return the processor time of processes since their start, of all together; Linux only."""
+    ticks = 0
+    for pid in pids:
+        # The name, in parentheses, may hold spaces.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure_in_turns(

@@ -74,7 +74,7 @@ class Result:
 @click.option("--call", type=click.IntRange(1, 4096), default=2048, show_default=True,
               help="Sentences of a call.")  # fmt: skip
 @click.option("--extras/--no-extras", default=True, show_default=True,
-              help="Also float16 rows, the demo's tokenizer, and chunks of one row.")  # fmt: skip
+              help="Also float16 rows, and the demo's tokenizer.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(
     worker_counts: tuple[int, ...], batch_times_ms: tuple[float, ...], rounds: int,
@@ -134,7 +134,6 @@ def plan_cases(
                 SimulatedCase(1, time, is_float16=True),
                 SimulatedCase(1, time, model_dir=model_dir),
             ]
-        found.append(SimulatedCase(1, 0.0, has_single_rows=True))
     return found
 
 
@@ -147,43 +146,26 @@ def _report_problems(label: str, text: str) -> None:
 
 def build_document(results: Sequence[Result], facts: Mapping[str, str]) -> Document:
     """Return the page."""
-    bulk_results = [result for result in results if not result.case.has_single_rows]
     header = ["device, ms", "workers", "rows/s", "devices busy", "cores: workers", "client",
               "Redis", "bytes a row into Redis"]  # fmt: skip
     tables = [
         Table(
             "Rows a second",
             header,
-            [_row(result) for result in bulk_results if not result.case.description],
+            [_row(result) for result in results if not result.case.description],
             _NOTE,
         )
     ]
     other_rows = [
-        [result.case.description, *_row(result)]
-        for result in bulk_results
-        if result.case.description
+        [result.case.description, *_row(result)] for result in results if result.case.description
     ]
     if other_rows:
         tables.append(Table("With another kind of row or sentence", ["", *header], other_rows))
-    single_row_results = [result for result in results if result.case.has_single_rows]
-    if single_row_results:
-        header = ["", "messages/s", "cores: workers", "client", "Redis", "commands a message"]
-        rows = [
-            [
-                result.case.description,
-                result.rows.text(),
-                *_cores(result),
-                f"{result.median('commands'):.1f}",
-            ]
-            for result in single_row_results
-        ]
-        tables.append(Table("Messages a second that one worker takes in", header, rows))
     data = [
         {
             "workers": result.case.workers, "batch_ms": result.case.batch_ms,
             "half": result.case.is_float16,
             "tokenizer": result.case.model_dir is not None,
-            "chunks_of_one": result.case.has_single_rows,
             "row_bytes": result.case.row_bytes, "rows_per_second": result.rows.document(),
             "busy": result.busy_share,
             "flows": [vars(throughput) for throughput in result.throughputs],
@@ -202,13 +184,9 @@ def _row(result: Result) -> list[str]:
         str(result.case.workers),
         result.rows.text(),
         busy_share,
-        *_cores(result),
+        *(f"{result.median(name):.2f}" for name in ("workers", "client", "redis")),
         received_bytes,
     ]
-
-
-def _cores(result: Result) -> list[str]:
-    return [f"{result.median(name):.2f}" for name in ("workers", "client", "redis")]
 
 
 if __name__ == "__main__":

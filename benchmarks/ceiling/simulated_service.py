@@ -26,14 +26,12 @@ class SimulatedCase:
         batch_ms: time of the device for 256 rows.
         is_float16: whether rows are float16.
         model_dir: model whose tokenizer is used; without it, each word is a token.
-        has_single_rows: whether a chunk has one row, so that messages are counted.
     """
 
     workers: int
     batch_ms: float
     is_float16: bool = False
     model_dir: Path | None = None
-    has_single_rows: bool = False
 
     @property
     def description(self) -> str:
@@ -41,7 +39,6 @@ class SimulatedCase:
         descriptions = {
             "rows float16": self.is_float16,
             "with a tokenizer": self.model_dir is not None,
-            "chunks of one row": self.has_single_rows,
         }
         return ", ".join(text for text, applies in descriptions.items() if applies)
 
@@ -64,8 +61,6 @@ class SimulatedService(Service):
         variables = {"BERTQ_MAX_SEQ_LEN": "40"}
         if case.model_dir is not None:
             variables["BERTQ_MODEL_DIR"] = str(case.model_dir)
-        if case.has_single_rows:
-            variables["BERTQ_MAX_BATCH_SIZE"] = "1"
         queues = [f"cpu{number}" for number in range(case.workers)]
         super().__init__(url, queues, [1] * case.workers, variables)
         self._case = case

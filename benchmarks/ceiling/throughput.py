@@ -1,15 +1,14 @@
 """Sends as fast as it can, and measures throughput and processor use."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
+from benchmarks.measuring import cpu_seconds
 from bertq_client import BertClient
 
 #: Calls that are under way at a time: the queue never runs dry.
@@ -28,7 +27,6 @@ class Counters:
         client: of this process.
         redis: of the Redis server.
         received, sent: bytes that the server took in and gave out.
-        commands: that it did.
     """
 
     at_seconds: float
@@ -37,7 +35,6 @@ class Counters:
     redis: float
     received: int
     sent: int
-    commands: int
 
     @classmethod
     def read(cls, redis: Redis, pids: Sequence[int]) -> "Counters":
@@ -45,12 +42,11 @@ class Counters:
         info: Any = redis.info()
         return cls(
             time.monotonic(),
-            sum(map(_cpu_seconds, pids)),
+            cpu_seconds(pids),
             time.process_time(),
             info["used_cpu_sys"] + info["used_cpu_user"],
             info["total_net_input_bytes"],
             info["total_net_output_bytes"],
-            info["total_commands_processed"],
         )
 
 
@@ -62,14 +58,12 @@ class Throughput:
         rows: how many per second.
         cores: processor seconds per second, of ``workers`` together, ``client`` and ``redis``.
         received, sent: bytes per row that the server took in and gave out.
-        commands: of the server per row.
     """
 
     rows: float
     cores: dict[str, float]
     received: float
     sent: float
-    commands: float
 
     @classmethod
     def from_counters(cls, first: Counters, last: Counters, rows: int) -> "Throughput":
@@ -81,7 +75,6 @@ class Throughput:
             {name: (getattr(last, name) - getattr(first, name)) / seconds for name in names},
             (last.received - first.received) / rows,
             (last.sent - first.sent) / rows,
-            (last.commands - first.commands) / rows,
         )
 
 
@@ -107,10 +100,3 @@ def measure_throughput(
     for future in futures:
         future.cancel()
     return Throughput.from_counters(first, last, calls * len(texts))
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process since its start; Linux only."""
-    # The name, in parentheses, may hold spaces.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -10,6 +10,9 @@ from benchmarks.ceiling.simulated_service import SimulatedCase
 from benchmarks.ceiling.throughput import Throughput
 from benchmarks.latency_page import IN_PROCESS, LatencyResults
 from benchmarks.measuring import answers_per_second, percentiles_ms
+from benchmarks.messages.__main__ import Case
+from benchmarks.messages.__main__ import build_document as build_messages_document
+from benchmarks.messages.cost import Cost, Reading
 from benchmarks.peers.__main__ import Comparison
 from benchmarks.peers.__main__ import build_document as build_peers_document
 from benchmarks.soak.clients import CANCELLER
@@ -103,7 +106,7 @@ def test_the_page_about_peers() -> None:
 
 def test_the_medians_of_a_simulated_case() -> None:
     throughputs = tuple(
-        Throughput(rows, {"workers": share, "client": 1.0, "redis": 1.0}, 10.0, 20.0, 3.0)
+        Throughput(rows, {"workers": share, "client": 1.0, "redis": 1.0}, 10.0, 20.0)
         for rows, share in ((5120.0, 0.1), (10240.0, 0.2), (20480.0, 0.9))
     )
     result = Result(SimulatedCase(2, 25.0), throughputs)
@@ -111,6 +114,49 @@ def test_the_medians_of_a_simulated_case() -> None:
     assert result.median("workers") == 0.2
     assert result.median("received") == 10
     assert result.busy_share == pytest.approx(0.5)  # 10,240 rows on two devices of 10,240 each
+
+
+def reading(
+    at_seconds: float, worker: float, client: float, redis: float, commands: int
+) -> Reading:
+    """Return a reading of the counters."""
+    seconds = {"worker": worker, "client": client, "redis": redis}
+    return Reading(at_seconds, seconds, commands)
+
+
+def test_the_cost_of_a_request() -> None:
+    first = reading(10.0, worker=1.0, client=5.0, redis=0.5, commands=1000)
+    last = reading(14.0, worker=3.0, client=6.0, redis=0.9, commands=5000)
+    # One client has an answer each 10 ms, another one each 20 ms; both send before and afterwards.
+    answers = [(9.0 + number / 100, 0.01) for number in range(1, 601)]
+    answers += [(9.0 + number / 50, 0.02) for number in range(1, 301)]
+    cost = Cost.from_readings(first, last, answers)
+    assert cost.answers == 600  # 400 and 200
+    assert cost.rate == 150
+    assert (cost.p50_ms, cost.p99_ms) == pytest.approx((10, 20))
+    assert cost.cpu_ms == pytest.approx(
+        {"worker": 2000 / 600, "client": 1000 / 600, "redis": 4 / 6}
+    )
+    assert cost.commands == pytest.approx(4000 / 600)
+
+
+def test_a_period_without_answers() -> None:
+    first, last = reading(1.0, 0, 0, 0, 0), reading(2.0, 0, 0, 0, 0)
+    with pytest.raises(ValueError, match="no request"):
+        Cost.from_readings(first, last, [(0.5, 0.1), (2.5, 0.1)])
+
+
+def test_the_page_about_messages_has_medians() -> None:
+    costs = [
+        Cost(200, rate, 4.0, 9.0, {"worker": 1.0, "client": 0.5, "redis": 0.25}, 15.0)
+        for rate in (100.0, 300.0, 200.0)
+    ]
+    page = build_messages_document({Case(8, 1): {"bertq": costs}}, {})
+    assert page.tables[0].title == "8 processes with 1 thread"
+    assert cells(page, 0, "bertq") == [
+        "bertq", "200 (100\N{EN DASH}300)", "4.0", "9.0", "1.00", "0.50", "0.25", "15.0",
+    ]  # fmt: skip
+    assert page.data["cases"]["8x1"]["bertq"][1]["rate"] == 300
 
 
 def test_the_totals_of_a_soak_test() -> None:

@@ -54,19 +54,25 @@ def test_rows_in_float16(tmp_path: Path) -> None:
     program = f"""
 import benchmarks.ceiling.__main__ as ceiling
 from benchmarks.ceiling.simulated_service import SimulatedCase as Case
-ceiling.plan_cases = lambda *_: [
-    Case(1, 0.0, is_float16=True), Case(1, 0.0, has_single_rows=True)
-]
+ceiling.plan_cases = lambda *_: [Case(1, 0.0, is_float16=True)]
 ceiling.main(["--no-extras", "--rounds=1", "--seconds=0.2", "--call=64", "--output={tmp_path}"])
 """
     subprocess.run(
         [sys.executable, "-c", program], cwd=_ROOT, env=clean_environ(), check=True, timeout=110
     )
-    half, single = json.loads((tmp_path / "ceiling.json").read_text())["cases"]
+    (half,) = json.loads((tmp_path / "ceiling.json").read_text())["cases"]
     assert half["row_bytes"] == 2 * 768
     assert 1536 < half["flows"][0]["received"] < 3072
-    assert single["chunks_of_one"] is True
-    assert single["flows"][0]["commands"] > 1
+
+
+def test_messages(tmp_path: Path) -> None:
+    found = run("messages", tmp_path, "--rounds=1", "--seconds=0.5", "--case=1x1")
+    (costs,) = found["cases"].values()
+    assert list(costs) == ["bertq", "Celery, threads", "Celery, prefork"]
+    for (cost,) in costs.values():
+        assert 0 < cost["p50_ms"] <= cost["p99_ms"]
+        assert cost["commands"] > 4
+        assert cost["cpu_ms"]["worker"] > 0
 
 
 def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
@@ -114,7 +120,6 @@ def test_the_simulated_cases() -> None:
     other_rows = plan_cases([1], [25], Path("model"))[1:]
     assert [case.description for case in other_rows] == [
         "rows float16", "with a tokenizer", "rows float16", "with a tokenizer",
-        "chunks of one row",
     ]  # fmt: skip
 
 
@@ -125,11 +130,11 @@ def test_how_busy_a_device_is() -> None:
 
 
 def test_the_traffic_between_two_snapshots() -> None:
-    first = Counters(10.0, 1.0, 2.0, 3.0, 100, 200, 5)
-    last = Counters(12.0, 2.0, 2.5, 3.2, 1100, 2200, 25)
+    first = Counters(10.0, 1.0, 2.0, 3.0, 100, 200)
+    last = Counters(12.0, 2.0, 2.5, 3.2, 1100, 2200)
     throughput = Throughput.from_counters(first, last, rows=10)
     assert throughput.rows == 5
-    assert (throughput.received, throughput.sent, throughput.commands) == (100, 200, 2)
+    assert (throughput.received, throughput.sent) == (100, 200)
     assert throughput.cores == pytest.approx({"workers": 0.5, "client": 0.25, "redis": 0.1})
 
 

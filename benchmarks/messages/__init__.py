@@ -1,0 +1,1 @@
+"""Measures the cost of a request of one sentence, beside stock Celery."""
