@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bertq_client import EncodedFile as EncodedFile
     from bertq_client import EncodeFuture as EncodeFuture
     from bertq_client import Progress as Progress
+    from bertq_client import RankedDocument as RankedDocument
     from bertq_client import SparseRows as SparseRows
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "EncodeFuture",
     "EncodedFile",
     "Progress",
+    "RankedDocument",
     "SparseRows",
     "__version__",
 ]

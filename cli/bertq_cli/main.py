@@ -56,6 +56,14 @@ _SECTIONS = {
                 "bertq encode corpus.jsonl.gz -o vectors.npy --field title --resume",
             ),
         ),
+        "rerank": Entry(
+            "commands.rerank:rerank",
+            "Sort documents by their relevance to a query.",
+            (
+                'bertq rerank documents.txt --query "what is love" -n 3',
+                "bertq rerank candidates.jsonl -o ranked.jsonl",
+            ),
+        ),
         "jobs": Entry(
             "commands.jobs:jobs",
             "List the durable jobs.",

@@ -5,6 +5,7 @@ from bertq_client.client import BertClient
 from bertq_client.durable.durable_job import DurableJob
 from bertq_client.files.run import EncodedFile
 from bertq_client.futures import EncodeFuture, Progress
+from bertq_client.search.rerank import RankedDocument
 from bertq_client.streaming.stream import Batch
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "EncodeFuture",
     "EncodedFile",
     "Progress",
+    "RankedDocument",
     "SparseRows",
 ]

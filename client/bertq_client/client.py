@@ -19,6 +19,7 @@ from bertq_client.durable.calls import DurableCalls
 from bertq_client.encode.calls import EncodeCalls, Vectors
 from bertq_client.outbox.window import Limits
 from bertq_client.request import Request
+from bertq_client.search.calls import SearchCalls
 from bertq_client.session import Session
 from bertq_client.streaming.calls import StreamCalls
 
@@ -50,7 +51,7 @@ class ClientSettings(_Settings):
     output_fmt: OutputFormat
 
 
-class BertClient(EncodeCalls[Vectors], StreamCalls, DurableCalls):
+class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
     """A client that encodes sentences into vectors, using workers that take chunks from a queue.
 
     Threads and coroutines may share one client. It connects at the first request and reconnects

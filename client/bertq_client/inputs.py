@@ -28,6 +28,9 @@ Texts: TypeAlias = (
     | HasToList
 )
 
+#: Input of a caller: texts that are no pairs.
+Strings: TypeAlias = list[str] | tuple[str, ...] | HasToList
+
 #: A sentence: its text, the two texts of a pair, or the tokens if the caller has tokenized it.
 Text: TypeAlias = str | tuple[str, ...]
 
@@ -39,35 +42,42 @@ PART_ROWS = 4096
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
-def prepare(texts: Any, *, is_tokenized: bool = False) -> tuple[Any, ...]:
+def prepare(texts: Any, *, is_tokenized: bool = False, name: str = "texts") -> tuple[Any, ...]:
     """Check the first ``PART_ROWS`` sentences of the input, and return an immutable copy of all.
 
     ``checked_parts`` checks the others. Lone surrogates are dropped before each check.
+
+    Args:
+        texts: the input.
+        is_tokenized: whether each sentence is a list of tokens.
+        name: name of the argument, for errors.
 
     Raises:
         BadInputType: it is not a list, tuple or array, or an element is not a sentence.
         BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
-    found = _to_list(texts, is_tokenized=is_tokenized)
+    found = _to_list(texts, name, is_tokenized=is_tokenized)
     if not found:
-        raise BadInputValue(f"texts is an empty {type(texts).__name__}: there is nothing to encode")
+        raise BadInputValue(
+            f"{name} is an empty {type(texts).__name__}: there is nothing to encode"
+        )
     if len(found) > MAX_REQUEST_ROWS:
         raise BadInputValue(
-            f"texts has {len(found)} sentences: a request may have {MAX_REQUEST_ROWS}"
+            f"{name} has {len(found)} sentences: a request may have {MAX_REQUEST_ROWS}"
         )
     part = found[:PART_ROWS]
     first = _without_surrogates(part)
-    check_elements(first, 0, is_tokenized=is_tokenized)
+    check_elements(first, 0, is_tokenized=is_tokenized, name=name)
     if first is part:
         return _freeze(found)
     return _freeze(first) + _freeze(found[PART_ROWS:])
 
 
-def _to_list(texts: Any, *, is_tokenized: bool) -> list[Any]:
+def _to_list(texts: Any, argument: str, *, is_tokenized: bool) -> list[Any]:
     """Return the elements of the input as a list."""
     if isinstance(texts, str | bytes):
         raise BadInputType(
-            f"texts is a {type(texts).__name__}: for one sentence give a list of one, ['...']"
+            f"{argument} is a {type(texts).__name__}: for one sentence give a list of one, ['...']"
         )
     if isinstance(texts, list):
         return texts
@@ -81,7 +91,7 @@ def _to_list(texts: Any, *, is_tokenized: bool) -> list[Any]:
     of = "lists of str" if is_tokenized else "str"
     hint = "; encode_stream takes iterators of sentences" if isinstance(texts, Iterator) else ""
     raise BadInputType(
-        f"texts is a {type(texts).__name__}: it must be a list, tuple or array of {of}{hint}"
+        f"{argument} is a {type(texts).__name__}: it must be a list, tuple or array of {of}{hint}"
     )
 
 
@@ -103,11 +113,13 @@ def drop_surrogates(text: Any) -> Any:
     return text
 
 
-def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = False) -> None:
+def check_elements(
+    texts: Sequence[Any], first: int, *, is_tokenized: bool = False, name: str = "texts"
+) -> None:
     """Check sentences; the first one has number ``first`` in the request."""
     if is_tokenized:
         for index, tokens in enumerate(texts, first):
-            _check_tokens(tokens, f"texts[{index}]")
+            _check_tokens(tokens, f"{name}[{index}]")
         return
     # Valid input takes only C loops; the slow loop below finds the element to name in the error.
     kinds = set(map(type, texts))
@@ -119,9 +131,9 @@ def check_elements(texts: Sequence[Any], first: int, *, is_tokenized: bool = Fal
             return
     for index, text in enumerate(texts, first):
         if isinstance(text, list | tuple):
-            _check_pair(text, f"texts[{index}]")
+            _check_pair(text, f"{name}[{index}]")
         else:
-            _check_text(text, f"texts[{index}]")
+            check_text(text, f"{name}[{index}]", "a str, or a pair (a tuple of two str)")
 
 
 def _are_valid(strings: Sequence[str], max_characters: int) -> bool:
@@ -132,11 +144,10 @@ def _are_valid(strings: Sequence[str], max_characters: int) -> bool:
     )
 
 
-def _check_text(text: Any, name: str) -> None:
+def check_text(text: Any, name: str, expected: str = "a str") -> None:
+    """Check one text; ``name`` and ``expected`` are for errors."""
     if not isinstance(text, str):
-        raise BadInputType(
-            f"{name} is a {type(text).__name__}: it must be a str, or a pair (a tuple of two str)"
-        )
+        raise BadInputType(f"{name} is a {type(text).__name__}: it must be {expected}")
     if not text or text.isspace():
         raise BadInputValue(f"{name} is blank: every sentence must have a character")
     if len(text) > MAX_SENTENCE_CHARACTERS:
@@ -152,7 +163,7 @@ def _check_pair(pair: Sequence[Any], name: str) -> None:
             "tokens say is_tokenized=True"
         )
     for side, text in enumerate(pair):
-        _check_text(text, f"{name}[{side}]")
+        check_text(text, f"{name}[{side}]", "a str, or a pair (a tuple of two str)")
     if (size := characters(pair)) > MAX_SENTENCE_CHARACTERS:
         raise BadInputValue(
             f"{name} has {size} characters: at most {MAX_SENTENCE_CHARACTERS} are allowed"

@@ -1,0 +1,1 @@
+"""Scores: reranking, similarity of vectors, and search in a corpus."""

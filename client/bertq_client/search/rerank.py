@@ -1,0 +1,117 @@
+"""Reranking: documents in the order of a cross-encoder's scores for a query."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bertq.errors import BadInputType, BadInputValue, RemoteError, SentenceTooLong
+from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq.state.worker_info import WorkerInfo
+from bertq_client import inputs
+
+
+class RankedDocument(NamedTuple):
+    """A document and its score.
+
+    Attributes:
+        index: number of the document in the list of the caller.
+        score: score of the cross-encoder, with the activation of the model's config.
+    """
+
+    index: int  # type: ignore[assignment]  # nobody needs the method of tuples
+    score: float
+
+
+def check_model(worker: WorkerInfo) -> None:
+    """Refuse a model that does not give one score for a pair of texts.
+
+    Raises:
+        BadInputValue: it is no cross-encoder with one label.
+    """
+    name = worker.model_name or worker.model
+    if worker.task != "score":
+        rows = "sparse rows" if worker.task == "sparse" else "vectors"
+        raise BadInputValue(
+            f"model {name} returns {rows}, not scores: reranking needs a cross-encoder"
+        )
+    if worker.row_shape != [1]:
+        names = f" ({', '.join(worker.labels)})" if worker.labels else ""
+        raise BadInputValue(
+            f"model {name} has {worker.row_shape[-1]} labels{names}: reranking needs a "
+            "cross-encoder with one; encode returns the scores of all labels"
+        )
+
+
+def make_pairs(query: Any, documents: Any) -> list[tuple[str, str]]:
+    """Return the pair of texts for each document.
+
+    Raises:
+        BadInputType: the query or a document is no str, or there is no list of documents.
+        BadInputValue: one of them is blank or too long, or there is no document.
+    """
+    inputs.check_text(query, "query")
+    found = inputs.prepare(documents, name="documents")
+    for index, document in enumerate(found):
+        inputs.check_text(document, f"documents[{index}]")
+    return [(query, document) for document in found]
+
+
+def check_top_n(top_n: Any) -> None:
+    """Refuse a number of results that is not one.
+
+    Raises:
+        BadInputType, BadInputValue: it is neither None nor a whole number above zero.
+    """
+    if top_n is None:
+        return
+    if isinstance(top_n, bool) or not isinstance(top_n, int | np.integer):
+        raise BadInputType(f"top_n must be a whole number or None, not a {type(top_n).__name__}")
+    if top_n < 1:
+        raise BadInputValue(f"top_n is {top_n}: it must be above zero, or None for all documents")
+
+
+def scores_of(rows: AnyRows) -> list[float]:
+    """Return the scores in rows of a cross-encoder.
+
+    Raises:
+        BadInputValue: the rows are no scores.
+    """
+    if isinstance(rows, SparseRows) or rows.shape[1:] != (1,):
+        shape = " x ".join(map(str, rows.shape[1:]))
+        raise BadInputValue(
+            f"the model returned rows of {shape} numbers: reranking needs a cross-encoder with one "
+            "label"
+        )
+    scores: list[float] = rows[:, 0].tolist()
+    return scores
+
+
+def rank(scores: Sequence[float], top_n: int | None) -> list[RankedDocument]:
+    """Return documents by their scores, best first; equal ones in the order of the caller."""
+    best = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    return [RankedDocument(index, scores[index]) for index in best[:top_n]]
+
+
+def with_documents(
+    error: RemoteError | SentenceTooLong, pairs: Sequence[tuple[int, int]]
+) -> RemoteError | SentenceTooLong:
+    """Return the error of a request, naming documents instead of its texts.
+
+    Args:
+        error: the error.
+        pairs: number of the query and index of the document, for each text that the error names.
+    """
+    place = ", ".join(f"documents[{index}] of query {query}" for query, index in pairs[:1])
+    if len(pairs) > 1:
+        place += f" and {len(pairs) - 1} more"
+    if isinstance(error, SentenceTooLong):
+        text = (
+            f"{place}: more tokens than the {error.max_seq_len} that the model reads, special "
+            'tokens included: shorten the texts, or use truncate "right" or "left"'
+        )
+    else:
+        reason = f"{error.type_name}: {error.message}" if error.message else error.type_name
+        text = f"{reason} (one of: {place})" if pairs else reason
+    error.args = (text,)
+    return error

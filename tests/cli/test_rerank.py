@@ -1,0 +1,97 @@
+"""``bertq rerank``: documents of one query, files of queries, and their mistakes."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bertq import BertClient
+from bertq.errors import BadInputValue, BertqError, OutputError, SentenceTooLong
+from bertq_cli.commands.rerank import rerank
+from tests.tiny_service import tiny_service
+
+DOCUMENTS = ["the light of the old harbour", "in the beginning", "and the evening"]
+
+
+@pytest.fixture(scope="module")
+def url(module_redis_url: str) -> Iterator[str]:
+    with tiny_service(module_redis_url, {None: "cross-bert"}):
+        yield module_redis_url
+
+
+def run(url: str, *arguments: object) -> str:
+    options = [*map(str, arguments), "--redis-url", url, "-q"]
+    done = CliRunner().invoke(rerank, options)
+    if isinstance(done.exception, BertqError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[BertClient]:
+    with BertClient(redis_url=url, timeout=60, check_length=False) as made:
+        yield made
+
+
+def test_the_lines_of_a_file(client: BertClient, url: str, tmp_path: Path) -> None:
+    source = tmp_path / "documents.txt"
+    source.write_text("\n\n".join(DOCUMENTS))
+    expected = [
+        f"{score:.6f}\t{2 * index + 1}\t{DOCUMENTS[index]}"
+        for index, score in client.rerank("day", DOCUMENTS)
+    ]
+    assert run(url, source, "--query", "day").splitlines() == expected
+    assert run(url, source, "--query", "day", "-n", "1").splitlines() == expected[:1]
+    source.write_text("short\n\n" + "long " * 200)
+    with pytest.raises(SentenceTooLong, match=r"documents.txt, line 3: more tokens than the 96"):
+        run(url, source, "--query", "day", "--truncate", "error")
+
+
+def test_a_file_of_queries(client: BertClient, url: str, tmp_path: Path) -> None:
+    source, output = tmp_path / "candidates.jsonl.gz", tmp_path / "ranked.jsonl"
+    queries = [
+        (f"query {number}", [f"{text} {number}" for text in DOCUMENTS * (1 + number % 5)])
+        for number in range(400)
+    ]
+    with gzip.open(source, "wt") as file:
+        for query, documents in queries:
+            file.write(json.dumps({"id": 1, "query": query, "documents": documents}) + "\n")
+    assert run(url, source, "-n", "2", "-o", output) == ""
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, 401))
+    for number in (0, 1, 7, 399):
+        found = client.rerank(*queries[number], 2)
+        assert [result["index"] for result in lines[number]["results"]] == [d.index for d in found]
+        scores = [result["score"] for result in lines[number]["results"]]
+        assert scores == pytest.approx([document.score for document in found], abs=1e-6)
+    with pytest.raises(OutputError, match=r"already exists: .* add --overwrite"):
+        run(url, source, "-o", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, output.name]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: it is not JSON"),
+        ("[]", "line 2: it is no object with the fields query and documents"),
+        ('{"query": "a"}', "line 2: it is no object with the fields query and documents"),
+        ('{"query": " ", "documents": ["a"]}', "line 2: field 'query' must be a str that is not"),
+        ('{"query": "a", "documents": "a"}', "line 2: field 'documents' must be a list of str"),
+        ('{"query": "a", "documents": ["a", ""]}', r"line 2: documents\[1\] must be a str that"),
+        (" ", "line 2: it is blank"),
+        (
+            json.dumps({"query": "a", "documents": ["a", "long " * 200]}),
+            r"documents\[1\] of query 2: more tokens than the 96 that the model reads",
+        ),
+    ],
+)
+def test_a_mistake_names_its_line(url: str, tmp_path: Path, line: str, message: str) -> None:
+    source, output = tmp_path / "candidates.jsonl", tmp_path / "ranked.jsonl"
+    source.write_text('{"query": "a", "documents": ["b"]}\n' + line + "\n")
+    with pytest.raises(BadInputValue, match=message):
+        run(url, source, "--truncate", "error", "-o", output)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
