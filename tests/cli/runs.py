@@ -9,7 +9,13 @@ from pathlib import Path
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 
-BERTQ = [sys.executable, "-c", "from bertq_cli.main import main; main()"]
+#: The command. SIGHUP is not ignored, even if the tests run under nohup: it would respect that.
+BERTQ = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "from bertq_cli.main import main; main()",
+]
 
 
 class Run:

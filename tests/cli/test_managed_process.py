@@ -15,6 +15,7 @@ from bertq_cli.service.managed_process import (
     ProcessSpec,
     RestartPolicy,
 )
+from tests.waiting import eventually
 
 
 async def at_once(_: int) -> bool:
@@ -217,3 +218,23 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
     asyncio.run(run_until(process, lambda: len(lines) >= 2))
     pid = lines[1].split()[-1]
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_processes_that_it_started_and_that_keep_its_output_open_are_killed() -> None:
+    lines: list[str] = []
+    program = (
+        "import subprocess, time; child = subprocess.Popen(['sleep', '600']); "
+        "print('news', child.pid, flush=True); time.sleep(60)"
+    )
+    process = make(program, lines, stop_timeout_seconds=0.3)
+    asyncio.run(run_until(process, lambda: len(lines) >= 2))
+    pid = int(lines[1].split()[-1])
+    eventually(lambda: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether no process has this id, or only one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

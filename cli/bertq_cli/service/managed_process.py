@@ -130,7 +130,7 @@ class ManagedProcess:
         """Kill the process, and do not restart it."""
         self._is_killed = True
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            _kill_group(self._process)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -226,9 +226,14 @@ class ManagedProcess:
         try:
             await asyncio.wait_for(process.wait(), self.spec.stop_timeout_seconds)
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
+            _kill_group(process)
             await process.wait()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill a process and those that it has started: ``wait`` waits until all close its output."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _NotReady(Exception):
