@@ -8,12 +8,13 @@ import importlib.metadata
 import itertools
 import threading
 import uuid
-import weakref
+from concurrent.futures import Future
 from contextlib import suppress
 
 from bertq.errors import ClientClosed
 from bertq.protocol.encoding import Encoding
 from bertq.redis.connection import connect
+from bertq.state.counters import RequestCounter
 from bertq_client.context import ClientTimings, SessionContext
 from bertq_client.deadlines import Deadlines
 from bertq_client.futures import Callbacks, EncodeFuture
@@ -60,12 +61,16 @@ class Session:
         )
         # Clients may share an identity, but each needs its own reply stream.
         client_id = uuid.uuid4().hex if identity is None else f"{identity}-{uuid.uuid4().hex}"
-        self.context = SessionContext(url, redis, client_id, Registry(), directory, limits, timings)
+        self.context = SessionContext(
+            url, redis, client_id, Registry(), directory, RequestCounter(client_id), limits, timings
+        )
         self._registry = self.context.registry
         self._numbers = itertools.count()
         self.submitted = 0
         self._callbacks = Callbacks()
-        self._futures: weakref.WeakSet[EncodeFuture] = weakref.WeakSet()
+        # Not a WeakSet: Python ignores an exception of a signal handler, such as KeyboardInterrupt,
+        # that is raised in the callback of a weak reference.
+        self._pending_futures: dict[int, EncodeFuture] = {}
         # Reentrant: a signal handler may close the client during a call on the same thread.
         self._lock = threading.RLock()
         self._sender: Sender | None = None
@@ -108,12 +113,18 @@ class Session:
             if request.timeout is not None and self._deadlines is None:
                 self._deadlines = Deadlines(self.context, self._sender.cancel_request)
             self.submitted += 1
-            self._futures.add(request.future)
+            self._add_pending(request.number, request.future)
             self._registry.add_request(request)
             self._sender.send(request)
             if self._registry.is_closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed("the client was closed during the call"))
                 self._sender.close([], lambda: None, 0.0)
+
+    def _add_pending(self, number: int, future: EncodeFuture) -> None:
+        pending = self._pending_futures
+        # The base class calls it on the thread that completes the future.
+        Future.add_done_callback(future, lambda _: pending.pop(number, None))
+        pending[number] = future
 
     @property
     def pending(self) -> list[int]:
@@ -155,7 +166,7 @@ class Session:
         # Otherwise the connection would take the pool's lock when it is collected, and a thread of
         # the parent may have had that lock during the fork.
         self.context.redis.auto_close_connection_pool = False
-        for future in list(self._futures):
+        for future in list(self._pending_futures.values()):
             future.abandon(
                 ClientClosed("the request belongs to the process that was forked: send it again")
             )

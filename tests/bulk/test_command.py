@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ TEXTS = sentences(6000)
 
 def more_than(kept: int, output: Path) -> None:
     """Wait until more than ``kept`` rows would be kept."""
-    eventually(lambda: rows_kept(output) > kept, 30)
+    eventually(lambda: rows_kept(output) > kept, 60)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
@@ -47,14 +48,26 @@ def test_killed_repeatedly(
     assert again == (0, f"{output}: 6000 rows, kept 6000, encoded 0\n")
 
 
-def test_ctrl_c(slow: Stub, corpus: Write, tmp_path: Path, encode: Encode) -> None:
-    source, output = corpus(TEXTS), tmp_path / "v.npy"
+def test_ctrl_c(
+    stub: Stub, corpus: Write, tmp_path: Path, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick, asked = stub.encode, 0
+    texts = [f"interrupted {text}" for text in TEXTS]  # other tests may have left chunks
+
+    def encode_thirty(request: Any, redis: Any, chunk: list[Any], options: Any) -> Any:
+        nonlocal asked
+        asked += chunk[0].startswith("interrupted")
+        if asked == 30:
+            stub.gate.clear()  # the run cannot finish before it handles the signal
+        return quick(request, redis, chunk, options)
+
+    monkeypatch.setattr(stub, "encode", encode_thirty)
+    source, output = corpus(texts), tmp_path / "v.npy"
     run = encode(source, "-o", output, "--batch-size", "100")
-    more_than(0, output)
-    slow.gate.clear()  # the run cannot finish before it handles the signal
+    eventually(lambda: asked >= 30, 60)
     run.process.send_signal(signal.SIGINT)
     status, printed = run.wait(15)
-    slow.gate.set()
+    stub.gate.set()
     kept = rows_kept(output)
     assert status == 130
     assert printed == (f"interrupted\n{kept} rows are saved: run again with --resume\n")
@@ -63,7 +76,7 @@ def test_ctrl_c(slow: Stub, corpus: Write, tmp_path: Path, encode: Encode) -> No
     assert encode(source, "-o", output, "--resume").wait() == (
         0, f"{output}: 6000 rows, kept {kept}, encoded {6000 - kept}\n",
     )  # fmt: skip
-    np.testing.assert_array_equal(np.load(output), rows(TEXTS))
+    np.testing.assert_array_equal(np.load(output), rows(texts))
 
 
 def test_interrupted_before_the_first_row(

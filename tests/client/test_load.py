@@ -182,7 +182,7 @@ def test_requests_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis)
         assert session.context.registry.jobs() == []
         assert len(session.context.registry._deadlines) < 100
         eventually(lambda: alive(Request, Job, EncodeFuture, Assembly) <= before)
-        assert len(session._futures) == 0
+        assert not session._pending_futures
         eventually(lambda: redis.llen("bertq.small") + redis.hlen("unacked") == 0)
     assert not list(redis.scan_iter("bertq:reply:*"))
     assert not list(redis.scan_iter("celery-task-meta-*"))
