@@ -56,6 +56,11 @@ _SECTIONS = {
                 "bertq encode corpus.jsonl.gz -o vectors.npy --field title --resume",
             ),
         ),
+        "search": Entry(
+            "commands.search:search",
+            "Show the lines of a file that are nearest to a query.",
+            ('bertq search vectors.npy corpus.txt "what is love" -n 3',),
+        ),
         "rerank": Entry(
             "commands.rerank:rerank",
             "Sort documents by their relevance to a query.",

@@ -99,6 +99,8 @@ COMMANDS = (
     "rerank FILE",
     "rerank FILE --query x -o FILE",
     "rerank BINARY --input-format jsonl",
+    "search MISSING FILE x",
+    "search BINARY FILE x",
     "redis --port 0",
     "redis --data-dir FILE",
     "redis --data-dir FILE/x",

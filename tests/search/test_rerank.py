@@ -107,8 +107,8 @@ def test_a_model_that_is_not_known_before_its_answer(redis_url: str, service: Ti
         (("a", ["b", ("c", "d")]), BadInputType, r"documents\[1\] is a tuple: it must be a str"),
         (("a", ["b"] * 5000 + [""]), BadInputValue, r"documents\[5000\] is blank"),
         (("a", ["b"], 0), BadInputValue, "top_n is 0: it must be above zero"),
-        (("a", ["b"], 1.5), BadInputType, "top_n must be a whole number or None, not a float"),
-        (("a", ["b"], True), BadInputType, "top_n must be a whole number or None, not a bool"),
+        (("a", ["b"], 1.5), BadInputType, "top_n must be a whole number, not a float"),
+        (("a", ["b"], True), BadInputType, "top_n must be a whole number, not a bool"),
     ],
 )
 def test_invalid_arguments(

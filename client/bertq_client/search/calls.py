@@ -1,145 +1,159 @@
-"""The calls of a client that return scores."""
+"""The calls of a client that compare vectors."""
 
-from collections import deque
-from collections.abc import Generator, Iterable
-from contextlib import closing, suppress
-from typing import Any
+import os
+from typing import Any, cast
 
-from redis import RedisError
+import numpy as np
+from numpy.typing import NDArray
 
-from bertq.errors import RemoteError, SentenceTooLong
-from bertq.protocol.encoding import Encoding, Truncate
-from bertq.state.worker_info import WorkerInfo
-from bertq_client import progress_bar
+from bertq.errors import BadInputType, BadInputValue, ModelMismatch, NoWorker
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.sparse import SparseRows
+from bertq_client import inputs
 from bertq_client.inputs import Strings
-from bertq_client.search import rerank
+from bertq_client.search import nearest, rerank, similarity
 from bertq_client.search.rerank import RankedDocument
-from bertq_client.streaming import stream
-from bertq_client.streaming.calls import StreamCalls
-from bertq_client.streaming.stream import RequestStream
+from bertq_client.search.rerank_calls import RerankCalls
+from bertq_client.search.similarity import Floats
+from bertq_client.search.vectors import Vectors, open_vectors
 
 
-class SearchCalls(StreamCalls):
-    """The part of ``BertClient`` for scores."""
+class SearchCalls(RerankCalls):
+    """The part of ``BertClient`` for the similarity of vectors."""
 
-    def rerank(
-        self,
-        query: str,
-        documents: Strings,
-        top_n: int | None = None,
-        *,
-        truncate: Truncate = "right",
-        progress: bool = False,
-    ) -> list[RankedDocument]:
-        """Sort documents by their relevance to a query, as a cross-encoder scores them.
-
-        The pairs of query and document are one request: workers batch them by length with all other
-        work. In a coroutine use ``encode_async`` with pairs, or ``asyncio.to_thread``.
+    def similarity(
+        self, a: Strings | Floats, b: Strings | Floats, *, function: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return the similarity of each text or vector of ``a`` with each of ``b``.
 
         Args:
-            query: a text.
-            documents: a list, tuple, NumPy array or pandas Series of str, none of them blank.
-            top_n: how many documents to return; None for all.
-            truncate: the end to cut from the longer text of a pair with too many tokens,
-                ``"right"`` or ``"left"``; ``"error"`` refuses such a pair.
-            progress: show a progress bar (tqdm).
+            a, b: lists of str, which are encoded; or arrays of vectors.
+            function: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"`` (both negative
+                distances). By default the one that the model's authors name; cosine if they name
+                none.
 
         Returns:
-            The documents' indices and scores, best first. The scores have the activation that the
-            model's config names: logits for some models, numbers from 0 to 1 for others.
+            float32 ``[len(a), len(b)]``: the larger a number, the more similar.
 
         Raises:
-            BadInputType, BadInputValue: an argument is invalid, or the model is not a cross-encoder
-                with one label.
-            Exception: the other errors of ``encode``, where ``texts[3]`` is ``documents[3]``.
+            BadInputType, BadInputValue: an argument is invalid, or the model returns no vectors.
+            NoWorker: vectors are given without ``function``, and no worker is alive.
+            Exception: the other errors of ``encode``.
         """
-        rerank.check_top_n(top_n)
-        pairs = rerank.make_pairs(query, documents)
-        self._check_reranker(len(pairs))
-        rows = self._wait_for(pairs, Encoding(truncate=truncate), progress=progress)
-        return rerank.rank(rerank.scores_of(rows), top_n)
+        similarity.check_function(function)
+        left, right = self._vectors_of(a, "a", {}), self._vectors_of(b, "b", {})
+        if left.shape[1] != right.shape[1]:
+            raise BadInputValue(f"a has {left.shape[1]} dimensions, and b {right.shape[1]}")
+        return similarity.compute(function or self._similarity_function(), left, right)
 
-    def rerank_stream(
+    def semantic_search(
         self,
-        iterable: Iterable[tuple[str, Strings]],
-        top_n: int | None = None,
+        queries: Strings | Floats,
+        corpus: Strings | NDArray[Any] | str | os.PathLike[str],
+        top_k: int = 10,
         *,
-        truncate: Truncate = "right",
-    ) -> Generator[list[RankedDocument], None, None]:
-        """Rerank the documents of any number of queries, in bounded memory.
+        function: str | None = None,
+        int8_ranges: str | os.PathLike[str] | None = None,
+        rescore_with: Floats | str | os.PathLike[str] | None = None,
+    ) -> list[list[RankedDocument]]:
+        """Return the documents of a corpus that are nearest to each query.
 
-        Several requests are in progress at once, each with the pairs of one or more queries. The
-        thread that takes the results also reads ``iterable``.
+        Every document is compared with every query, in blocks of bounded memory. This is exact, and
+        needs no index; a million vectors of 384 numbers take a few seconds.
 
         Args:
-            iterable: queries, each with its documents.
-            top_n, truncate: as for ``rerank``.
+            queries: a list of str, which are encoded with the model's prompt for queries; or an
+                array of vectors.
+            corpus: the path of a ``.npy`` file, as of ``encode_file``, which is mapped into memory;
+                or an array, of float, int8 or binary vectors; or a list of str, which are encoded
+                with the model's prompt for documents.
+            top_k: how many documents to return for each query.
+            function: how to compare vectors, as for ``similarity``.
+            int8_ranges: the file that workers have as ``--int8-ranges``, for int8 and uint8
+                vectors. Without it, integers are binary vectors.
+            rescore_with: the float vectors of a corpus of int8 or binary vectors, an array or a
+                ``.npy`` file: four times ``top_k`` candidates are compared again with these.
 
         Returns:
-            An iterator of the result of ``rerank`` for each query, in their order.
+            For each query, indices and scores of documents, best first.
 
         Raises:
-            Exception: as ``rerank``, when the query is read or its result is due. Messages count
-                queries from 1.
+            BadInputType, BadInputValue: an argument is invalid, or the model returns no vectors.
+            ModelMismatch: the file of the corpus was made with another model.
+            NoWorker: vectors are given without ``function``, and no worker is alive.
+            Exception: the other errors of ``encode``.
         """
-        rerank.check_top_n(top_n)
-        encoding = Encoding(truncate=truncate)
-        return self._rerank_stream(iterable, top_n, encoding)
+        similarity.check_function(function)
+        rerank.check_count("top_k", top_k)
+        documents = self._documents(corpus, int8_ranges)
+        exact = None if rescore_with is None else open_vectors(rescore_with, None, "rescore_with")
+        vectors = self._vectors_of(queries, "queries", {"input_type": "query"}, documents)
+        function = function or self._similarity_function()
+        return nearest.find(vectors, documents, int(top_k), function, exact)
 
-    def _rerank_stream(
-        self, iterable: Iterable[tuple[str, Strings]], top_n: int | None, encoding: Encoding
-    ) -> Generator[list[RankedDocument], None, None]:
-        counts: deque[int] = deque()  # of the documents of each query without a result
-        scores: deque[float] = deque()
-        open_pairs: deque[tuple[int, int]] = deque()  # number of query, index of document
-
-        def read_pairs() -> Generator[tuple[str, str], None, None]:
-            for number, (query, documents) in enumerate(iterable, 1):
-                pairs = rerank.make_pairs(query, documents)
-                counts.append(len(pairs))
-                open_pairs.extend((number, index) for index in range(len(pairs)))
-                yield from pairs
-
-        self._check_reranker(stream.BATCH_SIZE)
-        requests = RequestStream(
-            lambda texts: self._create_request(texts, encoding, as_list=False),
-            self._submit,
-            stream.BATCH_SIZE,
-            ordered=True,
-            max_requests=stream.MAX_REQUESTS,
+    def _documents(self, corpus: Any, int8_ranges: Any) -> Vectors:
+        is_text = not isinstance(corpus, str | os.PathLike | np.ndarray) or (
+            isinstance(corpus, np.ndarray) and corpus.dtype.kind not in "fiub"
         )
-        with closing(requests.batches(read_pairs())) as batches:
-            try:
-                for batch in batches:
-                    scores.extend(rerank.scores_of(batch.vectors))
-                    for _ in batch.texts:
-                        open_pairs.popleft()
-                    while counts and counts[0] <= len(scores):
-                        found = [scores.popleft() for _ in range(counts.popleft())]
-                        yield rerank.rank(found, top_n)
-            except (RemoteError, SentenceTooLong) as error:
-                pairs = [open_pairs[row] for row in error.rows]
-                raise rerank.with_documents(error, pairs) from None
+        if is_text:
+            corpus = self._vectors_of(corpus, "corpus", {"input_type": "document"})
+        return open_vectors(corpus, int8_ranges, "corpus")
 
-    def _check_reranker(self, rows: int) -> None:
-        """Refuse a model that cannot rerank, if its workers are known."""
-        known = self._known_worker(rows)
-        if known is not None:
-            rerank.check_model(known)
+    def _vectors_of(
+        self, given: Any, name: str, options: dict[str, Any], documents: Vectors | None = None
+    ) -> NDArray[np.float32]:
+        """Return vectors: those that are given, or those of given texts.
 
-    def _known_worker(self, rows: int) -> WorkerInfo | None:
-        """Return a worker that takes requests of this client; None if none is known."""
-        with suppress(RedisError):  # the request waits for Redis, and reports the error
-            workers = self.worker_directory.serving(self._queue or self._queues.for_size(rows))
-            return workers[0] if workers else None
-        return None
+        Args:
+            given: texts or vectors.
+            name: name of the argument, for errors.
+            options: how to encode texts.
+            documents: vectors that must be of the same model.
+        """
+        if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
+            if given.ndim != 2 or given.dtype.kind != "f" or not given.size:
+                raise BadInputType(f"{name} must be texts, or an array of float vectors [n, dim]")
+            return given.astype(np.float32, copy=False)
+        texts = inputs.prepare(given, name=name)
+        known = self._known_worker(len(texts))
+        if known is not None and known.task != "embed":
+            what = "scores" if known.task == "score" else "sparse rows"
+            raise BadInputValue(
+                f"model {known.model_name or known.model} returns {what}, not vectors: they cannot "
+                "be compared"
+            )
+        if documents is not None:
+            width = None if known is None else known.row_shape[-1]
+            options = options | documents.query_options(width)
+        request = self._create_request(texts, Encoding.from_options(options), as_list=False)
+        rows = self._result_of(request)
+        if isinstance(rows, SparseRows) or rows.ndim != 2:
+            raise BadInputValue("the model does not return one vector for each text")
+        if documents is not None:
+            _check_model(documents, request.future.fingerprint)
+        return cast("NDArray[np.float32]", rows)
 
-    def _wait_for(self, texts: Any, encoding: Encoding, *, progress: bool = False) -> Any:
-        """Encode texts and return their rows as an array."""
-        request = self._create_request(texts, encoding, as_list=False)
-        try:
-            self._submit(request)
-            return progress_bar.watch(request.future) if progress else request.future.result()
-        except BaseException:  # nobody else has the future
-            request.future.cancel()
-            raise
+    def _similarity_function(self) -> str:
+        """Return how the authors of the model compare vectors."""
+        known = self._known_worker(1)
+        if known is None:
+            raise NoWorker(
+                "no worker is alive that says how its model's vectors are compared: pass function, "
+                "such as 'cosine'"
+            )
+        return known.similarity or similarity.DEFAULT
+
+
+def _check_model(documents: Vectors, fingerprint: str) -> None:
+    """Refuse vectors of another model than that of the queries, if a manifest names it.
+
+    Raises:
+        ModelMismatch: the models differ.
+    """
+    made = documents.manifest
+    if made is not None and made.fingerprint != fingerprint:
+        raise ModelMismatch(
+            f"{documents.name} was made with model {made.fingerprint[:12]}, and the workers have "
+            f"model {fingerprint[:12]}: start workers with the model, max_seq_len and pooling of "
+            "before, or encode the corpus again"
+        )

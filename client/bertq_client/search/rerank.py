@@ -12,11 +12,12 @@ from bertq_client import inputs
 
 
 class RankedDocument(NamedTuple):
-    """A document and its score.
+    """A document of a result, and its score.
 
     Attributes:
         index: number of the document in the list of the caller.
-        score: score of the cross-encoder, with the activation of the model's config.
+        score: score of the cross-encoder, with the activation of the model's config; or the
+            similarity to the query.
     """
 
     index: int  # type: ignore[assignment]  # nobody needs the method of tuples
@@ -57,18 +58,16 @@ def make_pairs(query: Any, documents: Any) -> list[tuple[str, str]]:
     return [(query, document) for document in found]
 
 
-def check_top_n(top_n: Any) -> None:
-    """Refuse a number of results that is not one.
+def check_count(name: str, value: Any) -> None:
+    """Refuse a number of results that is not one; ``name`` is that of the argument.
 
     Raises:
-        BadInputType, BadInputValue: it is neither None nor a whole number above zero.
+        BadInputType, BadInputValue: it is not a whole number above zero.
     """
-    if top_n is None:
-        return
-    if isinstance(top_n, bool) or not isinstance(top_n, int | np.integer):
-        raise BadInputType(f"top_n must be a whole number or None, not a {type(top_n).__name__}")
-    if top_n < 1:
-        raise BadInputValue(f"top_n is {top_n}: it must be above zero, or None for all documents")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise BadInputType(f"{name} must be a whole number, not a {type(value).__name__}")
+    if value < 1:
+        raise BadInputValue(f"{name} is {value}: it must be above zero")
 
 
 def scores_of(rows: AnyRows) -> list[float]:

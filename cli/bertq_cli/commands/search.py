@@ -1,0 +1,122 @@
+"""``bertq search``: the lines of a file that are nearest to a query."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from bertq.errors import BadInputValue
+from bertq_cli.commands.input_options import input_options
+from bertq_cli.signals import exit_on_signals
+from bertq_client import BertClient
+from bertq_client.files import manifest
+from bertq_client.files.line import LineFormat
+from bertq_client.files.source import TextSource, kind_of
+from bertq_client.search import similarity
+
+
+@click.command()
+@click.argument("vectors", metavar="VECTORS", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("source", metavar="INPUT")
+@click.argument("query", metavar="QUERY")
+@click.option(
+    "-n",
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="The lines to show.",
+)
+@click.option(
+    "--function",
+    type=click.Choice(tuple(similarity.FUNCTIONS)),
+    help="How to compare vectors; by default as the model's authors say, or cosine.",
+)
+@click.option(
+    "--int8-ranges",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="For int8 and uint8 vectors: the file that the workers have as --int8-ranges.",
+)
+@click.option(
+    "--rescore-with",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The float vectors of the same lines (.npy): the best candidates are compared again.",
+)
+@input_options(
+    timeout="For the query; by default there is no limit.",
+    field="Of .jsonl, the field of the sentence.",
+)
+def search(
+    vectors: Path,
+    source: str,
+    query: str,
+    top_k: int,
+    function: str | None,
+    int8_ranges: Path | None,
+    rescore_with: Path | None,
+    url: str,
+    model: str | None,
+    queue: str | None,
+    timeout: float | None,
+    input_format: str | None,
+    field: str,
+) -> None:
+    """Show the lines of INPUT whose vectors are nearest to those of QUERY.
+
+    VECTORS is the .npy file that bertq encode has made of INPUT. It is compared as a whole, in
+    blocks of bounded memory. Each line of the output has the similarity, the line number and the
+    text.
+    """
+    line_format = LineFormat(kind_of(source, input_format), field, False)
+    lines = TextSource(source, line_format, allow_blank=True)
+    with (
+        exit_on_signals(),
+        BertClient(
+            redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
+        ) as client,
+    ):
+        (found,) = client.semantic_search(
+            [query],
+            vectors,
+            top_k,
+            function=function,
+            int8_ranges=int8_ranges,
+            rescore_with=rescore_with,
+        )
+    texts = _read_rows(lines, {document.index for document in found}, vectors)
+    for index, score in found:
+        number, text = texts[index]
+        click.echo(f"{score:.6f}\t{number}\t{' '.join(text.split())}")
+
+
+def _read_rows(
+    source: TextSource, rows: Iterable[int], vectors: Path
+) -> dict[int, tuple[int, str]]:
+    """Return line number and text for some rows of a file of vectors.
+
+    Raises:
+        BadInputValue: the input has fewer lines than the file has rows.
+    """
+    known = manifest.load(vectors.with_name(f"{vectors.name}.json"))
+    skips_blanks = known is not None and known.options.get("blank") == "skip"
+    missing = set(rows)
+    found: dict[int, tuple[int, str]] = {}
+    row = 0
+    with closing(source.read()) as lines:
+        for number, sentence in lines:
+            if sentence is None and skips_blanks:
+                continue
+            if row in missing:
+                text = sentence if isinstance(sentence, str) else " ||| ".join(sentence or ())
+                found[row] = number, text
+                missing.discard(row)
+                if not missing:
+                    return found
+            row += 1
+    raise BadInputValue(
+        f"{vectors} has more rows than {source.name} has lines: it was made of another file"
+    )

@@ -1,0 +1,148 @@
+"""The calls of a client that rerank documents."""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
+from typing import Any
+
+from redis import RedisError
+
+from bertq.errors import RemoteError, SentenceTooLong
+from bertq.protocol.encoding import Encoding, Truncate
+from bertq.state.worker_info import WorkerInfo
+from bertq_client import progress_bar
+from bertq_client.inputs import Strings
+from bertq_client.request import Request
+from bertq_client.search import rerank
+from bertq_client.search.rerank import RankedDocument
+from bertq_client.streaming import stream
+from bertq_client.streaming.calls import StreamCalls
+from bertq_client.streaming.stream import RequestStream
+
+
+class RerankCalls(StreamCalls):
+    """The part of ``BertClient`` for cross-encoders."""
+
+    def rerank(
+        self,
+        query: str,
+        documents: Strings,
+        top_n: int | None = None,
+        *,
+        truncate: Truncate = "right",
+        progress: bool = False,
+    ) -> list[RankedDocument]:
+        """Sort documents by their relevance to a query, as a cross-encoder scores them.
+
+        The pairs of query and document are one request: workers batch them by length with all other
+        work. In a coroutine use ``encode_async`` with pairs, or ``asyncio.to_thread``.
+
+        Args:
+            query: a text.
+            documents: a list, tuple, NumPy array or pandas Series of str, none of them blank.
+            top_n: how many documents to return; None for all.
+            truncate: the end to cut from the longer text of a pair with too many tokens,
+                ``"right"`` or ``"left"``; ``"error"`` refuses such a pair.
+            progress: show a progress bar (tqdm).
+
+        Returns:
+            The documents' indices and scores, best first. The scores have the activation that the
+            model's config names: logits for some models, numbers from 0 to 1 for others.
+
+        Raises:
+            BadInputType, BadInputValue: an argument is invalid, or the model is not a cross-encoder
+                with one label.
+            Exception: the other errors of ``encode``, where ``texts[3]`` is ``documents[3]``.
+        """
+        if top_n is not None:
+            rerank.check_count("top_n", top_n)
+        pairs = rerank.make_pairs(query, documents)
+        self._check_reranker(len(pairs))
+        request = self._create_request(pairs, Encoding(truncate=truncate), as_list=False)
+        rows = self._result_of(request, progress=progress)
+        return rerank.rank(rerank.scores_of(rows), top_n)
+
+    def rerank_stream(
+        self,
+        iterable: Iterable[tuple[str, Strings]],
+        top_n: int | None = None,
+        *,
+        truncate: Truncate = "right",
+    ) -> Generator[list[RankedDocument], None, None]:
+        """Rerank the documents of any number of queries, in bounded memory.
+
+        Several requests are in progress at once, each with the pairs of one or more queries. The
+        thread that takes the results also reads ``iterable``.
+
+        Args:
+            iterable: queries, each with its documents.
+            top_n, truncate: as for ``rerank``.
+
+        Returns:
+            An iterator of the result of ``rerank`` for each query, in their order.
+
+        Raises:
+            Exception: as ``rerank``, when the query is read or its result is due. Messages count
+                queries from 1.
+        """
+        if top_n is not None:
+            rerank.check_count("top_n", top_n)
+        encoding = Encoding(truncate=truncate)
+        return self._rerank_stream(iterable, top_n, encoding)
+
+    def _rerank_stream(
+        self, iterable: Iterable[tuple[str, Strings]], top_n: int | None, encoding: Encoding
+    ) -> Generator[list[RankedDocument], None, None]:
+        counts: deque[int] = deque()  # of the documents of each query without a result
+        scores: deque[float] = deque()
+        open_pairs: deque[tuple[int, int]] = deque()  # number of query, index of document
+
+        def read_pairs() -> Generator[tuple[str, str], None, None]:
+            for number, (query, documents) in enumerate(iterable, 1):
+                pairs = rerank.make_pairs(query, documents)
+                counts.append(len(pairs))
+                open_pairs.extend((number, index) for index in range(len(pairs)))
+                yield from pairs
+
+        self._check_reranker(stream.BATCH_SIZE)
+        requests = RequestStream(
+            lambda texts: self._create_request(texts, encoding, as_list=False),
+            self._submit,
+            stream.BATCH_SIZE,
+            ordered=True,
+            max_requests=stream.MAX_REQUESTS,
+        )
+        with closing(requests.batches(read_pairs())) as batches:
+            try:
+                for batch in batches:
+                    scores.extend(rerank.scores_of(batch.vectors))
+                    for _ in batch.texts:
+                        open_pairs.popleft()
+                    while counts and counts[0] <= len(scores):
+                        found = [scores.popleft() for _ in range(counts.popleft())]
+                        yield rerank.rank(found, top_n)
+            except (RemoteError, SentenceTooLong) as error:
+                pairs = [open_pairs[row] for row in error.rows]
+                raise rerank.with_documents(error, pairs) from None
+
+    def _check_reranker(self, rows: int) -> None:
+        """Refuse a model that cannot rerank, if its workers are known."""
+        known = self._known_worker(rows)
+        if known is not None:
+            rerank.check_model(known)
+
+    def _known_worker(self, rows: int) -> WorkerInfo | None:
+        """Return a worker that takes requests of this client; None if none is known."""
+        with suppress(RedisError):  # the request waits for Redis, and reports the error
+            workers = self.worker_directory.serving(self._queue or self._queues.for_size(rows))
+            return workers[0] if workers else None
+        return None
+
+    def _result_of(self, request: Request, *, progress: bool = False) -> Any:
+        """Send a request, and wait for its rows."""
+        try:
+            self._submit(request)
+            return progress_bar.watch(request.future) if progress else request.future.result()
+        except BaseException:  # nobody else has the future
+            request.future.cancel()
+            raise
