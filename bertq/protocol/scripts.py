@@ -15,9 +15,9 @@ _COMMENT = re.compile(r"\A(?:--.*\n)+\n")
 def load(*names: str) -> str:
     """Return the source of a script, without the comments at the top.
 
-    Redis gets the source with every call, so the comments would travel too. Load scripts when a
-    module is imported: an upgrade of bertq must not give a running process the scripts of another
-    version.
+    Redis gets the source of each script of a pipeline, so the comments would travel too. Load
+    scripts when a module is imported: an upgrade of bertq must not give a running process the
+    scripts of another version.
 
     Args:
         names: files in ``lua``, without the suffix. The last one is the script; files before it

@@ -1,10 +1,13 @@
 """Plain connections to Redis, separate from Celery's, and explanations of their errors."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -13,6 +16,7 @@ from redis.exceptions import (
     InvalidResponse,
     MasterDownError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -56,13 +60,27 @@ def connect(url: str, timeout: float | None = None) -> Redis:
 def run_script(redis: Any, script: str, names: list[str], *arguments: str | int) -> Any:
     """Run a Lua script on the server, in one step, and return its result.
 
+    The server gets the script's hash. Only a server that does not know the script gets its source,
+    and every script of a pipeline is sent as source, because the pipeline could not be repeated.
+
     Args:
         redis: a client, or a pipeline, which returns the result later.
         script: source of the script.
         names: the keys that the script uses, its ``KEYS``.
         arguments: its ``ARGV``.
     """
+    if not isinstance(redis, Pipeline):
+        try:
+            return redis.evalsha(script_hash(script), len(names), *names, *arguments)
+        except NoScriptError:
+            pass
     return redis.eval(script, len(names), *names, *arguments)
+
+
+@cache
+def script_hash(script: str) -> str:
+    """Return the name under which a server stores a script: the SHA-1 of its source."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)

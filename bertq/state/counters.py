@@ -1,15 +1,18 @@
 """Counters over all requests of all clients, in Redis: the statistic of bert-as-service.
 
-Totals start at the first request; averages, minima and maxima cover the latest ``LATEST_REQUESTS``
-requests.
+A client adds up its requests and sends them about once a second, so that a request of one sentence
+does not pay for them. Totals start at the first request; averages, minima and maxima cover the
+latest ``LATEST_REQUESTS`` requests.
+
 Times come from the Redis server, so that clocks of clients do not matter.
 """
 
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -32,21 +35,89 @@ _MAX_CLIENTS = 10_000
 #: Maximum number of queues that are listed, those with the latest requests.
 _MAX_QUEUES = 1000
 
+#: Requests that share an entry of the stream of the latest requests.
+_REQUESTS_PER_ENTRY = 100
+
 _COUNT_REQUESTS = scripts.load("count_requests")
 
 
-def count(pipe: Any, *, client: str, queue: str, sizes: Sequence[int]) -> None:
-    """Count requests of a client, as part of a pipeline.
+class CountedRequest(NamedTuple):
+    """A request to count.
+
+    Attributes:
+        queue: its queue.
+        rows: its number of sentences.
+        sent_at: monotonic time at which it was sent.
+    """
+
+    queue: str
+    rows: int
+    sent_at: float
+
+
+class RequestCounter:
+    """Adds up the requests of a client, until they are sent to Redis; safe to use by threads.
 
     Args:
-        pipe: a pipeline, which may have other commands.
         client: id of the client.
-        queue: queue of the requests.
-        sizes: number of sentences of each request.
     """
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+        # Without a lock: a signal handler may run between any two steps, and count a request.
+        self._requests: deque[CountedRequest] = deque()
+
+    def add(self, queue: str, rows: int) -> None:
+        """Add a request that was sent now."""
+        self._requests.append(CountedRequest(queue, rows, time.monotonic()))
+
+    def send(self, redis: Redis) -> None:
+        """Send the requests to Redis.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached, or refuses; the next call sends them.
+        """
+        requests = []
+        with suppress(IndexError):
+            while True:
+                requests.append(self._requests.popleft())
+        if not requests:
+            return
+        try:
+            count(redis, self._client, requests)
+        except BaseException:
+            self._requests.extendleft(reversed(requests))
+            raise
+
+
+def count(redis: Any, client: str, requests: Sequence[CountedRequest]) -> None:
+    """Count requests of a client, at least one.
+
+    Args:
+        redis: a connection, or a pipeline, which may have other commands.
+        client: id of the client.
+        requests: the requests, in the order in which they were sent.
+    """
+    queues = sorted({request.queue for request in requests})
     names = [keys.TOTALS, keys.CLIENTS, keys.QUEUES, keys.REQUESTS]
     limits = (LATEST_REQUESTS, _MAX_CLIENTS, _MAX_QUEUES, time_to_live.STATISTICS_SECONDS)
-    run_script(pipe, _COUNT_REQUESTS, names, client, queue, *limits, *sizes)
+    rows = sum(request.rows for request in requests)
+    entries = _entries(requests[-LATEST_REQUESTS:])
+    run_script(
+        redis, _COUNT_REQUESTS, names,
+        client, *limits, len(requests), rows, len(queues), *queues, *entries,
+    )  # fmt: skip
+
+
+def _entries(requests: Sequence[CountedRequest]) -> list[str]:
+    """Return the fields of entries: numbers of sentences, and ages in milliseconds."""
+    now = time.monotonic()
+    fields = []
+    for first in range(0, len(requests), _REQUESTS_PER_ENTRY):
+        part = requests[first : first + _REQUESTS_PER_ENTRY]
+        fields.append(" ".join(str(request.rows) for request in part))
+        fields.append(" ".join(str(int(1000 * (now - request.sent_at))) for request in part))
+    return fields
 
 
 def count_status_query(redis: Redis) -> None:
@@ -78,8 +149,9 @@ def read(redis: Redis) -> dict[str, Any]:
         pipe.xrevrange(keys.REQUESTS, count=LATEST_REQUESTS)
         totals, active, entries = pipe.execute()
     requests, queries = int(totals.get(b"requests", 0)), int(totals.get(b"looks", 0))
-    times = [_seconds(entry) for entry, _ in entries]  # the latest first
-    sizes = [int(fields[b"rows"]) for _, fields in entries]
+    latest = _latest_requests(entries)
+    times = [request.time for request in latest]
+    sizes = [request.rows for request in latest]
     intervals = [later - earlier for later, earlier in pairwise(times)]
     rates = [1 / interval for interval in intervals if interval > 0]
     return {
@@ -89,7 +161,7 @@ def read(redis: Redis) -> dict[str, Any]:
         "num_total_request": requests + queries,
         "num_total_client": int(totals.get(b"clients", 0)),
         "num_active_client": active,
-        **_summarize("request_per_client", Counter(f[b"client"] for _, f in entries).values()),
+        **_summarize("request_per_client", Counter(request.client for request in latest).values()),
         **_summarize("size_per_request", sizes),
         **_summarize("last_two_interval", intervals),
         **_summarize("request_per_second", rates),
@@ -109,9 +181,26 @@ def _rates(times: list[float], sizes: list[int], now: float) -> dict[str, float]
     }
 
 
-def _seconds(entry: bytes) -> float:
-    # The id of a stream entry is its time in milliseconds and a number within that millisecond.
-    return int(entry.split(b"-")[0]) / 1000
+class _LatestRequest(NamedTuple):
+    """A request in the stream; ``time`` is in seconds, by the clock of the server."""
+
+    time: float
+    rows: int
+    client: bytes
+
+
+def _latest_requests(entries: Any) -> list[_LatestRequest]:
+    """Return the latest requests of the stream, the very latest first."""
+    found = []
+    for entry_id, fields in entries:
+        # The id of an entry is its time in milliseconds and a number within that millisecond.
+        milliseconds = int(entry_id.split(b"-")[0])
+        sizes, ages = fields[b"rows"].split(), fields.get(b"ages", b"0").split()
+        for rows, age in zip(sizes, ages, strict=False):
+            time_seconds = (milliseconds - int(age)) / 1000
+            found.append(_LatestRequest(time_seconds, int(rows), fields[b"client"]))
+    found.sort(key=lambda request: request.time, reverse=True)
+    return found[:LATEST_REQUESTS]
 
 
 def _summarize(name: str, values: Any) -> dict[str, float]:

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script
-from bertq.state import counters, queue_expiry
+from bertq.state import queue_expiry
 
 ACTIVE = b"active"
 CANCELLED = b"cancelled"
@@ -23,6 +23,7 @@ CANCELLED = b"cancelled"
 _PIN = scripts.load("pin_job")
 _COUNT_DELIVERY = scripts.load("count_delivery")
 _COUNT_ATTEMPT = scripts.load("count_attempt")
+_CREATE = scripts.load("push", "create_job")
 _PUSH = scripts.load("push", "push_chunk")
 
 
@@ -53,10 +54,9 @@ def create(
     queue: str,
     rows: int,
     chunks: int,
-    requests: Sequence[int],
     message: str,
 ) -> int:
-    """Write the record of a job, count its requests and send one chunk, in one transaction.
+    """Write the record of a job and send one chunk, in one step.
 
     An existing record retains the fields that workers have written.
 
@@ -67,20 +67,14 @@ def create(
         queue: queue of the chunks.
         rows: number of requested sentences.
         chunks: number of chunks.
-        requests: for each request in the job that is not counted yet, its number of sentences.
         message: message of the chunk.
 
     Returns:
         The number of chunks waiting on the queue.
     """
-    record: dict[Any, Any] = {"state": ACTIVE, "client": client, "rows": rows, "chunks": chunks}
-    with redis.pipeline() as pipe:
-        pipe.hset(keys.job(job_id), mapping=record)
-        pipe.expire(keys.job(job_id), time_to_live.JOB_SECONDS)
-        if requests:
-            counters.count(pipe, client=client, queue=queue, sizes=requests)
-        push(pipe, queue, message)
-        return int(pipe.execute()[-1])
+    record = ("state", ACTIVE.decode(), "client", client, "rows", rows, "chunks", chunks)
+    limits = (time_to_live.JOB_SECONDS, time_to_live.QUEUE_SECONDS)
+    return int(run_script(redis, _CREATE, [keys.job(job_id), queue], message, *limits, *record))
 
 
 def push(redis: Any, queue: str, message: str) -> Any:
@@ -106,6 +100,27 @@ def withdraw(redis: Redis, queue: str, messages: Iterable[str]) -> int:
 def read(redis: Redis, job_id: str) -> JobRecord:
     """Return a job's record; a job without one is not active."""
     fields: Any = redis.hmget(keys.job(job_id), ["state", "chunks", "fingerprint"])
+    return _record(*fields)
+
+
+def add_read(pipe: Any, task_id: str) -> bool:
+    """Add a command to a pipeline that reads a job's record for one of its chunks.
+
+    Returns:
+        False if no client of bertq has made the chunk's id; nothing is added then. ``parse``
+        returns the record from the command's answer.
+    """
+    parts = keys.split_task_id(task_id)
+    if parts is None:
+        return False
+    job_id, chunk = parts
+    names = ["state", "chunks", "fingerprint", keys.attempts(chunk), keys.redeliveries(chunk)]
+    pipe.hmget(keys.job(job_id), names)
+    return True
+
+
+def parse(fields: Sequence[bytes | None]) -> JobRecord:
+    """Return the record from the answer to the command of ``add_read``."""
     return _record(*fields)
 
 

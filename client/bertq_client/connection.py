@@ -112,6 +112,7 @@ class ClientBase:
         redis = self._session.context.redis
         self._session.context.check_open()
         try:
+            self._session.context.counter.send(redis)
             counters.count_status_query(redis)
             return read(redis)
         except RedisError as error:

@@ -7,6 +7,7 @@ from redis import Redis, ResponseError
 from bertq.errors import ClientClosed
 from bertq.protocol import time_to_live
 from bertq.redis.retry import RETRY_SECONDS, Retry
+from bertq.state.counters import RequestCounter
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
 from bertq_client.outbox.window import Limits
 from bertq_client.registry import Registry
@@ -25,6 +26,7 @@ class ClientTimings:
         search_interval_seconds: time between two searches for lost chunks.
         lost_after_seconds: how long a chunk must be missing before it is lost.
         renewal_interval_seconds: time between two renewals of the jobs' records.
+        count_interval_seconds: time between two sendings of the counters.
         commit_interval_seconds: time between two commits of ``encode_file``. A killed run must
             encode the rows of this time again.
     """
@@ -36,6 +38,7 @@ class ClientTimings:
     lost_after_seconds: float = LOST_AFTER_SECONDS
     renewal_interval_seconds: float = time_to_live.JOB_SECONDS / 4
     commit_interval_seconds: float = 1.0
+    count_interval_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class SessionContext:
         client_id: names the reply stream.
         registry: the open requests and jobs; it is closed when the client is.
         directory: the workers, as the client knows them.
+        counter: counts the requests.
         limits: limits on the client's chunks.
         timings: the times of the client.
     """
@@ -57,6 +61,7 @@ class SessionContext:
     client_id: str
     registry: Registry
     directory: WorkerDirectory
+    counter: RequestCounter
     limits: Limits
     timings: ClientTimings
 

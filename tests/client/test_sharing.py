@@ -25,14 +25,14 @@ from tests.waiting import eventually
 # -- the same sentence in several places
 
 
-def test_a_sentence_is_encoded_once(client: BertClient, stub: Stub, redis: Redis) -> None:
+def test_a_sentence_is_encoded_once(client: BertClient, stub: Stub) -> None:
     texts = [f"{number % 7} {'x' * (number % 7)}" for number in range(1000)]
     vectors = client.encode(texts)
     np.testing.assert_array_equal(vectors, rows(texts))
     assert vectors.flags.writeable
     assert vectors.flags.owndata
     assert stub.chunks == [7]
-    counted = counters.read(redis)
+    counted = client.server_status["statistic"]
     assert (counted["num_data_request"], counted["num_total_seq"]) == (1, 1000)
 
 
@@ -104,7 +104,7 @@ def test_small_requests_share_a_chunk(client: BertClient, stub: Stub, redis: Red
         assert vectors.flags.owndata
         assert vectors.flags.writeable
     assert stub.chunks == [1, 5]  # a, b, c, d, e
-    counted = counters.read(redis)
+    counted = client.server_status["statistic"]
     assert (counted["num_data_request"], counted["num_total_seq"]) == (5, 11)
     assert (counted["min_size_per_request"], counted["max_size_per_request"]) == (1, 4)
     client.close()
@@ -160,7 +160,7 @@ def test_token_vectors_share_no_chunk(client: BertClient, stub: Stub, redis: Red
     assert stub.chunks[4:] == [1, 1, 1]
 
 
-def test_only_the_failing_request_fails(client: BertClient, stub: Stub, redis: Redis) -> None:
+def test_only_the_failing_request_fails(client: BertClient, stub: Stub) -> None:
     good, bad, other = together(client, ["a"], ["b", "!fail"], ["c", "d"])
     np.testing.assert_array_equal(good.result(20), rows(["a"]))
     np.testing.assert_array_equal(other.result(20), rows(["c", "d"]))
@@ -168,7 +168,7 @@ def test_only_the_failing_request_fails(client: BertClient, stub: Stub, redis: R
         bad.result(20)
     assert stub.chunks == [1, 5, 1, 2, 2]
     # Each was counted once.
-    assert counters.read(redis)["num_data_request"] == 4
+    assert client.server_status["statistic"]["num_data_request"] == 4
     np.testing.assert_array_equal(client.encode(["after"]), rows(["after"]))
 
 

@@ -33,7 +33,7 @@ def test_a_redelivered_chunk_is_counted_when_it_begins(redis: Redis, job: str) -
 def test_sending_again_keeps_the_attempts(redis: Redis, job: str) -> None:
     jobs.count_delivery(redis, job, 0, "new")
     jobs.pin(redis, job, "f")
-    jobs.create(redis, job, client="c", queue="q", rows=5, chunks=2, requests=[], message="m")
+    jobs.create(redis, job, client="c", queue="q", rows=5, chunks=2, message="m")
     assert redis.llen("q") == 1
     record = jobs.count_delivery(redis, job, 0, "")
     assert (record.attempts, record.fingerprint) == (1, "f")

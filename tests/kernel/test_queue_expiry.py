@@ -7,6 +7,7 @@ from redis import Redis
 
 from bertq.protocol import keys, time_to_live
 from bertq.state import counters, durable_jobs, jobs, queue_expiry, worker_info
+from tests import records
 from tests.client.stub import info
 
 DAY, LONG = time_to_live.QUEUE_SECONDS, 30 * 24 * 3600
@@ -28,9 +29,7 @@ def commit(redis: Redis, job_id: str, seconds: int, chunks: int = 100) -> durabl
 
 
 def create(redis: Redis, job_id: str = "j") -> int:
-    return jobs.create(
-        redis, job_id, client="me", queue="bertq", rows=1, chunks=1, requests=[1], message="first"
-    )
+    return jobs.create(redis, job_id, client="me", queue="bertq", rows=1, chunks=1, message="first")
 
 
 def test_each_push_of_a_client_sets_the_time_to_live(redis: Redis) -> None:
@@ -120,9 +119,7 @@ def test_the_list_of_queues_is_bounded(redis: Redis, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(counters, "_MAX_QUEUES", 3)
     for number in range(5):
         redis.zadd(keys.QUEUES, {f"old{number}": number})
-    with redis.pipeline() as pipe:
-        counters.count(pipe, client="me", queue="gpu0", sizes=[1])
-        pipe.execute()
+    records.count(redis, "me", "gpu0", 1)
     assert redis.zrange(keys.QUEUES, 0, -1) == [b"old3", b"old4", b"gpu0"]
 
 

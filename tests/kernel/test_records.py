@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import time
+from functools import partial
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 
 from bertq.protocol import keys, time_to_live
 from bertq.state import counters, jobs, worker_info
@@ -126,18 +127,43 @@ def test_a_job_is_active_until_it_is_cancelled_or_expired(redis: Redis) -> None:
     assert not redis.exists(keys.job("j"))
 
 
-def test_a_job_of_several_requests_is_written_with_its_first_chunk(redis: Redis) -> None:
-    jobs.create(
-        redis, "j", client="c", queue="gpu0", rows=9, chunks=1, requests=[2, 7], message="text"
-    )  # fmt: skip
+def test_a_job_is_written_with_a_chunk(redis: Redis) -> None:
+    create = partial(jobs.create, redis, "j", client="c", queue="gpu0", rows=9, chunks=1)
+    assert create(message="text") == 1
     assert jobs.read(redis, "j").is_active
-    assert redis.lrange("gpu0", 0, -1) == [b"text"]
+    redis.hset(keys.job("j"), "fingerprint", "mine")
+    assert create(message="again") == 2
+    assert redis.lrange("gpu0", 0, -1) == [b"again", b"text"]
+    assert jobs.read(redis, "j").fingerprint == "mine"
+    assert 0 < int(redis.ttl(keys.job("j"))) <= time_to_live.JOB_SECONDS
+
+
+def test_requests_are_counted_when_they_are_sent(redis: Redis) -> None:
+    counter = counters.RequestCounter("c")
+    counter.send(redis)
+    assert not redis.exists(keys.TOTALS)
+    for number in range(1500):
+        counter.add(f"gpu{number % 2}", 2)
+    counter.send(redis)
+    counter.send(redis)
     counted = counters.read(redis)
-    assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 9)
-    # Sent again: it was counted before.
-    jobs.create(redis, "k", client="c", queue="gpu0", rows=9, chunks=1, requests=[], message="2")
-    assert redis.lrange("gpu0", 0, -1) == [b"2", b"text"]
-    assert counters.read(redis)["num_data_request"] == 2
+    assert (counted["num_data_request"], counted["num_total_seq"]) == (1500, 3000)
+    assert counted["avg_request_per_client"] == counters.LATEST_REQUESTS
+    assert redis.zrange(keys.QUEUES, 0, -1) == [b"gpu0", b"gpu1"]
+
+
+def test_requests_that_cannot_be_counted_are_counted_later(redis: Redis) -> None:
+    counter = counters.RequestCounter("c")
+    counter.add("bertq", 3)
+    redis.set(keys.TOTALS, "no hash")
+    with pytest.raises(ResponseError):
+        counter.send(redis)
+    redis.delete(keys.TOTALS, keys.REQUESTS)
+    counter.add("bertq", 4)
+    counter.send(redis)
+    counted = counters.read(redis)
+    assert (counted["num_data_request"], counted["num_total_seq"]) == (2, 7)
+    assert counted["max_last_two_interval"] >= 0
 
 
 def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from bertq.protocol import keys, scripts
+from bertq.redis.connection import run_script, script_hash
 from bertq.state import durable_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +84,13 @@ def test_the_limits_of_feed(redis: Redis, waiting: int, sent: int) -> None:
     assert redis.hget(keys.job("one"), "next") == str(sent).encode()
     durable_jobs.feed(redis, "one", "bertq")
     assert redis.llen("bertq") == waiting + sent
+
+
+def test_a_server_that_knows_a_script_gets_its_hash(redis: Redis) -> None:
+    script = "return ARGV[1]"
+    for _ in range(2):
+        redis.script_flush()
+        assert not redis.script_exists(script_hash(script))[0]
+        assert run_script(redis, script, [], "a") == b"a"
+        assert redis.script_exists(script_hash(script))[0]
+        assert run_script(redis, script, [], "b") == b"b"

@@ -14,6 +14,7 @@ from bertq.errors import LostResult
 from bertq.protocol import keys
 from bertq.protocol.encoding import Encoding
 from bertq.state import counters, durable_jobs
+from bertq.state.counters import CountedRequest
 from bertq_client import inputs
 from bertq_client.context import SessionContext
 from bertq_client.durable import plan
@@ -103,9 +104,9 @@ class Submission:
             )
         )
         if committed:
-            with self._redis.pipeline() as pipe, suppress(RedisError):
-                counters.count(pipe, client=self._client_id, queue=queue, sizes=[len(texts)])
-                pipe.execute()
+            request = CountedRequest(queue, len(texts), time.monotonic())
+            with suppress(RedisError):
+                counters.count(self._redis, self._client_id, [request])
         return committed
 
     def _messages(

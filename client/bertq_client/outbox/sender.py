@@ -3,6 +3,7 @@
 import logging
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bertq.errors import BertqError
@@ -42,10 +43,13 @@ class Sender:
 
     def __init__(self, context: SessionContext) -> None:
         self._redis = context.redis
+        self._counter = context.counter
+        self._count_seconds = context.timings.count_interval_seconds
+        self._is_counting = False  # the counters will be sent
         self._registry = context.registry
         self._directory = context.directory
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._writer = Writer(context)
+        self._writer = Writer(context, self._count)
         self._schedule = Schedule()
         self._has_timed_out = False  # ``close`` no longer waits for the thread
         self._abandoned: list[Job] = []  # jobs to cancel at the end
@@ -92,6 +96,22 @@ class Sender:
         if timeout:
             self.thread.join(timeout)
             self._has_timed_out = self.thread.is_alive()
+
+    def _count(self, job: Job) -> None:
+        """Count the requests of a job, and send the counters soon."""
+        for request in job.requests:
+            if not request.is_counted:
+                request.is_counted = True
+                self._counter.add(job.queue, len(request.texts))
+        if not self._is_counting:
+            self._is_counting = True
+            self._work.put(lambda: self._schedule.add(_log_errors(self._send_counters())))
+
+    def _send_counters(self) -> Steps:
+        yield self._count_seconds
+        self._is_counting = False
+        with suppress(BertqError, JobAbandoned):  # the next time, or at the end
+            yield from self._writer.send_counters()
 
     def _run(self) -> None:
         # No variable here may refer to a finished job, or its client could not be collected.
@@ -188,6 +208,7 @@ class Sender:
                     for job_id in recorded[first : first + _MAX_REMOVALS]:
                         jobs.discard(pipe, job_id)
                     pipe.execute()
+            self._counter.send(self._redis)
             self._on_end()
             for job in abandoned:
                 for _ in self._writer.withdraw(job):

@@ -47,11 +47,17 @@ class Writer:
 
     Its methods return steps for a ``Schedule``. A step never waits for a reason to continue: it
     yields the seconds until the next attempt.
+
+    Args:
+        context: what the threads of the session share.
+        on_recorded: called with a job whose record is written.
     """
 
-    def __init__(self, context: SessionContext) -> None:
+    def __init__(self, context: SessionContext, on_recorded: Callable[[Job], object]) -> None:
         self._address = redis_url.redact(context.url)
         self._redis = context.redis
+        self._counter = context.counter
+        self._on_recorded = on_recorded
         self._client_id = context.client_id
         self._registry = context.registry
         self._directory = context.directory
@@ -116,8 +122,17 @@ class Writer:
         for number, sending in lost.items():
             # Otherwise the chunk has been answered or sent again in the meantime.
             if job.pending.get(number) is sending and number in job.assembly.missing:
-                yield from self._write_record(job, number, [])
+                yield from self._write_record(job, number)
                 yield 0
+
+    def send_counters(self) -> Steps:
+        """Send the counters of the client's requests to Redis.
+
+        Raises:
+            JobAbandoned: the client is closed.
+            RedisUnavailable, RedisFull: Redis is unreachable or full.
+        """
+        yield from self._attempt(lambda: self._counter.send(self._redis), self._check_open)
 
     def _plan(self, job: Job) -> Steps:
         """Check the sentences of a job, and split them into chunks."""
@@ -135,11 +150,9 @@ class Writer:
         """Write the record of a job and send its chunks."""
         assert job.assembly is not None
         yield from self._wait_for_queue(job)
-        uncounted = [len(request.texts) for request in job.requests if not request.is_counted]
-        yield from self._write_record(job, 0, uncounted)
+        yield from self._write_record(job, 0)
+        self._on_recorded(job)
         self._registry.mark_recorded(job)
-        for request in job.requests:
-            request.is_counted = True
         for number in range(1, len(job.assembly.plan)):
             yield 0
             yield from self._wait_for_capacity(job)
@@ -183,14 +196,8 @@ class Writer:
             keys.task_id(job.id, number), texts, job.queue, job.encoding.to_wire(), sent_at
         )
 
-    def _write_record(self, job: Job, number: int, uncounted: list[int]) -> Steps:
-        """Write a job's record and send one of its chunks.
-
-        Args:
-            job: the job.
-            number: number of the chunk.
-            uncounted: sizes of the requests that the counters do not include yet.
-        """
+    def _write_record(self, job: Job, number: int) -> Steps:
+        """Write a job's record and send one of its chunks."""
         assert job.assembly is not None
         chunks = len(job.assembly.plan)
         message = self._message(job, number)
@@ -204,7 +211,6 @@ class Writer:
                 queue=job.queue,
                 rows=len(job.texts),
                 chunks=chunks,
-                requests=uncounted,
                 message=message,
             ),
         )
