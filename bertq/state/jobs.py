@@ -192,6 +192,6 @@ def cancel(redis: Redis, job_id: str) -> None:
         pipe.execute()
 
 
-def discard(pipe: Any, job_id: str) -> None:
-    """Remove the record of an answered job, as part of a pipeline."""
-    pipe.unlink(keys.job(job_id))
+def discard(redis: Any, job_ids: Iterable[str]) -> None:
+    """Remove the records of answered jobs, at least one; also as part of a pipeline."""
+    redis.unlink(*map(keys.job, job_ids))

@@ -57,6 +57,7 @@ def test_the_message_is_that_of_celery(redis_url: str, redis: Redis, queue: str)
     assert theirs["properties"].pop("delivery_tag")
     assert mine["properties"].pop("delivery_tag") == "job-0"
     assert mine["headers"].pop("wire") == WIRE_VERSION
+    assert mine["headers"].pop("notice") is True
     assert time.time() - 60 < mine["headers"].pop("sent") <= time.time()
     assert mine == theirs
     assert json.loads(b64decode(mine["body"]))[0] == [TEXTS, OPTIONS]

@@ -11,7 +11,9 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import LostResult
-from bertq.protocol import keys
+from bertq.protocol import keys, wire
+from bertq.protocol.wire import ChunkResult
+from bertq.state import results
 from bertq_client.context import ClientTimings
 from bertq_client.futures import EncodeFuture
 from tests.client.stub import Stub, rows, stub_worker
@@ -140,6 +142,24 @@ def test_a_result_that_is_gone(redis_url: str, redis: Redis, client: BertClient)
     eventually(lambda: redis.llen("bertq") == 1)
     with stub_worker(redis_url):
         np.testing.assert_array_equal(future.result(30), rows(TEXTS[:100]))
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_small_result_with_and_without_a_key(
+    redis: Redis, client: BertClient, once: bool
+) -> None:
+    future = client.encode_async(["a"])
+    eventually(lambda: redis.llen("bertq.small"))
+    message = json.loads(redis.rpop("bertq.small") or "")  # type: ignore[arg-type]
+    assert message["headers"]["notice"] is True
+    task_id, stream = message["headers"]["id"], message["properties"]["reply_to"]
+    answer = {"status": "SUCCESS", "result": ChunkResult(rows(["a"]), "f").to_wire()}
+    results.store(
+        redis, task_id, wire.dumps(answer), reply_to=stream, queue=None, failed=False, once=once
+    )
+    np.testing.assert_array_equal(future.result(20), rows(["a"]))
+    eventually(lambda: not redis.exists(keys.result(task_id), keys.job(task_id[:-2])))
+    eventually(lambda: redis.xlen(keys.reply(stream)) == 0)
 
 
 def test_a_chunk_that_is_lost_each_time_is_an_error(redis_url: str, redis: Redis) -> None:

@@ -121,9 +121,7 @@ def test_a_job_is_active_until_it_is_cancelled_or_expired(redis: Redis) -> None:
     jobs.cancel(redis, "j")
     assert not jobs.read(redis, "j").is_active
     assert int(redis.ttl(keys.job("j"))) > 0
-    with redis.pipeline() as pipe:
-        jobs.discard(pipe, "j")
-        pipe.execute()
+    jobs.discard(redis, ["j"])
     assert not redis.exists(keys.job("j"))
 
 

@@ -206,11 +206,8 @@ def test_a_chunk_of_a_job_that_is_gone_is_dropped(worker: WorkerProcess, redis: 
     with BertClient(redis_url=worker.url, queue="gpu9") as client:
         client.encode_async([SECRET])
         message = _pop(redis, "gpu9")
-    jobs_left = list(redis.scan_iter("bertq:job:*"))
-    with redis.pipeline() as pipe:
-        for key in jobs_left:
-            jobs.discard(pipe, key.decode().removeprefix("bertq:job:"))
-        pipe.execute()
+    jobs_left = [key.decode().removeprefix("bertq:job:") for key in redis.scan_iter("bertq:job:*")]
+    jobs.discard(redis, jobs_left)
     redis.lpush("bertq", json.dumps(message))
     worker.wait_for(lambda: "dropped, its job is over" in worker.log[before:])
     assert " rows, " not in worker.log[before:]

@@ -1,6 +1,7 @@
 """The thread that collects the results of a client's chunks."""
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from redis import RedisError
 
 from bertq.errors import BertqError, RemoteError, SentenceTooLong, WireError
 from bertq.protocol import keys
-from bertq.state import jobs, purge
+from bertq.state import purge
 from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.inbox import reply_stream, results
@@ -20,8 +21,8 @@ from bertq_client.outbox.sender import Sender
 
 log = logging.getLogger("bertq.client")
 
-#: Seconds for which processed results may stay in Redis: usually the next command removes them.
-_PROCESSED_TTL_SECONDS = 0.1
+#: Bounds on processed results in Redis, which are removed together: seconds, notices, bytes.
+_MAX_PROCESSED_SECONDS, _MAX_PROCESSED, _MAX_PROCESSED_BYTES = 0.1, 128, 4 * 1024 * 1024
 
 #: Seconds to wait after an error.
 _PAUSE_SECONDS = 0.25
@@ -35,19 +36,22 @@ class ProcessedNotice(NamedTuple):
 
     Attributes:
         entry_id: id of the notice in the stream.
-        task_id: id of the chunk.
+        key: key of the result, if it has one.
         answered_job_id: id of the chunk's job, if the job is now answered.
+        size: bytes of the result.
     """
 
     entry_id: bytes
-    task_id: str
+    key: str | None
     answered_job_id: str | None
+    size: int
 
 
 class Gatherer:
     """The thread that reads the reply stream, fetches rows and completes futures.
 
-    It sends nothing to Redis while the client has no unanswered jobs.
+    It sends nothing to Redis while the client is idle. For a moment after the last answer it
+    continues to read: the answer to a next request then wakes it at once.
     """
 
     def __init__(self, context: SessionContext, sender: Sender) -> None:
@@ -58,6 +62,8 @@ class Gatherer:
         self._read_seconds = context.timings.read_seconds
         self._sender = sender
         self._processed: list[ProcessedNotice] = []
+        self._removal_due_at = 0.0  # monotonic time
+        self._has_more = False  # the last read has returned as many notices as a read may
         self._recovery = Recovery(context, sender.resend, self._fail)
         self.thread = threads.start(self._run, "gatherer")
 
@@ -78,22 +84,22 @@ class Gatherer:
     def _run(self) -> None:
         while not self._registry.is_closed:
             try:
-                wait_seconds = _PROCESSED_TTL_SECONDS if self._processed else None
-                if not self._registry.wait_for_job(wait_seconds):
+                has_job = self._registry.wait_for_job(0.0 if self._processed else None)
+                if self._registry.is_closed:
+                    break
+                if has_job:
+                    self._directory.refresh(ahead=True)
+                    self._recovery.run(has_unread_notices=self._has_more)
+                if not self._collect(self._read_seconds if has_job else _MAX_PROCESSED_SECONDS):
                     self._remove_processed()
-                    continue
-                self._directory.refresh(ahead=True)
-                self._recovery.run()
-                self._collect()
             except Exception as error:
                 # No error may end this thread: every caller would wait forever.
                 if self._registry.is_closed:
                     break  # the connection was closed to wake this thread
                 self._report(error)
                 self._registry.wait_until_closed(_PAUSE_SECONDS)
-        else:
-            with suppress(RedisError):  # the results expire
-                self._remove_processed()
+        with suppress(RedisError):  # the results expire
+            self._remove_processed()
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, RedisError):
@@ -103,16 +109,21 @@ class Gatherer:
 
     # -- the stream
 
-    def _collect(self) -> None:
-        """Wait for notices, and process them."""
-        # Reads from the beginning, because processed entries have been removed. Reading after the
-        # last id would miss the notices of a new server whose clock is behind the old one's.
+    def _collect(self, seconds: float) -> bool:
+        """Wait for notices, and process them; return whether there were any."""
+        # After the processed notices, which may still be there. Usually they have been removed, and
+        # it reads from the beginning: after a last id it would miss the notices of a new server
+        # whose clock is behind the old one's.
+        removes = self._must_remove()
+        after = "0-0" if removes or not self._processed else self._processed[-1].entry_id
         answer = self._send(
-            lambda redis: reply_stream.read(redis, self._stream, "0-0", self._read_seconds)
+            lambda redis: reply_stream.read(redis, self._stream, after, seconds), removes=removes
         )
         notices = reply_stream.parse(answer)
         for first in range(0, len(notices), reply_stream.MAX_RESULTS):
             self._process(notices[first : first + reply_stream.MAX_RESULTS])
+        self._has_more = len(notices) == reply_stream.MAX_NOTICES
+        return bool(notices)
 
     def _process(self, notices: list[Notice]) -> None:
         """Fetch the results of some notices, and process them."""
@@ -123,13 +134,25 @@ class Gatherer:
             payloads = [payload or other for payload, other in zip(payloads, stored, strict=True)]
         for notice, payload in zip(notices, payloads, strict=True):
             job_id = self._process_result(notice.task_id, payload)
+            if not self._processed:
+                self._removal_due_at = time.monotonic() + _MAX_PROCESSED_SECONDS
             # Removed only after the rows are copied: if the connection is lost, the same notices
             # are read again.
-            self._processed.append(ProcessedNotice(notice.entry_id, notice.task_id, job_id))
+            key = keys.result(notice.task_id) if notice.has_key else None
+            self._processed.append(
+                ProcessedNotice(notice.entry_id, key, job_id, len(payload or b""))
+            )
 
-    def _send(self, command: Callable[[Any], Any]) -> Any:
+    def _must_remove(self) -> bool:
+        return (
+            len(self._processed) >= _MAX_PROCESSED
+            or time.monotonic() >= self._removal_due_at
+            or sum(notice.size for notice in self._processed) >= _MAX_PROCESSED_BYTES
+        )
+
+    def _send(self, command: Callable[[Any], Any], *, removes: bool = True) -> Any:
         """Send a command to Redis and remove processed results, in one round trip."""
-        if not self._processed:
+        if not (self._processed and removes):
             return command(self._redis)
         with self._redis.pipeline(transaction=False) as pipe:
             self._add_removal(pipe)
@@ -146,11 +169,15 @@ class Gatherer:
             self._processed.clear()
 
     def _add_removal(self, pipe: Any) -> None:
-        entry_ids, task_ids, answered_job_ids = zip(*self._processed, strict=True)
-        pipe.xdel(self._stream, *entry_ids)
-        pipe.unlink(*map(keys.result, task_ids))
-        for job_id in filter(None, answered_job_ids):
-            jobs.discard(pipe, job_id)
+        pipe.xdel(self._stream, *(notice.entry_id for notice in self._processed))
+        names = [notice.key for notice in self._processed if notice.key is not None]
+        names += [
+            keys.job(notice.answered_job_id)
+            for notice in self._processed
+            if notice.answered_job_id is not None
+        ]
+        if names:
+            pipe.unlink(*names)
 
     # -- results
 

@@ -45,8 +45,12 @@ class Recovery:
         self._searched_at = time.monotonic()
         self._renewed_at = time.monotonic()
 
-    def run(self) -> None:
+    def run(self, *, has_unread_notices: bool = False) -> None:
         """Send lost chunks again, and renew the records of the jobs, if either is due.
+
+        Args:
+            has_unread_notices: whether answers may be unread on the reply stream. No chunk is
+                searched for then: a small answer is nowhere else.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
@@ -61,7 +65,7 @@ class Recovery:
                 queues = {job.queue for job in recorded}
                 without_record.update(jobs.renew(self._redis, [job.id for job in recorded], queues))
             self._renewed_at = now
-        lost = self._find_lost(recorded)
+        lost = {} if has_unread_notices else self._find_lost(recorded)
         for job in recorded:
             numbers = list(job.pending) if job.id in without_record else lost.get(job.id)
             if numbers:

@@ -16,12 +16,14 @@ class Notice(NamedTuple):
     Attributes:
         entry_id: id of the entry.
         task_id: id of the finished chunk; empty for an entry that only ends a read.
-        result: the stored result, if it is small.
+        result: the result, if it is small.
+        has_key: whether the result has a key of its own.
     """
 
     entry_id: bytes
     task_id: str
     result: bytes | None
+    has_key: bool
 
 
 def read(redis: Redis, stream: str, after: bytes | str, seconds: float | None) -> Any:
@@ -47,7 +49,12 @@ def parse(answer: Any) -> list[Notice]:
     if entries and isinstance(entries[0], list):
         entries = entries[0]
     return [
-        Notice(entry_id, fields.get(b"task", b"").decode("utf-8", "replace"), fields.get(b"result"))
+        Notice(
+            entry_id,
+            fields.get(b"task", b"").decode("utf-8", "replace"),
+            fields.get(b"result"),
+            b"once" not in fields,
+        )
         for entry_id, fields in entries
     ]
 

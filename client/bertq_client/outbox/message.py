@@ -8,8 +8,9 @@ that a worker pops follows kombu 5.7: ``Producer.publish``, ``Channel.prepare_me
 the queue's name. Both versions are pinned. tests/client/test_message.py compares this message
 with theirs.
 
-Two headers are added. One has the client's wire format; workers refuse a message with another one
-or none. The other has the time of writing, for the worker's metrics.
+Three headers are added. One has the client's wire format; workers refuse a message with another one
+or none. Another one says that the client reads small results from their notices, so that the worker
+stores them only once. The last has the time of writing, for the worker's metrics.
 """
 
 import json
@@ -114,5 +115,6 @@ class MessageBuilder:
             "wire": WIRE_VERSION,
         }
         if self._has_time:
+            headers["notice"] = True
             headers["sent"] = time.time() if sent_at is None else sent_at
         return headers

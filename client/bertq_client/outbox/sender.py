@@ -19,7 +19,7 @@ from bertq_client.request import Request
 
 log = logging.getLogger("bertq.client")
 
-#: Most records that are removed in one pipeline.
+#: Most records that are removed in one command.
 _MAX_REMOVALS = 1000
 
 
@@ -204,10 +204,7 @@ class Sender:
             abandoned = [job for job in self._abandoned if job.may_be_recorded]
             recorded = [job.id for job in abandoned]
             for first in range(0, len(recorded), _MAX_REMOVALS):
-                with self._redis.pipeline(transaction=False) as pipe:
-                    for job_id in recorded[first : first + _MAX_REMOVALS]:
-                        jobs.discard(pipe, job_id)
-                    pipe.execute()
+                jobs.discard(self._redis, recorded[first : first + _MAX_REMOVALS])
             self._counter.send(self._redis)
             self._on_end()
             for job in abandoned:
