@@ -1,7 +1,7 @@
 """Answers: waiting for vectors while the caller may disconnect, and writing JSON."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -46,17 +46,20 @@ async def _wait_for_disconnect(request: Request) -> None:
             return
 
 
-async def write(content: Any, numbers: int, cut_rows: Sequence[int]) -> Response:
+async def write(build: Callable[[], Any], numbers: int, future: EncodeFuture) -> Response:
     """Return an answer as JSON; arrays become lists of numbers.
 
     Args:
-        content: plain values and arrays.
+        build: returns the content, plain values and arrays.
         numbers: how many numbers the content has: a large answer must not delay other requests.
-        cut_rows: numbers of the truncated texts, for the header ``X-Truncated-Inputs``.
+        future: the request that was answered, for the headers ``X-Model-Fingerprint`` and
+            ``X-Truncated-Inputs``.
     """
     is_small = numbers < _MAX_INLINE_NUMBERS
-    text = _dumps(content) if is_small else await asyncio.to_thread(_dumps, content)
-    headers = {"X-Truncated-Inputs": _list_rows(cut_rows)} if cut_rows else None
+    text = _dumps(build) if is_small else await asyncio.to_thread(_dumps, build)
+    headers = {"X-Model-Fingerprint": future.fingerprint}
+    if future.cut_rows:
+        headers["X-Truncated-Inputs"] = _list_rows(future.cut_rows)
     return Response(text, media_type="application/json", headers=headers)
 
 
@@ -65,5 +68,5 @@ def _list_rows(rows: Sequence[int]) -> str:
     return f'{len(rows)};indices="{" ".join(map(str, rows[:MAX_LISTED_ROWS]))}"'
 
 
-def _dumps(content: Any) -> bytes:
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+def _dumps(build: Callable[[], Any]) -> bytes:
+    return orjson.dumps(build(), option=orjson.OPT_SERIALIZE_NUMPY)

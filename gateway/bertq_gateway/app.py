@@ -74,7 +74,7 @@ def create(config: Config) -> FastAPI:
             allow_methods=["GET", "HEAD", "POST"],
             # Any: OpenAI's library sends more headers with every version.
             allow_headers=["*"],
-            expose_headers=["Retry-After", "X-Truncated-Inputs"],
+            expose_headers=["Retry-After", "X-Model-Fingerprint", "X-Truncated-Inputs"],
         )
     app.add_middleware(HeadAsGet)
     return app

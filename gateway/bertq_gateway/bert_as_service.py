@@ -11,7 +11,7 @@ from bertq import SparseRows
 from bertq.protocol import surrogates
 from bertq_gateway import answer
 from bertq_gateway.errors import Refused, responses
-from bertq_gateway.fields import TRUNCATION_HEADERS, TruncateField, refuse_token_ids
+from bertq_gateway.fields import ANSWER_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["bert-as-service"])
@@ -55,13 +55,14 @@ class EncodeResponse(BaseModel):
     "/encode",
     response_model=EncodeResponse,
     responses={
-        200: {"headers": TRUNCATION_HEADERS},
+        200: {"headers": ANSWER_HEADERS},
         **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
     },
 )
 async def encode(request: Request, body: EncodeRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
+    request.state.field = "texts"
     state.check_batch(len(body.texts), "texts")
     texts: list[Any] = body.texts
     if not body.is_tokenized and any(isinstance(text, list) for text in texts):
@@ -76,7 +77,7 @@ async def encode(request: Request, body: EncodeRequest) -> Response:
     state.metrics.encoded(len(body.texts), future.tokens_read or 0, future.cut)
     number = surrogates.drop(body.id) if isinstance(body.id, str) else body.id
     content = {"id": number, "result": rows, "status": 200}
-    return await answer.write(content, rows.size, future.cut_rows)
+    return await answer.write(lambda: content, rows.size, future)
 
 
 @router.get(

@@ -28,6 +28,7 @@ class Config:
         max_connections: maximum open connections.
         truncate: the end to cut from texts with too many tokens, or ``error`` to refuse them;
             for requests that do not choose.
+        strict: whether to refuse requests with unknown fields.
         timeout_seconds: until a request times out.
         keep_alive_seconds: how long an idle connection stays open. It must be longer than proxies
             keep idle connections, or the gateway closes one that a proxy is about to use.
@@ -47,6 +48,7 @@ class Config:
     max_requests: int = 512
     max_connections: int = 2048
     truncate: Truncate = "right"
+    strict: bool = False
     timeout_seconds: float = 60.0
     keep_alive_seconds: int = 90
     drain_seconds: int = 30

@@ -1,4 +1,4 @@
-"""Errors over HTTP, in the form of OpenAI's API on every path."""
+"""Errors over HTTP, each in the form of the API that its path belongs to."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ RETRY_AFTER_SECONDS = 2
 MAX_LISTED_ROWS = 100
 
 #: Most characters of a field's name in an error.
-_MAX_PARAM_CHARACTERS = 100
+MAX_PARAM_CHARACTERS = 100
 
 #: OpenAI's names of kinds of errors, by status.
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -182,7 +182,7 @@ def responses(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
 
 async def on_refused(request: Request, error: Exception) -> JSONResponse:
     """Answer with the HTTP error for a ``Refused`` or an error of the client."""
-    field = "texts" if request.url.path == "/encode" else "input"
+    field = getattr(request.state, "field", "input")
     refusal = to_refused(error, field) if isinstance(error, BertqError) else error
     assert isinstance(refusal, Refused)
     content = body(refusal.status, str(refusal), refusal.code, refusal.param)
@@ -198,7 +198,7 @@ async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
     path = first["loc"][1:]
     parts = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
     # The name of an unknown field may be of any length.
-    param = ".".join(parts)[:_MAX_PARAM_CHARACTERS] or "body"
+    param = ".".join(parts)[:MAX_PARAM_CHARACTERS] or "body"
     message = f"{param}: {first['msg']}"
     return JSONResponse(body(422, message, first["type"], param), 422)
 

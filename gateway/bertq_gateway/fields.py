@@ -1,11 +1,78 @@
-"""Fields that the requests of both APIs have."""
+"""Fields that the requests of several APIs have."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from bertq.protocol.encoding import Truncate
+from bertq.state.worker_info import WorkerInfo
+from bertq_gateway.errors import MAX_PARAM_CHARACTERS, Refused
+from bertq_gateway.state import State
+
+#: What the clients of other services call queries and documents.
+_INPUT_TYPES = {
+    "search_query": "query",  # Cohere
+    "search_document": "document",
+    "retrieval.query": "query",  # Jina
+    "retrieval.passage": "document",
+}
+
+#: Uses of vectors that other services tell apart. A model without such a prompt needs none.
+_USES = frozenset({"classification", "clustering", "separation", "text-matching"})
+
+
+class LenientRequest(BaseModel):
+    """A request that may have unknown fields, unless the gateway is strict."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    def check_fields(self, state: State) -> None:
+        """Refuse unknown fields if the gateway is strict.
+
+        Raises:
+            Refused: there is an unknown field.
+        """
+        if state.config.strict and self.model_extra:
+            name = next(iter(self.model_extra))[:MAX_PARAM_CHARACTERS]
+            raise Refused(422, f"{name}: there is no such field", "extra_forbidden", name)
+
+
+def input_type_of(given: str | None, worker: WorkerInfo) -> str | None:
+    """Return the ``input_type`` for a client that names the use of its texts.
+
+    Args:
+        given: a name of this or of another service.
+        worker: a worker of the model.
+    """
+    if given is None:
+        return None
+    name = _INPUT_TYPES.get(given, given)
+    return None if name in _USES and name not in worker.prompts else name
+
+
+def one_of(fields: Sequence[tuple[str, Any]]) -> Any:
+    """Return the value of the only field that is given; None without one.
+
+    Args:
+        fields: names and values of fields with the same meaning.
+
+    Raises:
+        Refused: several are given.
+    """
+    given = [(name, value) for name, value in fields if value is not None]
+    if len(given) > 1:
+        names = " and ".join(name for name, _ in given)
+        raise Refused(422, f"{names} are given: send one of them", param=given[1][0])
+    return given[0][1] if given else None
+
+
+def truncate_of(value: Truncate | bool | None) -> Truncate | None:
+    """Return how to truncate, for clients that only say whether to."""
+    if isinstance(value, bool):
+        return "right" if value else "error"
+    return value
 
 
 def refuse_token_ids(value: Any) -> Any:
@@ -31,11 +98,16 @@ TruncateField = Annotated[
     ),
 ]
 
-#: The description of the header, for a route's responses.
-TRUNCATION_HEADERS = {
+#: The descriptions of headers, for a route's responses.
+ANSWER_HEADERS = {
+    "X-Model-Fingerprint": {
+        "description": "The fingerprint of the model that has answered: it differs if anything "
+        "differs that changes a row.",
+        "schema": {"type": "string"},
+    },
     "X-Truncated-Inputs": {
         "description": "How many texts were cut, and the numbers of the first ones: "
         '3;indices="0 5 17". Not sent if no text was cut.',
         "schema": {"type": "string"},
-    }
+    },
 }

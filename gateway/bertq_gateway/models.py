@@ -63,13 +63,16 @@ class Models:
         aliases = {alias: known[model] for alias, model in self._aliases.items() if model in known}
         return known | aliases
 
-    async def find(self, requested: str | None) -> tuple[str, WorkerInfo, BertClient]:
+    async def find(
+        self, requested: str | None, task: str | None = None
+    ) -> tuple[str, WorkerInfo, BertClient]:
         """Return the name of a model, a worker that has it, and the client for it.
 
         The caller must send its request before it awaits: an unused client may be closed.
 
         Args:
             requested: name or alias of the model, or None for the only one.
+            task: what the only one is for; its task may be another if there is no such model.
 
         Raises:
             NoWorker: no worker of any model is alive.
@@ -79,7 +82,9 @@ class Models:
         model = (
             self._aliases.get(requested, requested)
             if requested is not None
-            else self._find_only(known)
+            else self._find_only(
+                {name: worker for name, worker in known.items() if worker.task == task} or known
+            )
         )
         worker = known.get(model)
         if worker is not None:

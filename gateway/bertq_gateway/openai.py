@@ -1,17 +1,26 @@
 """``/v1/embeddings``, as in OpenAI's API."""
 
-import asyncio
 import base64
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from bertq import SparseRows
-from bertq_gateway import answer
-from bertq_gateway.errors import Refused, responses
-from bertq_gateway.fields import TRUNCATION_HEADERS, TruncateField, refuse_token_ids
+from bertq.protocol.encoding import Options
+from bertq_gateway import answer, rows
+from bertq_gateway.errors import responses
+from bertq_gateway.fields import (
+    ANSWER_HEADERS,
+    LenientRequest,
+    TruncateField,
+    input_type_of,
+    one_of,
+    refuse_token_ids,
+    truncate_of,
+)
+from bertq_gateway.rows import Found, check_dimensions
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -20,12 +29,13 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 
-class EmbeddingsRequest(BaseModel):
-    """The texts to encode, and the form of the answer."""
+class EmbeddingsRequest(LenientRequest):
+    """The texts to encode, and the form of the answer.
+
+    Beside OpenAI's fields it has those of Voyage, Jina and text-embeddings-inference.
+    """
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "example": {"model": "all-MiniLM-L6-v2", "input": ["first do it", "then do it right"]}
         },
@@ -36,15 +46,65 @@ class EmbeddingsRequest(BaseModel):
     )
     model: str = Field(description="A name from /v1/models.")
     encoding_format: Literal["float", "base64", ""] | None = Field(
-        None, description="float (the default), or base64: of the float32 numbers, little-endian."
+        None, description="float (the default), or base64: of the numbers, little-endian."
     )
-    dimensions: int | None = Field(
-        None, ge=1, description="The dimensions of the model; others are refused."
-    )
-    truncate: TruncateField = None
+    dimensions: int | None = Field(None, ge=1, description="Numbers to keep of each vector.")
     user: str | None = Field(None, description="Ignored.")
+    input_type: str | None = Field(
+        None,
+        description="query or document (also search_query and search_document, retrieval.query "
+        "and retrieval.passage), or the name of a prompt of the model.",
+    )
+    prompt_name: str | None = Field(None, description="The name of a prompt of the model.")
+    normalize: bool | None = Field(
+        None, description="Whether vectors have length 1; by default as the model says."
+    )
+    truncate: TruncateField | bool = None
+    output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] | None = Field(
+        None,
+        description="The type of the numbers; binary and ubinary have eight dimensions in each. "
+        "int8 and uint8 need workers with --int8-ranges.",
+    )
+    output_dimension: int | None = Field(None, ge=1, description="Voyage's name of dimensions.")
+    truncation: bool | None = Field(None, description="Voyage's name of truncate.")
+    task: str | None = Field(None, description="Jina's name of input_type.")
+    normalized: bool | None = Field(None, description="Jina's name of normalize.")
+    embedding_type: Literal["float", "base64", "binary", "ubinary"] | None = Field(
+        None, description="Jina's name of output_dtype and encoding_format."
+    )
 
     _no_token_ids = field_validator("input", mode="before")(refuse_token_ids)
+
+    @property
+    def is_base64(self) -> bool:
+        """Whether vectors are sent in base64."""
+        return "base64" in (self.encoding_format, self.embedding_type)
+
+    def options(self, found: Found) -> Options:
+        """Return the options of the request to the workers.
+
+        Raises:
+            Refused: two fields have the same meaning, or the model has fewer dimensions.
+        """
+        dimensions = one_of(
+            [("dimensions", self.dimensions), ("output_dimension", self.output_dimension)]
+        )
+        field = "dimensions" if self.dimensions is not None else "output_dimension"
+        input_type = one_of([("input_type", self.input_type), ("task", self.task)])
+        kind = self.embedding_type if self.embedding_type != "base64" else None
+        dtype = one_of([("output_dtype", self.output_dtype), ("embedding_type", kind)])
+        options: Options = {
+            "pairs": False,
+            "dimensions": check_dimensions(dimensions, found, field),
+            "prompt_name": self.prompt_name,
+            "input_type": input_type_of(input_type, found.worker),
+            "normalize": one_of([("normalize", self.normalize), ("normalized", self.normalized)]),
+            "precision": "float32" if dtype in (None, "float") else dtype,
+        }
+        truncate = one_of([("truncate", self.truncate), ("truncation", self.truncation)])
+        if (known := truncate_of(truncate)) is not None:
+            options["truncate"] = known
+        return options
 
 
 class Embedding(BaseModel):
@@ -75,47 +135,34 @@ class EmbeddingsResponse(BaseModel):
     "/embeddings",
     response_model=EmbeddingsResponse,
     responses={
-        200: {"headers": TRUNCATION_HEADERS},
+        200: {"headers": ANSWER_HEADERS},
         **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
     },
 )
 async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """Encode texts."""
-    state = State.of(request)
+    body.check_fields(State.of(request))
+    found = await rows.find(request, body.model, "embed")
     texts = [body.input] if isinstance(body.input, str) else body.input
-    state.check_batch(len(texts), "input")
-    model, worker, client = await state.models.find(body.model)
-    if worker.task != "embed":
-        what = "scores" if worker.task == "score" else "sparse rows"
-        raise Refused(422, f"{model} returns {what}, not vectors: use BertClient", param="model")
-    truncate = body.truncate or state.config.truncate
-    future = client.encode_async(texts, count_tokens=True, pairs=False, truncate=truncate)
-    rows = await answer.vectors(request, future)
-    if isinstance(rows, SparseRows):  # by now, another worker serves this name
-        raise Refused(422, f"the rows of {model} are sparse: use BertClient")
-    if rows.ndim != 2:
-        raise Refused(422, "the model returns a vector for each token (NONE): use /encode")
-    if body.dimensions not in (None, rows.shape[1]):
-        error = (
-            f"dimensions must be {rows.shape[1]}, as {model} has: the gateway does not shorten "
-            "vectors; BertClient does"
-        )
-        raise Refused(422, error, param="dimensions")
-    if body.encoding_format == "base64":
-        rows = await asyncio.to_thread(_base64, rows)
-    tokens = future.tokens_read or 0
-    state.metrics.encoded(len(texts), tokens, future.cut)
-    content = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(rows)
-        ],
-        "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-    return await answer.write(content, 0 if isinstance(rows, list) else rows.size, future.cut_rows)
+    made = await rows.encode(request, found, texts, "input", **body.options(found))
+    vectors = made.rows
+    rows.check_vectors(vectors)
+
+    def build() -> dict[str, Any]:
+        shown = _base64(vectors) if body.is_base64 else vectors
+        return {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": row}
+                for index, row in enumerate(shown)
+            ],
+            "model": found.name,
+            "usage": {"prompt_tokens": made.tokens_read, "total_tokens": made.tokens_read},
+        }
+
+    return await answer.write(build, vectors.size, made.future)
 
 
-def _base64(rows: Any) -> list[str]:
-    return [base64.b64encode(row).decode() for row in np.ascontiguousarray(rows, "<f4")]
+def _base64(vectors: NDArray[Any]) -> list[str]:
+    little_endian = np.ascontiguousarray(vectors, vectors.dtype.newbyteorder("<"))
+    return [base64.b64encode(row).decode() for row in little_endian]

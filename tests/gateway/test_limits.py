@@ -173,7 +173,7 @@ def test_other_origins(start_gateway: StartGateway, stub: Stub) -> None:
     assert answer.headers["access-control-allow-origin"] == "https://example.org"
     assert answer.headers["access-control-allow-headers"] == asked
     exposed = open_.http.get("/v1/models", headers=origin).headers["access-control-expose-headers"]
-    assert exposed == "Retry-After, X-Truncated-Inputs"
+    assert exposed == "Retry-After, X-Model-Fingerprint, X-Truncated-Inputs"
     other = open_.http.get("/v1/models", headers={"Origin": "https://example.com"})
     assert "access-control-allow-origin" not in other.headers
     wrong = open_.http.options("/v1/models", headers={**origin, "Origin": "https://example.com"})

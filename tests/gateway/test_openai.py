@@ -61,7 +61,11 @@ def test_no_encoding_format_is_the_default(gateway: Gateway, stub: Stub, value: 
 
 
 def test_null_is_the_default(gateway: Gateway, stub: Stub) -> None:
-    names = ("encoding_format", "dimensions", "truncate", "user")
+    names = (
+        "encoding_format", "dimensions", "truncate", "user", "input_type", "prompt_name",
+        "normalize", "output_dtype", "output_dimension", "truncation", "task", "normalized",
+        "embedding_type",
+    )  # fmt: skip
     assert gateway.embed("a", **dict.fromkeys(names)).status_code == 200
 
 
@@ -72,15 +76,15 @@ def test_a_model_that_gives_no_vectors(
     worker_info.publish(redis, dataclasses.replace(info(["bertq", "bertq.small"]), task=task))
     answer = gateway.embed("a")
     assert answer.status_code == 422
-    assert answer.json()["error"]["message"] == f"stub returns {what}, not vectors: use BertClient"
+    assert answer.json()["error"]["message"] == f"stub returns {what}, not vectors"
     assert stub.options == []
 
 
 def test_sparse_rows_are_no_embeddings(gateway: Gateway, stub: Stub) -> None:
     stub.is_sparse = True
     answer = gateway.embed("a")
-    assert answer.status_code == 422
-    assert "the rows of stub are sparse" in answer.json()["error"]["message"]
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "model_changed"
 
 
 def test_the_models(gateway: Gateway, stub: Stub) -> None:
@@ -113,10 +117,13 @@ def test_an_alias(start_gateway: StartGateway, stub: Stub) -> None:
         ({"input": None}, "input"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"truncate": "middle"}, "truncate: Input should be 'right', 'left' or 'error'"),
-        ({"dimensions": 3}, "dimensions must be 4, as stub has"),
+        ({"dimensions": 5}, "dimensions is 5, and stub has 4"),
+        ({"output_dimension": 5}, "output_dimension is 5, and stub has 4"),
+        ({"dimensions": 3, "output_dimension": 3}, "dimensions and output_dimension are given"),
+        ({"input_type": "query", "task": "text-matching"}, "input_type and task are given: send"),
+        ({"input_type": "query", "prompt_name": "x"}, "prompt_name and input_type are given"),
+        ({"output_dtype": "float64"}, "output_dtype: Input should be 'float', 'int8', 'uint8'"),
         ({"dimensions": 0}, "dimensions"),
-        ({"dimension": 4}, "dimension: Extra inputs are not permitted"),
-        ({"x" * 1000: 4}, f"- {'x' * 100}: Extra inputs are not permitted"),
     ],
 )
 def test_wrong_requests(gateway: Gateway, stub: Stub, wrong: Any, message: str) -> None:
@@ -126,6 +133,25 @@ def test_wrong_requests(gateway: Gateway, stub: Stub, wrong: Any, message: str) 
             asking.post("/embeddings", body=asked, cast_to=object)
     assert caught.value.type == "invalid_request_error"
     assert "secret" not in str(caught.value)
+
+
+def test_unknown_fields(start_gateway: StartGateway, stub: Stub) -> None:
+    fields = {"late_chunking": None, "x" * 1000: 4}
+    assert start_gateway().embed("a", **fields).status_code == 200
+    strict = start_gateway(strict=True)
+    assert strict.embed("a", user="me", task=None).status_code == 200
+    for name, value in fields.items():
+        answer = strict.embed("secret", **{name: value})
+        assert answer.status_code == 422
+        error = answer.json()["error"]
+        assert (error["param"], error["code"]) == (name[:100], "extra_forbidden")
+        assert error["message"] == f"{name[:100]}: there is no such field"
+
+
+def test_the_header_names_the_model(gateway: Gateway, stub: Stub) -> None:
+    assert gateway.embed("a").headers["x-model-fingerprint"] == "f"
+    answer = gateway.http.post("/encode", json={"texts": ["a"]})
+    assert answer.headers["x-model-fingerprint"] == "f"
 
 
 def test_half_of_an_emoji(gateway: Gateway, stub: Stub) -> None:

@@ -77,6 +77,12 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     "request can choose for itself. [BERTQ_HTTP_TRUNCATE]",
 )
 @click.option(
+    "--strict",
+    is_flag=True,
+    envvar="BERTQ_HTTP_STRICT",
+    help="Refuse requests with unknown fields, which are ignored otherwise. [BERTQ_HTTP_STRICT]",
+)
+@click.option(
     "--timeout",
     "timeout_seconds",
     type=click.FloatRange(min=0, min_open=True),
