@@ -99,7 +99,7 @@ def describe(encoder: Encoder, name: str | None) -> WorkerInfo:
         model_name=name, description=encoder.description, task=encoder.task,
         normalized=encoder.normalized, prompts=list(encoder.prompts),
         default_prompt=encoder.default_prompt, similarity=encoder.similarity,
-        labels=list(encoder.labels),
+        labels=list(encoder.labels), activation=encoder.activation,
     )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class Model:
     similarity: str | None = None
     #: of a classifier
     labels: tuple[str, ...] = ()
+    #: activation of a classifier's scores: ``identity`` for logits, ``sigmoid``, ``softmax``, ...
+    activation: str | None = None
     #: whether ``first ||| second`` is a pair unless a request says otherwise
     splits_pairs: bool = False
     #: least and greatest value of each column, for int8 rows: float32 [2, dim]

@@ -160,6 +160,7 @@ def read_source(
         include_prompt=pooling.include_prompt,
         similarity=settings.similarity,
         labels=settings.labels if len(settings.labels) == pooling.num_labels else (),
+        activation=pooling.activation if pooling.has_labels else None,
         splits_pairs=description is None,
         origin=f"{settings.origin} and options" if overrides else settings.origin,
         modules=tuple(map(str, pooling.steps)),

@@ -86,6 +86,8 @@ class WorkerInfo:
         similarity: how the model's authors compare two vectors, such as ``"cosine"``,
             if they say so.
         labels: names of the labels, for the task ``"score"``.
+        activation: activation of the scores, for the task ``"score"``: ``"identity"`` for logits,
+            ``"sigmoid"``, ``"softmax"``, ...; None from an older worker.
     """
 
     node: str
@@ -113,6 +115,7 @@ class WorkerInfo:
     default_prompt: str | None = None
     similarity: str | None = None
     labels: list[str] = field(default_factory=list)
+    activation: str | None = None
 
     @property
     def row_bytes(self) -> int:

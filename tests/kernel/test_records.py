@@ -65,6 +65,7 @@ def test_the_worker_info_of_an_older_worker_is_read(redis: Redis) -> None:
     worker_info.publish(redis, mine)
     newer = {
         "description", "task", "normalized", "prompts", "default_prompt", "similarity", "labels",
+        "activation",
     }  # fmt: skip
     older = {name: value for name, value in dataclasses.asdict(mine).items() if name not in newer}
     redis.set(keys.worker(mine.node), json.dumps(older))
