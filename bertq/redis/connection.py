@@ -71,10 +71,15 @@ def run_script(redis: Any, script: str, names: list[str], *arguments: str | int)
     """
     if not isinstance(redis, Pipeline):
         try:
-            return redis.evalsha(script_hash(script), len(names), *names, *arguments)
+            return redis.execute_command(*script_command(script, names, *arguments))
         except NoScriptError:
             pass
     return redis.eval(script, len(names), *names, *arguments)
+
+
+def script_command(script: str, names: list[str], *arguments: str | int) -> tuple[str | int, ...]:
+    """Return the command that runs a script, as ``run_script``, if the server knows the script."""
+    return ("EVALSHA", script_hash(script), len(names), *names, *arguments)
 
 
 @cache

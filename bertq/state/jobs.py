@@ -8,13 +8,13 @@ record, so that no two models answer one job.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from bertq.protocol import keys, scripts, time_to_live
-from bertq.redis.connection import run_script
+from bertq.redis.connection import run_script, script_command
 from bertq.state import queue_expiry
 
 ACTIVE = b"active"
@@ -25,6 +25,24 @@ _COUNT_DELIVERY = scripts.load("count_delivery")
 _COUNT_ATTEMPT = scripts.load("count_attempt")
 _CREATE = scripts.load("push", "create_job")
 _PUSH = scripts.load("push", "push_chunk")
+
+
+class Creation(TypedDict):
+    """What is written when a job is created.
+
+    Attributes:
+        client: id of the client.
+        queue: queue of the chunks.
+        rows: number of requested sentences.
+        chunks: number of chunks.
+        message: message of the chunk that is sent.
+    """
+
+    client: str
+    queue: str
+    rows: int
+    chunks: int
+    message: str
 
 
 @dataclass(frozen=True)
@@ -46,35 +64,28 @@ class JobRecord:
     redeliveries: int = 0
 
 
-def create(
-    redis: Redis,
-    job_id: str,
-    *,
-    client: str,
-    queue: str,
-    rows: int,
-    chunks: int,
-    message: str,
-) -> int:
+def create(redis: Redis, job_id: str, **parts: Unpack[Creation]) -> int:
     """Write the record of a job and send one chunk, in one step.
 
     An existing record retains the fields that workers have written.
 
-    Args:
-        redis: a connection.
-        job_id: id of the job.
-        client: id of the client.
-        queue: queue of the chunks.
-        rows: number of requested sentences.
-        chunks: number of chunks.
-        message: message of the chunk.
-
     Returns:
         The number of chunks waiting on the queue.
     """
-    record = ("state", ACTIVE.decode(), "client", client, "rows", rows, "chunks", chunks)
+    return int(run_script(redis, _CREATE, *_creation(job_id, parts)))
+
+
+def creation_command(job_id: str, **parts: Unpack[Creation]) -> tuple[str | int, ...]:
+    """Return the command of ``create`` for a server that knows the script."""
+    return script_command(_CREATE, *_creation(job_id, parts))
+
+
+def _creation(job_id: str, parts: Creation) -> tuple[Any, ...]:
+    """Return the keys and the arguments of the script."""
+    record = ("state", ACTIVE.decode(), "client", parts["client"], "rows", parts["rows"],
+              "chunks", parts["chunks"])  # fmt: skip
     limits = (time_to_live.JOB_SECONDS, time_to_live.QUEUE_SECONDS)
-    return int(run_script(redis, _CREATE, [keys.job(job_id), queue], message, *limits, *record))
+    return ([keys.job(job_id), parts["queue"]], parts["message"], *limits, *record)
 
 
 def push(redis: Any, queue: str, message: str) -> Any:

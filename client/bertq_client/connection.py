@@ -99,13 +99,17 @@ class ClientBase:
         """The workers as the client knows them; for programs that list workers often."""
         return self._session.context.directory
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, request: Request, *, is_awaited: bool = False) -> None:
         """Send a request.
+
+        Args:
+            request: the request.
+            is_awaited: whether the calling thread waits for the answer next.
 
         Raises:
             ClientClosed: the client is closed.
         """
-        self._session.submit(request)
+        self._session.submit(request, is_awaited=is_awaited)
 
     def _query(self, read: Callable[[Redis], _T]) -> _T:
         """Read the state of the service; count the query."""

@@ -48,6 +48,11 @@ class Registry:
                     self._deadline_changed.notify_all()
             return True
 
+    def has_only(self, request: Request) -> bool:
+        """Return whether a request is open, and no other one is."""
+        with self._lock:
+            return len(self._requests) == 1 and request.number in self._requests
+
     def numbers(self) -> list[int]:
         """Return the numbers of the requests that have not been taken out."""
         with self._lock:

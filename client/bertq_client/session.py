@@ -92,19 +92,24 @@ class Session:
         future = EncodeFuture(self._callbacks, number, len(texts), lambda: self._cancel(number))
         return Request(number, texts, queue, encoding, future, timeout, as_list, check_length)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, is_awaited: bool = False) -> None:
         """Submit a request without waiting for it; an exception cancels it.
+
+        Args:
+            request: the request.
+            is_awaited: whether this thread waits for the answer next: it may then send the request
+                itself.
 
         Raises:
             ClientClosed: the session is closed.
         """
         try:
-            self._submit(request)
+            self._submit(request, is_awaited)
         except BaseException:
             request.future.cancel()
             raise
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, request: Request, is_awaited: bool) -> None:
         with self._lock:
             self.context.check_open()
             # Before the request is added: if no thread can be started, the request must not exist.
@@ -115,10 +120,14 @@ class Session:
             self.submitted += 1
             self._add_pending(request.number, request.future)
             self._registry.add_request(request)
-            self._sender.send(request)
+            is_direct = is_awaited and self._registry.has_only(request)
+            if not is_direct:
+                self._sender.send(request)
             if self._registry.is_closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed("the client was closed during the call"))
                 self._sender.close([], lambda: None, 0.0)
+        if is_direct:
+            self._sender.send_now(request)  # without the lock: it may wait for Redis
 
     def _add_pending(self, number: int, future: EncodeFuture) -> None:
         pending = self._pending_futures

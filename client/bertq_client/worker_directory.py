@@ -1,6 +1,7 @@
 """The client's view of the workers, from their worker info, and of Redis."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 
@@ -14,6 +15,9 @@ from bertq.state import epoch, worker_info
 from bertq.state.worker_info import WorkerInfo
 
 log = logging.getLogger("bertq.client")
+
+#: Most seconds of the shortest round trip to a Redis that is near.
+_NEAR_SECONDS = 0.02
 
 #: Seconds for which worker info is cached.
 MAX_AGE_SECONDS = 2.0
@@ -53,6 +57,7 @@ class WorkerDirectory:
         self._max_age_seconds = max_age_seconds
         self._is_away = False
         self._read_at = -max_age_seconds
+        self._shortest_trip_seconds = math.inf
 
     def serving(self, queue: str) -> list[WorkerInfo]:
         """Return the workers that take from ``queue``.
@@ -72,6 +77,12 @@ class WorkerDirectory:
         """Whether ``refresh`` would do nothing."""
         return time.monotonic() - self._read_at < self._max_age_seconds
 
+    @property
+    def is_near(self) -> bool:
+        """Whether Redis has answered lately, and usually answers quickly."""
+        is_quick = self._shortest_trip_seconds <= _NEAR_SECONDS
+        return is_quick and self.failure is None and self.is_fresh
+
     def refresh(self, *, ahead: bool = False) -> None:
         """Read the worker info, unless another thread has just done so.
 
@@ -86,6 +97,7 @@ class WorkerDirectory:
             return
         try:
             self.workers = worker_info.read(self._redis)
+            began = time.monotonic()
             self.epoch = epoch.read(self._redis)
         except RedisError as error:
             self.note_failure(error)
@@ -95,6 +107,7 @@ class WorkerDirectory:
         self.failure = None
         self._is_away = False
         self._read_at = time.monotonic()
+        self._shortest_trip_seconds = min(self._shortest_trip_seconds, self._read_at - began)
 
     def expire(self) -> None:
         """Let the next refresh read the worker info."""
@@ -119,6 +132,7 @@ class WorkerDirectory:
         """
         self.failure = f"cannot be reached: {str(error) or type(error).__name__}"
         self.expire()
+        self._shortest_trip_seconds = math.inf
         if not self._is_away and not explain(error, self._url).final:
             log.warning(
                 "Redis at %s is away (%s): trying again", self._address, type(error).__name__

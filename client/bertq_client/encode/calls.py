@@ -158,7 +158,7 @@ class EncodeCalls(ClientBase, Generic[Vectors]):
         )
         request = self._create_request(texts, encoding, as_list=self._output_fmt == "list")
         try:
-            self._submit(request)
+            self._submit(request, is_awaited=blocking)
             if blocking:
                 return progress_bar.watch(request.future) if progress else request.future.result()
             self._unfetched.expect(request.future)

@@ -13,6 +13,7 @@ from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.job import Job, Sending
 from bertq_client.outbox.coalescing import coalesce
+from bertq_client.outbox.direct import DirectSender
 from bertq_client.outbox.schedule import Schedule, Steps
 from bertq_client.outbox.writer import JobAbandoned, Writer
 from bertq_client.request import Request
@@ -31,7 +32,20 @@ class Resending:
     lost: dict[int, Sending]
 
 
-_Work = Request | Resending | Callable[[], object]
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """A job whose creation was begun on its caller's thread.
+
+    Attributes:
+        job: the job.
+        read: reads the answer to the command that was sent; None if it must be sent again.
+    """
+
+    job: Job
+    read: Callable[[], int] | None
+
+
+_Work = Request | Resending | Unfinished | Callable[[], object]
 
 
 class Sender:
@@ -50,6 +64,7 @@ class Sender:
         self._directory = context.directory
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._writer = Writer(context, self._count)
+        self._direct = DirectSender(context, self._writer, self._resume)
         self._schedule = Schedule()
         self._has_timed_out = False  # ``close`` no longer waits for the thread
         self._abandoned: list[Job] = []  # jobs to cancel at the end
@@ -59,6 +74,14 @@ class Sender:
     def send(self, request: Request) -> None:
         """Send the chunks of a request, after all earlier work."""
         self._work.put(request)
+
+    def send_now(self, request: Request) -> None:
+        """Send a request on this thread if possible, which is that of a caller who waits for it."""
+        if not self._direct.send(request):
+            self.send(request)
+
+    def _resume(self, job: Job, read: Callable[[], int] | None) -> None:
+        self._work.put(Unfinished(job, read))
 
     def resend(self, job: Job, numbers: list[int]) -> None:
         """Send lost chunks of a job again."""
@@ -138,6 +161,10 @@ class Sender:
                 steps = self._writer.resend(work.job, work.lost)
                 self._schedule.add(self._run_steps(work.job, steps))
                 del steps
+            elif isinstance(work, Unfinished):
+                steps = self._writer.resume(work.job, work.read)
+                self._schedule.add(self._run_steps(work.job, steps))
+                del steps
             elif not isinstance(work, Request):
                 _call(work)
             elif work.is_small and work.may_share_job:
@@ -165,6 +192,7 @@ class Sender:
         del requests
         if self._registry.add_job(job):
             yield from self._run_steps(job, self._writer.write(job))
+        self._direct.prepare()
 
     def _run_steps(self, job: Job, steps: Steps) -> Steps:
         """Run the steps of a job; an error ends the job, but not the thread."""
@@ -198,6 +226,7 @@ class Sender:
             self._abandoned.append(job)
 
     def _clean_up(self) -> None:
+        self._direct.close()
         if self._has_timed_out:
             return
         try:

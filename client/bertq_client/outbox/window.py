@@ -97,6 +97,10 @@ class Window:
             length = self.read_length(queue)
         return length < self._max_pending_chunks
 
+    def may_be_full(self, queue: str) -> bool:
+        """Return whether a queue was full when its length was last known."""
+        return self._lengths.get(queue, (0, 0.0))[0] >= self._max_pending_chunks
+
     def read_length(self, queue: str) -> int:
         """Ask Redis how many chunks wait on a queue.
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -125,6 +126,47 @@ class Writer:
                 yield from self._write_record(job, number)
                 yield 0
 
+    def plan_at_once(self, job: Job) -> bool:
+        """Plan the only chunk of a job on the caller's thread.
+
+        Returns:
+            False if the job needs several chunks, or must perhaps wait for its queue.
+        """
+        if self._window.may_be_full(job.queue):
+            return False
+        deduplicator = Deduplicator()
+        deduplicator.add(job.texts)
+        plan = deduplicator.plan_chunks(max_chunk_rows(self._directory.known(job.queue)))
+        job.assembly = Assembly(plan)
+        return len(plan) == 1
+
+    def creation_command(self, job: Job) -> tuple[str | int, ...]:
+        """Return the command that writes the record of a job and sends its only chunk."""
+        return jobs.creation_command(job.id, **self._creation(job, 0))
+
+    def finish_creation(self, job: Job, queue_length: int) -> None:
+        """Note that the record of a job is written, and its only chunk sent."""
+        self._mark_sent(job, 0, queue_length)
+        self._mark_recorded(job)
+
+    def resume(self, job: Job, read: Callable[[], int] | None) -> Steps:
+        """Finish the creation of a job that was begun on the caller's thread.
+
+        Args:
+            job: the job.
+            read: reads the answer to ``creation_command``; None if it must be sent again.
+
+        Raises:
+            JobAbandoned: the job has no open requests any more.
+            RedisUnavailable, RedisFull: Redis is unreachable or full.
+        """
+        if read is not None:
+            with suppress(RedisError, OSError):
+                self.finish_creation(job, read())
+                return
+        yield from self._write_record(job, 0)
+        self._mark_recorded(job)
+
     def send_counters(self) -> Steps:
         """Send the counters of the client's requests to Redis.
 
@@ -151,8 +193,7 @@ class Writer:
         assert job.assembly is not None
         yield from self._wait_for_queue(job)
         yield from self._write_record(job, 0)
-        self._on_recorded(job)
-        self._registry.mark_recorded(job)
+        self._mark_recorded(job)
         for number in range(1, len(job.assembly.plan)):
             yield 0
             yield from self._wait_for_capacity(job)
@@ -198,23 +239,22 @@ class Writer:
 
     def _write_record(self, job: Job, number: int) -> Steps:
         """Write a job's record and send one of its chunks."""
+        parts = self._creation(job, number)
+        create = partial(jobs.create, self._redis, job.id, **parts)
+        self._mark_sent(job, number, (yield from self._run(job, create)))
+
+    def _creation(self, job: Job, number: int) -> jobs.Creation:
         assert job.assembly is not None
-        chunks = len(job.assembly.plan)
         message = self._message(job, number)
         job.may_be_recorded = True
-        length = yield from self._run(
-            job,
-            lambda: jobs.create(
-                self._redis,
-                job.id,
-                client=self._client_id,
-                queue=job.queue,
-                rows=len(job.texts),
-                chunks=chunks,
-                message=message,
-            ),
-        )
-        self._mark_sent(job, number, length)
+        return {
+            "client": self._client_id, "queue": job.queue, "rows": len(job.texts),
+            "chunks": len(job.assembly.plan), "message": message,
+        }  # fmt: skip
+
+    def _mark_recorded(self, job: Job) -> None:
+        self._on_recorded(job)
+        self._registry.mark_recorded(job)
 
     def _mark_sent(self, job: Job, number: int, queue_length: int) -> None:
         # The last epoch seen: if Redis has lost its data since then, the chunk is sent again.

@@ -44,17 +44,17 @@ def check_model(worker: WorkerInfo) -> None:
         )
 
 
-def make_pairs(query: Any, documents: Any) -> list[tuple[str, str]]:
-    """Return the pair of texts for each document.
+def make_pairs(query: Any, documents: Any, name: str = "documents") -> list[tuple[str, str]]:
+    """Return the pair of texts for each document; ``name`` is that of the list, for errors.
 
     Raises:
         BadInputType: the query or a document is no str, or there is no list of documents.
         BadInputValue: one of them is blank or too long, or there is no document.
     """
     inputs.check_text(query, "query")
-    found = inputs.prepare(documents, name="documents")
+    found = inputs.prepare(documents, name=name)
     for index, document in enumerate(found):
-        inputs.check_text(document, f"documents[{index}]")
+        inputs.check_text(document, f"{name}[{index}]")
     return [(query, document) for document in found]
 
 
