@@ -41,7 +41,9 @@ def test_killed_repeatedly(
         assert not output.exists()
         run = encode(*command, "--resume")
     status, printed = run.wait()
-    assert (status, printed) == (0, f"{output}: 6000 rows, kept {kept}, encoded {6000 - kept}\n")
+    assert status == 0
+    # On a busy machine, it may have warned before that it found no worker yet.
+    assert printed.endswith(f"{output}: 6000 rows, kept {kept}, encoded {6000 - kept}\n")
     assert encode(source, "-o", whole).wait()[0] == 0
     assert output.read_bytes() == whole.read_bytes()
     again = encode(*command, "--resume").wait()
