@@ -71,6 +71,8 @@ def configuration(redis_url: str, takes_chunks: bool = True) -> dict[str, Any]:
             "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 10,
+            # Chunks have no priorities; kombu would read four lists for each queue.
+            "priority_steps": [0],
             "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
             # If the network drops packets silently, kombu would block the worker's event loop until
             # TCP times out.

@@ -1,11 +1,22 @@
-"""Stored results of chunks: each once, with a notice on a reply stream."""
+"""Results of chunks, and the notices on reply streams that announce them.
 
+A large result has a key, and the notice names it. A small result is in the notice; it also has a
+key, unless the client has said that it reads small results from notices alone.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from bertq.protocol import keys, time_to_live, wire
 from bertq.state import durable_jobs
+
+#: How often a worker renews a stream that it writes to, and how many streams it remembers.
+_RENEWALS_PER_TTL, _MAX_STREAMS = 10, 10_000
 
 #: Maximum bytes of a result that is copied into the notice, to save the client a round trip.
 SMALL_RESULT_BYTES = 64 * 1024
@@ -19,6 +30,7 @@ def store(
     reply_to: str | None,
     queue: str | None,
     failed: bool,
+    once: bool = False,
     ttl: int = time_to_live.RESULT_SECONDS,
 ) -> None:
     """Store the final result of a chunk, and announce it.
@@ -30,6 +42,7 @@ def store(
         reply_to: name of the reply stream, or None.
         queue: queue of the chunk; only a chunk of a durable job needs it.
         failed: whether the result is an error.
+        once: whether the client reads a small result from the notice alone.
         ttl: seconds until the result of a request expires; that of a durable job lives as long as
             the job.
     """
@@ -38,23 +51,121 @@ def store(
             raise ValueError(f"chunk {task_id} of a durable job names no queue")
         durable_jobs.finish(redis, task_id, payload, queue=queue, failed=failed)
         return
+    once = once and bool(reply_to) and len(payload) <= SMALL_RESULT_BYTES
     with redis.pipeline() as pipe:
-        pipe.set(keys.result(task_id), payload, ex=ttl)
+        if not once:
+            pipe.set(keys.result(task_id), payload, ex=ttl)
         if reply_to:
-            pipe.xadd(keys.reply(reply_to), notice(task_id, payload))
+            pipe.xadd(keys.reply(reply_to), notice(task_id, payload, once=once))
             pipe.expire(keys.reply(reply_to), ttl)
         pipe.execute()
 
 
-def notice(task_id: str, payload: bytes) -> dict[Any, Any]:
+def notice(task_id: str, payload: bytes, *, once: bool = False) -> dict[Any, Any]:
     """Return the entry for the reply stream that announces a stored result.
 
     It includes a small result, so that the client need not fetch it.
+
+    Args:
+        task_id: id of the chunk.
+        payload: the result.
+        once: whether the result has no key.
     """
     entry: dict[Any, Any] = {"task": task_id}
     if len(payload) <= SMALL_RESULT_BYTES:
         entry["result"] = payload
+        if once:
+            entry["once"] = 1
     return entry
+
+
+@dataclass(frozen=True)
+class ComputedChunk:
+    """A chunk of a request, with its result.
+
+    Attributes:
+        task_id: id of the chunk.
+        payload: the result, as from ``wire.dumps``.
+        reply_to: name of the reply stream.
+        once: whether the client reads a small result from the notice alone.
+    """
+
+    task_id: str
+    payload: bytes
+    reply_to: str
+    once: bool
+
+    @property
+    def is_in_notice_alone(self) -> bool:
+        """Whether the result has no key."""
+        return self.once and len(self.payload) <= SMALL_RESULT_BYTES
+
+    @property
+    def notice(self) -> dict[Any, Any]:
+        """The entry for the reply stream."""
+        return notice(self.task_id, self.payload, once=self.is_in_notice_alone)
+
+
+class ResultWriter:
+    """Stores results of chunks that were computed together, with one command for a small result.
+
+    Streams are not renewed each time: that would be one more command for each request.
+    """
+
+    def __init__(self, ttl: int = time_to_live.RESULT_SECONDS) -> None:
+        self._ttl = ttl
+        #: by stream: the monotonic time at which this process has renewed it
+        self._renewed_at: dict[str, float] = {}
+
+    def store(self, redis: Redis, chunks: Sequence[ComputedChunk]) -> None:
+        """Store the results of chunks of requests, and announce them.
+
+        Raises:
+            redis.RedisError: not all are stored; it is safe to store all of them again.
+        """
+        with redis.pipeline(transaction=False) as pipe:
+            for stream in {keys.reply(chunk.reply_to) for chunk in chunks}:
+                if self._needs_renewal(stream):
+                    pipe.expire(stream, self._ttl)
+            first = len(pipe)
+            for chunk in chunks:
+                if not chunk.is_in_notice_alone:
+                    pipe.set(keys.result(chunk.task_id), chunk.payload, ex=self._ttl)
+                pipe.xadd(keys.reply(chunk.reply_to), chunk.notice, nomkstream=True)
+            answers = pipe.execute()[first:]
+        # XADD returns None for a stream that does not exist, which needs a time to live.
+        if None in answers:
+            self._create_streams(redis, chunks, answers)
+
+    def _create_streams(
+        self, redis: Redis, chunks: Sequence[ComputedChunk], answers: Sequence[Any]
+    ) -> None:
+        replies = iter(answers)
+        with redis.pipeline() as pipe:
+            for chunk in chunks:
+                if not chunk.is_in_notice_alone:
+                    next(replies)
+                if next(replies) is None:
+                    pipe.xadd(keys.reply(chunk.reply_to), chunk.notice)
+                    pipe.expire(keys.reply(chunk.reply_to), self._ttl)
+            pipe.execute()
+
+    def _needs_renewal(self, stream: str) -> bool:
+        now = time.monotonic()
+        if now - self._renewed_at.get(stream, -math.inf) < self._ttl / _RENEWALS_PER_TTL:
+            return False
+        if len(self._renewed_at) >= _MAX_STREAMS:
+            self._renewed_at.clear()
+        self._renewed_at[stream] = now
+        return True
+
+
+def success(task_id: str, result: wire.ChunkResult) -> bytes:
+    """Return the result of a chunk in Celery's form."""
+    return wire.dumps(
+        {"status": "SUCCESS", "result": result.to_wire(), "traceback": None, "children": [],
+         "task_id": task_id}
+    )  # fmt: skip
 
 
 def failure(task_id: str, type_name: str, message: str) -> bytes:

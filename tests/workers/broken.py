@@ -62,6 +62,13 @@ def break_pool_thread() -> None:
     replaced.break_cycles = fail
 
 
+def break_group() -> None:
+    from bertq_workers.celery_compat import pool
+
+    replaced: Any = pool
+    replaced.ChunkPool._run_group = fail
+
+
 def break_acknowledge() -> None:
     from bertq_workers.celery_compat.request import ChunkRequest
 

@@ -108,17 +108,22 @@ def test_a_bug_in_a_background_thread_ends_the_worker(
 
 
 @pytest.mark.parametrize(
-    ("part", "thread"), [("lane", "bertq-lane-0"), ("pool_thread", "bertq-chunk-0")]
+    ("part", "thread", "rows"),
+    [
+        ("lane", "bertq-lane-0", 3),
+        ("group", "bertq-chunk-0", 3),
+        ("pool_thread", "bertq-chunk-0", 20),
+    ],
 )
 def test_a_bug_in_a_thread_that_computes_ends_the_worker_at_once(
     client: BertClient, start: Start, start_broken: StartBroken,
-    part: str, thread: str,
+    part: str, thread: str, rows: int,
 ) -> None:  # fmt: skip
-    future = client.encode_async(TEXTS[:3])
+    future = client.encode_async(TEXTS[:rows])
     broken = start_broken(part)
     check_ended(broken, f"thread {thread}")
     start(1, "-Q", "cpu1")
-    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS[:3]))
+    np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS[:rows]))
 
 
 def test_a_worker_whose_device_is_lost_fails_no_chunks(
@@ -141,9 +146,9 @@ def test_a_chunk_whose_end_cannot_be_reported_does_not_stay_unacknowledged(
     part: str, lines: int,
 ) -> None:  # fmt: skip
     worker = start_broken(part).wait_ready()
-    np.testing.assert_array_equal(client.encode(TEXTS[:3]), standins.rows(TEXTS[:3]))
+    np.testing.assert_array_equal(client.encode(TEXTS[:20]), standins.rows(TEXTS[:20]))
     worker.wait_for_log("the end of a chunk could not be reported: TypeError", count=lines)
-    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq.small"))
+    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq"))
     assert worker.process.poll() is None
     assert SECRET not in worker.log
 
@@ -152,10 +157,10 @@ def test_a_message_that_cannot_be_returned_ends_the_worker(
     client: BertClient, start: Start, start_broken: StartBroken, redis: Redis
 ) -> None:
     worker = start_broken("acknowledge_and_reject").wait_ready()
-    np.testing.assert_array_equal(client.encode(TEXTS[:3]), standins.rows(TEXTS[:3]))
+    np.testing.assert_array_equal(client.encode(TEXTS[:20]), standins.rows(TEXTS[:20]))
     check_ended(worker, "the return of a message")
     start(1, "-Q", "cpu1")
-    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq.small"), 30)
+    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq"), 30)
 
 
 def test_a_chunk_that_runs_out_of_memory_at_its_end_does_not_stay_unacknowledged(
@@ -163,7 +168,7 @@ def test_a_chunk_that_runs_out_of_memory_at_its_end_does_not_stay_unacknowledged
 ) -> None:
     worker = start_broken("result").wait_ready()
     with pytest.raises(RemoteError, match="MemoryError"):
-        client.encode(TEXTS[:3])
-    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq.small"))
-    np.testing.assert_array_equal(client.encode(TEXTS[:3]), standins.rows(TEXTS[:3]))
+        client.encode(TEXTS[:20])
+    eventually(lambda: not redis.exists("unacked", "unacked_index", "bertq"))
+    np.testing.assert_array_equal(client.encode(TEXTS[:20]), standins.rows(TEXTS[:20]))
     assert worker.process.poll() is None

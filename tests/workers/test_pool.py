@@ -57,11 +57,12 @@ class Calls:
     def apply(self, pool: ChunkPool, body: Callable[[], Any], rows: int = 1, tag: str = "") -> Any:
         """Give a body to the pool, as a request does."""
         texts = ["a"] * rows
-        info = {"args": [texts], "delivery_info": {"routing_key": "bertq"}}
-        message = b"a" * rows
+        info = {
+            "args": [texts], "delivery_info": {"routing_key": "bertq"}, "body_bytes": rows
+        }  # fmt: skip
         return pool.apply_async(
             lambda *_: body(),
-            args=("bertq.encode", "id", info, message, None, None),
+            args=("bertq.encode", "id", info, None, None, None),
             callback=self.note(f"done{tag}"),
             accept_callback=self.note(f"accepted{tag}"),
             error_callback=self.note(f"failed{tag}"),

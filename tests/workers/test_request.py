@@ -21,10 +21,13 @@ def test_a_request_shows_no_sentence() -> None:
         "id": "a-0", "task": ENCODE_TASK, "argsrepr": "(<1 sentences>,)", "kwargsrepr": "{}",
         "lang": "py",
     }  # fmt: skip
-    body: Any = ((["a secret"], {"prompt": "hidden"}), {}, None)
-    message: Any = SimpleNamespace(delivery_info={}, properties={}, headers=headers)
+    body: Any = [[["a secret"], {"prompt": "hidden"}], {}, {}]
+    message: Any = SimpleNamespace(
+        delivery_info={}, properties={}, headers=headers, payload=body,
+        content_type="application/json", content_encoding="utf-8",
+    )  # fmt: skip
     made: Any = ChunkRequest
-    request = made(message, headers=headers, decoded=True, body=body, task=task, app=app)
+    request = made(message, headers=headers, decoded=False, body=b"encoded", task=task, app=app)
     for shown in (request.info(), request.info(safe=False), request.info(safe=True)):
         assert "secret" not in str(shown)
         assert "hidden" not in str(shown)

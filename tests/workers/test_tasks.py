@@ -12,7 +12,7 @@ from celery.exceptions import Ignore
 from celery.worker import strategy, worker
 from celery.worker.consumer import consumer
 
-from bertq_workers.tasks import wait_for_rows
+from bertq_workers.batching.chunk import wait_for_rows
 
 
 def test_a_chunk_that_waits_long_is_dropped_once_its_job_is_over() -> None:

@@ -3,7 +3,6 @@
 import inspect
 import json
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,58 +115,40 @@ def test_a_rejected_message_goes_back(connect: Any, send: Any, redis: Redis) -> 
     assert (redis.llen("q"), redis.hlen("unacked")) == (1, 0)
 
 
-def test_acknowledgements_are_gathered_in_a_round_of_the_loop(
-    connect: Any, send: Any, redis: Redis, event_loop: Callable[[Any], object]
+@pytest.mark.parametrize("count", [3, 70])
+def test_acknowledgements_are_collected_for_a_moment(
+    connect: Any, send: Any, redis: Redis, event_loop: Callable[[Any], object], count: int
 ) -> None:
-    class Loop:
-        soon: list[Callable[[], None]] = []  # noqa: RUF012
-
-        def call_soon(self, callback: Callable[[], None]) -> None:
-            self.soon.append(callback)
-
-    event_loop(Loop())
-    send(1, 2, 3)
-    channel, messages = take(connect(), 3)
+    hub: Any = Hub()
+    event_loop(hub)
+    send(*range(count))
+    channel, messages = take(connect(), count)
     for message in messages:
         message.ack()
-    assert redis.hlen("unacked") == 3
-    assert len(Loop.soon) == 1
-    Loop.soon.pop()()
-    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+    # All wait for the timer, but for 64 that are too many to wait.
+    assert redis.hlen("unacked") == count % 64
+    assert len(hub.timer) == 1
+    while redis.hlen("unacked"):
+        hub.run_once()
+    assert redis.zcard("unacked_index") == 0
+    hub.close()
     channel.close()
     assert redis.llen("q") == 0
 
 
-def test_acknowledgements_of_callbacks_are_sent_before_the_loop_waits(
-    connect: Any,
-    send: Any,
-    redis: Redis,
-    event_loop: Callable[[Any], object],
-    monkeypatch: pytest.MonkeyPatch,
+def test_closing_a_channel_sends_the_collected_acknowledgements(
+    connect: Any, send: Any, redis: Redis, event_loop: Callable[[Any], object]
 ) -> None:
     hub: Any = Hub()
     event_loop(hub)
     send(1, 2)
     channel, messages = take(connect(), 2)
-    reader, writer = socket.socketpair()
-
-    def acknowledge() -> None:
-        reader.recv(1)
-        for message in messages:
-            message.ack()
-
-    hub.add_reader(reader.fileno(), acknowledge)
-    writer.send(b"1")
-    hub.run_once()  # it is woken, and the messages are acknowledged
+    messages[0].ack()
     assert redis.hlen("unacked") == 2
-    monkeypatch.setattr(hub.poller, "poll", lambda _: pytest.fail("it waits"))
-    with pytest.raises(pytest.fail.Exception):
-        next(hub.create_loop())
-    assert redis.hlen("unacked") == 0
     hub.close()
     channel.close()
-    reader.close()
-    writer.close()
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+    assert redis.llen("q") == 1
 
 
 def test_an_acknowledgement_that_cannot_be_sent_is_a_line(
@@ -181,7 +162,7 @@ def test_an_acknowledgement_that_cannot_be_sent_is_a_line(
         raise channel.connection_errors[0]("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(channel.qos, "pipe_or_acquire", gone)
+        patch.setattr(channel, "_create_client", gone)
         messages[0].ack()
     assert "1 chunks could not be acknowledged" in caplog.text
 

@@ -160,7 +160,7 @@ def test_a_refused_acknowledgement_is_tried_again(
     suffer(ALONE)
     for message in messages:
         message.ack()
-        turn(hub, lambda: True)
+    turn(hub, lambda: warnings(caplog))
     assert redis.hlen("unacked") == 2
     assert warnings(caplog) == [
         "Redis refuses (NOREPLICAS): answered chunks cannot be acknowledged"
@@ -233,7 +233,7 @@ def test_a_bug_in_a_retry_ends_the_worker(
     channel, messages = take(connection)
     with monkeypatch.context() as patched:
         patched.setattr(state, "should_stop", None)
-        patched.setattr(channel.qos, "pipe_or_acquire", fail)
+        patched.setattr(channel.qos, "flush", fail)
         turn(hub, lambda: state.should_stop is not None)
         assert state.should_stop == os.EX_SOFTWARE
     assert "this worker ends: a retry of refused commands failed (TypeError)" in caplog.text

@@ -69,9 +69,9 @@ def test_a_refused_message_is_answered(
     change(message["headers"])
     task_id = message["headers"]["id"]
     redis.lpush("bertq", json.dumps(message))
-    # The result and the notice are stored.
-    eventually(lambda: redis.exists(keys.result(task_id)) and redis.xlen(keys.reply("me")), 20)
-    payload: Any = redis.get(keys.result(task_id))
+    eventually(lambda: redis.xlen(keys.reply("me")), 20)
+    _, notice = redis.xrange(keys.reply("me"))[0]  # type: ignore[index]
+    payload: Any = notice[b"result"]
     with pytest.raises(Exception, match=error.rpartition(": ")[2]):
         decode(payload, task_id)
     worker.wait_for_log(error)

@@ -2,8 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     from bertq_workers.batching.batcher import Batcher
 
 log = logging.getLogger("bertq.worker")
-
-#: Time to wait for rows before the job of a chunk is checked again.
-JOB_CHECK_SECONDS = 1.0
 
 #: Maximum attempts, and maximum redeliveries (whether the chunk was begun or not), of a chunk. A
 #: chunk that ends or hangs its worker each time would otherwise be delivered forever.
@@ -119,7 +114,7 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     on_begin = partial(_count_attempt, self, task_id) if is_suspicious else None
     future = batcher.submit(ids, on_begin)
     try:
-        rows = wait_for_rows(future, partial(_is_active, self, task_id))
+        rows = chunk.wait_for_rows(future, partial(_is_active, self, task_id))
     except Ignore:
         logs.log_dropped(task_id)
         raise
@@ -167,26 +162,6 @@ def _check_job(
     if record.fingerprint is not None:
         _check_model(encoder, record.fingerprint)
     return record, redelivered or record.attempts > 0
-
-
-def wait_for_rows(
-    future: "Future[Any]",
-    is_active: Callable[[], bool],
-    check_seconds: float = JOB_CHECK_SECONDS,
-) -> Any:
-    """Return a chunk's rows; check at intervals whether its job is still active.
-
-    Raises:
-        Ignore: the job is not active any more, and no row was computed yet.
-    """
-    while True:
-        try:
-            return future.result(check_seconds)
-        except TimeoutError:
-            if future.done():
-                return future.result()  # the batch raised it, or the rows have just arrived
-        if not is_active() and future.cancel():
-            raise Ignore()
 
 
 def _is_active(task: EncodeTask, task_id: str) -> bool:

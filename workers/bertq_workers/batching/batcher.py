@@ -74,12 +74,19 @@ class Batcher:
             name = f"bertq-lane-{number}"
             WorkerThread(name, self._run_lane).start()
 
-    def submit(self, ids: Ids, on_begin: Callable[[], None] | None = None) -> RowsFuture:
+    def submit(
+        self,
+        ids: Ids,
+        on_begin: Callable[[], None] | None = None,
+        *,
+        is_small: bool | None = None,
+    ) -> RowsFuture:
         """Queue sequences of checked token ids for computing; safe to call from any thread.
 
         Args:
             ids: the sequences.
             on_begin: given for a suspicious chunk, and called just before it is computed.
+            is_small: whether the rows are those of small chunks; by default, their number decides.
 
         Returns:
             A future of the rows, in the order of the sequences. If it is cancelled before the first
@@ -90,7 +97,7 @@ class Batcher:
             chunk.future.set_result(chunk.rows)
             return chunk.future
         with self._changed:
-            self._queue_for(chunk).append(chunk)
+            self._queue_for(chunk, is_small).append(chunk)
             self._changed.notify()
         return chunk.future
 
@@ -99,10 +106,12 @@ class Batcher:
         started = list(self._started.values())
         return time.monotonic() - min(started) if started else 0.0
 
-    def _queue_for(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
+    def _queue_for(self, chunk: QueuedChunk, is_small: bool | None) -> deque[QueuedChunk]:
         if chunk.on_begin is not None:
             return self._suspicious
-        return self._small if len(chunk.ids) <= self._small_rows else self._large
+        if is_small is None:
+            is_small = len(chunk.ids) <= self._small_rows
+        return self._small if is_small else self._large
 
     def _run_lane(self) -> None:
         while True:

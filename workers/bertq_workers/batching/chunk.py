@@ -1,7 +1,10 @@
 """The sentences of a chunk, tokenized for the model, and the model's rows, as requested."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore
 
 from bertq.errors import BadInputType, BadInputValue, SentenceTooLong
 from bertq.protocol.encoding import Encoding
@@ -17,6 +20,9 @@ from bertq_bert.quantization import check_request, finish_rows
 if TYPE_CHECKING:
     from bertq_bert import Encoder
     from bertq_bert.checkpoint import Array
+
+#: Time to wait for rows before the job of a chunk is checked again.
+JOB_CHECK_SECONDS = 1.0
 
 #: Maximum characters of a chunk that a worker accepts: a full chunk, or a single long sentence.
 MAX_CHARACTERS = max(MAX_CHUNK_CHARACTERS, MAX_SENTENCE_CHARACTERS)
@@ -99,6 +105,26 @@ def check(texts: Any, *, is_tokenized: bool = False) -> None:
         raise BadInputValue(
             f"a chunk of {characters} characters: it may have at most {MAX_CHARACTERS}"
         )
+
+
+def wait_for_rows(
+    future: "Future[Any]",
+    is_active: Callable[[], bool],
+    check_seconds: float = JOB_CHECK_SECONDS,
+) -> Any:
+    """Return a chunk's rows; check at intervals whether its job is still active.
+
+    Raises:
+        Ignore: the job is not active any more, and no row was computed yet.
+    """
+    while True:
+        try:
+            return future.result(check_seconds)
+        except TimeoutError:
+            if future.done():
+                return future.result()  # the batch raised it, or the rows have just arrived
+        if not is_active() and future.cancel():
+            raise Ignore()
 
 
 def finish(encoder: "Encoder", rows: "Array", encoding: Encoding) -> AnyRows:

@@ -1,8 +1,9 @@
 """Result backend: stores each result once, with a notice on the client's reply stream.
 
 Celery's own Redis backend reads the old value, then writes and publishes the whole payload, and the
-client subscribes to one channel per task. This backend writes the payload once, under Celery's
-usual key; the client reads one stream of task ids, which also contains small results.
+client subscribes to one channel per task. This backend writes a large payload once, under Celery's
+usual key; the client reads one stream of task ids, which also contains small results. The results
+of chunks that were computed together are stored in one round trip.
 
 Relies on private parts of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py
 checks each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
@@ -12,7 +13,7 @@ checks each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery.backends.redis import RedisBackend
@@ -27,6 +28,7 @@ from bertq.protocol.wire import MAX_PAYLOAD_BYTES, ChunkResult
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.retry import call_with_retries
 from bertq.state import results
+from bertq.state.results import ComputedChunk, ResultWriter
 from bertq_workers.celery_compat.failures import summarize, type_name
 
 log = logging.getLogger("bertq.worker")
@@ -55,6 +57,7 @@ class ReplyBackend(RedisBackend):
         super().__init__(*args, **options)
         self._storing = OutageLog(log, "results cannot be stored")
         self.on_stored: Callable[[float], object] = lambda seconds: None
+        self._writer = ResultWriter(self.expires)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing; Celery's backend subscribes to the task's channel here."""
@@ -105,7 +108,7 @@ class ReplyBackend(RedisBackend):
                 f"{MAX_PAYLOAD_BYTES}: encode fewer sentences at once"
             )
         try:
-            self._write_until_accepted(task_id, payload, state, request)
+            self._call_until_accepted(lambda: self._write(task_id, payload, state, request))
         except ResponseError as error:
             if state == SUCCESS or self.exception_safe_to_retry(error):
                 raise  # the tracer stores the failure instead, or retries
@@ -115,8 +118,21 @@ class ReplyBackend(RedisBackend):
         self.on_stored(time.perf_counter() - started)
         return result
 
-    def _write_until_accepted(self, task_id: str, payload: bytes, state: str, request: Any) -> None:
-        """Write a result; on a thread of the pool, wait while Redis is away or refuses writes.
+    def store_together(self, chunks: Sequence[ComputedChunk]) -> None:
+        """Store and announce the results of chunks that were computed together.
+
+        Raises:
+            Reject: the worker is stopping, and Redis does not accept results.
+            RedisError: Redis refuses the results for another reason than a lack of memory.
+        """
+        started = time.perf_counter()
+        self._call_until_accepted(lambda: self._writer.store(self.client, chunks))
+        seconds = time.perf_counter() - started
+        for _ in chunks:
+            self.on_stored(seconds)
+
+    def _call_until_accepted(self, write: Callable[[], object]) -> None:
+        """Write results; on a thread of the pool, wait while Redis is away or refuses writes.
 
         There is no time limit: the chunk stays in the worker, which takes fewer others, and it
         could not be returned to its queue either. Celery's own retries would log a traceback each
@@ -140,7 +156,7 @@ class ReplyBackend(RedisBackend):
             return Reject("the worker stops, and Redis does not accept results", requeue=True)
 
         call_with_retries(
-            lambda: self._write(task_id, payload, state, request),
+            write,
             give_up,
             first_pause_seconds=self.first_pause_seconds,
             longest_pause_seconds=self.longest_pause_seconds,
@@ -158,6 +174,7 @@ class ReplyBackend(RedisBackend):
             reply_to=getattr(request, "reply_to", None),
             queue=(getattr(request, "delivery_info", None) or {}).get("routing_key"),
             failed=state != SUCCESS,
+            once=bool(getattr(request, "notice", False)),
             ttl=self.expires,
         )
 

@@ -49,7 +49,7 @@ class Intake(bootsteps.StartStopStep):
         # There is at most one, because a worker takes from the queues of one model.
         small = [queue for name, queue in selected.items() if queues.is_small(name)]
         if len(small) == len(selected):
-            limit(channels[0], consumer.pool.capacity.small)
+            take_several(channels[0], consumer.pool.capacity.small)
         else:
             limit(channels[0], consumer.pool.capacity.large)
             channels += [self._open_small(consumer, queue) for queue in small]
@@ -57,19 +57,11 @@ class Intake(bootsteps.StartStopStep):
 
     def _open_small(self, consumer: Any, queue: Any) -> Any:
         """Open a separate channel for small requests, and return it."""
-        capacity = consumer.pool.capacity.small
         consumer.task_consumer.cancel_by_queue(queue.name)
         channel = consumer.connection.channel()
-        limit(channel, capacity)
+        take_several(channel, consumer.pool.capacity.small)
         # The previous step does the same with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
-
-        def max_messages() -> Any:
-            prefetch = channel.qos.can_consume_max_estimate()
-            limits = (_MAX_MESSAGES, capacity.free_small_chunks, prefetch)
-            return min(number for number in limits if number is not None)
-
-        channel.max_messages = max_messages
         self._small_consumer = consumer.app.amqp.TaskConsumer(
             channel, queues=[queue], on_decode_error=consumer.on_decode_error
         )
@@ -105,3 +97,16 @@ def limit(channel: Any, capacity: Capacity) -> None:
         return capacity.is_available and bool(kombu_can_consume(qos))
 
     qos.can_consume = can_consume
+
+
+def take_several(channel: Any, capacity: Capacity) -> None:
+    """Have a channel take several small messages at once, and the records of their jobs."""
+    limit(channel, capacity)
+
+    def max_messages() -> Any:
+        prefetch = channel.qos.can_consume_max_estimate()
+        limits = (_MAX_MESSAGES, capacity.free_small_chunks, prefetch)
+        return min(number for number in limits if number is not None)
+
+    channel.max_messages = max_messages
+    channel.qos.reads_records = True

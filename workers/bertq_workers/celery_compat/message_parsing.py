@@ -145,6 +145,11 @@ def check(message: Any) -> None:
         "id": headers["id"],
         "root_id": headers["id"],
         "wire": headers.get("wire"),
+        # Whether the sender reads small results from the notice alone.
+        "notice": bool(headers.get("notice")),
+        # Of this worker's transport, which has replaced what the sender may have set.
+        "record": headers.get("record"),
+        "body_bytes": len(message.body or b""),
         "sent": sent if _is_time(sent := headers.get("sent")) else None,
         # Shown in events and the dashboard; the original representation may quote the sentences.
         "argsrepr": f"(<{count} sentences>,)",

@@ -1,5 +1,8 @@
 """Celery pool: runs chunks in threads around one model, and callbacks on the hub's thread.
 
+Chunks of small requests that arrive in the same round of the event loop form a group, which has one
+thread. Any other chunk has a thread of its own.
+
 Celery acknowledges, counts and reports a task in callbacks. The objects that these use (kombu's
 channels, the worker's state, the buffer of events) are not thread-safe. A thread that has finished
 a chunk therefore puts the callback into a deque and wakes the hub, the worker's event loop, through
@@ -21,9 +24,9 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from celery.concurrency.base import BasePool
 from celery.worker import state
@@ -31,7 +34,7 @@ from celery.worker import state
 from bertq_workers.background.worker_thread import WorkerThread
 from bertq_workers.batching.capacity import Capacity, ChunkSize, WorkerCapacity
 from bertq_workers.celery_compat import failures
-from bertq_workers.celery_compat.request import return_message
+from bertq_workers.celery_compat.request import ChunkRequest, return_message
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
@@ -39,11 +42,25 @@ log = logging.getLogger("bertq.worker")
 Callback = Callable[..., Any]
 
 
+class Groups(Protocol):
+    """Something that encodes groups of chunks: a ``bertq_workers.groups.GroupEncoder``."""
+
+    def accepts(self, request: ChunkRequest) -> bool:
+        """Return whether a chunk can be in a group; called on the hub's thread."""
+
+    def encode(self, requests: list[ChunkRequest]) -> Sequence[Any]:
+        """Return for each chunk an answer with ``summary`` and ``seconds``; None to run it alone.
+
+        The results of the answered chunks are stored.
+        """
+
+
 class PoolJob:
     """A chunk in the pool; Celery's request has a weak reference to it."""
 
     def __init__(self, run: Callable[[], Any], done: Callback, failed: Callback) -> None:
         self.run = run
+        self.request: Any = getattr(done, "__self__", None)
         self.done = done
         self.failed = failed
         self.size = ChunkSize(0, 0)
@@ -58,16 +75,31 @@ class PoolJob:
         self.dropped = True
 
 
-class ChunkPool(BasePool):
-    """A pool with one thread for each chunk, from start to end; the batcher's lanes run batches.
+class Report(NamedTuple):
+    """The end of a chunk on a thread.
 
-    The threads do all work except computing: they check the job's record, tokenize, wait for the
-    batcher, and store the rows. Their number is the highest number of chunks that were in the
-    worker at the same time, which ``capacity`` limits. They are daemons, so a busy one does not
-    prevent the process from ending.
+    Attributes:
+        job: the chunk.
+        callback: called with ``answer`` on the hub's thread; None to run the chunk again, alone.
+        answer: the end of the chunk, in the form that the callback takes.
+    """
+
+    job: PoolJob
+    callback: Callback | None
+    answer: Any
+
+
+class ChunkPool(BasePool):
+    """A pool with one thread for each chunk or group, from start to end.
+
+    The threads do all work except computing, which the batcher's lanes do: they check the job's
+    record, tokenize, wait for the batcher, and store the rows. Their number is the highest number
+    of chunks and groups that were in the worker at the same time, which ``capacity`` limits. They
+    are daemons, so a busy one does not prevent the process from ending.
 
     Attributes:
         capacity: the capacity of the worker. Used on the hub's thread.
+        groups: encodes groups of chunks; without it, each chunk runs alone.
     """
 
     #: The body of a message may be a view of the buffer that it was received in.
@@ -81,11 +113,15 @@ class ChunkPool(BasePool):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.capacity = WorkerCapacity()
-        self._queue: queue.SimpleQueue[PoolJob | None] = queue.SimpleQueue()
+        self.groups: Groups | None = None
+        #: Work for a thread: to run one chunk, or to encode a group.
+        self._queue: queue.SimpleQueue[Callable[[], list[Report]] | None] = queue.SimpleQueue()
+        self._queued_or_running = 0
+        self._group: list[PoolJob] = []
         self._jobs: set[PoolJob] = set()
         self._threads: list[threading.Thread] = []
         self._is_open = True
-        self._finished: deque[tuple[PoolJob, Callback, Any]] = deque()
+        self._finished: deque[list[Report]] = deque()
         self._is_woken = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -107,21 +143,37 @@ class ChunkPool(BasePool):
         error_callback: Callback = lambda _: None,
         **_: Any,
     ) -> PoolJob:
-        """Run a task on a thread."""
+        """Run a task on a thread, perhaps in a group with others of this round of the loop."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
         if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
             return job
         job.size, job.capacity = _size_of(args), self.capacity.for_queue(_queue_of(args))
         job.capacity.add(job.size)
-        if len(self._jobs) == len(self._threads):
-            self._start_thread()
         self._jobs.add(job)
-        self._queue.put(job)
+        if self._can_be_grouped(job):
+            self._group.append(job)
+            self._wake()
+        else:
+            self._put(lambda: [_run(job)])
         # The end of the task is reported on the same thread, so this report cannot come after it.
         if accept_callback is not None:
             accept_callback(os.getpid(), time.monotonic())
         return job
+
+    def _can_be_grouped(self, job: PoolJob) -> bool:
+        return (
+            self.groups is not None
+            and job.capacity is self.capacity.small
+            and isinstance(job.request, ChunkRequest)
+            and self.groups.accepts(job.request)
+        )
+
+    def _put(self, work: Callable[[], list[Report]]) -> None:
+        self._queued_or_running += 1
+        if self._queued_or_running > len(self._threads):
+            self._start_thread()
+        self._queue.put(work)
 
     def on_stop(self) -> None:
         """Wait for all chunks of the pool in a warm shutdown; leave them in a cold one."""
@@ -168,23 +220,28 @@ class ChunkPool(BasePool):
         thread.start()
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if job.dropped:
-                self._post(job, job.done, None)
-                continue
-            try:
-                answer = job.run()
-            except BaseException:
-                self._post(job, job.failed, failures.describe_current())
-            else:
-                failures.break_cycles(answer)
-                self._post(job, job.done, answer)
-                del answer
-            del job  # otherwise the rows would stay in memory until the thread's next chunk
+        while (work := self._queue.get()) is not None:
+            self._finished.append(work())
+            self._wake()
+            del work  # otherwise the chunk would stay in memory until the thread's next one
 
-    def _post(self, job: PoolJob, callback: Callback, answer: Any) -> None:
-        self._finished.append((job, callback, answer))
-        self._wake()
+    def _run_group(self, group: list[PoolJob]) -> list[Report]:
+        """Encode a group, on a thread."""
+        assert self.groups is not None  # otherwise there are no groups
+        dropped = [Report(job, job.done, None) for job in group if job.dropped]
+        chosen = [job for job in group if not job.dropped]
+        try:
+            answers = self.groups.encode([job.request for job in chosen])
+        except BaseException:
+            answers = [None] * len(chosen)  # the error comes again, for the chunk that causes it
+        reports = [
+            # As the trace of a task reports a success.
+            Report(job, job.done, (0, answer.summary, answer.seconds))
+            if answer is not None
+            else Report(job, None, None)
+            for job, answer in zip(chosen, answers, strict=True)
+        ]
+        return dropped + reports
 
     def _wake(self) -> None:
         # The hub clears the flag before it checks the deque, so it misses no entry.
@@ -197,16 +254,39 @@ class ChunkPool(BasePool):
         with suppress(BlockingIOError):
             self._reader.recv(64)
         self._is_woken = False
+        if self._group:
+            group, self._group = self._group, []
+            self._put(lambda: self._run_group(group))
         self._drain()
 
     def _drain(self) -> None:
         while self._finished:
-            job, callback, answer = self._finished.popleft()
-            self._jobs.discard(job)
-            if job.capacity is not None:
-                job.capacity.remove(job.size)
-            if not job.dropped:
-                _report(callback, answer)
+            self._queued_or_running -= 1
+            for report in self._finished.popleft():
+                self._finish(report)
+
+    def _finish(self, report: Report) -> None:
+        job = report.job
+        if report.callback is None:
+            self._put(lambda: [_run(job)])
+            return
+        self._jobs.discard(job)
+        if job.capacity is not None:
+            job.capacity.remove(job.size)
+        if not job.dropped:
+            _report(report.callback, report.answer)
+
+
+def _run(job: PoolJob) -> Report:
+    """Run one chunk, on a thread."""
+    if job.dropped:
+        return Report(job, job.done, None)
+    try:
+        answer = job.run()
+    except BaseException:
+        return Report(job, job.failed, failures.describe_current())
+    failures.break_cycles(answer)
+    return Report(job, job.done, answer)
 
 
 def _report(callback: Callback, answer: Any) -> None:
@@ -233,10 +313,10 @@ def _report(callback: Callback, answer: Any) -> None:
 def _size_of(args: Any) -> ChunkSize:
     """Return the size of a chunk, from Celery's arguments; one row if they are not a chunk."""
     try:
-        texts, body = args[2]["args"][0], args[3]
+        texts, body_bytes = args[2]["args"][0], args[2]["body_bytes"]
     except (LookupError, TypeError):
         return ChunkSize(1, 0)
-    return ChunkSize(max(len(texts), 1) if isinstance(texts, list) else 1, len(body or b""))
+    return ChunkSize(max(len(texts), 1) if isinstance(texts, list) else 1, body_bytes)
 
 
 def _queue_of(args: Any) -> str:

@@ -1,4 +1,9 @@
-"""Celery's request of a chunk."""
+"""Celery's request of a chunk.
+
+Relies on private parts of celery 5.7 (the version is pinned, and tests/workers/test_request.py
+checks them): a request that is created with a decoded body keeps it, and the trace of its task does
+not decode it again.
+"""
 
 from typing import Any
 
@@ -25,10 +30,14 @@ def return_message(request: Any) -> None:
 
 
 class ChunkRequest(Request):
-    """A request that hides its arguments.
+    """A request that hides its arguments, and whose body is decoded once.
 
     ``celery inspect active`` calls ``info`` for the arguments themselves, which are sentences.
     """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        # ``message_parsing`` has decoded the body to check it; the message keeps the result.
+        super().__init__(message, **{**options, "body": message.payload, "decoded": True})
 
     def info(self, safe: bool = False) -> Any:
         """Return the description of the request, with only the number of its arguments."""

@@ -3,7 +3,8 @@
 The cost of kombu's transport for each message limits how many small requests a worker can take, and
 its time is lost to the threads of the chunks. The differences are:
 
-- several small messages are taken in one command;
+- several small messages are taken in one command, and the records of their jobs are read with the
+  note;
 - a channel has one client, while kombu makes a new one for each command;
 - unacknowledged messages are noted in fewer steps (see ``unacked``).
 
@@ -164,9 +165,10 @@ class Channel(ExpiringChannel):
             else:
                 entries[message["properties"]["delivery_tag"]] = entry
                 messages.append(message)
-        if entries:
-            self.qos.write(entries)
+        records = self.qos.write(entries) if entries else {}
         for message in messages:
+            # Always set, so that a sender cannot set it.
+            message["headers"]["record"] = records.get(message["properties"]["delivery_tag"])
             self.connection._deliver(message, queue)
 
     def _can_use_blmpop(self) -> bool:

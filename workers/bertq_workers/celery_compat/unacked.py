@@ -1,7 +1,7 @@
 """The unacknowledged messages of a worker, noted in ``unacked`` as by kombu, in fewer steps.
 
-- Messages taken in one command are written to ``unacked`` in one command. Acknowledgements from one
-  round of the event loop are sent in one command.
+- Messages taken in one command are written to ``unacked`` in one round trip, which also reads the
+  records of their jobs. Acknowledgements are collected for a moment and sent together.
 - Redis may refuse a write (it is full, or cannot write to its disk) after it has delivered a
   message, because BRPOP also works in a full Redis. The message cannot be returned then either. It
   is in memory only, and is written, acknowledged or returned once that is possible. kombu's class
@@ -26,6 +26,7 @@ from redis import Redis, ResponseError
 
 from bertq.protocol import time_to_live
 from bertq.redis.outage import OutageLog, code
+from bertq.state import jobs
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
@@ -33,6 +34,11 @@ log = logging.getLogger("bertq.worker")
 #: Acknowledgements to retain for another attempt: more than the chunks of a worker. If Redis never
 #: accepts them, only the last ones are retained.
 _MAX_UNSENT_ACKS = 1000
+
+#: Time for which acknowledgements are collected before they are sent together, and their maximum
+#: number. If the worker dies before, the chunks are delivered again, and dropped: their jobs are
+#: over.
+_ACK_DELAY_SECONDS, _MAX_COLLECTED_ACKS = 0.05, 64
 
 
 class OutageLogs:
@@ -54,9 +60,11 @@ class QoS(kombu_redis.QoS):
 
     Attributes:
         retry_seconds: time between two attempts of a command that Redis has refused.
+        reads_records: whether ``write`` reads the records of jobs.
     """
 
     retry_seconds = 1.0
+    reads_records = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -70,6 +78,7 @@ class QoS(kombu_redis.QoS):
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
         self._timer: Any = None
+        self._ack_timer: Any = None
         self._paused_until = self._restore_after = 0.0
         self._outages: OutageLogs = self.channel.connection.outages
 
@@ -102,13 +111,11 @@ class QoS(kombu_redis.QoS):
         virtual.QoS.ack(self, delivery_tag)
         self._unwritten.pop(delivery_tag, None)
         self._acked.append(delivery_tag)
-        if len(self._acked) > 1:
-            return
         loop = get_event_loop()
-        if loop is None:
+        if loop is None or len(self._acked) >= _MAX_COLLECTED_ACKS:
             self.flush()
-        else:
-            loop.call_soon(self.flush)
+        elif self._ack_timer is None or self._ack_timer.canceled:
+            self._ack_timer = loop.call_later(_ACK_DELAY_SECONDS, self._on_ack_timer)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Return a message to its queue, or drop it."""
@@ -129,9 +136,10 @@ class QoS(kombu_redis.QoS):
         if not self._unsent_acks:
             return
         try:
-            with self.pipe_or_acquire() as pipe:
-                pipe.zrem(self.unacked_index_key, *self._unsent_acks)
+            with self._pipeline() as pipe:
+                # If only the first is done, kombu removes the tags without messages.
                 pipe.hdel(self.unacked_key, *self._unsent_acks)
+                pipe.zrem(self.unacked_index_key, *self._unsent_acks)
                 pipe.execute()
         except self.channel.connection_errors as error:
             # The chunks are delivered again, and dropped if their job is over.
@@ -144,14 +152,18 @@ class QoS(kombu_redis.QoS):
             self._outages.acknowledgements.succeeded(self)
         self._unsent_acks.clear()
 
-    def write(self, entries: dict[str, str]) -> None:
+    def write(self, entries: dict[str, str]) -> dict[str, jobs.JobRecord]:
         """Write messages to ``unacked``, by their tags, before they are delivered.
 
         If Redis refuses, they are delivered anyway and written later.
+
+        Returns:
+            By tag, the records of the jobs of the messages that were written.
         """
         self._unwritten.update(entries)
+        records: dict[str, jobs.JobRecord] = {}
         try:
-            self._run_refused()
+            records = self._run_refused()
         except self.channel.connection_errors:
             # The messages are not delivered; their client will notice and send them again.
             for tag in entries:
@@ -160,6 +172,7 @@ class QoS(kombu_redis.QoS):
         if self._unwritten:
             self._pause()  # messages in memory are lost with the worker: take no more
         self.written.update(entries)
+        return records
 
     def tags(self) -> list[str]:
         """Return the tags of the messages in the worker; safe to call on any thread."""
@@ -213,14 +226,18 @@ class QoS(kombu_redis.QoS):
             self._unwritten.clear()
             self._returning.clear()
 
-    def _run_refused(self) -> None:
-        """Run the commands that Redis has refused, or schedule another attempt."""
+    def _run_refused(self) -> dict[str, jobs.JobRecord]:
+        """Run the commands that Redis has refused, or schedule another attempt.
+
+        Returns:
+            As ``write``.
+        """
         try:
-            self._write_notes()
+            records = self._write_notes()
         except ResponseError as error:
             self._outages.notes.failed(error, self)
             self._retry_later()
-            return  # only messages in ``unacked`` can be returned
+            return {}  # only messages in ``unacked`` can be returned
         try:
             for tag in list(self._returning):
                 self.restore_by_tag(tag, leftmost=True)
@@ -230,19 +247,34 @@ class QoS(kombu_redis.QoS):
         except ResponseError as error:
             self._outages.returns.failed(error, self)
             self._retry_later()
+        return records
 
-    def _write_notes(self) -> None:
+    def _write_notes(self) -> dict[str, jobs.JobRecord]:
         if not self._unwritten:
-            return
+            return {}
         now = time.time()
-        with self.pipe_or_acquire() as pipe:
+        with self._pipeline() as pipe:
+            # If only one of the writes succeeds, both are repeated.
             pipe.zadd(self.unacked_index_key, dict.fromkeys(self._unwritten, now))
             pipe.hset(self.unacked_key, mapping=self._unwritten)
             for name in (self.unacked_index_key, self.unacked_key):
                 pipe.expire(name, time_to_live.QUEUE_SECONDS)
-            pipe.execute()
+            # The tag of a chunk's message is the id of its task.
+            tags = [
+                tag for tag in self._unwritten if self.reads_records and jobs.add_read(pipe, tag)
+            ]
+            answers = pipe.execute(raise_on_error=False)
+        for answer in answers[:2]:
+            if isinstance(answer, Exception):
+                raise answer
         self._unwritten.clear()
         self._outages.notes.succeeded(self)
+        found = zip(tags, answers[4:], strict=True)
+        return {tag: jobs.parse(fields) for tag, fields in found if isinstance(fields, list)}
+
+    def _pipeline(self) -> Any:
+        # A transaction would cost two more commands.
+        return self.channel._create_client().pipeline(transaction=False)
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + self.retry_seconds
@@ -253,6 +285,13 @@ class QoS(kombu_redis.QoS):
         # connection cancels timers.
         if loop is not None and (self._timer is None or self._timer.canceled):
             self._timer = loop.call_later(self.retry_seconds, self._on_timer)
+
+    def _on_ack_timer(self) -> None:
+        self._ack_timer = None
+        try:
+            self.flush()
+        except Exception as error:
+            end_after_error("sending acknowledgements", error)  # the loop would continue
 
     def _on_timer(self) -> None:
         self._timer = None

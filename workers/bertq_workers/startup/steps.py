@@ -101,6 +101,7 @@ class ModelStep(bootsteps.Step):
         registration.info = replace(info, device_name=device_name, started=time.time())
         # Imported late: until here the import might have failed.
         from bertq_workers.batching.batcher import Batcher
+        from bertq_workers.groups import GroupEncoder
 
         batcher = Batcher(
             encoder,
@@ -114,6 +115,13 @@ class ModelStep(bootsteps.Step):
         task_class.show_tokens = settings.show_tokens_to_client
         task_class.encoder, task_class.batcher = encoder, batcher
         worker.app.backend.on_stored = meter.count_stored
+        self._groups = GroupEncoder(
+            encoder,
+            batcher,
+            worker.app.backend,
+            meter,
+            shows_tokens=settings.show_tokens_to_client,
+        )
         Watchdog(batcher.oldest_batch_seconds, settings.batch_timeout)
         self._encoder = encoder
         self._metrics = metrics
@@ -127,7 +135,8 @@ class ModelStep(bootsteps.Step):
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> None:
-        """Set the limits of the pool's capacity."""
+        """Set the limits of the pool's capacity, and how it encodes groups."""
+        worker.pool.groups = self._groups
         capacity = worker.pool.capacity
         capacity.set_limits(self._encoder.budget, self._encoder.lanes)
         if self._metrics is not None:
