@@ -122,10 +122,12 @@ class Encoding:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the options that differ from the defaults, for the message of a chunk."""
+        if self is PLAIN:
+            return {}
         return {
-            spec.name: value
-            for spec in fields(self)
-            if (value := getattr(self, spec.name)) != spec.default
+            name: value
+            for name, default in _DEFAULTS.items()
+            if (value := getattr(self, name)) != default
         }
 
     def redact(self) -> dict[str, Any]:
@@ -147,6 +149,8 @@ class Encoding:
             BadInputType: an option does not exist.
             BadInputValue: an option has an invalid value.
         """
+        if not options and all(value is False for value in more.values()):
+            return PLAIN
         if unknown := options.keys() - Options.__annotations__.keys():
             raise BadInputType(f"there is no option {', '.join(sorted(unknown))}")
         if isinstance(prompt := options.get("prompt"), str):
@@ -164,7 +168,7 @@ class Encoding:
             raise BadInputValue("the options of a chunk must be a map")
         if not options:
             return PLAIN
-        if not options.keys() <= {spec.name for spec in fields(cls)}:
+        if not options.keys() <= _DEFAULTS.keys():
             raise BadInputValue("a chunk has an option that this worker does not know")
         return cls(**options)
 
@@ -174,6 +178,9 @@ def _check_one(name: str, value: Any, known: tuple[str, ...]) -> None:
         choices = ", ".join(map(repr, known))
         raise BadInputValue(f"{name} must be one of {choices}")
 
+
+#: The fields of an encoding, with their defaults.
+_DEFAULTS = {spec.name: spec.default for spec in fields(Encoding)}
 
 #: The encoding of a request without options.
 PLAIN = Encoding()

@@ -1,6 +1,6 @@
 """A job: one request, or several small ones that are sent and answered together."""
 
-import uuid
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -44,7 +44,7 @@ class Job:
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = secrets.token_hex(16)
         self.requests = tuple(requests)
         self.texts: tuple[Text, ...] = (
             tuple(chain.from_iterable(request.texts for request in requests))
@@ -72,6 +72,11 @@ class Job:
     def encoding(self) -> Encoding:
         """The encoding options of its sentences."""
         return self.requests[0].encoding
+
+    @property
+    def traceparent(self) -> str | None:
+        """Context of the span of its first traced request."""
+        return next((request.traceparent for request in self.requests if request.traceparent), None)
 
     @property
     def submitted_at(self) -> float:

@@ -168,18 +168,20 @@ class Registry:
         with self._lock:
             return list(self._jobs.values())
 
-    def wait_for_job(self, seconds: float | None = None) -> bool:
-        """Wait until a job is in Redis, the registry is closed, or the time is over.
+    def wait_for_job(self) -> bool:
+        """Wait until a job is in Redis, or the registry is closed.
 
         Returns:
             Whether a job is in Redis.
         """
         with self._lock:
-            self._job_recorded.wait_for(lambda: self.is_closed or self._has_recorded_job(), seconds)
-            return not self.is_closed and self._has_recorded_job()
+            self._job_recorded.wait_for(lambda: self.is_closed or self.has_recorded_job())
+            return not self.is_closed and self.has_recorded_job()
 
-    def _has_recorded_job(self) -> bool:
-        return any(job.is_recorded for job in self._jobs.values())
+    def has_recorded_job(self) -> bool:
+        """Return whether a job is in Redis, and not answered."""
+        with self._lock:
+            return any(job.is_recorded for job in self._jobs.values())
 
     # -- closing
 

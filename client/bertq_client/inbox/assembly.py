@@ -48,7 +48,7 @@ class Assembly:
         self._size = sum(len(chunk.places) for chunk in plan)
         self.fingerprint = ""
         self._rows: NDArray[Any] | None = None
-        self._sparse = SparseAssembly(self._size)
+        self._sparse: SparseAssembly | None = None
 
     def add(self, number: int, result: ChunkResult) -> bool:
         """Copy a chunk's rows to their places.
@@ -101,15 +101,20 @@ class Assembly:
                 f"rows of model {result.fingerprint[:12]} came after rows of model "
                 f"{self.fingerprint[:12]}: workers with different models or settings share a queue"
             )
-        rows, sparse = result.rows, isinstance(result.rows, SparseRows)
-        if (self._rows is not None) if sparse else bool(self._sparse.parts):
+        rows = result.rows
+        other_kind = self._rows if isinstance(rows, SparseRows) else self._sparse
+        if other_kind is not None:
             raise WireError("the rows of one request are partly sparse and partly not")
-        if isinstance(rows, SparseRows):
-            self._sparse.place(chunk.places, chunk.sources, rows)
-        else:
+        if not isinstance(rows, SparseRows):
             self._place_dense(chunk, rows)
+            return
+        self._sparse = self._sparse or SparseAssembly(self._size)
+        self._sparse.place(chunk.places, chunk.sources, rows)
 
     def _place_dense(self, chunk: PlannedChunk, rows: NDArray[Any]) -> None:
+        if self._size == 1:
+            self._rows = rows.astype(rows.dtype.newbyteorder("="))  # a copy
+            return
         if self._rows is None:
             # Zeros use no memory until they are written. They also pad shorter sentences (NONE).
             self._rows = np.zeros((self._size, *rows.shape[1:]), rows.dtype.newbyteorder("="))
@@ -137,7 +142,7 @@ class Assembly:
     @property
     def rows_so_far(self) -> AnyRows | None:
         """The answer, with zeros for missing rows; None before the first chunk."""
-        return self._sparse.rows() if self._sparse.parts else self._rows
+        return self._rows if self._sparse is None else self._sparse.rows()
 
     def rows(self) -> AnyRows:
         """Return the answer, ``[n, *row_shape]``, in the order of the sentences.

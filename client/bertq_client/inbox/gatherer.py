@@ -38,13 +38,11 @@ class ProcessedNotice(NamedTuple):
         entry_id: id of the notice in the stream.
         key: key of the result, if it has one.
         answered_job_id: id of the chunk's job, if the job is now answered.
-        size: bytes of the result.
     """
 
     entry_id: bytes
     key: str | None
     answered_job_id: str | None
-    size: int
 
 
 class Gatherer:
@@ -62,6 +60,7 @@ class Gatherer:
         self._read_seconds = context.timings.read_seconds
         self._sender = sender
         self._processed: list[ProcessedNotice] = []
+        self._processed_bytes = 0
         self._removal_due_at = 0.0  # monotonic time
         self._has_more = False  # the last read has returned as many notices as a read may
         self._recovery = Recovery(context, sender.resend, self._fail)
@@ -84,7 +83,10 @@ class Gatherer:
     def _run(self) -> None:
         while not self._registry.is_closed:
             try:
-                has_job = self._registry.wait_for_job(0.0 if self._processed else None)
+                if self._processed:
+                    has_job = self._registry.has_recorded_job()
+                else:
+                    has_job = self._registry.wait_for_job()
                 if self._registry.is_closed:
                     break
                 if has_job:
@@ -139,15 +141,14 @@ class Gatherer:
             # Removed only after the rows are copied: if the connection is lost, the same notices
             # are read again.
             key = keys.result(notice.task_id) if notice.has_key else None
-            self._processed.append(
-                ProcessedNotice(notice.entry_id, key, job_id, len(payload or b""))
-            )
+            self._processed.append(ProcessedNotice(notice.entry_id, key, job_id))
+            self._processed_bytes += len(payload or b"")
 
     def _must_remove(self) -> bool:
         return (
             len(self._processed) >= _MAX_PROCESSED
             or time.monotonic() >= self._removal_due_at
-            or sum(notice.size for notice in self._processed) >= _MAX_PROCESSED_BYTES
+            or self._processed_bytes >= _MAX_PROCESSED_BYTES
         )
 
     def _send(self, command: Callable[[Any], Any], *, removes: bool = True) -> Any:
@@ -158,7 +159,7 @@ class Gatherer:
             self._add_removal(pipe)
             command(pipe)
             answer = pipe.execute()[-1]
-        self._processed.clear()
+        self._forget_processed()
         return answer
 
     def _remove_processed(self) -> None:
@@ -166,7 +167,11 @@ class Gatherer:
             with self._redis.pipeline(transaction=False) as pipe:
                 self._add_removal(pipe)
                 pipe.execute()
-            self._processed.clear()
+            self._forget_processed()
+
+    def _forget_processed(self) -> None:
+        self._processed.clear()
+        self._processed_bytes = 0
 
     def _add_removal(self, pipe: Any) -> None:
         pipe.xdel(self._stream, *(notice.entry_id for notice in self._processed))

@@ -8,9 +8,10 @@ that a worker pops follows kombu 5.7: ``Producer.publish``, ``Channel.prepare_me
 the queue's name. Both versions are pinned. tests/client/test_message.py compares this message
 with theirs.
 
-Three headers are added. One has the client's wire format; workers refuse a message with another one
+Four headers are added. One has the client's wire format; workers refuse a message with another one
 or none. Another one says that the client reads small results from their notices, so that the worker
-stores them only once. The last has the time of writing, for the worker's metrics.
+stores them only once. One has the time of writing, for the worker's metrics. The last one, only of
+a traced request, has the context of its span (``bertq.tracing``).
 """
 
 import json
@@ -27,6 +28,12 @@ from bertq_client.inputs import Text
 
 _to_json = json.JSONEncoder().encode
 
+#: Stand for the values of a message in its template: none of its other texts has such a character.
+_BODY, _ID, _QUEUE, _ARGUMENTS, _SENT = (f"\x01{number}" for number in range(5))
+
+#: The rest of a body, after the arguments: no keyword arguments, and no callbacks.
+_BODY_END = ', {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
 
 class MessageBuilder:
     """Builds the messages of a client.
@@ -37,9 +44,29 @@ class MessageBuilder:
     """
 
     def __init__(self, reply_to: str, *, has_time: bool = True) -> None:
-        self._reply_to = reply_to
-        self._has_time = has_time
-        self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
+        headers = _headers(f"gen{os.getpid()}@{socket.gethostname()}")
+        if has_time:
+            headers |= {"notice": True, "sent": _SENT}
+        # Of a message of one sentence, encoding all of it would be most of the work.
+        self._template = _to_json(
+            {
+                "body": _BODY,
+                "content-encoding": "utf-8",
+                "content-type": "application/json",
+                "headers": headers,
+                "properties": {
+                    "correlation_id": _ID,
+                    "reply_to": reply_to,
+                    "delivery_mode": 2,
+                    "delivery_info": {"exchange": "", "routing_key": _QUEUE},
+                    "priority": 0,
+                    "body_encoding": "base64",
+                    # Random in Celery. Here it lets the client look up whether the chunk is
+                    # unacknowledged.
+                    "delivery_tag": _ID,
+                },
+            }
+        )
 
     def build(
         self,
@@ -48,6 +75,7 @@ class MessageBuilder:
         queue: str,
         options: dict[str, Any] | None = None,
         sent_at: float | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Return the message for a chunk, to be pushed to ``queue``.
 
@@ -59,62 +87,46 @@ class MessageBuilder:
             queue: its queue.
             options: options of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
             sent_at: Unix time of writing; now by default.
+            traceparent: context of the span of the request, for the header of this name.
         """
-        # The third element has callbacks and similar options.
-        body = _to_json(
-            [
-                [texts, options or {}],
-                {},
-                {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
-            ]
-        )
-        properties: dict[str, Any] = {
-            "correlation_id": task_id,
-            "reply_to": self._reply_to,
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": 0,
-            "body_encoding": "base64",
-            # Random in Celery. Here it lets the client look up whether the chunk is unacknowledged.
-            "delivery_tag": task_id,
-        }
-        return _to_json(
-            {
-                "body": b64encode(body.encode()).decode(),
-                "content-encoding": "utf-8",
-                "content-type": "application/json",
-                "headers": self._headers(task_id, len(texts), sent_at),
-                "properties": properties,
-            }
-        )
+        body = f"[{_to_json([texts, options or {}])}{_BODY_END}"
+        # The arguments as shown in logs, events and the dashboard, without the user's text.
+        message = _replace(self._template, _ARGUMENTS, f"(<{len(texts)} sentences>,)")
+        message = _replace(message, _SENT, time.time() if sent_at is None else sent_at)
+        message = _replace(message, _QUEUE, queue)
+        message = _replace(message, _ID, task_id)
+        if traceparent is not None:
+            header = f'"headers": {{"traceparent": {_to_json(traceparent)}, '
+            message = message.replace('"headers": {', header)
+        return _replace(message, _BODY, b64encode(body.encode()).decode())
 
-    def _headers(self, task_id: str, sentences: int, sent_at: float | None) -> dict[str, Any]:
-        headers: dict[str, Any] = {
-            "lang": "py",
-            "task": ENCODE_TASK,
-            "id": task_id,
-            "shadow": None,
-            "eta": None,
-            # This would be an absolute time, and a skewed clock would drop chunks. Workers check
-            # the job's record instead.
-            "expires": None,
-            "group": None,
-            "group_index": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "root_id": task_id,
-            "parent_id": None,
-            # The arguments as shown in logs, events and the dashboard, without the user's text.
-            "argsrepr": f"(<{sentences} sentences>,)",
-            "kwargsrepr": "{}",
-            "origin": self._origin,
-            "ignore_result": False,
-            "replaced_task_nesting": 0,
-            "stamped_headers": None,
-            "stamps": {},
-            "wire": WIRE_VERSION,
-        }
-        if self._has_time:
-            headers["notice"] = True
-            headers["sent"] = time.time() if sent_at is None else sent_at
-        return headers
+
+def _replace(message: str, name: str, value: str | float) -> str:
+    return message.replace(_to_json(name), _to_json(value))
+
+
+def _headers(origin: str) -> dict[str, Any]:
+    return {
+        "lang": "py",
+        "task": ENCODE_TASK,
+        "id": _ID,
+        "shadow": None,
+        "eta": None,
+        # This would be an absolute time, and a skewed clock would drop chunks. Workers check the
+        # job's record instead.
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": _ID,
+        "parent_id": None,
+        "argsrepr": _ARGUMENTS,
+        "kwargsrepr": "{}",
+        "origin": origin,
+        "ignore_result": False,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+        "wire": WIRE_VERSION,
+    }
