@@ -51,7 +51,8 @@ def test_a_client_is_killed(redis_url: str, redis: Redis, client: BertClient, st
     np.testing.assert_array_equal(client.encode(TEXTS[:600]), standins.rows(TEXTS[:600]))
     eventually(lambda: len(encoded_chunks(worker)) >= 16 + 1 + 3, 30)
     check_nothing_is_left(redis)
-    stored = list(redis.scan_iter("celery-task-meta-*"))
+    # The killed client's results are in its reply stream, or have keys.
+    stored = [*redis.scan_iter("bertq:reply:*"), *redis.scan_iter("celery-task-meta-*")]
     assert stored
     assert all(0 < redis.ttl(name) <= time_to_live.RESULT_SECONDS for name in stored)
 
