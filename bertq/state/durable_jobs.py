@@ -170,7 +170,7 @@ def read_plan(redis: Redis, job_id: str) -> bytes | None:
         if code(error) != "WRONGTYPE":
             raise
         # A job of an earlier version: the plan is one string.
-        found: Any = redis.get(name)
+        found: bytes | None = redis.get(name)  # type: ignore[assignment]  # replies are bytes
         return found
     return None if None in parts else b"".join(parts) or None
 

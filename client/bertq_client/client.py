@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import NDArray
 
+from bertq import tracing
 from bertq.errors import SettingsError
 from bertq.protocol import queues
 from bertq.protocol.encoding import Encoding
@@ -178,6 +179,7 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
             check_length=self._check_length,
         )
         request.future.keep_alive(self)
+        request.traceparent = tracing.start_request(request.future, request.queue, len(frozen))
         return request
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -54,6 +54,7 @@ class Request:
         job: the job that carries it, from sending until it is answered.
         may_share_job: whether it may share a job with other requests.
         is_counted: whether the counters include it.
+        traceparent: context of its span (``bertq.tracing``), or None.
         submitted_at: monotonic time at which it was made.
     """
 
@@ -68,6 +69,7 @@ class Request:
     job: "Job | None" = None
     may_share_job: bool = True
     is_counted: bool = False
+    traceparent: str | None = None
     submitted_at: float = field(default_factory=time.monotonic)
 
     @property

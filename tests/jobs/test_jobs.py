@@ -31,6 +31,7 @@ from bertq.errors import (
     WireError,
 )
 from bertq.protocol import keys, time_to_live
+from bertq.redis import connection
 from bertq.state import counters, durable_jobs
 from bertq_client.context import ClientTimings
 from tests.chaos.leftovers import check_nothing_is_left
@@ -393,7 +394,7 @@ def test_a_plan_is_written_and_read_in_parts(
 ) -> None:
     monkeypatch.setattr(durable_jobs, "_MAX_PLAN_BYTES", 1000)
     job = client.submit(TEXTS)
-    parts: dict[bytes, bytes] = redis.hgetall(keys.plan(job.id))
+    parts: Any = redis.hgetall(keys.plan(job.id))
     assert [len(parts[b"%d" % number]) for number in range(len(parts) - 1)] == [1000, 1000]
     assert redis.ttl(keys.plan(job.id)) > 3600
     with stub_worker(client._url):
@@ -410,7 +411,7 @@ def test_redis_loses_a_part_of_the_plan_while_it_is_written(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(durable_jobs, "_MAX_PLAN_BYTES", 2)
-    real, lost = durable_jobs.run_script, list[str]()
+    real, lost = connection.run_script, list[str]()
 
     def run_script(redis: Any, *arguments: Any) -> Any:
         if not lost:
@@ -418,7 +419,7 @@ def test_redis_loses_a_part_of_the_plan_while_it_is_written(
             redis.hdel(keys.plan("job"), *lost)
         return real(redis, *arguments)
 
-    monkeypatch.setattr(durable_jobs, "run_script", run_script)
+    monkeypatch.setattr("bertq.state.durable_jobs.run_script", run_script)
     durable_jobs.write_messages(redis, "job", {0: "m"}, first=True)
 
     def commit() -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
+from bertq import tracing
 from bertq.errors import BadInput
 from bertq.protocol import wire
 from bertq.protocol.encoding import PLAIN, Encoding
@@ -165,7 +166,15 @@ class GroupEncoder:
                     request.request_dict["notice"],
                 )
             )
-            made.append((request, result, sum(lengths[part])))
+            tokens = sum(lengths[part])
+            tracing.record_chunk(
+                request.request_dict["traceparent"],
+                request.request_dict["sent"],
+                future.started_at,
+                len(result.rows),
+                tokens,
+            )
+            made.append((request, result, tokens))
             start = part.stop
         self._backend.store_together(computed)
         seconds = time.perf_counter() - started

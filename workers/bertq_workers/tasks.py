@@ -9,6 +9,7 @@ from celery import Task
 from celery.exceptions import Ignore
 from redis import Redis, RedisError
 
+from bertq import tracing
 from bertq.celery import app
 from bertq.errors import BadInput, BadInputValue, ModelMismatch
 from bertq.protocol import keys
@@ -133,6 +134,13 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     # The waiting time of a redelivered chunk includes its time in the other worker.
     waited = None if is_suspicious else _waiting_seconds(self, future.started_at)
     self.meter.count_chunk(len(finished), tokens, len(truncated), waited)
+    tracing.record_chunk(
+        self.request.get("traceparent"),
+        self.request.get("sent"),
+        future.started_at,
+        len(finished),
+        tokens,
+    )
     logs.log_computed(task_id, len(finished), tokens, seconds)
     counted = lengths if encoding.count_tokens else None
     return ChunkResult(

@@ -234,7 +234,12 @@ class Writer:
         # A chunk always has the same message, so that it can be taken off the queue.
         sent_at = job.sent_at.setdefault(number, time.time())
         return self._message_builder.build(
-            keys.task_id(job.id, number), texts, job.queue, job.encoding.to_wire(), sent_at
+            keys.task_id(job.id, number),
+            texts,
+            job.queue,
+            job.encoding.to_wire(),
+            sent_at,
+            job.traceparent,
         )
 
     def _write_record(self, job: Job, number: int) -> Steps:

@@ -16,6 +16,7 @@ from typing import Any
 
 from kombu.transport import virtual
 
+from bertq import tracing
 from bertq.protocol.queues import ENCODE_TASK
 
 #: Ids of tasks and of clients, and tags of messages: they become keys in Redis and are logged.
@@ -151,6 +152,7 @@ def check(message: Any) -> None:
         "record": headers.get("record"),
         "body_bytes": len(message.body or b""),
         "sent": sent if _is_time(sent := headers.get("sent")) else None,
+        "traceparent": tracing.check(headers.get("traceparent")),
         # Shown in events and the dashboard; the original representation may quote the sentences.
         "argsrepr": f"(<{count} sentences>,)",
         "kwargsrepr": "{}",
