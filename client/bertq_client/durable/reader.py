@@ -147,11 +147,10 @@ class Reader:
     def _read(self, last_entry_id: bytes, seconds: float) -> list[Notice]:
         """Return later notices of the stream, waiting some seconds; perhaps none."""
         wait_seconds = min(seconds, self._read_seconds) if seconds > 0 else None
-        return reply_stream.parse(
-            self.run(
-                lambda: reply_stream.read(self.redis, self._stream, last_entry_id, wait_seconds)
-            )
+        notices: list[Notice] = self.run(
+            lambda: reply_stream.read(self.redis, self._stream, last_entry_id, wait_seconds)
         )
+        return notices
 
     def _has_lost(self, entry_id: bytes) -> bool:
         """Return whether the stream ends before a notice that was read."""

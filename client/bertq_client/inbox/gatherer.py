@@ -118,10 +118,9 @@ class Gatherer:
         # whose clock is behind the old one's.
         removes = self._must_remove()
         after = "0-0" if removes or not self._processed else self._processed[-1].entry_id
-        answer = self._send(
+        notices: list[Notice] = self._send(
             lambda redis: reply_stream.read(redis, self._stream, after, seconds), removes=removes
         )
-        notices = reply_stream.parse(answer)
         for first in range(0, len(notices), reply_stream.MAX_RESULTS):
             self._process(notices[first : first + reply_stream.MAX_RESULTS])
         self._has_more = len(notices) == reply_stream.MAX_NOTICES
