@@ -50,6 +50,10 @@ class TinyService:
         worker_info.publish(self._redis, info)
         self._redis.expire(keys.worker(info.node), _INFO_TTL_SECONDS)
 
+    def withdraw(self, name: str | None) -> None:
+        """Remove the worker info of a model, as if no worker had it."""
+        worker_info.withdraw(self._redis, describe(self.encoders[name], name))
+
     def encode(self, queue: str, texts: list[Any], options: dict[str, Any]) -> ChunkResult:
         """Encode a chunk, as a worker does."""
         name = queues.model_of(queue)
@@ -104,14 +108,19 @@ def describe(encoder: Encoder, name: str | None) -> WorkerInfo:
 
 
 @contextmanager
-def tiny_service(url: str, directories: Mapping[str | None, str]) -> Iterator[TinyService]:
+def tiny_service(
+    url: str, models: Mapping[str | None, str] | Mapping[str | None, str | Encoder]
+) -> Iterator[TinyService]:
     """Run a service on the server at ``url``.
 
     Args:
         url: address of Redis.
-        directories: for each name of a model, its directory in ``tests/data/models``.
+        models: for each name of a model, its directory in ``tests/data/models``, or an encoder.
     """
-    encoders = {name: load_encoder(MODELS / path) for name, path in directories.items()}
+    encoders = {
+        name: load_encoder(MODELS / made) if isinstance(made, str) else made
+        for name, made in models.items()
+    }
     app = create_app(url)
     app.conf.worker_hijack_root_logger = False  # it is pytest's here, and so is its level
     level = logging.getLevelName(logging.getLogger().level)

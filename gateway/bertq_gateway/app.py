@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 import bertq
 from bertq.errors import BertqError
-from bertq_gateway import bert_as_service, errors, listing, openai, probes
+from bertq_gateway import bert_as_service, cohere, errors, listing, openai, probes, rerank, tei
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
 from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard
@@ -23,8 +23,9 @@ from bertq_gateway.state import State
 _DESCRIPTION = """
 BERT vectors of sentences, from workers that take them from a queue.
 
-`/v1/...` has the embeddings and models of OpenAI's API. `/encode` and `/status/server` are those
-of bert-as-service. Every error has the body of OpenAI's errors.
+`/v1/embeddings` and `/v1/models` are those of OpenAI's API, `/encode` and `/status/server` those of
+bert-as-service. There are also the APIs of text-embeddings-inference and Cohere, and the reranking
+of Jina and Voyage. Every error has the form of the API that its path belongs to.
 """
 
 
@@ -51,7 +52,7 @@ def create(config: Config) -> FastAPI:
     )
     # The guard checks keys; this puts a field for the key into the manual.
     key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
-    for module in (openai, listing, bert_as_service):
+    for module in (openai, listing, tei, cohere, rerank, bert_as_service):
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
     app.add_exception_handler(Refused, errors.on_refused)

@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from bertq.errors import (
@@ -26,6 +25,8 @@ from bertq.errors import (
     Timeout,
 )
 from bertq.state import purge
+from bertq_gateway import error_forms
+from bertq_gateway.error_forms import Problem
 
 log = logging.getLogger("bertq.gateway")
 
@@ -37,9 +38,6 @@ MAX_LISTED_ROWS = 100
 
 #: Most characters of a field's name in an error.
 MAX_PARAM_CHARACTERS = 100
-
-#: OpenAI's names of kinds of errors, by status.
-_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 #: Worker errors that the caller has caused: pairs for a model without pairs, tokens that may not be
 #: shown, ids outside of the vocabulary, rows that the model does not give.
@@ -60,21 +58,6 @@ _OUTAGES: list[tuple[type[BertqError], int, str, str]] = [
 
 #: Seconds between two log lines about errors of one kind.
 _LOG_INTERVAL_SECONDS = 60.0
-
-
-class Fault(BaseModel):
-    """The description of an error."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorBody(BaseModel):
-    """The body of every error response."""
-
-    error: Fault
 
 
 class Refused(Exception):
@@ -158,14 +141,8 @@ def _describe_long_texts(error: SentenceTooLong, field: str) -> str:
     verb = "has" if len(error.rows) == 1 else "have"
     return (
         f"{texts} {verb} more tokens than the {error.max_seq_len} that the model reads, special "
-        'tokens included: shorten the texts, or send "truncate": "right" or "left"'
+        "tokens included: shorten the texts, or let them be cut (truncate)"
     )
-
-
-def body(status: int, message: str, code: str | None = None, param: str | None = None) -> Any:
-    """Return the body of an error response as a plain value."""
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def headers(status: int) -> dict[str, str]:
@@ -175,9 +152,22 @@ def headers(status: int) -> dict[str, str]:
     return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
-def responses(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
+def response(path: str, problem: Problem, more_headers: Mapping[str, str] = {}) -> JSONResponse:
+    """Return the response for an error on a path, in the form of the path's API."""
+    form = error_forms.of(path)
+    status = form.statuses.get(
+        problem.code or "", form.statuses.get(problem.status, problem.status)
+    )
+    return JSONResponse(
+        form.body(problem, status), status, {**more_headers, **headers(problem.status)}
+    )
+
+
+def responses(
+    *statuses: int, form: error_forms.Form = error_forms.OPENAI
+) -> Mapping[int | str, dict[str, Any]]:
     """Return the error responses of a route, for its OpenAPI description."""
-    return {status: {"model": ErrorBody} for status in statuses}
+    return {form.statuses.get(status, status): {"model": form.model} for status in statuses}
 
 
 async def on_refused(request: Request, error: Exception) -> JSONResponse:
@@ -185,11 +175,11 @@ async def on_refused(request: Request, error: Exception) -> JSONResponse:
     field = getattr(request.state, "field", "input")
     refusal = to_refused(error, field) if isinstance(error, BertqError) else error
     assert isinstance(refusal, Refused)
-    content = body(refusal.status, str(refusal), refusal.code, refusal.param)
-    return JSONResponse(content, refusal.status, headers(refusal.status))
+    problem = Problem(refusal.status, str(refusal), refusal.code, refusal.param)
+    return response(request.url.path, problem)
 
 
-async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a malformed body, without repeating any of it."""
     assert isinstance(error, RequestValidationError)
     # A field that accepts a str or a list reports an error for each type; prefer other errors.
@@ -199,17 +189,17 @@ async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
     parts = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
     # The name of an unknown field may be of any length.
     param = ".".join(parts)[:MAX_PARAM_CHARACTERS] or "body"
-    message = f"{param}: {first['msg']}"
-    return JSONResponse(body(422, message, first["type"], param), 422)
+    problem = Problem(422, f"{param}: {first['msg']}", first["type"], param)
+    return response(request.url.path, problem)
 
 
-async def on_http(_request: Request, error: Exception) -> JSONResponse:
+async def on_http(request: Request, error: Exception) -> JSONResponse:
     """Answer a request for an unknown path, or with a method that the path does not have."""
     assert isinstance(error, HTTPException)
-    more = {**(error.headers or {}), **headers(error.status_code)}
-    return JSONResponse(body(error.status_code, str(error.detail)), error.status_code, more)
+    problem = Problem(error.status_code, str(error.detail))
+    return response(request.url.path, problem, error.headers or {})
 
 
-async def on_disconnected(_request: Request, _error: Exception) -> JSONResponse:
+async def on_disconnected(request: Request, _error: Exception) -> JSONResponse:
     """Answer a disconnected caller; 499 is the status that nginx logs in this case."""
-    return JSONResponse(body(499, "the client disconnected"), 499)
+    return response(request.url.path, Problem(499, "the client disconnected"))

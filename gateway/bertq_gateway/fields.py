@@ -1,15 +1,22 @@
 """Fields that the requests of several APIs have."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from bertq.protocol.encoding import Truncate
+from bertq.protocol.encoding import Options, Truncate
 from bertq.state.worker_info import WorkerInfo
+from bertq_gateway import error_forms, errors
 from bertq_gateway.errors import MAX_PARAM_CHARACTERS, Refused
 from bertq_gateway.state import State
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+#: Its length is in the schema only: checked here, half of an emoji would be an error.
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 #: What the clients of other services call queries and documents.
 _INPUT_TYPES = {
@@ -37,6 +44,41 @@ class LenientRequest(BaseModel):
         if state.config.strict and self.model_extra:
             name = next(iter(self.model_extra))[:MAX_PARAM_CHARACTERS]
             raise Refused(422, f"{name}: there is no such field", "extra_forbidden", name)
+
+
+#: The end to cut, in words of text-embeddings-inference.
+TruncationDirection: TypeAlias = Literal["left", "right", "Left", "Right"] | None
+
+
+class TeiRequest(LenientRequest):
+    """Fields of all requests of text-embeddings-inference."""
+
+    model: str | None = Field(
+        None, description="A name from /v1/models, if several models have the task."
+    )
+    truncate: bool | None = Field(
+        None,
+        description="Whether to cut texts with more tokens than the model reads; false refuses "
+        "them. By default, what the gateway is set to (it cuts).",
+    )
+    truncation_direction: TruncationDirection = Field(
+        None, description="The end to cut; right by default."
+    )
+
+    def truncation(self) -> Truncate | None:
+        """Return how to truncate; None for the gateway's default."""
+        if self.truncate is False:
+            return "error"
+        if self.truncation_direction is not None:
+            return "left" if self.truncation_direction.lower() == "left" else "right"
+        return "right" if self.truncate else None
+
+    def options(self) -> Options:
+        """Return the options of the request to the workers."""
+        options: Options = {"pairs": False}
+        if (truncate := self.truncation()) is not None:
+            options["truncate"] = truncate
+        return options
 
 
 def input_type_of(given: str | None, worker: WorkerInfo) -> str | None:
@@ -111,3 +153,23 @@ ANSWER_HEADERS = {
         "schema": {"type": "string"},
     },
 }
+
+
+def answer_responses(form: error_forms.Form) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of a route that encodes texts, for its OpenAPI description."""
+    found: dict[int | str, dict[str, Any]] = {200: {"headers": ANSWER_HEADERS}}
+    statuses = (400, 401, 404, 413, 422, 429, 500, 503, 504)
+    return found | dict(errors.responses(*statuses, form=form))
+
+
+def parse(kind: type[_Model], body: dict[str, Any]) -> _Model:
+    """Return the request in a body whose fields decide what kind of request it is.
+
+    Raises:
+        RequestValidationError: a field is invalid.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        found = [{**dict(one), "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found) from None

@@ -9,13 +9,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertq_gateway import errors
+from bertq_gateway.error_forms import Problem
 from bertq_gateway.metrics import GatewayMetrics
 
 #: Folder of the manual's scripts and styles.
 DOCS_FILES_PATH = "/docs/files"
 
 #: Paths that need no key: the health checks and the API's manual.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
 class HeadAsGet:
@@ -83,17 +84,21 @@ class RequestGuard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
+
+        def refuse(status: int, message: str, code: str) -> JSONResponse:
+            return errors.response(scope["path"], Problem(status, message, code))
+
         if self._keys and not self._is_authorized(headers.get("authorization", "")):
-            return _answer(
+            return refuse(
                 401,
                 "the API key is missing or wrong: send the header Authorization: Bearer KEY",
                 "invalid_api_key",
             )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            return _answer(413, self._too_large(), "body_too_large")
+            return refuse(413, self._too_large(), "body_too_large")
         if self._num_in_progress >= self._max_requests:
-            return _answer(
+            return refuse(
                 429,
                 f"{self._max_requests} requests are in progress: try again later",
                 "too_many_requests",
@@ -124,7 +129,3 @@ class RequestGuard:
             return message
 
         return bounded
-
-
-def _answer(status: int, message: str, code: str) -> JSONResponse:
-    return JSONResponse(errors.body(status, message, code), status, errors.headers(status))

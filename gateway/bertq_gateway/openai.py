@@ -14,6 +14,7 @@ from bertq_gateway.errors import responses
 from bertq_gateway.fields import (
     ANSWER_HEADERS,
     LenientRequest,
+    Text,
     TruncateField,
     input_type_of,
     one_of,
@@ -24,9 +25,6 @@ from bertq_gateway.rows import Found, check_dimensions
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
-
-#: Its length is in the schema only: checked here, half of an emoji would be an error.
-Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 
 class EmbeddingsRequest(LenientRequest):

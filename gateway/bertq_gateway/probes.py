@@ -26,16 +26,10 @@ async def healthz() -> str:
 )
 async def readyz(request: Request) -> Response:
     """Report whether requests can be answered: a worker is alive, and its graph does not hang."""
-    try:
-        workers = await State.of(request).models.workers()
-    except BertqError as error:
-        return _not_ready(str(errors.to_refused(error)))
-    ready = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
-    if not ready:
-        return _not_ready("all workers hang" if workers else "no worker is alive")
-    return PlainTextResponse(
-        "ready: " + ", ".join(sorted({public_name(worker) for worker in ready}))
-    )
+    ready, reason = await find_ready(State.of(request))
+    if reason:
+        return PlainTextResponse(f"not ready: {reason}", 503, errors.headers(503))
+    return PlainTextResponse(f"ready: {', '.join(ready)}")
 
 
 @router.get(
@@ -46,5 +40,13 @@ async def metrics(request: Request) -> Response:
     return Response(State.of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _not_ready(reason: str) -> Response:
-    return PlainTextResponse(f"not ready: {reason}", 503, errors.headers(503))
+async def find_ready(state: State) -> tuple[list[str], str]:
+    """Return the names of the models that can answer; without any, also the reason."""
+    try:
+        workers = await state.models.workers()
+    except BertqError as error:
+        return [], str(errors.to_refused(error))
+    ready = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
+    if not ready:
+        return [], "all workers hang" if workers else "no worker is alive"
+    return sorted({public_name(worker) for worker in ready}), ""

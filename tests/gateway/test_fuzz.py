@@ -23,7 +23,7 @@ def test_every_answer_is_as_the_manual_says(gateway: Gateway, stub: Stub) -> Non
         for mode in GenerationMode if operation.body else [GenerationMode.POSITIVE]:
 
             @settings(
-                max_examples=40,
+                max_examples=15,
                 deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),

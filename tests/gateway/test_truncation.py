@@ -51,7 +51,7 @@ def test_the_gateway_refuses_long_texts(
     assert answer.status_code == 422
     assert answer.json()["error"] == {
         "message": f"{field}[1], {field}[3] have more tokens than the {MAX_WORDS} that the model "
-        'reads, special tokens included: shorten the texts, or send "truncate": "right" or "left"',
+        "reads, special tokens included: shorten the texts, or let them be cut (truncate)",
         "type": "invalid_request_error",
         "param": field,
         "code": "sentence_too_long",

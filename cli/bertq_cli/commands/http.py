@@ -151,7 +151,7 @@ def http(
     cors: tuple[str, ...],
     **options: object,
 ) -> None:
-    """Serve HTTP: OpenAI's /v1/embeddings, and /encode of bert-as-service.
+    """Serve HTTP: the APIs of OpenAI, text-embeddings-inference, Cohere and bert-as-service.
 
     The page /docs describes every path.
     """
