@@ -137,7 +137,8 @@ def test_results_that_nobody_fetches_are_bounded(redis_url: str, redis: Redis) -
         future = client.encode_async(TEXTS)
         eventually(lambda: len(stub.chunks) == 1 + 32)
         time.sleep(0.5)
-        assert len(list(redis.scan_iter("celery-task-meta-*"))) == 1 + 32
+        (stream,) = redis.scan_iter("bertq:reply:*")
+        assert redis.xlen(stream) == 1 + 32
         gate.set()
         np.testing.assert_array_equal(future.result(60), rows(TEXTS))
         assert len(stub.chunks) == 1 + len(TEXTS) // 16
