@@ -75,7 +75,7 @@ def main(
     cases = [case for case in CASES if not names or str(case) in names]
     variants = [Variant("bertq")]
     if baseline is not None:
-        variants.append(Variant("bertq, baseline", checkout=baseline.resolve()))
+        variants.append(Variant(f"bertq, {baseline.name}", checkout=baseline.resolve()))
     if with_celery:
         variants += [Variant(f"Celery, {pool}", pool) for pool in ("threads", "prefork")]
     costs = measure(cases, variants, rounds, seconds)
