@@ -73,7 +73,7 @@ class TinyService:
             is_tokenized=encoding.is_tokenized,
             truncate="left" if encoding.truncate == "left" else "right",
             pairs=encoding.pairs,
-            prompt=prompt,
+            prompt="" if encoding.is_tokenized else prompt,
         )
         if cut and encoding.truncate == "error":
             raise SentenceTooLong(cut, encoder.max_seq_len)

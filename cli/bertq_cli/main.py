@@ -61,6 +61,11 @@ _SECTIONS = {
             "Show the lines of a file that are nearest to a query.",
             ('bertq search vectors.npy corpus.txt "what is love" -n 3',),
         ),
+        "verify": Entry(
+            "commands.verify:verify",
+            "Check whether the workers still make the vectors of a file.",
+            ("bertq verify corpus.txt vectors.npy",),
+        ),
         "rerank": Entry(
             "commands.rerank:rerank",
             "Sort documents by their relevance to a query.",

@@ -101,6 +101,8 @@ COMMANDS = (
     "rerank BINARY --input-format jsonl",
     "search MISSING FILE x",
     "search BINARY FILE x",
+    "verify FILE FILE",
+    "verify FILE MISSING",
     "redis --port 0",
     "redis --data-dir FILE",
     "redis --data-dir FILE/x",

@@ -1,7 +1,5 @@
 """``bertq search``: the lines of a file that are nearest to a query."""
 
-from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import click
@@ -12,6 +10,7 @@ from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
 from bertq_client.files import manifest
 from bertq_client.files.line import LineFormat
+from bertq_client.files.row_lines import read_lines_of_rows
 from bertq_client.files.source import TextSource, kind_of
 from bertq_client.search import similarity
 
@@ -87,36 +86,17 @@ def search(
             int8_ranges=int8_ranges,
             rescore_with=rescore_with,
         )
-    texts = _read_rows(lines, {document.index for document in found}, vectors)
-    for index, score in found:
-        number, text = texts[index]
-        click.echo(f"{score:.6f}\t{number}\t{' '.join(text.split())}")
-
-
-def _read_rows(
-    source: TextSource, rows: Iterable[int], vectors: Path
-) -> dict[int, tuple[int, str]]:
-    """Return line number and text for some rows of a file of vectors.
-
-    Raises:
-        BadInputValue: the input has fewer lines than the file has rows.
-    """
     known = manifest.load(vectors.with_name(f"{vectors.name}.json"))
-    skips_blanks = known is not None and known.options.get("blank") == "skip"
-    missing = set(rows)
-    found: dict[int, tuple[int, str]] = {}
-    row = 0
-    with closing(source.read()) as lines:
-        for number, sentence in lines:
-            if sentence is None and skips_blanks:
-                continue
-            if row in missing:
-                text = sentence if isinstance(sentence, str) else " ||| ".join(sentence or ())
-                found[row] = number, text
-                missing.discard(row)
-                if not missing:
-                    return found
-            row += 1
-    raise BadInputValue(
-        f"{vectors} has more rows than {source.name} has lines: it was made of another file"
+    texts = read_lines_of_rows(
+        lines,
+        [document.index for document in found],
+        skips_blanks=known is not None and known.options.get("blank") == "skip",
     )
+    if len(texts) < len(found):
+        raise BadInputValue(
+            f"{vectors} has more rows than {lines.name} has lines: it was made of another file"
+        )
+    for index, score in found:
+        number, sentence = texts[index]
+        text = sentence if isinstance(sentence, str) else " ||| ".join(sentence or ())
+        click.echo(f"{score:.6f}\t{number}\t{' '.join(text.split())}")

@@ -82,13 +82,13 @@ class RunOptions:
             "precision": self.encoding.precision,
             "pairs": self.encoding.pairs,
             "prompt_name": self.encoding.prompt_name,
-            "prompt": _digest_prompt(self.encoding.prompt),
+            "prompt": digest_prompt(self.encoding.prompt),
             "input_type": self.encoding.input_type,
             "dimensions": self.encoding.dimensions,
         }
 
 
-def _digest_prompt(prompt: str | None) -> str | None:
+def digest_prompt(prompt: str | None) -> str | None:
     """Return a digest of a prompt: the manifest must not contain the user's text."""
     if not prompt:
         return prompt
