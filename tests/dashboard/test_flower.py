@@ -134,6 +134,8 @@ def test_in_a_browser(redis_url: str, start: Start, flower: Flower, tmp_path: Pa
     start(1, "-Q", "gpu0", "-n", "gpu0@here")
     with BertClient(redis_url=redis_url, timeout=30) as client:
         client.encode([f"{SECRET} {number}" for number in range(600)])
+        for number in range(2):  # chunks of groups, which run without Celery's trace
+            client.encode([f"{SECRET} {number}"])
 
     def page(path: str) -> str:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
@@ -146,9 +148,10 @@ def test_in_a_browser(redis_url: str, start: Start, flower: Flower, tmp_path: Pa
         )
         return shown.stdout
 
-    eventually(lambda: page("/tasks").count("SUCCESS") >= 3, 40)
+    # Each chunk has its state, the time at which it was received, and its runtime.
+    row = re.compile(r"bertq\.encode</a>.*?>SUCCESS<.*?<time datetime=\"20.*?> *[\d.]+ m?s<")
+    eventually(lambda: len(row.findall(page("/tasks"))) == 5, 60)
     tasks, workers = page("/tasks"), page("/workers")
-    assert "bertq.encode" in tasks
     assert re.search(r"gpu0@here.*?Online", workers, re.DOTALL)
     assert SECRET not in tasks + workers
 
