@@ -23,6 +23,7 @@ from bertq_client.request import Request
 from bertq_client.search.calls import SearchCalls
 from bertq_client.session import Session
 from bertq_client.streaming.calls import StreamCalls
+from bertq_client.vector_cache import CacheInfo, VectorCache
 
 _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
@@ -43,6 +44,7 @@ class _Settings(TypedDict, total=False):
     model: str | None
     on_full: Literal["wait", "raise"]
     max_pending_chunks: int | None
+    cache: int
     _timings: ClientTimings | None
 
 
@@ -79,6 +81,8 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
             ``timeout``; or ``"raise"`` QueueFull. A request that has started always waits.
         max_pending_chunks: how many chunks of all clients may wait on the queue. The default is
             ``BERTQ_MAX_PENDING_CHUNKS``, or 1024.
+        cache: rows of small requests (up to 16 sentences) to keep in memory, the ones used last. A
+            request whose rows are all there is answered without a message. 0 keeps none.
 
     Raises:
         SettingsError: an argument is invalid.
@@ -130,6 +134,7 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
         model: str | None = None,
         on_full: Literal["wait", "raise"] = "wait",
         max_pending_chunks: int | None = None,
+        cache: int = 0,
         _timings: ClientTimings | None = None,  # for tests
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
@@ -146,7 +151,7 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
             "redis_url": url, "output_fmt": output_fmt, "identity": identity,
             "check_version": check_version, "check_length": check_length, "timeout": timeout,
             "queue": queue, "model": model, "on_full": on_full,
-            "max_pending_chunks": max_pending_chunks, "_timings": _timings,
+            "max_pending_chunks": max_pending_chunks, "cache": cache, "_timings": _timings,
         }  # fmt: skip
         self._check_length = check_length
         self._queues = queues.of_model(model)
@@ -181,6 +186,24 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
         request.future.keep_alive(self)
         request.traceparent = tracing.start_request(request.future, request.queue, len(frozen))
         return request
+
+    def _submit(self, request: Request, *, is_awaited: bool = False) -> None:
+        if self._settings["cache"]:
+            self._session.context.check_open()
+            # Known for two seconds: then a request is sent again, and reads the worker info anew.
+            if self._cache.answer(request, self.worker_directory.fingerprint(request.queue)):
+                return
+        super()._submit(request, is_awaited=is_awaited)
+
+    @property
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses and size of the cache of this process."""
+        return self._cache.info
+
+    def _open(self) -> None:
+        # A new one after a fork: another thread of the parent may have held its lock.
+        self._cache = VectorCache(self._settings["cache"])
+        super()._open()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments, so that the copy connects where it is unpickled."""

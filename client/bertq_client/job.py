@@ -94,17 +94,18 @@ class Job:
         cut, max_seq_len = self.assembly.cut, self.assembly.max_seq_len
         lengths, fingerprint = self.assembly.lengths, self.assembly.fingerprint
         if not self.is_shared:
-            total = None if lengths is None else int(lengths.sum())
-            yield self.requests[0], Answer(rows, tokens, cut, max_seq_len, fingerprint, total)
+            yield self.requests[0], Answer(rows, tokens, cut, max_seq_len, fingerprint, lengths)
             return
         end = 0
         for request in self.requests:
             first, end = end, end + len(request.texts)
             request_tokens = tokens[first:end] if tokens is not None else None
-            total = None if lengths is None else int(lengths[first:end].sum())
+            request_lengths = None if lengths is None else lengths[first:end]
             cut_rows = [row - first for row in cut if first <= row < end]
             part = rows[first:end]
             if isinstance(part, np.ndarray):
                 part = part.copy()  # a view would keep the rows of all requests in memory
-            answer = Answer(part, request_tokens, cut_rows, max_seq_len, fingerprint, total)
-            yield request, answer
+            yield (
+                request,
+                Answer(part, request_tokens, cut_rows, max_seq_len, fingerprint, request_lengths),
+            )

@@ -1,10 +1,14 @@
 """One request of a caller."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bertq.protocol import queues
 from bertq.protocol.encoding import Encoding
@@ -27,7 +31,7 @@ class Answer:
         cut_rows: numbers of the truncated sentences.
         max_seq_len: maximum number of tokens of a sentence, if any was truncated.
         fingerprint: fingerprint of the model that encoded the rows.
-        tokens_read: number of tokens read of all sentences, if the request asks for it.
+        lengths: number of tokens read of each sentence, if the request asks for it.
     """
 
     rows: AnyRows
@@ -35,7 +39,7 @@ class Answer:
     cut_rows: list[int]
     max_seq_len: int
     fingerprint: str
-    tokens_read: int | None = None
+    lengths: NDArray[np.int64] | None = None
 
 
 @dataclass(eq=False)
@@ -55,6 +59,7 @@ class Request:
         may_share_job: whether it may share a job with other requests.
         is_counted: whether the counters include it.
         traceparent: context of its span (``bertq.tracing``), or None.
+        on_answer: called with the answer before the caller gets it.
         submitted_at: monotonic time at which it was made.
     """
 
@@ -70,6 +75,7 @@ class Request:
     may_share_job: bool = True
     is_counted: bool = False
     traceparent: str | None = None
+    on_answer: Callable[[Answer], object] | None = None
     submitted_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -86,13 +92,15 @@ class Request:
         """Complete the future, unless it has been cancelled."""
         if self.future.done():
             return
+        if self.on_answer is not None:
+            self.on_answer(answer)
         if answer.cut_rows and self.check_length:
             self.future.set_warning(
                 results.truncation_warning(
                     len(answer.cut_rows), len(self.texts), answer.max_seq_len
                 )
             )
-        self.future.tokens_read = answer.tokens_read
+        self.future.tokens_read = None if answer.lengths is None else int(answer.lengths.sum())
         self.future.fingerprint = answer.fingerprint
         self.future.cut_rows = tuple(sorted(answer.cut_rows))
         rows = to_lists(answer.rows) if self.as_list else answer.rows

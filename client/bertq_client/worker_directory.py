@@ -72,6 +72,13 @@ class WorkerDirectory:
         """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
         return [worker for worker in self.workers if queue in worker.queues]
 
+    def fingerprint(self, queue: str) -> str | None:
+        """Return the fingerprint of the model of ``queue``, if it is known; does not ask Redis."""
+        if not self.is_fresh:
+            return None
+        found = {worker.fingerprint for worker in self.known(queue)}
+        return found.pop() if len(found) == 1 else None
+
     @property
     def is_fresh(self) -> bool:
         """Whether ``refresh`` would do nothing."""

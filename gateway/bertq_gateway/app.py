@@ -35,7 +35,9 @@ def create(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        models = Models(config.redis_url, config.timeout_seconds, config.aliases)
+        models = Models(config.redis_url, config.timeout_seconds, config.aliases, config.cache_rows)
+        if config.cache_rows:
+            metrics.add_cache(lambda: models.cache_info)
         app.state.gateway = State(config, models, metrics)
         yield
         await models.close()

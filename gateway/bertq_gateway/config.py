@@ -29,6 +29,7 @@ class Config:
         truncate: the end to cut from texts with too many tokens, or ``error`` to refuse them;
             for requests that do not choose.
         strict: whether to refuse requests with unknown fields.
+        cache_rows: rows of small requests to keep in memory for each model; 0 for none.
         timeout_seconds: until a request times out.
         keep_alive_seconds: how long an idle connection stays open. It must be longer than proxies
             keep idle connections, or the gateway closes one that a proxy is about to use.
@@ -49,6 +50,7 @@ class Config:
     max_connections: int = 2048
     truncate: Truncate = "right"
     strict: bool = False
+    cache_rows: int = 0
     timeout_seconds: float = 60.0
     keep_alive_seconds: int = 90
     drain_seconds: int = 30

@@ -13,6 +13,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bertq_client.vector_cache import CacheInfo
 
 #: Paths with a label; all other paths share one.
 _ROUTES = frozenset(
@@ -100,6 +104,34 @@ class GatewayMetrics:
         self._tokens.inc(tokens)
         self._truncated.inc(truncated)
 
+    def add_cache(self, read: Callable[[], CacheInfo]) -> None:
+        """Add the metrics of the cache."""
+        self._registry.register(_CacheMetrics(read))
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _CacheMetrics(Collector):
+    """The metrics of the cache, which counts by itself.
+
+    Args:
+        read: returns hits, misses and size.
+    """
+
+    def __init__(self, read: Callable[[], CacheInfo]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the current numbers."""
+        info = self._read()
+        yield CounterMetricFamily(
+            "bertq_http_cache_hits", "Requests that were answered from the cache", info.hits
+        )
+        yield CounterMetricFamily(
+            "bertq_http_cache_misses",
+            "Requests with up to 16 texts that were not in the cache",
+            info.misses,
+        )
+        yield GaugeMetricFamily("bertq_http_cache_rows", "Rows in the cache", info.rows)

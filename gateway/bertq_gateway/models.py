@@ -9,6 +9,7 @@ from bertq import BertClient
 from bertq.errors import NoWorker, SettingsError
 from bertq.redis.connection import explain
 from bertq.state.worker_info import WorkerInfo
+from bertq_client.vector_cache import CacheInfo
 from bertq_gateway.errors import Refused
 
 
@@ -24,12 +25,17 @@ class Models:
         redis_url: URL of the queues' Redis.
         timeout: seconds until a request times out.
         aliases: additional names of models.
+        cache_rows: rows to keep in memory for each model.
     """
 
-    def __init__(self, redis_url: str, timeout: float, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, redis_url: str, timeout: float, aliases: Mapping[str, str], cache_rows: int = 0
+    ) -> None:
         self._url = redis_url
         self._timeout = timeout
         self._aliases = aliases
+        self._cache_rows = cache_rows
+        self._closed_hits = self._closed_misses = 0  # of clients that were closed
         self._clients: dict[str | None, BertClient] = {}
         self._reading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -120,6 +126,7 @@ class Models:
                     identity="http",
                     check_length=False,
                     on_full="raise",
+                    cache=self._cache_rows,
                 )
             except SettingsError as error:  # worker info that another program has written
                 raise Refused(404, str(error), "model_not_found", "model") from None
@@ -131,6 +138,8 @@ class Models:
             is_used = model in served or client.status["num_pending_request"]
             if client is not self._default_client and not is_used:
                 del self._clients[model]
+                self._closed_hits += client.cache_info.hits
+                self._closed_misses += client.cache_info.misses
                 task = asyncio.ensure_future(client.aclose())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
@@ -140,6 +149,17 @@ class Models:
         for client in self._clients.values():
             await client.aclose()
         await asyncio.gather(*self._closing)
+
+    @property
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses and size of the caches of all models."""
+        found = [client.cache_info for client in list(self._clients.values())]
+        return CacheInfo(
+            self._closed_hits + sum(info.hits for info in found),
+            self._closed_misses + sum(info.misses for info in found),
+            sum(info.rows for info in found),
+            sum(info.max_rows for info in found),
+        )
 
     @property
     def default_client(self) -> BertClient:

@@ -277,3 +277,16 @@ def test_many_at_once(gateway: Gateway, stub: Stub) -> None:
         answers = list(pool.map(lambda n: gateway.embed(f"{n}", f"x {n}"), range(300)))
     assert all(answer.status_code == 200 for answer in answers)
     assert threading.active_count() <= before + 40
+
+
+def test_the_cache(start_gateway: StartGateway, stub: Stub) -> None:
+    plain, cached = start_gateway(), start_gateway(cache_rows=100)
+    assert "bertq_http_cache" not in plain.http.get("/metrics").text
+    answers = [cached.embed("a", "b") for _ in range(3)]
+    assert all(answer.json() == answers[0].json() for answer in answers)
+    assert stub.chunks == [2]
+    metrics = cached.http.get("/metrics").text
+    assert "bertq_http_cache_hits_total 2.0" in metrics
+    assert "bertq_http_cache_misses_total 1.0" in metrics
+    assert "bertq_http_cache_rows 2.0" in metrics
+    assert "bertq_http_sentences_total 6.0" in metrics

@@ -83,6 +83,17 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     help="Refuse requests with unknown fields, which are ignored otherwise. [BERTQ_HTTP_STRICT]",
 )
 @click.option(
+    "--cache",
+    "cache_rows",
+    type=click.IntRange(min=0),
+    envvar="BERTQ_HTTP_CACHE",
+    default=Config.cache_rows,
+    show_default=True,
+    metavar="N",
+    help="Vectors to keep in memory for each model, for queries that come again. "
+    "[BERTQ_HTTP_CACHE]",
+)
+@click.option(
     "--timeout",
     "timeout_seconds",
     type=click.FloatRange(min=0, min_open=True),

@@ -141,7 +141,7 @@ class RerankCalls(StreamCalls):
     def _result_of(self, request: Request, *, progress: bool = False) -> Any:
         """Send a request, and wait for its rows."""
         try:
-            self._submit(request)
+            self._submit(request, is_awaited=True)
             return progress_bar.watch(request.future) if progress else request.future.result()
         except BaseException:  # nobody else has the future
             request.future.cancel()
