@@ -69,6 +69,7 @@ class Variant:
         return {
             **processes.clean_environment(url),
             "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "",  # a profiler would cut long lines
             "PYTHONSAFEPATH": "1",  # not the code of the current folder
             "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             "BERTQ_MAX_SEQ_LEN": "40",

@@ -18,7 +18,6 @@ from bertq.state.counters import RequestCounter
 from bertq_client.context import ClientTimings, SessionContext
 from bertq_client.deadlines import Deadlines
 from bertq_client.futures import Callbacks, EncodeFuture
-from bertq_client.inbox import reply_stream
 from bertq_client.inbox.gatherer import Gatherer
 from bertq_client.inputs import Text
 from bertq_client.outbox.sender import Sender
@@ -54,7 +53,6 @@ class Session:
         check_version: bool = True,
     ) -> None:
         redis = connect(url)
-        reply_stream.prepare(redis)
         directory = WorkerDirectory(
             url,
             redis,

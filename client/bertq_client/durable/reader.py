@@ -14,7 +14,7 @@ from bertq.state.durable_jobs import JobInfo
 from bertq_client.context import SessionContext
 from bertq_client.durable import plan
 from bertq_client.inbox import reply_stream
-from bertq_client.inbox.reply_stream import Notice
+from bertq_client.inbox.reply_stream import Notice, StreamReader
 from bertq_client.outbox.deduplication import PlannedChunk
 
 _T = TypeVar("_T")
@@ -147,10 +147,11 @@ class Reader:
     def _read(self, last_entry_id: bytes, seconds: float) -> list[Notice]:
         """Return later notices of the stream, waiting some seconds; perhaps none."""
         wait_seconds = min(seconds, self._read_seconds) if seconds > 0 else None
-        notices: list[Notice] = self.run(
-            lambda: reply_stream.read(self.redis, self._stream, last_entry_id, wait_seconds)
-        )
-        return notices
+        stream = StreamReader(self.redis, self._stream)
+        try:
+            return self.run(lambda: stream.read(last_entry_id, wait_seconds))
+        finally:
+            stream.release()
 
     def _has_lost(self, entry_id: bytes) -> bool:
         """Return whether the stream ends before a notice that was read."""

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.inbox import reply_stream, results
 from bertq_client.inbox.recovery import Recovery
-from bertq_client.inbox.reply_stream import Notice
+from bertq_client.inbox.reply_stream import Notice, StreamReader
 from bertq_client.job import Job
 from bertq_client.outbox.sender import Sender
 
@@ -55,6 +54,7 @@ class Gatherer:
     def __init__(self, context: SessionContext, sender: Sender) -> None:
         self._redis = context.redis
         self._stream = keys.reply(context.client_id)
+        self._reader = StreamReader(context.redis, self._stream)
         self._registry = context.registry
         self._directory = context.directory
         self._read_seconds = context.timings.read_seconds
@@ -86,6 +86,7 @@ class Gatherer:
                 if self._processed:
                     has_job = self._registry.has_recorded_job()
                 else:
+                    self._reader.release()
                     has_job = self._registry.wait_for_job()
                 if self._registry.is_closed:
                     break
@@ -113,14 +114,13 @@ class Gatherer:
 
     def _collect(self, seconds: float) -> bool:
         """Wait for notices, and process them; return whether there were any."""
-        # After the processed notices, which may still be there. Usually they have been removed, and
-        # it reads from the beginning: after a last id it would miss the notices of a new server
-        # whose clock is behind the old one's.
-        removes = self._must_remove()
-        after = "0-0" if removes or not self._processed else self._processed[-1].entry_id
-        notices: list[Notice] = self._send(
-            lambda redis: reply_stream.read(redis, self._stream, after, seconds), removes=removes
-        )
+        if self._must_remove():
+            self._remove_processed()
+        # After the processed notices that are still there. Usually there are none, and it reads
+        # from the beginning: after a last id it would miss the notices of a new server whose clock
+        # is behind the old one's.
+        after = self._processed[-1].entry_id if self._processed else "0-0"
+        notices = self._reader.read(after, seconds)
         for first in range(0, len(notices), reply_stream.MAX_RESULTS):
             self._process(notices[first : first + reply_stream.MAX_RESULTS])
         self._has_more = len(notices) == reply_stream.MAX_NOTICES
@@ -131,7 +131,7 @@ class Gatherer:
         payloads = [notice.result for notice in notices]
         if None in payloads:
             task_ids = [notice.task_id for notice in notices]
-            stored = self._send(lambda redis: reply_stream.fetch(redis, task_ids))
+            stored = self._fetch(task_ids)
             payloads = [payload or other for payload, other in zip(payloads, stored, strict=True)]
         for notice, payload in zip(notices, payloads, strict=True):
             job_id = self._process_result(notice.task_id, payload)
@@ -150,16 +150,15 @@ class Gatherer:
             or self._processed_bytes >= _MAX_PROCESSED_BYTES
         )
 
-    def _send(self, command: Callable[[Any], Any], *, removes: bool = True) -> Any:
-        """Send a command to Redis and remove processed results, in one round trip."""
-        if not (self._processed and removes):
-            return command(self._redis)
+    def _fetch(self, task_ids: list[str]) -> list[bytes | None]:
+        """Fetch results and remove processed ones, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
-            self._add_removal(pipe)
-            command(pipe)
-            answer = pipe.execute()[-1]
+            if self._processed:
+                self._add_removal(pipe)
+            reply_stream.fetch(pipe, task_ids)
+            stored: list[bytes | None] = pipe.execute()[-1]
         self._forget_processed()
-        return answer
+        return stored
 
     def _remove_processed(self) -> None:
         if self._processed:

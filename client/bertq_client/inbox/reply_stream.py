@@ -26,30 +26,53 @@ class Notice(NamedTuple):
     has_key: bool
 
 
-def prepare(redis: Redis) -> None:
-    """Let a client parse answers to XREAD as ``read`` needs them, faster than redis-py."""
-    redis.set_response_callback("XREAD", _parse)
+class StreamReader:
+    """Reads a reply stream on a connection that it holds between two reads.
 
-
-def read(redis: Redis, stream: str, after: bytes | str, seconds: float | None) -> Any:
-    """Read entries of a stream.
+    redis-py's commands would need most of the time of reading a notice.
 
     Args:
-        redis: a prepared client, or its pipeline, which returns the notices later.
+        redis: the client whose connections are used.
         stream: key of the stream.
-        after: id of an entry: only later ones are read.
-        seconds: how long to wait for an entry; None to return at once.
-
-    Returns:
-        A list of ``Notice``.
     """
-    # To Redis, 0 means forever.
-    block = [] if seconds is None else ["BLOCK", max(1, int(seconds * 1000))]
-    execute: Any = redis.execute_command
-    return execute("XREAD", "COUNT", MAX_NOTICES, *block, "STREAMS", stream, after)
+
+    def __init__(self, redis: Redis, stream: str) -> None:
+        self._pool: Any = redis.connection_pool
+        self._stream = stream
+        self._connection: Any = None
+
+    def read(self, after: bytes | str, seconds: float | None) -> list[Notice]:
+        """Read entries of the stream.
+
+        Args:
+            after: id of an entry: only later ones are read.
+            seconds: how long to wait for an entry; None to return at once.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached.
+        """
+        # To Redis, 0 means forever.
+        block = () if seconds is None else ("BLOCK", max(1, int(seconds * 1000)))
+        try:
+            connection = self._connection = self._connection or self._pool.get_connection()
+            connection.send_command(
+                "XREAD", "COUNT", MAX_NOTICES, *block, "STREAMS", self._stream, after
+            )
+            return _parse(connection.read_response())
+        except BaseException:
+            if self._connection is not None:
+                self._connection.disconnect()
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Return the connection, which may be closed before the next read."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.release(connection)
 
 
-def _parse(answer: Any, **_: Any) -> list[Notice]:
+def _parse(answer: Any) -> list[Notice]:
     """Return the entries in an answer to XREAD of one stream."""
     # RESP2 answers with a list of streams, RESP3 with a map.
     streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer or ()]

@@ -19,7 +19,7 @@ from bertq_client.request import Request
 _MAX_WAIT_SECONDS = 0.05
 
 #: Seconds for which the sender's thread sends all requests after Redis did not answer in time.
-_PAUSE_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0
 
 #: Most characters of a request, so that the system accepts its message without waiting.
 _MAX_CHARACTERS = 8192
