@@ -21,6 +21,7 @@ from bertq import BertClient
 from bertq.errors import BadInputType, BertqError, RemoteError
 from bertq.protocol import time_to_live
 from bertq.protocol.wire import ChunkResult
+from bertq.state import counters
 from bertq_client.futures import EncodeFuture
 from bertq_client.inbox.assembly import Assembly
 from bertq_client.job import Job
@@ -221,3 +222,14 @@ def test_clients_leave_nothing_behind(redis_url: str, stub: Stub, redis: Redis) 
     eventually(lambda: threading.active_count() <= threads, 30)
     # The worker opens some as it goes; one for each client would be forty.
     eventually(lambda: len(redis.client_list()) < connections + 10)
+
+
+def test_requests_are_counted_soon_and_at_the_end(redis_url: str, stub: Stub, redis: Redis) -> None:
+    with BertClient(redis_url=redis_url) as client:
+        client.encode(["a"])
+        eventually(lambda: counters.read(redis)["num_data_request"] == 1)
+        client.encode(["b"])
+        client.encode([f"{number}" for number in range(20)])
+    counted = counters.read(redis)
+    assert (counted["num_data_request"], counted["num_total_seq"]) == (3, 22)
+    assert counted["num_total_client"] == 1
