@@ -256,6 +256,7 @@ def test_the_client_of_huggingface(gateway: Gateway, service: TinyService) -> No
     client = InferenceClient(model=address, token="any")
     vectors = service.encoders[None].encode(TEXTS, normalize=True)
     assert_close(client.feature_extraction(TEXTS[0]), vectors[:1])
+    assert_close(client.feature_extraction(TEXTS), vectors)  # as LangChain does
     assert_close(
         client.feature_extraction(TEXTS[0], normalize=False, prompt_name="query", truncate=True),
         service.encoders[None].encode(TEXTS[:1], prompt_name="query"),

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient
-from bertq.errors import BadInputType, BadInputValue, NoWorker, SentenceTooLong
+from bertq.errors import BadInputType, BadInputValue, ClientClosed, NoWorker, SentenceTooLong
 from bertq.protocol import keys
 from tests.tiny_service import MODELS, TinyService, tiny_service
 
@@ -122,6 +122,29 @@ def test_documents_that_are_too_long(client: BertClient) -> None:
     with pytest.raises(SentenceTooLong) as caught:
         client.rerank("a query", ["short", "long " * 200], truncate="error")
     assert caught.value.rows == (1,)
+
+
+def test_queries_of_a_stream(client: BertClient) -> None:
+    queries = [
+        (f"query {n}", [f"{text} {n}" for text in DOCUMENTS * (1 + n % 3)]) for n in range(9)
+    ]
+    found = list(client.rerank_stream(iter(queries), 2))
+    assert [[d.index for d in ranked] for ranked in found] == [
+        [d.index for d in client.rerank(query, documents, 2)] for query, documents in queries
+    ]
+    wrong = [*queries[:2], ("a query", ["a", "long " * 200, "b"])]
+    with pytest.raises(
+        SentenceTooLong, match=r"documents\[1\] of query 3: more tokens than the 96"
+    ):
+        list(client.rerank_stream(wrong, truncate="error"))
+    with pytest.raises(BadInputValue, match=r"documents\[0\] is blank"):
+        list(client.rerank_stream([("a query", [""])]))
+
+
+def test_a_closed_client(client: BertClient) -> None:
+    client.close()
+    with pytest.raises(ClientClosed):
+        client.rerank("a query", DOCUMENTS)
 
 
 def test_without_workers(redis_url: str) -> None:

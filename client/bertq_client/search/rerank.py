@@ -20,7 +20,7 @@ class RankedDocument(NamedTuple):
             similarity to the query.
     """
 
-    index: int  # type: ignore[assignment]  # nobody needs the method of tuples
+    index: int  # type: ignore[assignment]  # hides a method of tuples
     score: float
 
 

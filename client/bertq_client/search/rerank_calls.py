@@ -132,7 +132,12 @@ class RerankCalls(StreamCalls):
             rerank.check_model(known)
 
     def _known_worker(self, rows: int) -> WorkerInfo | None:
-        """Return a worker that takes requests of this client; None if none is known."""
+        """Return a worker that takes requests of this client; None if none is known.
+
+        Raises:
+            ClientClosed: the client is closed.
+        """
+        self._session.context.check_open()
         with suppress(RedisError):  # the request waits for Redis, and reports the error
             workers = self.worker_directory.serving(self._queue or self._queues.for_size(rows))
             return workers[0] if workers else None
@@ -143,6 +148,6 @@ class RerankCalls(StreamCalls):
         try:
             self._submit(request, is_awaited=True)
             return progress_bar.watch(request.future) if progress else request.future.result()
-        except BaseException:  # nobody else has the future
+        except BaseException:  # no other code has the future
             request.future.cancel()
             raise
