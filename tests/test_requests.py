@@ -252,6 +252,11 @@ def test_scores(
     found = client.encode(PAIRS)
     assert found.shape == (3, 1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    ranked = client.rerank(PAIRS[0][0], [pair[1] for pair in PAIRS[:2]] * 20, 3)
+    alone = client.encode([(PAIRS[0][0], pair[1]) for pair in PAIRS[:2]])
+    assert [document.score for document in ranked] == pytest.approx([alone.max()] * 3, abs=1e-5)
+    (info,) = (info for info in client.server_config.values() if info["model_name"] == "score")
+    assert (info["task"], info["activation"], info["labels"]) == ("score", "identity", ["LABEL_0"])
     halves = client.encode(PAIRS, precision="float16", normalize=False)
     assert halves.dtype == np.float16
     for options in ({"normalize": True}, {"dimensions": 1}, {"precision": "int8"}):
