@@ -10,7 +10,7 @@ import numpy as np
 from bertq.protocol.encoding import Encoding
 from bertq_client.inbox.assembly import Assembly
 from bertq_client.inputs import Text
-from bertq_client.request import Answer, Request
+from bertq_client.request import Request, RequestAnswer
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Job:
         """Monotonic time at which its first request was made."""
         return self.requests[0].submitted_at
 
-    def answers(self) -> Iterator[tuple[Request, Answer]]:
+    def answers(self) -> Iterator[tuple[Request, RequestAnswer]]:
         """Return each request with a separate answer.
 
         Raises:
@@ -94,7 +94,10 @@ class Job:
         cut, max_seq_len = self.assembly.cut, self.assembly.max_seq_len
         lengths, fingerprint = self.assembly.lengths, self.assembly.fingerprint
         if not self.is_shared:
-            yield self.requests[0], Answer(rows, tokens, cut, max_seq_len, fingerprint, lengths)
+            yield (
+                self.requests[0],
+                RequestAnswer(rows, tokens, cut, max_seq_len, fingerprint, lengths),
+            )
             return
         end = 0
         for request in self.requests:
@@ -107,5 +110,7 @@ class Job:
                 part = part.copy()  # a view would keep the rows of all requests in memory
             yield (
                 request,
-                Answer(part, request_tokens, cut_rows, max_seq_len, fingerprint, request_lengths),
+                RequestAnswer(
+                    part, request_tokens, cut_rows, max_seq_len, fingerprint, request_lengths
+                ),
             )

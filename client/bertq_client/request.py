@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RequestAnswer:
     """The answer to a request.
 
     Attributes:
@@ -75,7 +75,7 @@ class Request:
     may_share_job: bool = True
     is_counted: bool = False
     traceparent: str | None = None
-    on_answer: Callable[[Answer], object] | None = None
+    on_answer: Callable[[RequestAnswer], object] | None = None
     submitted_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -88,7 +88,7 @@ class Request:
         """Whether it is small enough that it never waits for large requests."""
         return len(self.texts) <= queues.PRIORITY_BATCH_SIZE
 
-    def succeed(self, answer: Answer) -> None:
+    def succeed(self, answer: RequestAnswer) -> None:
         """Complete the future, unless it has been cancelled."""
         if self.future.done():
             return

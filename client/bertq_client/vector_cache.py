@@ -12,7 +12,7 @@ from bertq.errors import SettingsError
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.sparse import SparseRows
 from bertq_client.inputs import Text
-from bertq_client.request import Answer, Request
+from bertq_client.request import Request, RequestAnswer
 
 
 class CacheInfo(NamedTuple):
@@ -93,7 +93,7 @@ class VectorCache:
             return False
         lengths = [row.length for row in found if row.length is not None]
         request.succeed(
-            Answer(
+            RequestAnswer(
                 rows=np.stack([row.numbers for row in found]),
                 tokens=None,
                 cut_rows=[number for number, row in enumerate(found) if row.is_cut],
@@ -122,12 +122,12 @@ class VectorCache:
             self._misses += not is_hit
             return found if is_hit else None
 
-    def _keeper(self, request: Request) -> Callable[[Answer], object]:
+    def _keeper(self, request: Request) -> Callable[[RequestAnswer], object]:
         """Return a function that keeps the rows of an answer; it does not keep the request."""
         texts, encoding = request.texts, request.encoding
         return lambda answer: self._keep(texts, encoding, answer)
 
-    def _keep(self, texts: Sequence[Text], encoding: Encoding, answer: Answer) -> None:
+    def _keep(self, texts: Sequence[Text], encoding: Encoding, answer: RequestAnswer) -> None:
         if isinstance(answer.rows, SparseRows) or answer.rows.ndim != 2:
             return
         cut, lengths = set(answer.cut_rows), answer.lengths

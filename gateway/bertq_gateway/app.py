@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 
 import bertq
 from bertq.errors import BertqError
-from bertq_gateway import bert_as_service, cohere, errors, listing, openai, probes, rerank, tei
+from bertq_gateway import errors
+from bertq_gateway.apis import bert_as_service, cohere, listing, openai, probes, rerank, tei
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
 from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard

@@ -22,7 +22,7 @@ from bertq.protocol.wire import ChunkResult
 from bertq.state import worker_info
 from bertq_client.context import ClientTimings
 from bertq_client.futures import Callbacks, EncodeFuture
-from bertq_client.request import Answer, Request
+from bertq_client.request import Request, RequestAnswer
 from bertq_client.vector_cache import VectorCache
 from tests.client.stub import MAX_WORDS, Stub, info, rows
 
@@ -236,7 +236,9 @@ def test_no_row_is_wrong(size: int, calls: list[Any]) -> None:
         expected = known
         if not cache.answer(asked, known):
             made = np.array([row_of(answering, encoding, text) for text in texts], np.float32)
-            asked.succeed(Answer(made, None, [], 0, answering, np.ones(len(texts), np.int64)))
+            asked.succeed(
+                RequestAnswer(made, None, [], 0, answering, np.ones(len(texts), np.int64))
+            )
             expected = answering
         assert asked.future.fingerprint == expected
         found = asked.future.result(0).tolist()

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from bertq.protocol import encoding
-from bertq_cli.commands.input_options import input_options
 from bertq_cli.help import print_warning
+from bertq_cli.input_options import input_options
 from bertq_cli.output_file import OutputPath
 from bertq_cli.signals import exit_on_signals
 from bertq_cli.wording import for_command_line

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq.protocol.encoding import Options
 from bertq_cli import output_file
-from bertq_cli.commands.input_options import input_options
+from bertq_cli.input_options import input_options
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
 from bertq_client.files.line import LineFormat

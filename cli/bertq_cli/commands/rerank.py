@@ -14,7 +14,7 @@ import click
 from bertq.errors import BadInputValue, OutputError, RemoteError, SentenceTooLong
 from bertq.protocol.encoding import TRUNCATE, Truncate
 from bertq_cli import output_file
-from bertq_cli.commands.input_options import input_options
+from bertq_cli.input_options import input_options
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient, RankedDocument, progress_bar
 from bertq_client.files import line_errors

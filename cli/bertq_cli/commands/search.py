@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bertq.errors import BadInputValue
-from bertq_cli.commands.input_options import input_options
+from bertq_cli.input_options import input_options
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
 from bertq_client.files import manifest

@@ -12,9 +12,11 @@ import bertq
 from bertq.protocol.encoding import Options
 from bertq.state.worker_info import WorkerInfo
 from bertq_client.search import similarity as similarities
-from bertq_gateway import answer, error_forms, errors, probes, rerank, rows, scores
-from bertq_gateway.errors import Refused
-from bertq_gateway.fields import (
+from bertq_gateway import error_forms, errors
+from bertq_gateway.answers import answer, rows, scores
+from bertq_gateway.answers.rows import check_dimensions
+from bertq_gateway.apis import probes, rerank
+from bertq_gateway.apis.fields import (
     LenientRequest,
     TeiRequest,
     Text,
@@ -23,7 +25,7 @@ from bertq_gateway.fields import (
     parse,
     refuse_token_ids,
 )
-from bertq_gateway.rows import check_dimensions
+from bertq_gateway.errors import Refused
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["text-embeddings-inference"])
@@ -141,7 +143,7 @@ class Prediction(BaseModel):
     label: str
 
 
-class Health(BaseModel):
+class HealthBody(BaseModel):
     """No content."""
 
 
@@ -332,14 +334,16 @@ def _model_type(worker: WorkerInfo) -> dict[str, Any]:
 
 
 @router.get(
-    "/health", response_model=Health, responses=dict(errors.responses(503, form=error_forms.TEI))
+    "/health",
+    response_model=HealthBody,
+    responses=dict(errors.responses(503, form=error_forms.TEI)),
 )
-async def health(request: Request) -> Health:
+async def health(request: Request) -> HealthBody:
     """Report whether requests can be answered, as /readyz does."""
     _, reason = await probes.find_ready(State.of(request))
     if reason:
         raise Refused(503, f"not ready: {reason}")
-    return Health()
+    return HealthBody()
 
 
 @router.post("/", response_model=Any, responses=_RESPONSES)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq.protocol.encoding import Options
-from bertq_gateway import answer, rows
-from bertq_gateway.errors import responses
-from bertq_gateway.fields import (
+from bertq_gateway.answers import answer, rows
+from bertq_gateway.answers.rows import Found, check_dimensions
+from bertq_gateway.apis.fields import (
     ANSWER_HEADERS,
     LenientRequest,
     Text,
@@ -21,7 +21,7 @@ from bertq_gateway.fields import (
     refuse_token_ids,
     truncate_of,
 )
-from bertq_gateway.rows import Found, check_dimensions
+from bertq_gateway.errors import responses
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])

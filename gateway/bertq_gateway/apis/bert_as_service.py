@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
 from bertq.protocol import surrogates
-from bertq_gateway import answer
+from bertq_gateway.answers import answer
+from bertq_gateway.apis.fields import ANSWER_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.errors import Refused, responses
-from bertq_gateway.fields import ANSWER_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["bert-as-service"])

@@ -10,11 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from bertq.protocol.encoding import Options, Truncate
 from bertq_client.search import rerank as reranking
 from bertq_client.search.rerank import RankedDocument
-from bertq_gateway import answer, error_forms, rows, scores
-from bertq_gateway.cohere import Meta, meta
+from bertq_gateway import error_forms
+from bertq_gateway.answers import answer, rows, scores
+from bertq_gateway.answers.rows import EncodedRows
+from bertq_gateway.apis.cohere import Meta, meta
+from bertq_gateway.apis.fields import (
+    LenientRequest,
+    TeiRequest,
+    Text,
+    answer_responses,
+    one_of,
+    parse,
+)
 from bertq_gateway.errors import Refused
-from bertq_gateway.fields import LenientRequest, TeiRequest, Text, answer_responses, one_of, parse
-from bertq_gateway.rows import Rows
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["Cohere, Jina, Voyage: rerank"])
@@ -22,7 +30,7 @@ router = APIRouter(tags=["Cohere, Jina, Voyage: rerank"])
 _RESPONSES = answer_responses(error_forms.MESSAGE)
 
 
-class Document(BaseModel):
+class RerankDocument(BaseModel):
     """A document."""
 
     model_config = ConfigDict(extra="allow")
@@ -45,7 +53,7 @@ class RerankRequest(LenientRequest):
     )
 
     query: Text
-    documents: Annotated[list[Text | Document], Field(min_length=1)]
+    documents: Annotated[list[Text | RerankDocument], Field(min_length=1)]
     model: str | None = Field(
         None, description="A name from /v1/models, if there are several cross-encoders."
     )
@@ -192,7 +200,7 @@ async def _rerank(request: Request, body: RerankRequest, version: str) -> Respon
     return await answer.write(build, 4 * len(ranked), made.future)
 
 
-def _shown(document: str | Document, *, is_voyage: bool) -> Any:
+def _shown(document: str | RerankDocument, *, is_voyage: bool) -> Any:
     """Return a document as it is in an answer."""
     if isinstance(document, str):
         return document if is_voyage else {"text": document}
@@ -207,7 +215,7 @@ async def _rank(
     field: str,
     truncate: Truncate | None,
     activation: str,
-) -> tuple[list[RankedDocument], Rows, str]:
+) -> tuple[list[RankedDocument], EncodedRows, str]:
     """Return all documents, best first, with the answer of the workers and the model's name."""
     found = await rows.find(request, model, "score")
     if found.worker.row_shape != [1]:

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq.protocol.encoding import Options, Precision, Truncate
-from bertq_gateway import answer, error_forms, rows
-from bertq_gateway.fields import (
+from bertq_gateway import error_forms
+from bertq_gateway.answers import answer, rows
+from bertq_gateway.answers.rows import EncodedRows, check_dimensions
+from bertq_gateway.apis.fields import (
     LenientRequest,
     Text,
     answer_responses,
     input_type_of,
     refuse_token_ids,
 )
-from bertq_gateway.rows import Rows, check_dimensions
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["Cohere"])
@@ -28,7 +29,7 @@ _EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"
 _TRUNCATE: dict[str, Truncate] = {"NONE": "error", "START": "left", "END": "right"}
 
 
-class EmbedRequest(LenientRequest):
+class CohereEmbedRequest(LenientRequest):
     """The texts to encode, and the types of the answer."""
 
     model_config = ConfigDict(
@@ -67,7 +68,7 @@ class Meta(BaseModel):
     billed_units: dict[str, int]
 
 
-class EmbedResponse(BaseModel):
+class CohereEmbedResponse(BaseModel):
     """The vectors, by their type."""
 
     id: str
@@ -80,19 +81,19 @@ class EmbedResponse(BaseModel):
 _RESPONSES = answer_responses(error_forms.MESSAGE)
 
 
-@router.post("/v1/embed", response_model=EmbedResponse, responses=_RESPONSES)
-async def embed_v1(request: Request, body: EmbedRequest) -> Response:
+@router.post("/v1/embed", response_model=CohereEmbedResponse, responses=_RESPONSES)
+async def embed_v1(request: Request, body: CohereEmbedRequest) -> Response:
     """Encode texts; without embedding_types, the vectors are a list."""
     return await _embed(request, body, "1")
 
 
-@router.post("/v2/embed", response_model=EmbedResponse, responses=_RESPONSES)
-async def embed_v2(request: Request, body: EmbedRequest) -> Response:
+@router.post("/v2/embed", response_model=CohereEmbedResponse, responses=_RESPONSES)
+async def embed_v2(request: Request, body: CohereEmbedRequest) -> Response:
     """Encode texts."""
     return await _embed(request, body, "2")
 
 
-async def _embed(request: Request, body: EmbedRequest, version: str) -> Response:
+async def _embed(request: Request, body: CohereEmbedRequest, version: str) -> Response:
     body.check_fields(State.of(request))
     found = await rows.find(request, body.model, "embed")
     options: Options = {
@@ -105,7 +106,7 @@ async def _embed(request: Request, body: EmbedRequest, version: str) -> Response
     types = list(dict.fromkeys(body.embedding_types or ["float"]))
     # Bits follow from the float vectors; int8 numbers need ranges that the workers have.
     precisions = list(dict.fromkeys(_precision(kind) for kind in types))
-    made: dict[Precision, Rows] = {}
+    made: dict[Precision, EncodedRows] = {}
     for precision in precisions:
         options["precision"] = precision
         made[precision] = await rows.encode(request, found, body.texts, "texts", **options)

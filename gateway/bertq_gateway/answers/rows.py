@@ -11,7 +11,7 @@ from bertq.protocol.encoding import Options
 from bertq.protocol.sparse import AnyRows
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import BertClient
-from bertq_gateway import answer
+from bertq_gateway.answers import answer
 from bertq_gateway.errors import Refused
 from bertq_gateway.state import State
 
@@ -35,7 +35,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Rows:
+class EncodedRows:
     """The answer to a request.
 
     Attributes:
@@ -82,7 +82,7 @@ async def encode(
     *,
     show_tokens: bool = False,
     **options: Unpack[Options],
-) -> Rows:
+) -> EncodedRows:
     """Encode the texts of a request.
 
     Args:
@@ -111,7 +111,7 @@ async def encode(
         # By now, another worker serves this name.
         raise Refused(503, f"{found.name} has changed: send the request again", "model_changed")
     state.metrics.encoded(len(texts), future.tokens_read or 0, future.cut)
-    return Rows(rows, future)
+    return EncodedRows(rows, future)
 
 
 def check_dimensions(dimensions: int | None, found: Found, field: str) -> int | None:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertq_gateway.answers.rows import Found
 from bertq_gateway.errors import Refused
-from bertq_gateway.rows import Found
 
 
 def activate(logits: NDArray[Any], found: Found, activation: str) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""Answers: vectors and scores of the workers, and writing them as JSON."""

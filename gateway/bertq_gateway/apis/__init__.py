@@ -1,0 +1,1 @@
+"""Routes: a module for each API, and the fields that their requests share."""
