@@ -9,8 +9,10 @@ from pathlib import Path
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 
-#: The command. SIGHUP is not ignored, even if the tests run under nohup: it would respect that.
-BERTQ = [
+BERTQ = [sys.executable, "-c", "from bertq_cli.main import main; main()"]
+
+#: The same with SIGHUP not ignored, even if the tests run under nohup: bertq would respect that.
+_BERTQ_WITH_SIGHUP = [
     sys.executable,
     "-c",
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
@@ -33,7 +35,7 @@ class Run:
         self.path = tmp_path / f"output-{self.mark}"
         with self.path.open("wb") as file:
             self.process = subprocess.Popen(
-                [*BERTQ, *arguments],
+                [*_BERTQ_WITH_SIGHUP, *arguments],
                 env=environ,
                 cwd=tmp_path,
                 stdin=subprocess.DEVNULL,
