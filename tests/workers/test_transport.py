@@ -12,7 +12,9 @@ from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
 
+from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.celery_compat.transport import Channel, Transport
+from tests import records
 
 
 @pytest.fixture
@@ -165,6 +167,29 @@ def test_an_acknowledgement_that_cannot_be_sent_is_a_line(
         patch.setattr(channel, "_create_client", gone)
         messages[0].ack()
     assert "1 chunks could not be acknowledged" in caplog.text
+
+
+def test_a_message_that_comes_while_the_channel_closes_returns_to_its_queue(
+    connect: Any, redis: Redis
+) -> None:
+    records.write(redis, "job")
+    message = MessageBuilder("me").build("job-0", ["a"], "q")
+    connection = connect()
+    # kombu returns it through the first channel of the connection.
+    assert connection.channel() is not None
+    channel = connection.channel()
+    channel.max_messages, channel.qos.reads_records = (lambda: 8), True
+    consumer = Consumer(channel, [Queue("q")], on_message=pytest.fail)
+    consumer.consume()
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.1)  # afterwards the channel still waits for messages
+    redis.lpush("q", message)
+    consumer.cancel()
+    channel.close()
+    assert not redis.exists("unacked", "unacked_index")
+    sent, returned = json.loads(message), json.loads(redis.lpop("q"))  # type: ignore[arg-type]
+    assert returned["properties"]["delivery_info"]["redelivered"] is True
+    assert (returned["body"], returned["headers"]["id"]) == (sent["body"], "job-0")
 
 
 def test_a_malformed_message_is_skipped(

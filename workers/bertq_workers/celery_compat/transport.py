@@ -30,6 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bertq.protocol import keys
 from bertq.redis.outage import refuses_writes
+from bertq.state.jobs import JobRecord
 from bertq_workers.celery_compat import message_parsing
 from bertq_workers.celery_compat.expiry import ExpiringChannel
 from bertq_workers.celery_compat.unacked import OutageLogs, QoS
@@ -42,6 +43,7 @@ class Channel(ExpiringChannel):
 
     Attributes:
         max_messages: returns how many messages the next command may take.
+        records: by delivery tag, the records of the jobs of the messages that were taken last.
     """
 
     QoS = QoS
@@ -49,6 +51,7 @@ class Channel(ExpiringChannel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.max_messages: Callable[[], int] = lambda: 1
+        self.records: dict[str, JobRecord] = {}
         self._client: Any = None
         self._command = "BRPOP"
         self._knows_blmpop: bool | None = None
@@ -165,10 +168,8 @@ class Channel(ExpiringChannel):
             else:
                 entries[message["properties"]["delivery_tag"]] = entry
                 messages.append(message)
-        records = self.qos.write(entries) if entries else {}
+        self.records = self.qos.write(entries) if entries else {}
         for message in messages:
-            # Always set, so that a sender cannot set it.
-            message["headers"]["record"] = records.get(message["properties"]["delivery_tag"])
             self.connection._deliver(message, queue)
 
     def _can_use_blmpop(self) -> bool:
