@@ -83,9 +83,7 @@ def push(redis: Redis, texts: list[Any], *, again: bool = False, **headers: Any)
     message["headers"] |= headers
     message["properties"]["delivery_info"]["redelivered"] = again
     job, sent = task_id.rpartition("-")[0], json.dumps(message)
-    jobs.create(
-        redis, job, client="me", queue="bertq", rows=1, chunks=1, message=sent
-    )
+    jobs.create(redis, job, client="me", queue="bertq", rows=1, chunks=1, message=sent)
 
 
 def test_metrics_count_what_was_encoded(

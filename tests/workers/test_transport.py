@@ -179,7 +179,7 @@ def test_a_message_that_comes_while_the_channel_closes_returns_to_its_queue(
     assert connection.channel() is not None
     channel = connection.channel()
     channel.max_messages, channel.qos.reads_records = (lambda: 8), True
-    consumer = Consumer(channel, [Queue("q")], on_message=pytest.fail)
+    consumer = Consumer(channel, [Queue("q")], on_message=lambda _: pytest.fail("delivered"))
     consumer.consume()
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.1)  # afterwards the channel still waits for messages

@@ -70,8 +70,8 @@ def test_a_refused_message_is_answered(
     task_id = message["headers"]["id"]
     redis.lpush("bertq", json.dumps(message))
     eventually(lambda: redis.xlen(keys.reply("me")), 20)
-    _, notice = redis.xrange(keys.reply("me"))[0]  # type: ignore[index]
-    payload: Any = notice[b"result"]
+    notices: Any = redis.xrange(keys.reply("me"))
+    payload = notices[0][1][b"result"]
     with pytest.raises(Exception, match=error.rpartition(": ")[2]):
         decode(payload, task_id)
     worker.wait_for_log(error)
