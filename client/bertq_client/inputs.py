@@ -56,6 +56,34 @@ def prepare(texts: Any, *, is_tokenized: bool = False, name: str = "texts") -> t
         BadInputType: it is not a list, tuple or array, or an element is not a sentence.
         BadInputValue: it is empty or far too long, or an element is blank or far too long.
     """
+    found = _to_checked_list(texts, name, is_tokenized=is_tokenized)
+    part = found[:PART_ROWS]
+    first = _without_surrogates(part)
+    check_elements(first, 0, is_tokenized=is_tokenized, name=name)
+    if first is part:
+        return _freeze(found)
+    return _freeze(first) + _freeze(found[PART_ROWS:])
+
+
+def prepare_strings(texts: Any, name: str) -> tuple[str, ...]:
+    """Check all texts of an input that has no pairs, and return them without lone surrogates.
+
+    Args:
+        texts: the input.
+        name: name of the argument, for errors.
+
+    Raises:
+        BadInputType, BadInputValue: as ``prepare``.
+    """
+    found = tuple(map(drop_surrogates, _to_checked_list(texts, name, is_tokenized=False)))
+    if set(map(type, found)) != {str} or not _are_valid(found, MAX_SENTENCE_CHARACTERS):
+        for index, text in enumerate(found):
+            check_text(text, f"{name}[{index}]")
+    return found
+
+
+def _to_checked_list(texts: Any, name: str, *, is_tokenized: bool) -> list[Any]:
+    """Return the elements of the input, neither none nor too many, as a list."""
     found = _to_list(texts, name, is_tokenized=is_tokenized)
     if not found:
         raise BadInputValue(
@@ -65,12 +93,7 @@ def prepare(texts: Any, *, is_tokenized: bool = False, name: str = "texts") -> t
         raise BadInputValue(
             f"{name} has {len(found)} sentences: a request may have {MAX_REQUEST_ROWS}"
         )
-    part = found[:PART_ROWS]
-    first = _without_surrogates(part)
-    check_elements(first, 0, is_tokenized=is_tokenized, name=name)
-    if first is part:
-        return _freeze(found)
-    return _freeze(first) + _freeze(found[PART_ROWS:])
+    return found
 
 
 def _to_list(texts: Any, argument: str, *, is_tokenized: bool) -> list[Any]:
@@ -89,7 +112,8 @@ def _to_list(texts: Any, argument: str, *, is_tokenized: bool) -> list[Any]:
             if isinstance(found, list):
                 return found
     of = "lists of str" if is_tokenized else "str"
-    hint = "; encode_stream takes iterators of sentences" if isinstance(texts, Iterator) else ""
+    is_stream = argument == "texts" and isinstance(texts, Iterator)
+    hint = "; encode_stream takes iterators of sentences" if is_stream else ""
     raise BadInputType(
         f"{argument} is a {type(texts).__name__}: it must be a list, tuple or array of {of}{hint}"
     )
@@ -136,7 +160,7 @@ def check_elements(
             check_text(text, f"{name}[{index}]", "a str, or a pair (a tuple of two str)")
 
 
-def _are_valid(strings: Sequence[str], max_characters: int) -> bool:
+def _are_valid(strings: Sequence[Any], max_characters: int) -> bool:
     return (
         all(strings)
         and not any(map(str.isspace, strings))

@@ -10,7 +10,7 @@ from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import BadInputType, BadInputValue, ClientClosed, NoWorker, SentenceTooLong
-from bertq.protocol import keys
+from bertq.protocol import keys, limits
 from tests.tiny_service import MODELS, TinyService, tiny_service
 
 #: Models by the names of their directories.
@@ -34,6 +34,7 @@ def client(redis_url: str) -> Iterator[BertClient]:
         yield made
 
 
+MAX = limits.MAX_SENTENCE_CHARACTERS * 2 // 3
 DOCUMENTS = ["the light of the old harbour", "in the beginning", "and the evening"]
 
 
@@ -106,6 +107,10 @@ def test_a_model_that_is_not_known_before_its_answer(redis_url: str, service: Ti
         (("a", ["b", " "]), BadInputValue, r"documents\[1\] is blank"),
         (("a", ["b", ("c", "d")]), BadInputType, r"documents\[1\] is a tuple: it must be a str"),
         (("a", ["b"] * 5000 + [""]), BadInputValue, r"documents\[5000\] is blank"),
+        (("\ud83d", DOCUMENTS), BadInputValue, "query is blank"),
+        (("a", ["b"] * 5000 + ["\ud83d"]), BadInputValue, r"documents\[5000\] is blank"),
+        (("a" * MAX, ["b", "c" * MAX]), BadInputValue, r"query and documents\[1\] have \d+ char"),
+        (("a", iter("b")), BadInputType, "documents is a str_ascii_iterator: .* array of str$"),
         (("a", ["b"], 0), BadInputValue, "top_n is 0: it must be above zero"),
         (("a", ["b"], 1.5), BadInputType, "top_n must be a whole number, not a float"),
         (("a", ["b"], True), BadInputType, "top_n must be a whole number, not a bool"),
@@ -119,7 +124,7 @@ def test_invalid_arguments(
 
 
 def test_documents_that_are_too_long(client: BertClient) -> None:
-    with pytest.raises(SentenceTooLong) as caught:
+    with pytest.raises(SentenceTooLong, match=r"^documents\[1\]: more tokens than") as caught:
         client.rerank("a query", ["short", "long " * 200], truncate="error")
     assert caught.value.rows == (1,)
 
@@ -137,8 +142,26 @@ def test_queries_of_a_stream(client: BertClient) -> None:
         SentenceTooLong, match=r"documents\[1\] of query 3: more tokens than the 96"
     ):
         list(client.rerank_stream(wrong, truncate="error"))
-    with pytest.raises(BadInputValue, match=r"documents\[0\] is blank"):
-        list(client.rerank_stream([("a query", [""])]))
+
+
+@pytest.mark.parametrize(
+    ("iterable", "error", "message"),
+    [
+        (None, BadInputType, "iterable is a NoneType: it must have a pair of a query and its docu"),
+        ("ab", BadInputType, "iterable is a str"),
+        ([1], BadInputType, r"query 1: it is a int: it must be a tuple \(query, documents\)"),
+        (["ab"], BadInputType, "query 1: it is a str: it must be a tuple"),
+        ([("a", ["b"]), ("a", ["b"], 3)], BadInputType, "query 2: it is a tuple of 3: it must be"),
+        ([("a", 3)], BadInputType, "query 1: documents is a int: it must be a list, tuple or arr"),
+        ([(3, ["a"])], BadInputType, "query 1: query is a int: it must be a str"),
+        ([("a query", [""])], BadInputValue, r"query 1: documents\[0\] is blank"),
+    ],
+)
+def test_elements_of_a_stream(
+    client: BertClient, iterable: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        list(client.rerank_stream(iterable))
 
 
 def test_a_closed_client(client: BertClient) -> None:

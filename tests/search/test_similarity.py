@@ -178,6 +178,7 @@ def test_a_corpus_of_another_model(
 
 
 ONES = np.ones((2, 24), np.float32)
+BROKEN = np.array([[1] * 24, [np.nan, np.inf] * 12], np.float32)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,35 @@ ONES = np.ones((2, 24), np.float32)
         (lambda c: c.similarity(ONES, ONES[:, :4]), BadInputValue, "a has 24 dimensions, and b 4"),
         (lambda c: c.similarity(ONES[0], ONES), BadInputType, "a must be texts, or an array of"),
         (lambda c: c.similarity(ONES, ONES, function="x"), BadInputValue, "function must be one"),
+        (
+            lambda c: c.similarity([[0.5] * 24], ["a"]),
+            BadInputType,
+            "a is a list of list: it must be a list of str, or a NumPy array of vectors",
+        ),
+        (lambda c: c.similarity(["a"], ["b"] * 5000 + [""]), BadInputValue, r"b\[5000\] is blank"),
+        (lambda c: c.similarity(BROKEN, ONES), BadInputValue, "row 1 of a has NaN or infinite num"),
+        (lambda c: c.similarity(ONES, -BROKEN), BadInputValue, "row 1 of b has NaN or infinite"),
+        (
+            lambda c: c.semantic_search(ONES, BROKEN),
+            BadInputValue,
+            "row 1 of corpus has NaN",
+        ),
+        (lambda c: c.semantic_search(["a"], BROKEN), BadInputValue, "row 1 of corpus has NaN"),
+        (
+            lambda c: c.semantic_search(ONES, ONES, rescore_with=BROKEN),
+            BadInputValue,
+            "row 1 of rescore_with has NaN or infinite numbers",
+        ),
+        (
+            lambda c: c.semantic_search(["a"], ONES[:, :4]),
+            BadInputValue,
+            "the model's vectors have 24 dimensions, and corpus has 4: encode the queries with",
+        ),
+        (
+            lambda c: c.semantic_search(["a"], ONES.astype("i1")),
+            BadInputValue,
+            "and corpus has 192: if they are int8 vectors, not binary ones, give int8_ranges",
+        ),
         (lambda c: c.semantic_search(["a"], ONES, 0), BadInputValue, "top_k is 0"),
         (lambda c: c.semantic_search(["a"], ONES[0]), BadInputType, "corpus must be an array of"),
         (lambda c: c.semantic_search(["a"], "x.npy"), BadInputValue, "x.npy cannot be read: No"),

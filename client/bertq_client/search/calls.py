@@ -113,8 +113,14 @@ class SearchCalls(RerankCalls):
         if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
             if given.ndim != 2 or given.dtype.kind != "f" or not given.size:
                 raise BadInputType(f"{name} must be texts, or an array of float vectors [n, dim]")
+            similarity.check_finite(given, name)
             return given.astype(np.float32, copy=False)
-        texts = inputs.prepare(given, name=name)
+        if isinstance(given, list | tuple) and given and not isinstance(given[0], str):
+            raise BadInputType(
+                f"{name} is a {type(given).__name__} of {type(given[0]).__name__}: it must be a "
+                "list of str, or a NumPy array of vectors"
+            )
+        texts = inputs.prepare_strings(given, name)
         known = self._known_worker(len(texts))
         if known is not None and known.task != "embed":
             what = "scores" if known.task == "score" else "sparse rows"

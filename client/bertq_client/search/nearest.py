@@ -34,13 +34,13 @@ def find(
     Raises:
         BadInputValue: the vectors have different lengths.
     """
-    _check_lengths(queries, corpus)
+    corpus.check_dimensions(queries.shape[1], "queries")
     if exact is not None:
         if exact.precision != "float" or len(exact.rows) != len(corpus.rows):
             raise BadInputValue(
                 f"{exact.name} must have the float vectors of {corpus.name}: as many rows"
             )
-        _check_lengths(queries, exact)
+        exact.check_dimensions(queries.shape[1], "queries")
     results = []
     for first in range(0, len(queries), _MAX_QUERIES):
         part = queries[first : first + _MAX_QUERIES]
@@ -49,22 +49,12 @@ def find(
         if exact is not None:
             scores = np.concatenate(
                 [
-                    similarity.compute(
-                        function, query[None], exact.floats(exact.rows[rows], len(query))
-                    )
+                    _score(query, exact, rows, function)
                     for query, rows in zip(part, indices, strict=True)
                 ]
             )
         results += [_sorted(*row, top_k) for row in zip(indices, scores, strict=True)]
     return results
-
-
-def _check_lengths(queries: NDArray[np.float32], vectors: Vectors) -> None:
-    if not vectors.has_dimensions(queries.shape[1]):
-        raise BadInputValue(
-            f"queries have {queries.shape[1]} dimensions, and {vectors.name} has "
-            f"{vectors.dimensions}"
-        )
 
 
 def _scan(
@@ -76,6 +66,7 @@ def _scan(
     scores = np.zeros((len(queries), 0), np.float32)
     for first in range(0, len(corpus.rows), size):
         block = corpus.floats(np.asarray(corpus.rows[first : first + size]), queries.shape[1])
+        similarity.check_finite(block, corpus.name, range(first, first + len(block)))
         found = similarity.compute(function, queries, block)
         places = np.broadcast_to(np.arange(first, first + len(block)), found.shape)
         found, places = _largest(found, places, count)
@@ -83,6 +74,15 @@ def _scan(
         indices = np.concatenate([indices, places], axis=1)
         scores, indices = _largest(scores, indices, count)
     return indices, scores
+
+
+def _score(
+    query: NDArray[np.float32], exact: Vectors, rows: NDArray[np.int64], function: str
+) -> NDArray[np.float32]:
+    """Return the scores of some documents for one query, ``[1, len(rows)]``."""
+    vectors = exact.floats(exact.rows[rows], len(query))
+    similarity.check_finite(vectors, exact.name, rows.tolist())
+    return similarity.compute(function, query[None], vectors)
 
 
 def _largest(

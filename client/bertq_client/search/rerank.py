@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertq.errors import BadInputType, BadInputValue, RemoteError, SentenceTooLong
+from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError, SentenceTooLong
+from bertq.protocol.limits import MAX_SENTENCE_CHARACTERS
 from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import inputs
@@ -51,11 +52,39 @@ def make_pairs(query: Any, documents: Any, name: str = "documents") -> list[tupl
         BadInputType: the query or a document is no str, or there is no list of documents.
         BadInputValue: one of them is blank or too long, or there is no document.
     """
+    query = inputs.drop_surrogates(query)
     inputs.check_text(query, "query")
-    found = inputs.prepare(documents, name=name)
+    found = inputs.prepare_strings(documents, name)
     for index, document in enumerate(found):
-        inputs.check_text(document, f"{name}[{index}]")
+        # As two texts and a separator after each, see inputs.characters.
+        if (size := len(query) + len(document) + 2) > MAX_SENTENCE_CHARACTERS:
+            raise BadInputValue(
+                f"query and {name}[{index}] have {size} characters together: at most "
+                f"{MAX_SENTENCE_CHARACTERS} are allowed"
+            )
     return [(query, document) for document in found]
+
+
+def make_pairs_of_element(element: Any, number: int) -> list[tuple[str, str]]:
+    """Return the pair of texts for each document of an element of a stream.
+
+    Args:
+        element: a query with its documents.
+        number: its number, from 1, for errors.
+
+    Raises:
+        BadInputType, BadInputValue: as ``make_pairs``; or it is something else.
+    """
+    try:
+        if not isinstance(element, list | tuple) or len(element) != 2:
+            size = f" of {len(element)}" if isinstance(element, list | tuple) else ""
+            raise BadInputType(
+                f"it is a {type(element).__name__}{size}: it must be a tuple (query, documents)"
+            )
+        return make_pairs(*element)
+    except BadInput as error:
+        error.args = (f"query {number}: {error}",)
+        raise
 
 
 def check_count(name: str, value: Any) -> None:
@@ -93,15 +122,19 @@ def rank(scores: Sequence[float], top_n: int | None) -> list[RankedDocument]:
 
 
 def with_documents(
-    error: RemoteError | SentenceTooLong, pairs: Sequence[tuple[int, int]]
+    error: RemoteError | SentenceTooLong, pairs: Sequence[tuple[int | None, int]]
 ) -> RemoteError | SentenceTooLong:
     """Return the error of a request, naming documents instead of its texts.
 
     Args:
         error: the error.
-        pairs: number of the query and index of the document, for each text that the error names.
+        pairs: number of the query, None for the only one, and index of the document, for each text
+            that the error names.
     """
-    place = ", ".join(f"documents[{index}] of query {query}" for query, index in pairs[:1])
+    place = ", ".join(
+        f"documents[{index}]" if query is None else f"documents[{index}] of query {query}"
+        for query, index in pairs[:1]
+    )
     if len(pairs) > 1:
         place += f" and {len(pairs) - 1} more"
     if isinstance(error, SentenceTooLong):

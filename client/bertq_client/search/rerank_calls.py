@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import RedisError
 
-from bertq.errors import RemoteError, SentenceTooLong
+from bertq.errors import BadInputType, RemoteError, SentenceTooLong
 from bertq.protocol.encoding import Encoding, Truncate
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import progress_bar
@@ -52,14 +52,17 @@ class RerankCalls(StreamCalls):
         Raises:
             BadInputType, BadInputValue: an argument is invalid, or the model is not a cross-encoder
                 with one label.
-            Exception: the other errors of ``encode``, where ``texts[3]`` is ``documents[3]``.
+            Exception: the other errors of ``encode``; their ``rows`` are indices of documents.
         """
         if top_n is not None:
             rerank.check_count("top_n", top_n)
         pairs = rerank.make_pairs(query, documents)
         self._check_reranker(len(pairs))
         request = self._create_request(pairs, Encoding(truncate=truncate), as_list=False)
-        rows = self._result_of(request, progress=progress)
+        try:
+            rows = self._result_of(request, progress=progress)
+        except (RemoteError, SentenceTooLong) as error:
+            raise rerank.with_documents(error, [(None, row) for row in error.rows]) from None
         return rerank.rank(rerank.scores_of(rows), top_n)
 
     def rerank_stream(
@@ -82,11 +85,17 @@ class RerankCalls(StreamCalls):
             An iterator of the result of ``rerank`` for each query, in their order.
 
         Raises:
+            BadInputType: ``iterable`` is none.
             Exception: as ``rerank``, when the query is read or its result is due. Messages count
                 queries from 1.
         """
         if top_n is not None:
             rerank.check_count("top_n", top_n)
+        if isinstance(iterable, str) or not isinstance(iterable, Iterable):
+            raise BadInputType(
+                f"iterable is a {type(iterable).__name__}: it must have a pair of a query and its "
+                "documents for each result"
+            )
         encoding = Encoding(truncate=truncate)
         return self._rerank_stream(iterable, top_n, encoding)
 
@@ -98,8 +107,8 @@ class RerankCalls(StreamCalls):
         open_pairs: deque[tuple[int, int]] = deque()  # number of query, index of document
 
         def read_pairs() -> Generator[tuple[str, str], None, None]:
-            for number, (query, documents) in enumerate(iterable, 1):
-                pairs = rerank.make_pairs(query, documents)
+            for number, element in enumerate(iterable, 1):
+                pairs = rerank.make_pairs_of_element(element, number)
                 counts.append(len(pairs))
                 open_pairs.extend((number, index) for index in range(len(pairs)))
                 yield from pairs

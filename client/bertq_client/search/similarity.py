@@ -1,6 +1,6 @@
 """The similarity of vectors, as the authors of a model compare them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -65,6 +65,27 @@ def check_function(name: Any) -> None:
     if name is not None and (not isinstance(name, str) or name not in FUNCTIONS):
         choices = ", ".join(map(repr, FUNCTIONS))
         raise BadInputValue(f"function must be one of {choices}, or None for that of the model")
+
+
+def check_finite(vectors: Floats, name: str, rows: Sequence[int] | None = None) -> None:
+    """Refuse vectors with NaN or infinite numbers, which have no similarity.
+
+    Args:
+        vectors: the vectors.
+        name: name of the argument, for errors.
+        rows: their numbers in it; None if they are all.
+
+    Raises:
+        BadInputValue: a number is not finite.
+    """
+    with np.errstate(all="ignore"):
+        if np.isfinite(vectors.sum()):  # much faster than a look at each number
+            return
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        index = int(np.argmin(is_finite))
+        row = index if rows is None else rows[index]
+        raise BadInputValue(f"row {row} of {name} has NaN or infinite numbers: make it again")
 
 
 def compute(function: str, a: Floats, b: Floats) -> NDArray[np.float32]:

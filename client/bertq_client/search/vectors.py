@@ -54,13 +54,40 @@ class Vectors:
 
         Args:
             dimensions: dimensions of the model's vectors, if they are known.
+
+        Raises:
+            BadInputValue: the vectors have another number, and no manifest says why.
         """
         options: dict[str, Any] = {}
         if self.manifest is not None:
             options["normalize"] = self.manifest.options.get("normalize")
-        if dimensions is None or not self.has_dimensions(dimensions):
-            options["dimensions"] = self.dimensions
+            if dimensions is None or not self.has_dimensions(dimensions):
+                options["dimensions"] = self.dimensions
+        elif dimensions is not None:
+            # Without a manifest it is not known that these are the first dimensions of the model's.
+            self.check_dimensions(dimensions, "the model's vectors")
         return options
+
+    def check_dimensions(self, dimensions: int, owner: str) -> None:
+        """Refuse vectors to compare with these that have another number of dimensions.
+
+        Args:
+            dimensions: their number of dimensions.
+            owner: whose they are, for errors.
+
+        Raises:
+            BadInputValue: the numbers differ.
+        """
+        if self.has_dimensions(dimensions):
+            return
+        hint = "give vectors of the same model"
+        if self.precision in ("binary", "ubinary") and self.rows.shape[1] == dimensions:
+            hint = "if they are int8 vectors, not binary ones, give int8_ranges"
+        elif owner != "queries" and self.dimensions < dimensions:
+            hint = f"encode the queries with dimensions={self.dimensions}, and give these vectors"
+        raise BadInputValue(
+            f"{owner} have {dimensions} dimensions, and {self.name} has {self.dimensions}: {hint}"
+        )
 
     def block_rows(self, queries: int) -> int:
         """Return how many rows to score at once with a number of queries."""
