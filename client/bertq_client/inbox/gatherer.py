@@ -81,6 +81,12 @@ class Gatherer:
         self._redis.unlink(self._stream)
 
     def _run(self) -> None:
+        try:
+            self._run_until_closed()
+        finally:
+            self._reader.close()
+
+    def _run_until_closed(self) -> None:
         while not self._registry.is_closed:
             try:
                 if self._processed:
@@ -98,7 +104,7 @@ class Gatherer:
             except Exception as error:
                 # No error may end this thread: every caller would wait forever.
                 if self._registry.is_closed:
-                    break  # the connection was closed to wake this thread
+                    return  # the connection was closed to wake this thread
                 self._report(error)
                 self._registry.wait_until_closed(_PAUSE_SECONDS)
         with suppress(RedisError):  # the results expire

@@ -60,10 +60,14 @@ class StreamReader:
             )
             return _parse(connection.read_response())
         except BaseException:
-            if self._connection is not None:
-                self._connection.disconnect()
-            self.release()
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Close the connection; the next read opens one."""
+        if self._connection is not None:
+            self._connection.disconnect()
+        self.release()
 
     def release(self) -> None:
         """Return the connection, which may be closed before the next read."""
