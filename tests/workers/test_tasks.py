@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 from celery.worker import strategy, worker
 from celery.worker.consumer import consumer
 
+import bertq_workers.tasks  # noqa: F401  # it quiets Celery
 from bertq_workers.batching.chunk import wait_for_rows
 
 
