@@ -22,13 +22,20 @@ class OutputPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def check(output: Path, *, overwrite: bool) -> None:
+def check(output: Path, source: str = "", *, overwrite: bool) -> None:
     """Check that a file can be written and renamed into its place.
 
+    Args:
+        output: the file.
+        source: the input, which must be another file.
+        overwrite: whether it may exist.
+
     Raises:
-        OutputError: it exists already, or cannot be written.
+        OutputError: it exists already, is the input, or cannot be written.
     """
     try:
+        if output.is_file() and Path(source).is_file() and output.samefile(source):
+            raise OutputError(f"{output} would be written over the input: choose another name")
         if output.is_dir():
             raise OutputError(f"-o {output} is a directory: give the name of a file")
         if output.exists() and not overwrite:

@@ -62,6 +62,7 @@ def create(config: Config) -> FastAPI:
     app.add_exception_handler(BertqError, errors.on_refused)
     app.add_exception_handler(RequestValidationError, errors.on_invalid)
     app.add_exception_handler(HTTPException, errors.on_http)
+    app.add_exception_handler(Exception, errors.on_bug)
     app.add_exception_handler(ClientDisconnected, errors.on_disconnected)
     app.add_middleware(
         RequestGuard,

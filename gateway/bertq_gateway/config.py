@@ -1,5 +1,6 @@
 """Settings of a gateway: the address of Redis, the accepted callers, and the limits."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,10 @@ class Config:
             raise SettingsError(
                 f"--host {self.host} accepts other machines, and needs an API key: give "
                 "--api-key-file or BERTQ_HTTP_API_KEYS, or leave out --host"
+            )
+        if not 0 < self.timeout_seconds < math.inf:
+            raise SettingsError(
+                f"--timeout is {self.timeout_seconds}: it must be a number of seconds above zero"
             )
         for origin in set(self.cors) - {"*", "null"}:
             if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):

@@ -76,13 +76,14 @@ class TeiErrorBody(BaseModel):
 
 #: The kinds of errors of text-embeddings-inference, by status.
 _TEI_TYPES = {
-    400: "empty", 401: "unauthorized", 404: "not_found", 405: "validation", 413: "validation",
+    401: "unauthorized", 404: "not_found", 405: "validation", 413: "validation",
     422: "validation", 424: "backend", 429: "overloaded", 503: "unhealthy",
 }  # fmt: skip
 
 
 def _tei(problem: Problem, status: int) -> Any:
-    return {"error": problem.message, "error_type": _TEI_TYPES.get(status, "validation")}
+    kind = "empty" if problem.code == "too_short" else _TEI_TYPES.get(status, "validation")
+    return {"error": problem.message, "error_type": kind}
 
 
 class MessageBody(BaseModel):

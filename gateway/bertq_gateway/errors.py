@@ -4,7 +4,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -24,6 +26,7 @@ from bertq.errors import (
     SentenceTooLong,
     Timeout,
 )
+from bertq.protocol import surrogates
 from bertq.state import purge
 from bertq_gateway import error_forms
 from bertq_gateway.error_forms import Problem
@@ -38,6 +41,14 @@ MAX_LISTED_ROWS = 100
 
 #: Most characters of a field's name in an error.
 MAX_PARAM_CHARACTERS = 100
+
+#: Fields inside of other fields. All other names in the path of an error are those of types.
+_NESTED_FIELDS = {
+    "text", "source_sentence", "sentences", "truncate", "truncation_direction", "prompt_name",
+}  # fmt: skip
+
+#: Errors of a wrong type, of which a field with several types has one for each.
+_TYPE_ERRORS = {"string_type", "list_type", "dict_type", "model_type", "model_attributes_type"}
 
 #: Worker errors that the caller has caused: pairs for a model without pairs, tokens that may not be
 #: shown, ids outside of the vocabulary, rows that the model does not give.
@@ -83,19 +94,21 @@ class ClientDisconnected(Exception):
     """The caller disconnected before the answer."""
 
 
-def to_refused(error: BertqError, field: str = "input") -> Refused:
+def to_refused(error: BertqError, field: str = "input", prompt_field: str = "input") -> Refused:
     """Return the HTTP error for an error of the client.
 
     Args:
         error: the error.
         field: the request's field with the texts.
+        prompt_field: the request's field with the name of the prompt.
     """
     if isinstance(error, SentenceTooLong):
         return Refused(422, _describe_long_texts(error, field), "sentence_too_long", field)
     if isinstance(error, BadInput):
         return Refused(422, re.sub(r"^texts\b", field, str(error)), "invalid_input", field)
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
-        return Refused(422, str(error), "invalid_input", field)
+        param = prompt_field if error.type_name == "UnknownPrompt" else field
+        return Refused(422, str(error), "invalid_input", param)
     refusal = _describe_outage(error)
     _reasons.log(str(refusal.code), error)
     return refusal
@@ -158,6 +171,11 @@ def response(path: str, problem: Problem, more_headers: Mapping[str, str] = {}) 
     status = form.statuses.get(
         problem.code or "", form.statuses.get(problem.status, problem.status)
     )
+    problem = replace(
+        problem,
+        message=surrogates.drop(problem.message),
+        param=None if problem.param is None else surrogates.drop(problem.param),
+    )
     return JSONResponse(
         form.body(problem, status), status, {**more_headers, **headers(problem.status)}
     )
@@ -173,7 +191,8 @@ def responses(
 async def on_refused(request: Request, error: Exception) -> JSONResponse:
     """Answer with the HTTP error for a ``Refused`` or an error of the client."""
     field = getattr(request.state, "field", "input")
-    refusal = to_refused(error, field) if isinstance(error, BertqError) else error
+    prompt_field = getattr(request.state, "prompt_field", field)
+    refusal = to_refused(error, field, prompt_field) if isinstance(error, BertqError) else error
     assert isinstance(refusal, Refused)
     problem = Problem(refusal.status, str(refusal), refusal.code, refusal.param)
     return response(request.url.path, problem)
@@ -182,22 +201,64 @@ async def on_refused(request: Request, error: Exception) -> JSONResponse:
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a malformed body, without repeating any of it."""
     assert isinstance(error, RequestValidationError)
-    # A field that accepts a str or a list reports an error for each type; prefer other errors.
-    first = max(error.errors(), key=lambda found: found["type"] not in ("string_type", "list_type"))
-    # Show only the field and the numbers of elements: the path also has internal names of unions.
-    path = first["loc"][1:]
-    parts = [str(part) for level, part in enumerate(path) if not level or isinstance(part, int)]
+    found = [(_path(one["loc"]), one) for one in error.errors()]
+    # Of the errors for each type of a field, prefer one about more than the type, then the deepest.
+    path, first = max(found, key=lambda one: (one[1]["type"] not in _TYPE_ERRORS, len(one[0])))
     # The name of an unknown field may be of any length.
-    param = ".".join(parts)[:MAX_PARAM_CHARACTERS] or "body"
-    problem = Problem(422, f"{param}: {first['msg']}", first["type"], param)
-    return response(request.url.path, problem)
+    param = "".join(path).removeprefix(".")[:MAX_PARAM_CHARACTERS] or "body"
+    if first["type"] == "json_invalid":
+        param, reason = "body", f"no JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
+    elif first["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        reason = "it must be an object" if path else "it must be a JSON object"
+        if not path and not _is_json(request):
+            reason += ", sent with the header Content-Type: application/json"
+    else:
+        reason = first["msg"]
+    return response(request.url.path, Problem(422, f"{param}: {reason}", first["type"], param))
+
+
+def _path(location: Sequence[int | str]) -> list[str]:
+    """Return the parts of a location that name a field or an element, as in ``texts[1]``."""
+    return [
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for level, part in enumerate(location[1:])
+        if not level or isinstance(part, int) or part in _NESTED_FIELDS
+    ]
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind.startswith("application/") and kind.endswith("json")
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request for an unknown path, or with a method that the path does not have."""
+    """Answer a request for an unknown path, with a wrong method, or with an unreadable body."""
     assert isinstance(error, HTTPException)
-    problem = Problem(error.status_code, str(error.detail))
-    return response(request.url.path, problem, error.headers or {})
+    message = str(error.detail)
+    if error.status_code == 400:
+        coding = "content-encoding" in request.headers
+        message = "the body cannot be read: it must be JSON in UTF-8" + (
+            ", without a Content-Encoding" if coding else ", not nested deeply"
+        )
+    elif error.status_code == 404:
+        message = "no such path: /docs lists all"
+    elif error.status_code == 405:
+        message = f"{request.method} is not allowed here: use {(error.headers or {}).get('Allow')}"
+    return response(request.url.path, Problem(error.status_code, message), error.headers or {})
+
+
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request that no route expects; the server logs the traceback."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    # Without the message of the error: it may contain a text.
+    log.error(
+        "ERROR: a request failed: %s in %s, line %s",
+        type(error).__name__,
+        place.name,
+        place.lineno,
+    )
+    message = "the gateway failed because of a bug; its log has the reason"
+    return response(request.url.path, Problem(500, message, "internal_error"))
 
 
 async def on_disconnected(request: Request, _error: Exception) -> JSONResponse:

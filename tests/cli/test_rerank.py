@@ -82,6 +82,7 @@ def test_a_file_of_queries(client: BertClient, url: str, tmp_path: Path) -> None
         ('{"query": " ", "documents": ["a"]}', "line 2: field 'query' must be a str that is not"),
         ('{"query": "a", "documents": "a"}', "line 2: field 'documents' must be a list of str"),
         ('{"query": "a", "documents": ["a", ""]}', r"line 2: documents\[1\] must be a str that"),
+        ('{"query": "a", "documents": []}', "line 2: field 'documents' is an empty list: it must"),
         (" ", "line 2: it is blank"),
         (
             json.dumps({"query": "a", "documents": ["a", "long " * 200]}),
@@ -95,3 +96,22 @@ def test_a_mistake_names_its_line(url: str, tmp_path: Path, line: str, message: 
     with pytest.raises(BadInputValue, match=message):
         run(url, source, "--truncate", "error", "-o", output)
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize("options", [("--query", "day"), ()])
+def test_the_input_is_not_overwritten(url: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+    source = tmp_path / "candidates.jsonl"
+    source.write_text('{"query": "a", "documents": ["b"], "text": "c"}')
+    (tmp_path / "link").symlink_to(source)
+    for output in (source, tmp_path / "link"):
+        with pytest.raises(OutputError, match="would be written over the input"):
+            run(url, source, "-o", output, "--overwrite", *options)
+
+
+def test_there_is_nothing_to_rerank(url: str, tmp_path: Path) -> None:
+    source = tmp_path / "documents.txt"
+    source.write_text("a")
+    with pytest.raises(BadInputValue, match="--query is blank"):
+        run(url, source, "--query", " ")
+    done = CliRunner().invoke(rerank, ["-", "--query", "day", "--redis-url", url], input="\n")
+    assert "standard input has no line that is not blank" in str(done.exception)

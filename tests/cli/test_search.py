@@ -40,6 +40,11 @@ def test_the_nearest_lines(url: str, tmp_path: Path, blank: Any) -> None:
             (found,) = run(url, vectors, corpus, line, "-n", "1")
             assert found == ["1.000000", str(number), " ".join(line.split())]
     assert len(run(url, vectors, corpus, "day")) == (5 if blank == "zero" else 3)
+    corpus.write_text("\n".join(LINES) + " ")
+    warning, *_ = run(url, vectors, corpus, "day")
+    assert f"warning: {corpus} is not the file that {vectors} was made of" in warning[0]
     corpus.write_text(LINES[0])
+    with pytest.raises(BadInputValue, match="QUERY is blank"):
+        run(url, vectors, corpus, " ")
     with pytest.raises(BadInputValue, match=r"v.npy has more rows than .*corpus.txt has lines"):
         run(url, vectors, corpus, "day")

@@ -188,6 +188,12 @@ def test_origins_have_no_path() -> None:
             Config(redis_url=url, cors=(wrong,))
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_time_limit_is_finite(seconds: float) -> None:
+    with pytest.raises(SettingsError, match=r"--timeout is .*: it must be a number of seconds"):
+        Config(redis_url="redis://localhost:6379/0", timeout_seconds=seconds)
+
+
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/stub", "/docs"]
 )

@@ -16,7 +16,7 @@ from bertq.protocol.encoding import TRUNCATE, Truncate
 from bertq_cli import output_file
 from bertq_cli.input_options import input_options
 from bertq_cli.signals import exit_on_signals
-from bertq_client import BertClient, RankedDocument, progress_bar
+from bertq_client import BertClient, RankedDocument, inputs, progress_bar
 from bertq_client.files import line_errors
 from bertq_client.files.line import LineFormat
 from bertq_client.files.source import Lines, TextSource, kind_of
@@ -74,13 +74,15 @@ def rerank(
     text for each. INPUT may be compressed (.gz); - is standard input.
     """
     kind = kind_of(source, input_format)
-    if query is None and kind != "jsonl":
+    if query is not None:
+        inputs.check_text(query, "--query")
+    elif kind != "jsonl":
         raise click.UsageError(
             "give --query if each line of INPUT is a document; otherwise INPUT must be .jsonl "
             "(--input-format jsonl)"
         )
     if output is not None:
-        output_file.check(output, overwrite=overwrite)
+        output_file.check(output, source, overwrite=overwrite)
     line_format = _Candidates() if query is None else LineFormat(kind, field, False)
     lines = TextSource(source, line_format, allow_blank=query is not None)
     lines.check(lambda _: None)  # a mistake in a file is reported before anything is sent
@@ -118,7 +120,9 @@ class _Candidates(LineFormat):
         if not isinstance(query, str) or not query or query.isspace():
             raise BadInputValue("field 'query' must be a str that is not blank")
         if not isinstance(documents, list) or not documents:
-            raise BadInputValue("field 'documents' must be a list of str")
+            what = "is an empty list: it must have a document"
+            must = "must be a list of str"
+            raise BadInputValue(f"field 'documents' {what if documents == [] else must}")
         for index, text in enumerate(documents):
             if not isinstance(text, str) or not text or text.isspace():
                 raise BadInputValue(f"documents[{index}] must be a str that is not blank")
@@ -157,6 +161,8 @@ def _rerank_lines(
                 raise BadInputValue(f"{name}, line {number}: a document must be a str, not a pair")
             numbers.append(number)
             texts.append(text)
+    if not texts:
+        raise BadInputValue(f"{name} has no line that is not blank: there is no document")
     try:
         ranked = client.rerank(query, texts, top_n, truncate=truncate)
     except (RemoteError, SentenceTooLong) as error:

@@ -7,7 +7,7 @@ import click
 from bertq.errors import BadInputValue
 from bertq_cli.input_options import input_options
 from bertq_cli.signals import exit_on_signals
-from bertq_client import BertClient
+from bertq_client import BertClient, inputs
 from bertq_client.files import manifest
 from bertq_client.files.line import LineFormat
 from bertq_client.files.row_lines import read_lines_of_rows
@@ -70,6 +70,7 @@ def search(
     blocks of bounded memory. Each line of the output has the similarity, the line number and the
     text.
     """
+    inputs.check_text(query, "QUERY")
     line_format = LineFormat(kind_of(source, input_format), field, False)
     lines = TextSource(source, line_format, allow_blank=True)
     with (
@@ -87,6 +88,12 @@ def search(
             rescore_with=rescore_with,
         )
     known = manifest.load(vectors.with_name(f"{vectors.name}.json"))
+    if known and known.input and lines.size not in (None, known.input.bytes):
+        click.echo(
+            f"warning: {lines.name} is not the file that {vectors} was made of, or has changed: "
+            "other lines may be shown",
+            err=True,
+        )
     texts = read_lines_of_rows(
         lines,
         [document.index for document in found],

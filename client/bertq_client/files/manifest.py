@@ -114,5 +114,5 @@ def load(path: Path) -> Manifest | None:
         raise OutputError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError):
         raise OutputError(
-            f"{path} is there, and was not written by bertq encode: choose another output"
+            f"{path} was not written by bertq encode, or is damaged: remove it, or use other files"
         ) from None

@@ -1,6 +1,7 @@
 """Answers: waiting for vectors while the caller may disconnect, and writing JSON."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import Request, Response
 from starlette.types import Message
 
 from bertq import EncodeFuture
+from bertq.protocol import surrogates
 from bertq_gateway.errors import MAX_LISTED_ROWS, ClientDisconnected
 
 #: Numbers up to which an answer is written on the event loop; larger ones take another thread.
@@ -69,4 +71,10 @@ def _list_rows(rows: Sequence[int]) -> str:
 
 
 def _dumps(build: Callable[[], Any]) -> bytes:
-    return orjson.dumps(build(), option=orjson.OPT_SERIALIZE_NUMPY)
+    content = build()
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        # It repeats what orjson refuses: lone surrogates, numbers of more than 64 bits, deep lists.
+        text = json.dumps(content, ensure_ascii=False, default=lambda array: array.tolist())
+        return surrogates.drop(text).encode()

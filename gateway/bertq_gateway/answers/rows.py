@@ -100,6 +100,8 @@ async def encode(
     """
     state = State.of(request)
     request.state.field = field
+    is_named = options.get("prompt_name") is not None
+    request.state.prompt_field = "prompt_name" if is_named else "input_type"
     state.check_batch(len(texts), field)
     options["truncate"] = options.get("truncate") or state.config.truncate
     future = found.client.encode_async(

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
-from bertq.protocol import surrogates
 from bertq_gateway.answers import answer
 from bertq_gateway.apis.fields import ANSWER_HEADERS, TruncateField, refuse_token_ids
 from bertq_gateway.errors import Refused, responses
@@ -75,8 +74,7 @@ async def encode(request: Request, body: EncodeRequest) -> Response:
     if isinstance(rows, SparseRows):
         raise Refused(422, f"the rows of {model} are sparse: use BertClient")
     state.metrics.encoded(len(body.texts), future.tokens_read or 0, future.cut)
-    number = surrogates.drop(body.id) if isinstance(body.id, str) else body.id
-    content = {"id": number, "result": rows, "status": 200}
+    content = {"id": body.id, "result": rows, "status": 200}
     return await answer.write(lambda: content, rows.size, future)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from bertq.protocol.encoding import Options, Precision, Truncate
 from bertq_gateway import error_forms
@@ -59,6 +60,15 @@ class CohereEmbedRequest(LenientRequest):
     )
 
     _no_token_ids = field_validator("texts", mode="before")(refuse_token_ids)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_texts(cls, body: Any) -> Any:
+        if isinstance(body, dict) and "texts" not in body and {"inputs", "images"} & body.keys():
+            raise PydanticCustomError(
+                "only_texts", "inputs and images are not supported: send texts"
+            )
+        return body
 
 
 class Meta(BaseModel):

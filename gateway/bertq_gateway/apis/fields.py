@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from bertq.protocol.encoding import Options, Truncate
@@ -117,16 +117,17 @@ def truncate_of(value: Truncate | bool | None) -> Truncate | None:
     return value
 
 
-def refuse_token_ids(value: Any) -> Any:
+def refuse_token_ids(value: Any, info: ValidationInfo) -> Any:
     """Refuse numbers instead of text; every other mistake is left to the type of the field."""
     first = value
     while isinstance(first, list) and first:
         first = first[0]
     if isinstance(first, int) and not isinstance(first, bool):
+        # LangChain sends token ids to OpenAI's route.
+        is_langchain = info.field_name == "input" and isinstance(value, list)
+        hint = "; in LangChain set check_embedding_ctx_length=False" if is_langchain else ""
         raise PydanticCustomError(
-            "token_ids",
-            "token ids differ from model to model: send text; in LangChain set "
-            "check_embedding_ctx_length=False",
+            "token_ids", "token ids differ from model to model: send text{hint}", {"hint": hint}
         )
     return value
 

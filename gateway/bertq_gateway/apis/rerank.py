@@ -204,7 +204,7 @@ def _shown(document: str | RerankDocument, *, is_voyage: bool) -> Any:
     """Return a document as it is in an answer."""
     if isinstance(document, str):
         return document if is_voyage else {"text": document}
-    return document.text if is_voyage else document.model_dump()
+    return document.text if is_voyage else {"text": document.text, **(document.model_extra or {})}
 
 
 async def _rank(
