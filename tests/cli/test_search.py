@@ -40,7 +40,7 @@ def test_the_nearest_lines(url: str, tmp_path: Path, blank: Any) -> None:
             (found,) = run(url, vectors, corpus, line, "-n", "1")
             assert found == ["1.000000", str(number), " ".join(line.split())]
     assert len(run(url, vectors, corpus, "day")) == (5 if blank == "zero" else 3)
-    corpus.write_text("\n".join(LINES) + " ")
+    corpus.write_text("\n".join(reversed(LINES)))
     warning, *_ = run(url, vectors, corpus, "day")
     assert f"warning: {corpus} is not the file that {vectors} was made of" in warning[0]
     corpus.write_text(LINES[0])

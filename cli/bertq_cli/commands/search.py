@@ -88,12 +88,14 @@ def search(
             rescore_with=rescore_with,
         )
     known = manifest.load(vectors.with_name(f"{vectors.name}.json"))
-    if known and known.input and lines.size not in (None, known.input.bytes):
-        click.echo(
-            f"warning: {lines.name} is not the file that {vectors} was made of, or has changed: "
-            "other lines may be shown",
-            err=True,
-        )
+    if known is not None and known.input is not None:
+        lines.check(lambda _: None)  # reads all of it, as the vectors were
+        if lines.identity not in (None, known.input):
+            click.echo(
+                f"warning: {lines.name} is not the file that {vectors} was made of, or has "
+                "changed: the lines below may belong to other vectors",
+                err=True,
+            )
     texts = read_lines_of_rows(
         lines,
         [document.index for document in found],

@@ -112,7 +112,10 @@ class SearchCalls(RerankCalls):
         """
         if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
             if given.ndim != 2 or given.dtype.kind != "f" or not given.size:
-                raise BadInputType(f"{name} must be texts, or an array of float vectors [n, dim]")
+                raise BadInputType(
+                    f"{name} must be texts, or an array of float vectors [n, dim]: it has the "
+                    f"shape {given.shape} and numbers of type {given.dtype}"
+                )
             similarity.check_finite(given, name)
             return given.astype(np.float32, copy=False)
         if isinstance(given, list | tuple) and given and not isinstance(given[0], str):
