@@ -3,11 +3,14 @@
 import logging
 
 import pytest
+from fastapi.testclient import TestClient
 from redis import Redis
 
 from bertq import errors
 from bertq.errors import BertqError, RemoteError
 from bertq.state.purge import ERROR_NAME
+from bertq_gateway.app import create
+from bertq_gateway.config import Config
 from bertq_gateway.errors import to_refused
 from tests.conftest import StartServer
 from tests.gateway.conftest import running
@@ -75,3 +78,20 @@ def test_no_error_of_a_service_reaches_a_caller() -> None:
 def test_a_mistake_of_the_caller_is_explained() -> None:
     refusal = to_refused(RemoteError("UnknownPrompt", "there is no prompt 'x'"))
     assert (refusal.status, str(refusal)) == (422, "UnknownPrompt: there is no prompt 'x'")
+
+
+@pytest.mark.parametrize("path", ["/encode/bug", "/v1/embed", "/embed"])
+def test_a_bug_has_an_answer_of_the_api(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = create(Config(redis_url="redis://127.0.0.1:1/0"))
+
+    @app.delete(path)
+    def fail() -> None:
+        raise ValueError(SECRET)
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.delete(path)
+    assert answer.status_code == (424 if path == "/embed" else 500)
+    assert "the gateway failed because of a bug" in answer.text
+    (line,) = (line for line in caplog.messages if "ERROR: a request failed" in line)
+    assert "ValueError in fail, line" in line
+    assert SECRET not in answer.text + line
