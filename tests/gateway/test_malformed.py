@@ -163,3 +163,16 @@ def test_unknown_paths(gateway: Gateway) -> None:
         answer = gateway.http.get(path)
         assert answer.status_code == 404
         assert answer.json()["error"]["message"] == "no such path: /docs lists all"
+
+
+# Python parses and writes JSON up to depths that differ by the frames of the caller.
+def test_values_of_any_depth(gateway: Gateway) -> None:
+    seen = set()
+    for depth in range(800, 1001, 8):
+        deep = "[" * depth + "]" * depth
+        document = f'{{"text": "b", "n": {deep}}}'
+        body = f'{{"query": "a", "return_documents": true, "documents": [{document}]}}'
+        status, found = send(gateway, "/v1/rerank", body.encode())
+        assert status in (200, 400), found
+        seen.add(status)
+    assert 200 in seen

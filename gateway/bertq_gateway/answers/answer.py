@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from bertq import EncodeFuture
 from bertq.protocol import surrogates
-from bertq_gateway.errors import MAX_LISTED_ROWS, ClientDisconnected
+from bertq_gateway.errors import MAX_LISTED_ROWS, ClientDisconnected, Refused
 
 #: Numbers up to which an answer is written on the event loop; larger ones take another thread.
 _MAX_INLINE_NUMBERS = 20_000
@@ -56,6 +56,9 @@ async def write(build: Callable[[], Any], numbers: int, future: EncodeFuture) ->
         numbers: how many numbers the content has: a large answer must not delay other requests.
         future: the request that was answered, for the headers ``X-Model-Fingerprint`` and
             ``X-Truncated-Inputs``.
+
+    Raises:
+        Refused: the content repeats a part of the request that is nested too deeply.
     """
     is_small = numbers < _MAX_INLINE_NUMBERS
     text = _dumps(build) if is_small else await asyncio.to_thread(_dumps, build)
@@ -76,5 +79,8 @@ def _dumps(build: Callable[[], Any]) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:
         # It repeats what orjson refuses: lone surrogates, numbers of more than 64 bits, deep lists.
-        text = json.dumps(content, ensure_ascii=False, default=lambda array: array.tolist())
+        try:
+            text = json.dumps(content, ensure_ascii=False, default=lambda array: array.tolist())
+        except RecursionError:
+            raise Refused(422, "the request is nested too deeply to repeat it") from None
         return surrogates.drop(text).encode()
