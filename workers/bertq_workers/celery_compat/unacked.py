@@ -75,6 +75,7 @@ class QoS(kombu_redis.QoS):
         # Commands that Redis has refused: acknowledgements, entries of ``unacked`` by their tags,
         # and tags of messages to return to their queue.
         self._unsent_acks: deque[str] = deque(maxlen=_MAX_UNSENT_ACKS)
+        self._has_lost_acks = False
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
         self._timer: Any = None
@@ -131,8 +132,8 @@ class QoS(kombu_redis.QoS):
 
     def flush(self) -> None:
         """Send the acknowledgements to Redis."""
-        tags, self._acked = self._acked, []
-        self._unsent_acks.extend(tags)
+        self._unsent_acks.extend(self._acked)
+        self._acked.clear()
         if not self._unsent_acks:
             return
         try:
@@ -142,8 +143,12 @@ class QoS(kombu_redis.QoS):
                 pipe.zrem(self.unacked_index_key, *self._unsent_acks)
                 pipe.execute()
         except self.channel.connection_errors as error:
-            # The chunks are delivered again, and dropped if their job is over.
-            log.warning("%d chunks could not be acknowledged: %s", len(tags), type(error).__name__)
+            # The chunks are delivered again, and dropped if their job is over. The channel will be
+            # replaced, so one line is enough.
+            if not self._has_lost_acks:
+                name = type(error).__name__
+                log.warning("answered chunks could not be acknowledged: %s", name)
+            self._has_lost_acks = True
         except ResponseError as error:
             self._outages.acknowledgements.failed(error, self)
             self._retry_later()
