@@ -109,7 +109,9 @@ class Encoding:
                 raise BadInputType(f"{name} must be a str, not a {type(value).__name__}")
             limit = MAX_PROMPT_CHARACTERS if name == "prompt" else MAX_PROMPT_NAME_CHARACTERS
             if len(value) > limit:
-                raise BadInputValue(f"{name} has {len(value)} characters: at most {limit} go")
+                raise BadInputValue(
+                    f"{name} has {len(value)} characters: at most {limit} are allowed"
+                )
         if len(given) > 1:
             raise BadInputValue(f"{' and '.join(given)} are given: take one of them")
         if given and self.is_tokenized:

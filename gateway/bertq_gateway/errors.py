@@ -105,7 +105,9 @@ def to_refused(error: BertqError, field: str = "input", prompt_field: str = "inp
     if isinstance(error, SentenceTooLong):
         return Refused(422, _describe_long_texts(error, field), "sentence_too_long", field)
     if isinstance(error, BadInput):
-        return Refused(422, re.sub(r"^texts\b", field, str(error)), "invalid_input", field)
+        message = re.sub(r"^texts\b", field, str(error))
+        param = prompt_field if message.startswith(f"{prompt_field} ") else field
+        return Refused(422, message, "invalid_input", param)
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
         param = prompt_field if error.type_name == "UnknownPrompt" else field
         return Refused(422, str(error), "invalid_input", param)
