@@ -32,11 +32,11 @@ def test_a_client_of_another_version_is_told_so(
     worker: StandInWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = standins.sentences(40)
+    with monkeypatch.context() as patch, BertClient(redis_url=redis_url, timeout=20) as other:
+        patch.setattr("bertq_client.outbox.message.WIRE_VERSION", WIRE_VERSION + 1)
+        with pytest.raises(WireError) as caught:
+            other.encode([SECRET, *texts])
     with BertClient(redis_url=redis_url, timeout=20) as client:
-        with monkeypatch.context() as patch:
-            patch.setattr("bertq_client.outbox.message.WIRE_VERSION", WIRE_VERSION + 1)
-            with pytest.raises(WireError) as caught:
-                client.encode([SECRET, *texts])
         np.testing.assert_array_equal(client.encode(texts), standins.rows(texts))
     assert type(caught.value) is VersionMismatch
     assert str(caught.value) == (
