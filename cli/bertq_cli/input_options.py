@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from bertq_cli.redis_option import redis_option
+from bertq_cli.seconds import Seconds
 from bertq_client.files.line import KINDS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -25,7 +26,7 @@ def input_options(*, timeout: str, field: str) -> Callable[[_F], _F]:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Seconds(),
             metavar="SECONDS",
             help=timeout,
         ),

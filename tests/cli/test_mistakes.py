@@ -17,6 +17,7 @@ COMMANDS = (
     "bench --model-dir DIR",
     "bench --model-dir DIR --output FILE",
     "bench --num-client x",
+    "bench --model-dir DIR --seconds nan",
     "convert MISSING",
     "convert FILE",
     "convert DIR",

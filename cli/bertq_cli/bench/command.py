@@ -19,6 +19,7 @@ from bertq_cli.bench.campaign import Campaign
 from bertq_cli.bench.plan import TABLES, WORKERS, points, select_feasible
 from bertq_cli.bench.services import run_with_redis
 from bertq_cli.models import packaged, selection
+from bertq_cli.seconds import Seconds
 from bertq_cli.signals import exit_on_signals
 
 # Required packages, and the extras that include them.
@@ -90,7 +91,7 @@ def _table_option(table: str) -> Callable[[Callable[..., Any]], Callable[..., An
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 600, min_open=True),
+    type=Seconds(600),
     default=5.0,
     show_default=True,
     help="How long a round of one figure should take. A call has fewer sentences than usual where "

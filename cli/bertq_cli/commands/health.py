@@ -16,6 +16,7 @@ from bertq.redis.connection import connect, explain
 from bertq.state import health
 from bertq.state.health import Health
 from bertq_cli.redis_option import redis_option
+from bertq_cli.seconds import Seconds
 
 _SENTENCE = "This is a health check."
 
@@ -37,7 +38,7 @@ _SENTENCE = "This is a health check."
 )
 @click.option(
     "--max-batch-seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(),
     default=health.MAX_BATCH_SECONDS,
     show_default=True,
     help="A worker hangs that has computed one batch for longer.",
@@ -45,7 +46,7 @@ _SENTENCE = "This is a health check."
 @click.option("--probe", is_flag=True, help="Encode a sentence, too.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=Seconds(3600),
     default=10.0,
     show_default=True,
     help="Seconds to wait for Redis, and for the vector.",

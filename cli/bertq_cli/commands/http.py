@@ -11,6 +11,7 @@ from bertq.redis import redis_url
 from bertq.redis.connection import refuse_cluster
 from bertq.system import extras
 from bertq_cli.redis_option import redis_option
+from bertq_cli.seconds import Seconds
 from bertq_gateway import config
 from bertq_gateway.config import Config
 
@@ -96,7 +97,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=Config.timeout_seconds,
     show_default=True,
     metavar="SECONDS",

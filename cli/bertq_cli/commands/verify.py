@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bertq.errors import BadInputValue
 from bertq.protocol.encoding import Options
 from bertq_cli.redis_option import redis_option
+from bertq_cli.seconds import Seconds
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
 from bertq_client.files import manifest
@@ -51,7 +52,7 @@ _MAX_DIFFERENT_BITS = 0.02
 @click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="SECONDS",
     help="For the sample; by default there is no limit.",
 )
