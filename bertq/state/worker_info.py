@@ -126,6 +126,16 @@ class WorkerInfo:
         return size
 
     @property
+    def public_name(self) -> str:
+        """The name of the model for callers: the one that they request, or its directory's."""
+        return self.model_name or self.model
+
+    @property
+    def returned(self) -> str:
+        """What the model returns for texts, in words."""
+        return {"score": "scores", "sparse": "sparse rows"}.get(self.task, "vectors")
+
+    @property
     def meaning(self) -> str:
         """A description of the model's rows, in words: pooling, length and dtype."""
         if self.description:

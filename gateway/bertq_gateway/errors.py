@@ -185,7 +185,7 @@ def response(path: str, problem: Problem, more_headers: Mapping[str, str] = {}) 
 
 def responses(
     *statuses: int, form: error_forms.Form = error_forms.OPENAI
-) -> Mapping[int | str, dict[str, Any]]:
+) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route, for its OpenAPI description."""
     return {form.statuses.get(status, status): {"model": form.model} for status in statuses}
 

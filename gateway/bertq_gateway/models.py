@@ -61,7 +61,7 @@ class Models:
         """Return the names of the models, each with one worker that has the model."""
         # A configured name has precedence over the name of a directory.
         found = sorted(await self.workers(), key=lambda worker: worker.model_name is not None)
-        return {public_name(worker): worker for worker in found}
+        return {worker.public_name: worker for worker in found}
 
     async def listed(self) -> dict[str, WorkerInfo]:
         """Return the names and the aliases of the models, each with one worker."""
@@ -165,8 +165,3 @@ class Models:
     def default_client(self) -> BertClient:
         """The client of the model without a name."""
         return self._default_client
-
-
-def public_name(worker: WorkerInfo) -> str:
-    """Return the name of a worker's model over HTTP."""
-    return worker.model_name or worker.model

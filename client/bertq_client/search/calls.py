@@ -126,10 +126,9 @@ class SearchCalls(RerankCalls):
         texts = inputs.prepare_strings(given, name)
         known = self._known_worker(len(texts))
         if known is not None and known.task != "embed":
-            what = "scores" if known.task == "score" else "sparse rows"
             raise BadInputValue(
-                f"model {known.model_name or known.model} returns {what}, not vectors: they cannot "
-                "be compared"
+                f"model {known.public_name} returns {known.returned}, not vectors: they cannot be "
+                "compared"
             )
         if documents is not None:
             width = None if known is None else known.row_shape[-1]

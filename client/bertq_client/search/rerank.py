@@ -31,11 +31,10 @@ def check_model(worker: WorkerInfo) -> None:
     Raises:
         BadInputValue: it is no cross-encoder with one label.
     """
-    name = worker.model_name or worker.model
+    name = worker.public_name
     if worker.task != "score":
-        rows = "sparse rows" if worker.task == "sparse" else "vectors"
         raise BadInputValue(
-            f"model {name} returns {rows}, not scores: reranking needs a cross-encoder"
+            f"model {name} returns {worker.returned}, not scores: reranking needs a cross-encoder"
         )
     if worker.row_shape != [1]:
         names = f" ({', '.join(worker.labels)})" if worker.labels else ""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
 from bertq_gateway.answers import answer
-from bertq_gateway.apis.fields import ANSWER_HEADERS, TruncateField, refuse_token_ids
+from bertq_gateway.apis.fields import TruncateField, answer_responses, refuse_token_ids
 from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
 
@@ -53,10 +53,7 @@ class EncodeResponse(BaseModel):
 @router.post(
     "/encode",
     response_model=EncodeResponse,
-    responses={
-        200: {"headers": ANSWER_HEADERS},
-        **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
-    },
+    responses=answer_responses(),
 )
 async def encode(request: Request, body: EncodeRequest) -> Response:
     """Encode sentences."""

@@ -156,11 +156,13 @@ ANSWER_HEADERS = {
 }
 
 
-def answer_responses(form: error_forms.Form) -> dict[int | str, dict[str, Any]]:
+def answer_responses(
+    form: error_forms.Form = error_forms.OPENAI,
+) -> dict[int | str, dict[str, Any]]:
     """Return the responses of a route that encodes texts, for its OpenAPI description."""
     found: dict[int | str, dict[str, Any]] = {200: {"headers": ANSWER_HEADERS}}
     statuses = (400, 401, 404, 413, 422, 429, 500, 503, 504)
-    return found | dict(errors.responses(*statuses, form=form))
+    return found | errors.responses(*statuses, form=form)
 
 
 def parse(kind: type[_Model], body: dict[str, Any]) -> _Model:

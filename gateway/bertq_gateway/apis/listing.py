@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from bertq.state.worker_info import WorkerInfo
 from bertq_gateway.errors import responses
-from bertq_gateway.models import Models, public_name
+from bertq_gateway.models import Models
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -49,7 +49,7 @@ class ModelList(BaseModel):
     data: list[ListedModel]
 
 
-@router.get("/models", response_model=ModelList, responses=dict(responses(401, 429, 503)))
+@router.get("/models", response_model=ModelList, responses=responses(401, 429, 503))
 async def models(request: Request) -> ModelList:
     """List the models that workers serve."""
     found = await State.of(request).models.listed()
@@ -59,7 +59,7 @@ async def models(request: Request) -> ModelList:
 @router.get(
     "/models/{model:path}",
     response_model=ListedModel,
-    responses=dict(responses(401, 404, 429, 503)),
+    responses=responses(401, 404, 429, 503),
 )
 async def model(request: Request, model: str) -> ListedModel:
     """Describe one model."""
@@ -72,7 +72,7 @@ async def model(request: Request, model: str) -> ListedModel:
 def _entry(name: str, worker: WorkerInfo) -> ListedModel:
     return ListedModel(
         id=name,
-        alias_of=None if name == public_name(worker) else public_name(worker),
+        alias_of=None if name == worker.public_name else worker.public_name,
         created=int(worker.started),
         owned_by="bertq",
         description=worker.meaning,

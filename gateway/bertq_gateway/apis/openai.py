@@ -12,16 +12,15 @@ from bertq.protocol.encoding import Options
 from bertq_gateway.answers import answer, rows
 from bertq_gateway.answers.rows import Found, check_dimensions
 from bertq_gateway.apis.fields import (
-    ANSWER_HEADERS,
     LenientRequest,
     Text,
     TruncateField,
+    answer_responses,
     input_type_of,
     one_of,
     refuse_token_ids,
     truncate_of,
 )
-from bertq_gateway.errors import responses
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -132,10 +131,7 @@ class EmbeddingsResponse(BaseModel):
 @router.post(
     "/embeddings",
     response_model=EmbeddingsResponse,
-    responses={
-        200: {"headers": ANSWER_HEADERS},
-        **responses(400, 401, 404, 413, 422, 429, 500, 503, 504),
-    },
+    responses=answer_responses(),
 )
 async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """Encode texts."""

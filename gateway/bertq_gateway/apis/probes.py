@@ -7,7 +7,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from bertq.errors import BertqError
 from bertq.state.health import MAX_BATCH_SECONDS
 from bertq_gateway import errors
-from bertq_gateway.models import public_name
 from bertq_gateway.state import State
 
 router = APIRouter(tags=["operation"])
@@ -32,9 +31,7 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse(f"ready: {', '.join(ready)}")
 
 
-@router.get(
-    "/metrics", response_class=PlainTextResponse, responses=dict(errors.responses(401, 429))
-)
+@router.get("/metrics", response_class=PlainTextResponse, responses=errors.responses(401, 429))
 async def metrics(request: Request) -> Response:
     """Return the gateway's counters in Prometheus' format."""
     return Response(State.of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -49,4 +46,4 @@ async def find_ready(state: State) -> tuple[list[str], str]:
     ready = [worker for worker in workers if worker.work.batch_seconds <= MAX_BATCH_SECONDS]
     if not ready:
         return [], "all workers hang" if workers else "no worker is alive"
-    return sorted({public_name(worker) for worker in ready}), ""
+    return sorted({worker.public_name for worker in ready}), ""

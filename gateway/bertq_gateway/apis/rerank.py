@@ -21,6 +21,7 @@ from bertq_gateway.apis.fields import (
     answer_responses,
     one_of,
     parse,
+    truncate_of,
 )
 from bertq_gateway.errors import Refused
 from bertq_gateway.state import State
@@ -171,9 +172,7 @@ async def rerank_texts(request: Request, body: TeiRerankRequest) -> Response:
 async def _rerank(request: Request, body: RerankRequest, version: str) -> Response:
     body.check_fields(State.of(request))
     count = one_of([("top_n", body.top_n), ("top_k", body.top_k)])
-    truncate: Truncate | None = None if body.truncation is None else "right"
-    if body.truncation is False:
-        truncate = "error"
+    truncate = truncate_of(body.truncation)
     ranked, made, name = await _rank(
         request, body.model, body.query, body.texts, "documents", truncate, "probability"
     )

@@ -257,7 +257,7 @@ async def predict(request: Request, body: PredictRequest) -> Response:
     parameters = body.parameters or {}
     activation = _activation(parameters, is_raw=bool(body.raw_scores))
     made = await rows.encode(request, found, texts, "inputs", **body.options())
-    labels = found.worker.labels or [f"LABEL_{n}" for n in range(made.rows.shape[1])]
+    labels = _labels(found.worker)
     top_k = parameters.get("top_k")
     count = top_k if isinstance(top_k, int) and top_k > 0 else None
     converted = scores.activate(made.rows, found, activation)
@@ -268,6 +268,11 @@ async def predict(request: Request, body: PredictRequest) -> Response:
         return predictions if is_batch or body.parameters is not None else predictions[0]
 
     return await answer.write(build, 4 * made.rows.size, made.future)
+
+
+def _labels(worker: WorkerInfo) -> list[str]:
+    """Return the names of a classifier's labels; numbered names if its config has none."""
+    return worker.labels or [f"LABEL_{n}" for n in range(worker.row_shape[-1] or 0)]
 
 
 def _unpack(text: Any) -> Any:
@@ -297,7 +302,7 @@ def _predictions(row: Any, labels: Sequence[str], count: int | None) -> list[dic
 @router.get(
     "/info",
     response_model=Info,
-    responses=dict(errors.responses(401, 404, 422, 429, 503, form=error_forms.TEI)),
+    responses=errors.responses(401, 404, 422, 429, 503, form=error_forms.TEI),
 )
 async def info(request: Request, model: str | None = None) -> Info:
     """Describe a model, the only one if the query names none."""
@@ -323,7 +328,7 @@ async def info(request: Request, model: str | None = None) -> Info:
 
 def _model_type(worker: WorkerInfo) -> dict[str, Any]:
     if worker.task == "score":
-        labels = worker.labels or [f"LABEL_{n}" for n in range(worker.row_shape[-1] or 0)]
+        labels = _labels(worker)
         names = {
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
@@ -336,7 +341,7 @@ def _model_type(worker: WorkerInfo) -> dict[str, Any]:
 @router.get(
     "/health",
     response_model=HealthBody,
-    responses=dict(errors.responses(503, form=error_forms.TEI)),
+    responses=errors.responses(503, form=error_forms.TEI),
 )
 async def health(request: Request) -> HealthBody:
     """Report whether requests can be answered, as /readyz does."""
