@@ -14,7 +14,7 @@ import bertq
 from bertq.redis import redis_url
 from bertq.redis.connection import explain
 from bertq.state import counters, status, worker_info
-from bertq_client import threads
+from bertq_client import progress_bar, threads
 from bertq_client.request import Request
 from bertq_client.session import Session
 from bertq_client.worker_directory import WorkerDirectory
@@ -110,6 +110,19 @@ class ClientBase:
             ClientClosed: the client is closed.
         """
         self._session.submit(request, is_awaited=is_awaited)
+
+    def _result_of(self, request: Request, *, progress: bool = False) -> Any:
+        """Send a request, and wait for its rows; an exception cancels it.
+
+        Raises:
+            Exception: the errors of ``encode``.
+        """
+        try:
+            self._submit(request, is_awaited=True)
+            return progress_bar.watch(request.future) if progress else request.future.result()
+        except BaseException:  # nobody has the future, so nobody else could cancel it
+            request.future.cancel()
+            raise
 
     def _query(self, read: Callable[[Redis], _T]) -> _T:
         """Read the state of the service; count the query."""

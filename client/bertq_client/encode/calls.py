@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overlo
 
 from bertq.errors import BadInputValue
 from bertq.protocol.encoding import Encoding, Options
-from bertq_client import progress_bar
 from bertq_client.connection import ClientBase
 from bertq_client.encode.unfetched import UnfetchedRequests
 from bertq_client.futures import EncodeFuture
@@ -157,10 +156,10 @@ class EncodeCalls(ClientBase, Generic[Vectors]):
             options, is_tokenized=is_tokenized, show_tokens=show_tokens
         )
         request = self._create_request(texts, encoding, as_list=self._output_fmt == "list")
+        if blocking:
+            return self._result_of(request, progress=progress)
         try:
-            self._submit(request, is_awaited=blocking)
-            if blocking:
-                return progress_bar.watch(request.future) if progress else request.future.result()
+            self._submit(request)
             self._unfetched.expect(request.future)
         except BaseException:  # nobody has the future, so nobody else could cancel it
             request.future.cancel()

@@ -3,16 +3,13 @@
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
-from typing import Any
 
 from redis import RedisError
 
 from bertq.errors import BadInputType, RemoteError, SentenceTooLong
 from bertq.protocol.encoding import Encoding, Truncate
 from bertq.state.worker_info import WorkerInfo
-from bertq_client import progress_bar
 from bertq_client.inputs import Strings
-from bertq_client.request import Request
 from bertq_client.search import rerank
 from bertq_client.search.rerank import RankedDocument
 from bertq_client.streaming import stream
@@ -151,12 +148,3 @@ class RerankCalls(StreamCalls):
             workers = self.worker_directory.serving(self._queue or self._queues.for_size(rows))
             return workers[0] if workers else None
         return None
-
-    def _result_of(self, request: Request, *, progress: bool = False) -> Any:
-        """Send a request, and wait for its rows."""
-        try:
-            self._submit(request, is_awaited=True)
-            return progress_bar.watch(request.future) if progress else request.future.result()
-        except BaseException:  # no other code has the future
-            request.future.cancel()
-            raise
