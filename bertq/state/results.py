@@ -51,12 +51,12 @@ def store(
             raise ValueError(f"chunk {task_id} of a durable job names no queue")
         durable_jobs.finish(redis, task_id, payload, queue=queue, failed=failed)
         return
-    once = once and bool(reply_to) and len(payload) <= SMALL_RESULT_BYTES
+    entry = notice(task_id, payload, once=once)
     with redis.pipeline() as pipe:
-        if not once:
+        if _needs_key(entry) or not reply_to:
             pipe.set(keys.result(task_id), payload, ex=ttl)
         if reply_to:
-            pipe.xadd(keys.reply(reply_to), notice(task_id, payload, once=once))
+            pipe.xadd(keys.reply(reply_to), entry)
             pipe.expire(keys.reply(reply_to), ttl)
         pipe.execute()
 
@@ -69,7 +69,7 @@ def notice(task_id: str, payload: bytes, *, once: bool = False) -> dict[Any, Any
     Args:
         task_id: id of the chunk.
         payload: the result.
-        once: whether the result has no key.
+        once: whether a small result has no key.
     """
     entry: dict[Any, Any] = {"task": task_id}
     if len(payload) <= SMALL_RESULT_BYTES:
@@ -77,6 +77,11 @@ def notice(task_id: str, payload: bytes, *, once: bool = False) -> dict[Any, Any
         if once:
             entry["once"] = 1
     return entry
+
+
+def _needs_key(entry: dict[Any, Any]) -> bool:
+    """Return whether a result has a key beside its notice."""
+    return "once" not in entry
 
 
 @dataclass(frozen=True)
@@ -94,16 +99,6 @@ class ComputedChunk:
     payload: bytes
     reply_to: str
     once: bool
-
-    @property
-    def is_in_notice_alone(self) -> bool:
-        """Whether the result has no key."""
-        return self.once and len(self.payload) <= SMALL_RESULT_BYTES
-
-    @property
-    def notice(self) -> dict[Any, Any]:
-        """The entry for the reply stream."""
-        return notice(self.task_id, self.payload, once=self.is_in_notice_alone)
 
 
 class ResultWriter:
@@ -123,30 +118,25 @@ class ResultWriter:
         Raises:
             redis.RedisError: not all are stored; it is safe to store all of them again.
         """
+        entries = [notice(chunk.task_id, chunk.payload, once=chunk.once) for chunk in chunks]
         with redis.pipeline(transaction=False) as pipe:
             for stream in {keys.reply(chunk.reply_to) for chunk in chunks}:
                 if self._needs_renewal(stream):
                     pipe.expire(stream, self._ttl)
-            first = len(pipe)
-            for chunk in chunks:
-                if not chunk.is_in_notice_alone:
+            # A notice must not come before its result.
+            for chunk, entry in zip(chunks, entries, strict=True):
+                if _needs_key(entry):
                     pipe.set(keys.result(chunk.task_id), chunk.payload, ex=self._ttl)
-                pipe.xadd(keys.reply(chunk.reply_to), chunk.notice, nomkstream=True)
-            answers = pipe.execute()[first:]
+            for chunk, entry in zip(chunks, entries, strict=True):
+                pipe.xadd(keys.reply(chunk.reply_to), entry, nomkstream=True)
+            entry_ids = pipe.execute()[-len(chunks) :]
         # XADD returns None for a stream that does not exist, which needs a time to live.
-        if None in answers:
-            self._create_streams(redis, chunks, answers)
-
-    def _create_streams(
-        self, redis: Redis, chunks: Sequence[ComputedChunk], answers: Sequence[Any]
-    ) -> None:
-        replies = iter(answers)
+        if None not in entry_ids:
+            return
         with redis.pipeline() as pipe:
-            for chunk in chunks:
-                if not chunk.is_in_notice_alone:
-                    next(replies)
-                if next(replies) is None:
-                    pipe.xadd(keys.reply(chunk.reply_to), chunk.notice)
+            for chunk, entry, entry_id in zip(chunks, entries, entry_ids, strict=True):
+                if entry_id is None:
+                    pipe.xadd(keys.reply(chunk.reply_to), entry)
                     pipe.expire(keys.reply(chunk.reply_to), self._ttl)
             pipe.execute()
 
