@@ -8,11 +8,9 @@ import click
 
 from bertq.protocol import encoding
 from bertq_cli.help import print_warning
-from bertq_cli.input_options import input_options
+from bertq_cli.input_options import input_options, open_client
 from bertq_cli.output_file import OutputPath
-from bertq_cli.signals import exit_on_signals
 from bertq_cli.wording import for_command_line
-from bertq_client import BertClient
 from bertq_client.files.run_options import BLANK
 
 
@@ -97,12 +95,7 @@ def encode(
     (.gz); - is standard input.
     """
     try:
-        with (
-            exit_on_signals(),
-            BertClient(
-                redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
-            ) as client,
-        ):
+        with open_client(url, model, queue, timeout) as client:
             made = client.encode_file(
                 source, output, is_tokenized=tokenized, progress=not quiet, **options
             )

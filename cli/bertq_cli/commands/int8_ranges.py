@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq.protocol.encoding import Options
 from bertq_cli import output_file
-from bertq_cli.input_options import input_options
-from bertq_cli.signals import exit_on_signals
+from bertq_cli.input_options import input_options, open_client
 from bertq_client import BertClient
 from bertq_client.files.line import LineFormat
 from bertq_client.files.source import TextSource, kind_of
@@ -125,12 +124,7 @@ def int8_ranges(
     options: Options = {"dimensions": dimensions, "input_type": input_type, "prompt": prompt}
     ranges = Ranges()
     try:
-        with (
-            exit_on_signals(),
-            BertClient(
-                redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
-            ) as client,
-        ):
+        with open_client(url, model, queue, timeout) as client:
             _check_task(client, model)
             with (
                 closing(source.read()) as lines,

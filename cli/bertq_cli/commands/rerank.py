@@ -14,8 +14,7 @@ import click
 from bertq.errors import BadInputValue, OutputError, RemoteError, SentenceTooLong
 from bertq.protocol.encoding import TRUNCATE, Truncate
 from bertq_cli import output_file
-from bertq_cli.input_options import input_options
-from bertq_cli.signals import exit_on_signals
+from bertq_cli.input_options import input_options, open_client
 from bertq_client import BertClient, RankedDocument, inputs, progress_bar
 from bertq_client.files import line_errors
 from bertq_client.files.line import LineFormat
@@ -87,10 +86,7 @@ def rerank(
     lines = TextSource(source, line_format, allow_blank=query is not None)
     lines.check(lambda _: None)  # a mistake in a file is reported before anything is sent
     with (
-        exit_on_signals(),
-        BertClient(
-            redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
-        ) as client,
+        open_client(url, model, queue, timeout) as client,
         _open(output) as file,
         closing(lines.read()) as numbered,
     ):

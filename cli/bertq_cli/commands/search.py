@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 
 from bertq.errors import BadInputValue
-from bertq_cli.input_options import input_options
-from bertq_cli.signals import exit_on_signals
-from bertq_client import BertClient, inputs
+from bertq_cli.input_options import input_options, open_client
+from bertq_client import inputs
 from bertq_client.files import manifest
 from bertq_client.files.line import LineFormat
 from bertq_client.files.row_lines import read_lines_of_rows
@@ -73,12 +72,7 @@ def search(
     inputs.check_text(query, "QUERY")
     line_format = LineFormat(kind_of(source, input_format), field, False)
     lines = TextSource(source, line_format, allow_blank=True)
-    with (
-        exit_on_signals(),
-        BertClient(
-            redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
-        ) as client,
-    ):
+    with open_client(url, model, queue, timeout) as client:
         (found,) = client.semantic_search(
             [query],
             vectors,
@@ -87,7 +81,7 @@ def search(
             int8_ranges=int8_ranges,
             rescore_with=rescore_with,
         )
-    known = manifest.load(vectors.with_name(f"{vectors.name}.json"))
+    known = manifest.load(manifest.path_of(vectors))
     if known is not None and known.input is not None:
         lines.check(lambda _: None)  # reads all of it, as the vectors were
         if lines.identity not in (None, known.input):

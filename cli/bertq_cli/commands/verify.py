@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from bertq.errors import BadInputValue
 from bertq.protocol.encoding import Options
-from bertq_cli.redis_option import redis_option
-from bertq_cli.seconds import Seconds
-from bertq_cli.signals import exit_on_signals
+from bertq_cli.input_options import open_client, worker_options
 from bertq_client import BertClient
 from bertq_client.files import manifest
 from bertq_client.files.formats import pad_rows
@@ -47,15 +45,7 @@ _MAX_DIFFERENT_BITS = 0.02
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.argument("vectors", metavar="VECTORS", type=click.Path(dir_okay=False, path_type=Path))
-@redis_option("The Redis of the workers.")
-@click.option("--model", metavar="NAME", help="Workers of this --model-name.")
-@click.option("--queue", metavar="QUEUE", help="One queue, gpu0, instead of the shared ones.")
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    metavar="SECONDS",
-    help="For the sample; by default there is no limit.",
-)
+@worker_options(timeout="For the sample; by default there is no limit.")
 @click.option(
     "--rows",
     "sample",
@@ -90,12 +80,7 @@ def verify(
     lines.check(lambda _: None)
     rows = np.unique(np.linspace(0, len(file.rows) - 1, sample).astype(np.int64)).tolist()
     found = read_lines_of_rows(lines, rows, skips_blanks=file.made.options["blank"] == "skip")
-    with (
-        exit_on_signals(),
-        BertClient(
-            redis_url=url, model=model, queue=queue, timeout=timeout, check_length=False
-        ) as client,
-    ):
+    with open_client(url, model, queue, timeout) as client:
         made, fingerprint = _encode(client, found, file.made, options)
     changes = [
         *_changes_of_model(file.made, fingerprint),
@@ -134,7 +119,7 @@ def _open(path: Path) -> _VectorFile:
     """
     if path.suffix != ".npy":
         raise BadInputValue(f"{path}: only vectors in .npy files can be verified")
-    made = manifest.load(path.with_name(f"{path.name}.json"))
+    made = manifest.load(manifest.path_of(path))
     if made is None:
         raise BadInputValue(
             f"{path.name}.json, which says how {path} was made, does not exist: bertq encode "

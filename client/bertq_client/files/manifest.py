@@ -97,6 +97,11 @@ class Manifest:
             )
 
 
+def path_of(vectors: Path) -> Path:
+    """Return the path of the manifest of a file of vectors."""
+    return vectors.with_name(f"{vectors.name}.json")
+
+
 def load(path: Path) -> Manifest | None:
     """Return the manifest in a file; None if there is no file.
 

@@ -41,7 +41,7 @@ class Output:
             if not path.parent.is_dir():
                 raise OutputError(f"there is no directory {path.parent}")
         self._partial_path = path.with_name(f"{path.name}.part")
-        self._manifest_path = path.with_name(f"{path.name}.json")
+        self._manifest_path = manifest.path_of(path)
 
     def check_is_not(self, source: Path) -> None:
         """Check that the output would not overwrite the input.

@@ -131,7 +131,7 @@ def open_vectors(source: Any, int8_ranges: Any, name: str) -> Vectors:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         name, rows = str(path), _map_file(path)
-        known = manifest.load(path.with_name(f"{path.name}.json"))
+        known = manifest.load(manifest.path_of(path))
         if known is not None and not known.complete:
             raise BadInputValue(f"{path} is not complete: let bertq encode finish it")
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or not rows.size:
