@@ -102,6 +102,14 @@ class Registry:
                 self._jobs[job.id] = job
             return bool(job.open_requests)
 
+    def take_uncounted(self, job: Job) -> list[Request]:
+        """Return the requests of a job that the counters do not include; from now on they do."""
+        with self._lock:
+            found = [request for request in job.requests if not request.is_counted]
+            for request in found:
+                request.is_counted = True
+            return found
+
     def mark_recorded(self, job: Job) -> None:
         """Note that the record of a job is in Redis: from now on its answer may arrive."""
         with self._lock:

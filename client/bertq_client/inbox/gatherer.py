@@ -233,6 +233,8 @@ class Gatherer:
         return job.id
 
     def _complete(self, job: Job) -> None:
+        # The answer may come before the sender has counted: the caller shall find it counted.
+        self._sender.count(job)
         answers = list(job.answers())
         still_open = self._registry.remove_job(job)
         for request, answer in answers:

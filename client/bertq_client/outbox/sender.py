@@ -63,7 +63,7 @@ class Sender:
         self._registry = context.registry
         self._directory = context.directory
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._writer = Writer(context, self._count)
+        self._writer = Writer(context, self.count)
         self._direct = DirectSender(context, self._writer, self._resume)
         self._schedule = Schedule()
         self._has_timed_out = False  # ``close`` no longer waits for the thread
@@ -120,12 +120,10 @@ class Sender:
             self.thread.join(timeout)
             self._has_timed_out = self.thread.is_alive()
 
-    def _count(self, job: Job) -> None:
-        """Count the requests of a job, and send the counters soon."""
-        for request in job.requests:
-            if not request.is_counted:
-                request.is_counted = True
-                self._counter.add(job.queue, len(request.texts))
+    def count(self, job: Job) -> None:
+        """Count the requests of a job that is sent, unless they are; send the counters soon."""
+        for request in self._registry.take_uncounted(job):
+            self._counter.add(job.queue, len(request.texts))
         if not self._is_counting:
             self._is_counting = True
             self._work.put(lambda: self._schedule.add(_log_errors(self._send_counters())))
