@@ -1,4 +1,4 @@
-"""A run of the ``bertq`` command with a mark on all of its processes and files."""
+"""Runs of the ``bertq`` command: in this process, or with a mark on all processes and files."""
 
 import os
 import subprocess
@@ -6,6 +6,10 @@ import sys
 import uuid
 from pathlib import Path
 
+import click
+from click.testing import CliRunner
+
+from bertq.errors import BertqError
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 
@@ -18,6 +22,15 @@ _BERTQ_WITH_SIGHUP = [
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from bertq_cli.main import main; main()",
 ]
+
+
+def invoke(command: click.Command, *arguments: object) -> str:
+    """Run a sub-command in this process, and return its output; raise its error."""
+    done = CliRunner().invoke(command, list(map(str, arguments)))
+    if isinstance(done.exception, BertqError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 class Run:

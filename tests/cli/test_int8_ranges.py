@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from redis import Redis
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, BertqError, ModelMismatch, OutputError, RemoteError
+from bertq.errors import BadInputValue, ModelMismatch, OutputError, RemoteError
 from bertq.state import worker_info
 from bertq_cli.commands.int8_ranges import Ranges, int8_ranges
-from tests.cli.runs import Run
+from tests.cli.runs import Run, invoke
 from tests.client.stub import Stub, info, rows, stub_worker
 from tests.conftest import StartWorker
 from tests.waiting import eventually
@@ -31,12 +30,7 @@ def stub(redis_url: str) -> Iterator[Stub]:
 
 
 def run(url: str, *arguments: object) -> str:
-    options = [*map(str, arguments), "--redis-url", url, "-q"]
-    done = CliRunner().invoke(int8_ranges, options)
-    if isinstance(done.exception, BertqError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
+    return invoke(int8_ranges, *arguments, "--redis-url", url, "-q")
 
 
 def texts(count: int) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, BertqError, OutputError, SentenceTooLong
+from bertq.errors import BadInputValue, OutputError, SentenceTooLong
 from bertq_cli.commands.rerank import rerank
+from tests.cli.runs import invoke
 from tests.tiny_service import tiny_service
 
 DOCUMENTS = ["the light of the old harbour", "in the beginning", "and the evening"]
@@ -23,12 +24,7 @@ def url(module_redis_url: str) -> Iterator[str]:
 
 
 def run(url: str, *arguments: object) -> str:
-    options = [*map(str, arguments), "--redis-url", url, "-q"]
-    done = CliRunner().invoke(rerank, options)
-    if isinstance(done.exception, BertqError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
+    return invoke(rerank, *arguments, "--redis-url", url, "-q")
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, BertqError
+from bertq.errors import BadInputValue
 from bertq_cli.commands.search import search
+from tests.cli.runs import invoke
 from tests.tiny_service import tiny_service
 
 LINES = ["the light of day", "", "who keeps the sea", "  ", "in the\tbeginning"]
@@ -22,11 +22,8 @@ def url(module_redis_url: str) -> Iterator[str]:
 
 
 def run(url: str, *arguments: object) -> list[list[str]]:
-    done = CliRunner().invoke(search, [*map(str, arguments), "--redis-url", url])
-    if isinstance(done.exception, BertqError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return [line.split("\t") for line in done.output.splitlines()]
+    output = invoke(search, *arguments, "--redis-url", url)
+    return [line.split("\t") for line in output.splitlines()]
 
 
 @pytest.mark.parametrize("blank", ["zero", "skip"])
