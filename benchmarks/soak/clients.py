@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.soak import processes
 from benchmarks.soak.client import KINDS
 
-#: The kind of client that is killed at times, and whose rows are not counted.
+#: The kind of client that the run kills, and whose rows it does not count.
 CANCELLER = "canceller"
 #: Messages of killed clients to keep.
 _MAX_MESSAGES = 5
