@@ -77,6 +77,7 @@ app = Celery(
     "bertq",
     set_as_current=False,
     amqp="bertq_workers.celery_compat.expiry:AMQP",
+    events="bertq_workers.celery_compat.events:Events",
     include=["bertq_workers.tasks"],
 )
 app.add_defaults(_configuration)

@@ -5,8 +5,7 @@ checks them):
 
 - Celery's class logs the body of a message that it cannot use in ``on_unknown_message``,
   ``on_unknown_task``, ``on_invalid_task`` and ``on_decode_error``. Bodies are sentences of users.
-- ``on_send_event_buffered`` is called when an event of a task is waiting to be sent; the dispatcher
-  sends the events at once when there are ``buffer_limit``.
+- ``on_send_event_buffered`` is called when an event of a task is waiting to be sent.
 - ``connection_for_read`` is called for the connection that receives chunks, and ``call_soon_ack``
   to acknowledge.
 - ``on_connection_error_before_connected`` and ``on_connection_error_after_connected`` are called
@@ -44,9 +43,6 @@ log = logging.getLogger("bertq.worker")
 #: Time for which events of tasks are collected before they are sent together. Celery's consumer
 #: sends them in each round of its loop, which costs as much as receiving the chunk.
 _EVENTS_DELAY_SECONDS = 0.1
-
-#: Most events to collect. Celery's limit is 24, which are those of eight chunks.
-_MAX_EVENTS = 1000
 
 #: Time between two checks whether Redis accepts writes again.
 _CHECK_SECONDS = 1.0
@@ -125,7 +121,6 @@ class Consumer(CeleryConsumer):
         """Send the events of tasks after a short delay, together with those that follow."""
         # A lost connection cancels timers.
         if self._events_timer is None or self._events_timer.canceled:
-            self.event_dispatcher.buffer_limit = _MAX_EVENTS
             self._events_timer = self.timer.call_after(_EVENTS_DELAY_SECONDS, self._send_events)
 
     def shutdown(self) -> None:

@@ -6,9 +6,10 @@ day after the last write or, if workers serve the queue, after the last sign of 
 is declared; bertq's own messages do not need them.
 
 Relies on private parts of celery and kombu 5.7 (the versions are pinned, and
-tests/workers/test_expiry.py checks each): ``_put``, ``_queue_bind``, ``_refresh_bindings`` and
-``_do_restore_message`` of a channel, its names of keys, ``add`` of a batch; ``get_transport_cls``
-and ``_info`` of a connection, ``new`` of a pool, and the classes that an app's ``amqp`` names.
+tests/workers/test_expiry.py checks each): ``_put``, ``_put_fanout``, ``_queue_bind``,
+``_refresh_bindings`` and ``_do_restore_message`` of a channel, its names of keys and
+``_get_publish_topics``, ``add`` of a batch; ``get_transport_cls`` and ``_info`` of a connection,
+``new`` of a pool, and the class that an app's ``amqp`` names.
 """
 
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from typing import Any
 from celery.app import amqp
 from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
 
 from bertq.protocol import time_to_live
 from bertq.state import queue_expiry
@@ -30,7 +32,23 @@ _CeleryAMQP: Any = amqp.AMQP
 
 
 class ExpiringChannel(_KombuChannel):  # type: ignore[misc]
-    """A channel that gives each key that it writes a time to live."""
+    """A channel that gives each key that it writes a time to live.
+
+    Attributes:
+        receivers: to how many processes Redis has sent the last broadcast; None if it failed.
+    """
+
+    receivers: int | None = None
+
+    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **options: Any) -> None:
+        if options.get("_publish_batch") is not None:
+            super()._put_fanout(exchange, message, routing_key, **options)
+            return
+        self.receivers = None
+        text = dumps(message)
+        with self.conn_or_acquire() as client:
+            topics = self._get_publish_topics(exchange, routing_key)
+            self.receivers = sum(client.publish(topic, text) for topic in topics)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         super()._put(queue, message, **options)
