@@ -39,11 +39,11 @@ class Receiver:
     """Receives publications of events."""
 
     def __init__(self, redis: Redis) -> None:
-        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._pubsub: Any = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._pubsub.psubscribe(CHANNELS)
         self._pubsub.get_message(timeout=10)  # the confirmation
 
-    def publications(self) -> list[list[dict[str, Any]]]:
+    def publications(self) -> list[Any]:
         """Return the events of each publication since the last call."""
         found = []
         while message := self._pubsub.get_message(timeout=0.2):
