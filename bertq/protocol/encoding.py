@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from bertq.errors import BadInputType, BadInputValue
+from bertq.integers import check_count
 from bertq.protocol import surrogates
 from bertq.protocol.limits import MAX_PROMPT_CHARACTERS, MAX_PROMPT_NAME_CHARACTERS
 
@@ -96,9 +97,9 @@ class Encoding:
                 raise BadInputValue(f"{name} must be True, False or None")
         _check_one("truncate", self.truncate, TRUNCATE)
         _check_one("precision", self.precision, tuple(PRECISIONS))
-        size = self.dimensions
-        if size is not None and (type(size) is not int or size < 1):
-            raise BadInputValue("dimensions must be a whole number above zero, or None")
+        if self.dimensions is not None:
+            # An int, which the message of a chunk can have.
+            object.__setattr__(self, "dimensions", check_count("dimensions", self.dimensions))
         self._check_prompt()
 
     def _check_prompt(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit, urlunsplit
 
 from bertq.errors import SettingsError
+from bertq.integers import as_int
 from bertq.redis import tls
 
 HOST, PORT = "localhost", 6379
@@ -28,7 +29,7 @@ def from_address(host: str, port: int) -> str:
     """
     if not isinstance(host, str) or not host or any(c in host for c in "/@?# "):
         raise SettingsError(f"ip is {host!r}: it must be a host name or an address")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+    if not 0 < (as_int(port) or 0) < 65536:
         raise SettingsError(f"port is {port!r}: it must be a number from 1 to 65535")
     name = f"[{host}]" if ":" in host else quote(host)
     return f"redis://{name}:{port}/0"

@@ -10,7 +10,7 @@ from bertq_cli.redis_option import redis_option
 from bertq_cli.seconds import Seconds
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient
-from bertq_client.files.line import KINDS
+from bertq_client.files.line import DEFAULT_FIELD, KINDS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ def input_options(*, timeout: str, field: str) -> Callable[[_F], _F]:
             type=click.Choice(KINDS),
             help="Format of the input, if its name does not tell.",
         ),
-        click.option("--field", default="text", show_default=True, help=field),
+        click.option("--field", default=DEFAULT_FIELD, show_default=True, help=field),
     )
 
 

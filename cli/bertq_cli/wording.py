@@ -21,6 +21,7 @@ _REPLACEMENTS = [
         (r"(?<!-)\boverwrite (replaces|begins)\b", r"--overwrite \1"),
         (r"(?<!-)\boverwrite (it|the file)\b", r"replace \1 with --overwrite"),
         (r"\bwith overwrite\b", "with --overwrite"),
+        (r"^field (?=is ')", "--field "),
         (r'\btruncate="error"', "--truncate error"),
         (r'\btruncate="right" or "left"', "--truncate right or left"),
         (r'\btruncate "right" or "left"', "--truncate right or left"),

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import NDArray
@@ -139,9 +140,11 @@ class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
             raise SettingsError(f"output_fmt is {output_fmt!r}: it must be 'ndarray' or 'list'")
-        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if timeout is not None and not (is_number and 0 < timeout <= threading.TIMEOUT_MAX):
-            raise SettingsError("timeout must be a number of seconds above zero, or None")
+        if timeout is not None:
+            is_number = isinstance(timeout, Real) and not isinstance(timeout, bool)
+            if not (is_number and 0 < timeout <= threading.TIMEOUT_MAX):
+                raise SettingsError("timeout must be a number of seconds above zero, or None")
+            timeout = float(timeout)
         if identity is not None and not (
             isinstance(identity, str) and _IDENTITY.fullmatch(identity)
         ):

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
 from bertq.errors import BadInputType, BadInputValue
@@ -200,7 +201,7 @@ def check_ttl(ttl: Any) -> int:
     Raises:
         BadInputValue: it is not a number of seconds from 1 to ``MAX_TTL_SECONDS``.
     """
-    is_number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
+    is_number = isinstance(ttl, Real) and not isinstance(ttl, bool)
     if not (is_number and 1 <= ttl <= MAX_TTL_SECONDS):
         raise BadInputValue(
             f"ttl must be a number of seconds from 1 to {MAX_TTL_SECONDS} (ten years)"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertq.errors import SettingsError
+from bertq.integers import as_int
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.sparse import SparseRows
 from bertq_client.inputs import Text
@@ -59,9 +60,10 @@ class VectorCache:
     """
 
     def __init__(self, max_rows: int) -> None:
-        if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 0:
+        rows = as_int(max_rows)
+        if rows is None or rows < 0:
             raise SettingsError(f"cache is {max_rows!r}: it must be a number of rows, 0 for none")
-        self._max_rows = max_rows
+        self._max_rows = rows
         self._rows: OrderedDict[tuple[Encoding, Text], _Row] = OrderedDict()
         self._fingerprint = ""
         self._max_seq_len = 0

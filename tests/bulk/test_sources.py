@@ -256,6 +256,7 @@ def test_lines_may_have_pairs(
         ({"blank": "no"}, BadInputValue, "blank must be one of 'error', 'zero', 'skip'"),
         ({"input_format": "xml"}, BadInputValue, "input_format must be one of 'text', 'jsonl'"),
         ({"field": 7}, BadInputType, "field must be a str"),
+        ({"field": "title"}, BadInputValue, "field is 'title', and the input is text: only .jsonl"),
         ({"resume": 1}, BadInputValue, "resume must be True or False"),
         ({"resume": True, "overwrite": True}, BadInputValue, "choose one"),
         ({"precision": "int4"}, BadInputValue, "precision must be one of"),

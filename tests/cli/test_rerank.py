@@ -109,5 +109,7 @@ def test_there_is_nothing_to_rerank(url: str, tmp_path: Path) -> None:
     source.write_text("a")
     with pytest.raises(BadInputValue, match="--query is blank"):
         run(url, source, "--query", " ")
+    done = CliRunner().invoke(rerank, ["candidates.jsonl", "--field", "title"])
+    assert "--field is the field of a document: give --query too" in done.output
     done = CliRunner().invoke(rerank, ["-", "--query", "day", "--redis-url", url], input="\n")
     assert "standard input has no line that is not blank" in str(done.exception)

@@ -341,8 +341,14 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
             ["--redis-url", "redis://h"],
             r"^Error: --port is for the embedded Redis, and --redis-url",
         ),
-        (["--data-dir", "/dev/null/x"], r"^Error: data directory /dev/null/x: Not a directory$"),
-        (["--data-dir", "/dev/null"], r"^Error: data directory /dev/null: "),
+        (
+            ["--data-dir", "/dev/null/x"],
+            r"^Error: data directory /dev/null/x cannot be used: Not a directory; give another",
+        ),
+        (
+            ["--data-dir", "/dev/null"],
+            r"^Error: data directory /dev/null cannot be used: it is not a directory; give another",
+        ),
     ],
 )
 def test_a_mistake_in_the_options_is_one_line(

@@ -33,6 +33,11 @@ from bertq_cli.wording import for_command_line
             "Redis (bertq serve and bertq redis include one), or set --redis-url to the address of "
             "yours",
         ),
+        (
+            "field is 'q', and the input is text: give input_format 'jsonl'",
+            "--field is 'q', and the input is text: give --input-format 'jsonl'",
+        ),
+        ("field 'q' is not a str", "field 'q' is not a str"),
         ("no such file: /data/max_seq_len", "no such file: /data/max_seq_len"),
         ("the sentence said: overwrite", "the sentence said: overwrite"),
     ],

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bertq.errors import (
 )
 from bertq.protocol.encoding import PRECISIONS, Encoding, Options
 from bertq.protocol.wire import ChunkResult
+from bertq.redis.redis_url import from_address
 from bertq.state import worker_info
 from tests.client.stub import MAX_WORDS, Stub, info, rows
 from tests.waiting import eventually
@@ -87,9 +89,7 @@ def test_requests_with_other_prompts_share_no_chunk(client: BertClient, stub: St
         ({"precision": np.float16}, "precision must be one of"),
         ({"normalize": 1}, "normalize must be True, False or None"),
         ({"pairs": "yes"}, "pairs must be True, False or None"),
-        ({"dimensions": 0}, "dimensions must be a whole number above zero"),
-        ({"dimensions": 2.0}, "dimensions must be a whole number above zero"),
-        ({"dimensions": True}, "dimensions must be a whole number above zero"),
+        ({"dimensions": 0}, "dimensions is 0: it must be a whole number above zero"),
         ({"prompt_name": "a", "prompt": "b"}, "prompt_name and prompt are given: take one"),
         ({"prompt": "", "input_type": "query"}, "prompt and input_type are given: take one"),
         ({"prompt": "x" * 4097}, "prompt has 4097 characters: at most 4096 are allowed"),
@@ -112,6 +112,8 @@ def test_wrong_options(client: BertClient, options: dict[str, Any], message: str
         ({"normalise": True, "speed": 11}, "there is no option normalise, speed"),
         ({"prompt": ["q: "]}, "prompt must be a str, not a list"),
         ({"input_type": 1}, "input_type must be a str, not a int"),
+        ({"dimensions": 2.0}, "dimensions must be a whole number, not a float"),
+        ({"dimensions": True}, "dimensions must be a whole number, not a bool"),
     ],
 )
 def test_invalid_options(client: BertClient, options: dict[str, Any], message: str) -> None:
@@ -122,6 +124,25 @@ def test_invalid_options(client: BertClient, options: dict[str, Any], message: s
         if "input_type" not in options or call != client.encode_query:
             with pytest.raises(BadInputType, match=message):
                 call(["a"], **options)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8])
+def test_whole_numbers_of_numpy(
+    redis_url: str, stub: Stub, tmp_path: Path, number: Callable[[int], Any]
+) -> None:
+    assert from_address("localhost", number(80)) == "redis://localhost:80/0"
+    settings: Any = {name: number(30) for name in ("timeout", "max_pending_chunks", "cache")}
+    options: Options = {"dimensions": number(3)}
+    source = tmp_path / "texts.txt"
+    source.write_text("d\ne\n")
+    with BertClient(redis_url=redis_url, **settings) as client:
+        client.encode(["a"], **options)
+        list(client.encode_stream(["b", "c"], number(1), max_requests=number(1), **options))
+        client.encode_file(source, tmp_path / "v.npy", batch_size=number(1), **options)
+        client.submit(["f"], ttl=number(60), **options).result(number(20))
+        assert client.semantic_search(["g"], np.ones((3, rows(["g"]).shape[1])), number(1))
+        assert client.cache_info.max_rows == 30
+    assert stub.options == [{"dimensions": 3}] * 6 + [{"input_type": "query"}]
 
 
 def test_every_option_is_one_of_a_chunk() -> None:

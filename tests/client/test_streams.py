@@ -119,7 +119,7 @@ def test_tokens_of_a_stream(client: BertClient, stub: Stub) -> None:
     ("source", "options", "error", "message"),
     [
         (["a"], {"batch_size": 0}, BadInputValue, "batch_size is 0: it must be a whole number"),
-        (["a"], {"max_requests": True}, BadInputValue, "max_requests is True"),
+        (["a"], {"max_requests": True}, BadInputType, "max_requests must be a whole number"),
         (["a"], {"truncate": "no"}, BadInputValue, "truncate must be one of"),
         (["a"], {"blocking": False}, BadInputType, "there is no option blocking"),
         ("a", {}, BadInputType, "str: give an iterable of sentences"),

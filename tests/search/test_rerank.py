@@ -111,7 +111,7 @@ def test_a_model_that_is_not_known_before_its_answer(redis_url: str, service: Ti
         (("a", ["b"] * 5000 + ["\ud83d"]), BadInputValue, r"documents\[5000\] is blank"),
         (("a" * MAX, ["b", "c" * MAX]), BadInputValue, r"query and documents\[1\] have \d+ char"),
         (("a", iter("b")), BadInputType, "documents is a str_ascii_iterator: .* array of str$"),
-        (("a", ["b"], 0), BadInputValue, "top_n is 0: it must be above zero"),
+        (("a", ["b"], 0), BadInputValue, "top_n is 0: it must be a whole number above zero"),
         (("a", ["b"], 1.5), BadInputType, "top_n must be a whole number, not a float"),
         (("a", ["b"], True), BadInputType, "top_n must be a whole number, not a bool"),
     ],

@@ -17,7 +17,7 @@ from bertq_cli import output_file
 from bertq_cli.input_options import input_options, open_client
 from bertq_client import BertClient, RankedDocument, inputs, progress_bar
 from bertq_client.files import line_errors
-from bertq_client.files.line import LineFormat
+from bertq_client.files.line import DEFAULT_FIELD, LineFormat
 from bertq_client.files.source import Lines, TextSource, kind_of
 
 
@@ -80,6 +80,8 @@ def rerank(
             "give --query if each line of INPUT is a document; otherwise INPUT must be .jsonl "
             "(--input-format jsonl)"
         )
+    elif field != DEFAULT_FIELD:
+        raise click.UsageError("--field is the field of a document: give --query too")
     if output is not None:
         output_file.check(output, source, overwrite=overwrite)
     line_format = _Candidates() if query is None else LineFormat(kind, field, False)

@@ -14,7 +14,7 @@ from bertq_cli.input_options import open_client, worker_options
 from bertq_client import BertClient
 from bertq_client.files import manifest
 from bertq_client.files.formats import pad_rows
-from bertq_client.files.line import LineFormat, Sentence
+from bertq_client.files.line import DEFAULT_FIELD, LineFormat, Sentence
 from bertq_client.files.manifest import Manifest
 from bertq_client.files.row_lines import read_lines_of_rows
 from bertq_client.files.run_options import digest_prompt
@@ -164,7 +164,7 @@ def _options(made: Manifest, prompt: str | None, path: Path) -> Options:
 def _line_format(made: Manifest) -> LineFormat:
     return LineFormat(
         made.options["input_format"],
-        made.options["field"] or "text",
+        made.options["field"] or DEFAULT_FIELD,
         made.options["is_tokenized"],
     )
 

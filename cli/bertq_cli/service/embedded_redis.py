@@ -154,7 +154,10 @@ def lock_data_dir(data_dir: Path) -> Iterator[int]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("w")
     except OSError as error:
-        raise ProcessFailed(f"data directory {data_dir}: {error.strerror}") from None
+        reason = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise ProcessFailed(
+            f"data directory {data_dir} cannot be used: {reason}; give another with --data-dir"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

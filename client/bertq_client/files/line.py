@@ -11,6 +11,9 @@ from bertq_client import inputs
 #: Formats of an input: one sentence per line, or one JSON object per line.
 KINDS = ("text", "jsonl")
 
+#: Field of a JSON object with its sentence, if no other is given.
+DEFAULT_FIELD = "text"
+
 #: A sentence, the two sentences of a pair, or tokens.
 Sentence: TypeAlias = str | list[str]
 
@@ -23,11 +26,21 @@ class LineFormat:
         kind: ``"text"`` or ``"jsonl"``.
         field: name of the JSON field with the sentence, or a pair: a list of two str.
         is_tokenized: the sentence is tokens: words separated by blanks, or in JSON a list of str.
+
+    Raises:
+        BadInputValue: lines of text have no fields, and one is given.
     """
 
     kind: str
     field: str
     is_tokenized: bool
+
+    def __post_init__(self) -> None:
+        if self.kind == "text" and self.field != DEFAULT_FIELD:
+            raise BadInputValue(
+                f"field is {self.field!r}, and the input is text: only .jsonl has fields; for "
+                "such a file with another name give input_format 'jsonl'"
+            )
 
     def sentence(self, raw: bytes) -> Sentence | None:
         """Return the sentence of a line; None for a blank line.

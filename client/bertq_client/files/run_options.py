@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertq.errors import BadInputType, BadInputValue
+from bertq.integers import check_count
 from bertq.protocol.encoding import Encoding
 from bertq_client.files.line import KINDS, LineFormat
 from bertq_client.files.output import Output
 from bertq_client.files.source import STDIN, TextSource, kind_of
-from bertq_client.streaming.stream import check_count
 
 #: Ways to treat a blank line.
 BLANK = ("error", "zero", "skip")

@@ -9,6 +9,7 @@ from redis import Redis
 
 from bertq.config.parsers import positive_int
 from bertq.errors import SettingsError
+from bertq.integers import check_count
 from bertq.state.worker_info import WorkerInfo
 from bertq_client.registry import Registry
 from bertq_client.worker_directory import max_chunk_rows
@@ -57,13 +58,12 @@ class Limits:
             name = "BERTQ_MAX_PENDING_CHUNKS"
             value = environ.get(name) or MAX_PENDING_CHUNKS
         try:
-            if isinstance(value, bool | float):
-                raise ValueError("must be a whole number above zero")
-            return cls(positive_int(value), on_full == "wait")
+            count = positive_int(value) if isinstance(value, str) else check_count(name, value)
         except (ValueError, TypeError):
             raise SettingsError(
                 f"{name} is {value!r}: it must be a whole number above zero"
             ) from None
+        return cls(count, on_full == "wait")
 
 
 class Window:

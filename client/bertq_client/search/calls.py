@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertq.errors import BadInputType, BadInputValue, ModelMismatch, NoWorker
+from bertq.integers import check_count
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.sparse import SparseRows
 from bertq_client import inputs
 from bertq_client.inputs import Strings
-from bertq_client.search import nearest, rerank, similarity
+from bertq_client.search import nearest, similarity
 from bertq_client.search.rerank import RankedDocument
 from bertq_client.search.rerank_calls import RerankCalls
 from bertq_client.search.similarity import Floats
@@ -84,12 +85,12 @@ class SearchCalls(RerankCalls):
             Exception: the other errors of ``encode``.
         """
         similarity.check_function(function)
-        rerank.check_count("top_k", top_k)
+        top_k = check_count("top_k", top_k)
         documents = self._documents(corpus, int8_ranges)
         exact = None if rescore_with is None else open_vectors(rescore_with, None, "rescore_with")
         vectors = self._vectors_of(queries, "queries", {"input_type": "query"}, documents)
         function = function or self._similarity_function()
-        return nearest.find(vectors, documents, int(top_k), function, exact)
+        return nearest.find(vectors, documents, top_k, function, exact)
 
     def _documents(self, corpus: Any, int8_ranges: Any) -> Vectors:
         is_text = not isinstance(corpus, str | os.PathLike | np.ndarray) or (

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from bertq.errors import BadInput, BadInputType, BadInputValue, RemoteError, SentenceTooLong
 from bertq.protocol.limits import MAX_SENTENCE_CHARACTERS
 from bertq.protocol.sparse import AnyRows, SparseRows
@@ -84,18 +82,6 @@ def make_pairs_of_element(element: Any, number: int) -> list[tuple[str, str]]:
     except BadInput as error:
         error.args = (f"query {number}: {error}",)
         raise
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse a number of results that is not one; ``name`` is that of the argument.
-
-    Raises:
-        BadInputType, BadInputValue: it is not a whole number above zero.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise BadInputType(f"{name} must be a whole number, not a {type(value).__name__}")
-    if value < 1:
-        raise BadInputValue(f"{name} is {value}: it must be above zero")
 
 
 def scores_of(rows: AnyRows) -> list[float]:

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from redis import RedisError
 
 from bertq.errors import BadInputType, RemoteError, SentenceTooLong
+from bertq.integers import check_count
 from bertq.protocol.encoding import Encoding, Truncate
 from bertq.state.worker_info import WorkerInfo
 from bertq_client.inputs import Strings
@@ -52,7 +53,7 @@ class RerankCalls(StreamCalls):
             Exception: the other errors of ``encode``; their ``rows`` are indices of documents.
         """
         if top_n is not None:
-            rerank.check_count("top_n", top_n)
+            top_n = check_count("top_n", top_n)
         pairs = rerank.make_pairs(query, documents)
         self._check_reranker(len(pairs))
         request = self._create_request(pairs, Encoding(truncate=truncate), as_list=False)
@@ -87,7 +88,7 @@ class RerankCalls(StreamCalls):
                 queries from 1.
         """
         if top_n is not None:
-            rerank.check_count("top_n", top_n)
+            top_n = check_count("top_n", top_n)
         if isinstance(iterable, str) or not isinstance(iterable, Iterable):
             raise BadInputType(
                 f"iterable is a {type(iterable).__name__}: it must have a pair of a query and its "

@@ -12,6 +12,7 @@ from bertq.state import worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_client import progress_bar
 from bertq_client.connection import ClientBase
+from bertq_client.files.line import DEFAULT_FIELD
 from bertq_client.files.run import EncodedFile, Run
 from bertq_client.files.run_options import RunOptions
 from bertq_client.request import Request
@@ -124,7 +125,7 @@ class StreamCalls(ClientBase, ABC):
         output: str | os.PathLike[str],
         *,
         input_format: Literal["text", "jsonl"] | None = None,
-        field: str = "text",
+        field: str = DEFAULT_FIELD,
         blank: Literal["error", "zero", "skip"] = "error",
         resume: bool = False,
         overwrite: bool = False,

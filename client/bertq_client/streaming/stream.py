@@ -14,7 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from typing import Any, NamedTuple
 
-from bertq.errors import BadInput, BadInputType, BadInputValue
+from bertq.errors import BadInput, BadInputType
+from bertq.integers import check_count
 from bertq_client.futures import EncodeFuture
 from bertq_client.request import Request
 
@@ -46,16 +47,6 @@ class Batch(NamedTuple):
     fingerprint: str = ""
 
 
-def check_count(name: str, value: object) -> None:
-    """Check that a value is a count.
-
-    Raises:
-        BadInputValue: it is not a whole number above zero; the message begins with ``name``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadInputValue(f"{name} is {value!r}: it must be a whole number above zero")
-
-
 class RequestStream:
     """The requests of one stream.
 
@@ -84,14 +75,12 @@ class RequestStream:
         max_requests: int,
         show_tokens: bool = False,
     ) -> None:
-        check_count("batch_size", batch_size)
-        check_count("max_requests", max_requests)
         self.report: Callable[[int], object] | None = None
         self._create_request = create_request
         self._submit = submit
-        self._batch_size = batch_size
+        self._batch_size = check_count("batch_size", batch_size)
         self._ordered = ordered
-        self._max_requests = max_requests
+        self._max_requests = check_count("max_requests", max_requests)
         self._show_tokens = show_tokens
         self._next_start = 0
         self._taken = 0  # sentences of the batches that were returned
