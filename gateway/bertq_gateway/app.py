@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 import bertq
 from bertq.errors import BertqError
-from bertq_gateway import errors
+from bertq_gateway import errors, page
 from bertq_gateway.apis import bert_as_service, cohere, listing, openai, probes, rerank, tei
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
@@ -58,6 +58,8 @@ def create(config: Config) -> FastAPI:
     for module in (openai, listing, tei, cohere, rerank, bert_as_service):
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
+    app.include_router(page.router)
+    app.mount(page.FILES_PATH, page.Files())
     app.add_exception_handler(Refused, errors.on_refused)
     app.add_exception_handler(BertqError, errors.on_refused)
     app.add_exception_handler(RequestValidationError, errors.on_invalid)

@@ -11,12 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bertq_gateway import errors
 from bertq_gateway.error_forms import Problem
 from bertq_gateway.metrics import GatewayMetrics
+from bertq_gateway.page import FILES_PATH
 
 #: Folder of the manual's scripts and styles.
 DOCS_FILES_PATH = "/docs/files"
 
 #: Paths that need no key: the health checks and the API's manual.
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/docs", "/openapi.json"})
+
+#: Folders that need no key: the files of the manual and of the page.
+_OPEN_FOLDERS = (f"{DOCS_FILES_PATH}/", f"{FILES_PATH}/")
 
 
 class HeadAsGet:
@@ -60,8 +64,7 @@ class RequestGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application, or refuse it."""
-        path = scope["path"] if scope["type"] == "http" else ""
-        if not path or path in OPEN_PATHS or path.startswith(f"{DOCS_FILES_PATH}/"):
+        if scope["type"] != "http" or _is_open(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         status = 0
@@ -129,3 +132,9 @@ class RequestGuard:
             return message
 
         return bounded
+
+
+def _is_open(method: str, path: str) -> bool:
+    """Return whether a request needs no key; the page at ``/`` does not, and POST there does."""
+    is_page = path == "/" and method == "GET"
+    return is_page or path in OPEN_PATHS or path.startswith(_OPEN_FOLDERS)

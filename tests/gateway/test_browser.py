@@ -15,20 +15,12 @@ from typing import Any
 import pytest
 
 from tests.client.stub import MAX_WORDS, Stub, rows
+from tests.gateway.chromium import CHROMIUM, OPTIONS
 from tests.gateway.conftest import StartGateway
 
-CHROMIUM, NPM = shutil.which("chromium"), shutil.which("npm")
+NPM = shutil.which("npm")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
-
-#: No name of another machine is found, so no page can load anything from elsewhere.
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 
 PAGE = """<!doctype html>
 <script type="importmap">{"imports": {"openai": "/node_modules/openai/index.mjs"}}</script>
