@@ -284,3 +284,67 @@ def test_rows_are_those_of_the_encoder(tiny_model: Path, strategy: str) -> None:
         assert rows.shape == expected.shape
         # The random model has values of about 3: a relative 1e-6.
         np.testing.assert_allclose(rows, expected, rtol=0, atol=5e-6)
+
+
+class Submitter:
+    """A thread that submits a small chunk."""
+
+    def __init__(self, batcher: Batcher, first: int) -> None:
+        self._batcher = batcher
+        self._first = first
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._future = self._batcher.submit_small(chunk(self._first, 1))
+
+    def is_computing(self) -> bool:
+        return self._thread.is_alive()
+
+    def rows(self) -> list[list[float]]:
+        self._thread.join(WAIT)
+        rows: list[list[float]] = self._future.result(WAIT).tolist()
+        return rows
+
+
+def test_a_small_chunk_is_computed_on_the_thread_that_submits_it(device: Device) -> None:
+    batcher = Batcher(device, lanes=2)
+    one = Submitter(batcher, 1)
+    assert device.batch() == [1]
+    two = Submitter(batcher, 2)
+    assert device.batch() == [2]
+    waiting = batcher.submit_small(chunk(3, 1))  # no lane is free
+    assert one.is_computing()
+    assert two.is_computing()
+    assert device.began.empty()
+    device.compute()
+    assert device.batch() == [3]  # a lane continues
+    device.compute(2)
+    assert [one.rows(), two.rows()] == [[[1, 3]], [[2, 3]]]
+    assert waiting.result(WAIT).tolist() == [[3, 3]]
+
+
+def test_a_thread_that_submits_a_small_chunk_computes_no_large_one(
+    device: Device, batcher: Batcher
+) -> None:
+    running = batcher.submit(chunk(1, 1))
+    assert device.batch() == [1]
+    large = batcher.submit(chunk(10, 30))
+    small = batcher.submit_small(chunk(2, 1))
+    device.compute()
+    running.result(WAIT)
+    assert device.batch() == [2]
+    device.compute()
+    small.result(WAIT)
+    assert not large.done()
+
+
+def test_a_bug_frees_the_lane_of_a_submitting_thread(device: Device) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    batcher = Batcher(device, on_batch=fail)
+    device.compute(10)
+    for number in range(3):
+        with pytest.raises(ZeroDivisionError):
+            batcher.submit_small(chunk(number, 1)).result(WAIT)

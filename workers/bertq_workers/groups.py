@@ -141,7 +141,7 @@ class GroupEncoder:
         started = time.perf_counter()
         texts = list(chain.from_iterable(request.args[0] for request in requests))
         ids, truncated = chunk.tokenize(self._encoder, texts, encoding)
-        future = self._batcher.submit(ids, is_small=True)
+        future = self._batcher.submit_small(ids)
         rows = chunk.wait_for_rows(future, lambda: self._is_any_active(requests))
         finished = chunk.finish(self._encoder, rows, encoding)
         shown = self._encoder.tokens(ids) if encoding.show_tokens else None

@@ -29,11 +29,12 @@ log = logging.getLogger("bertq.worker")
 class Batcher:
     """A queue of chunks, and one thread for each lane, which computes them on one device.
 
-    A free lane takes the waiting chunks at once; it never waits for more. New chunks gather while
-    it computes. Chunks of at most ``small_rows`` rows go first. If both sizes are waiting, a batch
-    of small chunks alternates with a batch that begins with the oldest large chunk. A large chunk
-    fills the rest of the budget and continues in the next batch. The rows of a batch are sorted by
-    length; they equal those of ``Encoder.compute`` to 1e-6.
+    A thread that submits small chunks takes the place of a free lane. A free lane takes the waiting
+    chunks at once; it never waits for more. New chunks gather while it computes. Chunks of at most
+    ``small_rows`` rows go first. If both sizes are waiting, a batch of small chunks alternates with
+    a batch that begins with the oldest large chunk. A large chunk fills the rest of the budget and
+    continues in the next batch. The rows of a batch are sorted by length; they equal those of
+    ``Encoder.compute`` to 1e-6.
 
     A suspicious chunk, which may end the process, is computed alone on the device; otherwise the
     chunks computed with it would become suspicious too.
@@ -59,6 +60,7 @@ class Batcher:
                 process ends.
         """
         self._device = device
+        self._lanes = lanes
         self._probe = probe
         self._small_rows = small_rows
         self._on_batch = on_batch
@@ -74,19 +76,12 @@ class Batcher:
             name = f"bertq-lane-{number}"
             WorkerThread(name, self._run_lane).start()
 
-    def submit(
-        self,
-        ids: Ids,
-        on_begin: Callable[[], None] | None = None,
-        *,
-        is_small: bool | None = None,
-    ) -> RowsFuture:
+    def submit(self, ids: Ids, on_begin: Callable[[], None] | None = None) -> RowsFuture:
         """Queue sequences of checked token ids for computing; safe to call from any thread.
 
         Args:
             ids: the sequences.
             on_begin: given for a suspicious chunk, and called just before it is computed.
-            is_small: whether the rows are those of small chunks; by default, their number decides.
 
         Returns:
             A future of the rows, in the order of the sequences. If it is cancelled before the first
@@ -97,8 +92,32 @@ class Batcher:
             chunk.future.set_result(chunk.rows)
             return chunk.future
         with self._changed:
-            self._queue_for(chunk, is_small).append(chunk)
+            self._queue_for(chunk).append(chunk)
             self._changed.notify()
+        return chunk.future
+
+    def submit_small(self, ids: Ids) -> RowsFuture:
+        """Queue the sequences of small chunks; compute them on this thread if a lane is free.
+
+        The caller waits for the rows anyway, and two changes between threads are saved.
+
+        Args:
+            ids: the sequences, at least one.
+
+        Returns:
+            As ``submit``.
+        """
+        chunk = QueuedChunk(ids, self._device, None)
+        with self._changed:
+            self._small.append(chunk)
+            # The rows of another, large chunk would delay those of this one.
+            batches = [] if self._large or self._suspicious else self._choose_batches()
+            if batches:
+                self._busy_lanes += 1
+            else:
+                self._changed.notify()
+        if batches:
+            self._run(batches)
         return chunk.future
 
     def oldest_batch_seconds(self) -> float:
@@ -106,25 +125,30 @@ class Batcher:
         started = list(self._started.values())
         return time.monotonic() - min(started) if started else 0.0
 
-    def _queue_for(self, chunk: QueuedChunk, is_small: bool | None) -> deque[QueuedChunk]:
+    def _queue_for(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
         if chunk.on_begin is not None:
             return self._suspicious
-        if is_small is None:
-            is_small = len(chunk.ids) <= self._small_rows
-        return self._small if is_small else self._large
+        return self._small if len(chunk.ids) <= self._small_rows else self._large
 
     def _run_lane(self) -> None:
         while True:
-            batches = self._wait_for_batches()
+            # No variable has the batches: their rows would stay in memory until the next ones.
+            self._run(self._wait_for_batches())
+
+    def _run(self, batches: list[list[Piece]]) -> None:
+        """Compute batches on this thread, which counts as a busy lane."""
+        try:
             _call_on_begin(batches[0][0].chunk)
             for pieces in batches:
                 self._compute(pieces)
-            del batches, pieces  # otherwise the rows would stay in memory until the next batch
+        finally:
             with self._changed:
                 self._busy_lanes -= 1
                 if self._is_exclusive or self._suspicious:
                     self._is_exclusive = False
                     self._changed.notify_all()
+                elif self._small or self._large:
+                    self._changed.notify()
 
     def _wait_for_batches(self) -> list[list[Piece]]:
         """Wait for batches to compute, and return them."""
@@ -142,7 +166,7 @@ class Batcher:
             if batches := self._take_suspicious():
                 self._is_exclusive = True
                 return batches
-        if self._is_exclusive:
+        if self._is_exclusive or self._busy_lanes == self._lanes:
             return []
         pieces = self._take_batch()
         return [pieces] if pieces else []
