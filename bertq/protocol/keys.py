@@ -95,6 +95,11 @@ def claim(queue: str) -> str:
     return f"bertq:queue:{queue}"
 
 
+def batch(batch_id: str) -> str:
+    """Return the key of the lease of a batch, which holds the name of the gateway that runs it."""
+    return f"bertq:batch:{batch_id}"
+
+
 def task_id(job_id: str, chunk: int) -> str:
     """Return the Celery task id of a job's chunk, counted from 0."""
     return f"{job_id}-{chunk}"

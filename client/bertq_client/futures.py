@@ -10,6 +10,9 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertq.errors import TruncationWarning
 from bertq_client import threads
 
@@ -89,6 +92,8 @@ class EncodeFuture(Future[Any]):
         number: number of the request within its client.
         tokens_read: with ``count_tokens``, once the future is done: number of tokens read of all
             sentences, special tokens included; else None.
+        token_counts: with ``count_tokens``, once the future is done: the number of tokens read of
+            each sentence; else None.
         fingerprint: fingerprint of the model that made the vectors, once the future is done; else
             empty. Vectors with different fingerprints cannot be compared.
         cut_rows: numbers of the truncated sentences in the request, in ascending order, once the
@@ -101,6 +106,7 @@ class EncodeFuture(Future[Any]):
         super().__init__()
         self.number = number
         self.tokens_read: int | None = None
+        self.token_counts: NDArray[np.int64] | None = None
         self.fingerprint = ""
         self.cut_rows: tuple[int, ...] = ()
         self._total = total

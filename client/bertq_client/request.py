@@ -100,6 +100,7 @@ class Request:
                     len(answer.cut_rows), len(self.texts), answer.max_seq_len
                 )
             )
+        self.future.token_counts = answer.lengths
         self.future.tokens_read = None if answer.lengths is None else int(answer.lengths.sum())
         self.future.fingerprint = answer.fingerprint
         self.future.cut_rows = tuple(sorted(answer.cut_rows))

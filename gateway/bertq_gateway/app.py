@@ -14,6 +14,8 @@ import bertq
 from bertq.errors import BertqError
 from bertq_gateway import errors, page
 from bertq_gateway.apis import bert_as_service, cohere, listing, openai, probes, rerank, tei
+from bertq_gateway.batches import routes as batch_routes
+from bertq_gateway.batches.service import Batches
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
 from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard
@@ -21,12 +23,16 @@ from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
 
+#: Bytes of a form beside its file.
+_FORM_BYTES = 64 * 1024
+
 _DESCRIPTION = """
 BERT vectors of sentences, from workers that take them from a queue.
 
-`/v1/embeddings` and `/v1/models` are those of OpenAI's API, `/encode` and `/status/server` those of
-bert-as-service. There are also the APIs of text-embeddings-inference and Cohere, and the reranking
-of Jina and Voyage. Every error has the form of the API that its path belongs to.
+`/v1/embeddings`, `/v1/models`, `/v1/files` and `/v1/batches` are those of OpenAI's API, `/encode`
+and `/status/server` those of bert-as-service. There are also the APIs of text-embeddings-inference
+and Cohere, and the reranking of Jina and Voyage. Every error has the form of the API that its path
+belongs to.
 """
 
 
@@ -40,7 +46,11 @@ def create(config: Config) -> FastAPI:
         if config.cache_rows:
             metrics.add_cache(lambda: models.cache_info)
         app.state.gateway = State(config, models, metrics)
+        batches = Batches(config.batches, app.state.gateway) if config.batches else None
+        app.state.batches = batches
         yield
+        if batches is not None:
+            await batches.close()
         await models.close()
 
     app = FastAPIOffline(
@@ -55,7 +65,7 @@ def create(config: Config) -> FastAPI:
     )
     # The guard checks keys; this puts a field for the key into the manual.
     key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
-    for module in (openai, listing, tei, cohere, rerank, bert_as_service):
+    for module in (openai, listing, batch_routes, tei, cohere, rerank, bert_as_service):
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
     app.include_router(page.router)
@@ -70,6 +80,7 @@ def create(config: Config) -> FastAPI:
         RequestGuard,
         keys=config.api_keys,
         max_body_bytes=config.max_body_bytes,
+        max_upload_bytes=_max_upload_bytes(config),
         max_requests=config.max_requests,
         metrics=metrics,
     )
@@ -78,10 +89,17 @@ def create(config: Config) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             # Any: OpenAI's library sends more headers with every version.
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Model-Fingerprint", "X-Truncated-Inputs"],
         )
     app.add_middleware(HeadAsGet)
     return app
+
+
+def _max_upload_bytes(config: Config) -> int:
+    """Return the maximum size of a form with a file."""
+    if config.batches is None:
+        return config.max_body_bytes
+    return config.batches.max_file_bytes + _FORM_BYTES

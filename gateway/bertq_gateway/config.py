@@ -9,6 +9,7 @@ from bertq.errors import SettingsError
 from bertq.protocol.encoding import Truncate
 from bertq.redis import tls
 from bertq.system import addresses
+from bertq_gateway.batches.settings import BatchSettings
 
 HOST, PORT = "127.0.0.1", 8125
 
@@ -35,6 +36,7 @@ class Config:
         keep_alive_seconds: how long an idle connection stays open. It must be longer than proxies
             keep idle connections, or the gateway closes one that a proxy is about to use.
         drain_seconds: time that requests in progress have once the gateway is to stop.
+        batches: where files and batches are stored, and their limits; None for no batches.
         certfile, keyfile: the certificate, and its key if that is in another file; with them the
             gateway speaks HTTPS.
     """
@@ -55,6 +57,7 @@ class Config:
     timeout_seconds: float = 60.0
     keep_alive_seconds: int = 90
     drain_seconds: int = 30
+    batches: BatchSettings | None = None
     certfile: str | None = None
     keyfile: str | None = None
 

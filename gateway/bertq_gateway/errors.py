@@ -89,6 +89,11 @@ class Refused(Exception):
         self.code = code
         self.param = param
 
+    @property
+    def problem(self) -> Problem:
+        """The error before it has the form of an API."""
+        return Problem(self.status, str(self), self.code, self.param)
+
 
 class ClientDisconnected(Exception):
     """The caller disconnected before the answer."""
@@ -196,13 +201,22 @@ async def on_refused(request: Request, error: Exception) -> JSONResponse:
     prompt_field = getattr(request.state, "prompt_field", field)
     refusal = to_refused(error, field, prompt_field) if isinstance(error, BertqError) else error
     assert isinstance(refusal, Refused)
-    problem = Problem(refusal.status, str(refusal), refusal.code, refusal.param)
-    return response(request.url.path, problem)
+    return response(request.url.path, refusal.problem)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a malformed body, without repeating any of it."""
     assert isinstance(error, RequestValidationError)
+    return response(request.url.path, describe_invalid(error, is_json=_is_json(request)))
+
+
+def describe_invalid(error: RequestValidationError, *, is_json: bool = True) -> Problem:
+    """Return the problem of a malformed body.
+
+    Args:
+        error: the error.
+        is_json: whether the body was sent as JSON.
+    """
     found = [(_path(one["loc"]), one) for one in error.errors()]
     # Of the errors for each type of a field, prefer one about more than the type, then the deepest.
     path, first = max(found, key=lambda one: (one[1]["type"] not in _TYPE_ERRORS, len(one[0])))
@@ -212,11 +226,11 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         param, reason = "body", f"no JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
     elif first["type"] in ("dict_type", "model_type", "model_attributes_type"):
         reason = "it must be an object" if path else "it must be a JSON object"
-        if not path and not _is_json(request):
+        if not path and not is_json:
             reason += ", sent with the header Content-Type: application/json"
     else:
         reason = first["msg"]
-    return response(request.url.path, Problem(422, f"{param}: {reason}", first["type"], param))
+    return Problem(422, f"{param}: {reason}", first["type"], param)
 
 
 def _path(location: Sequence[int | str]) -> list[str]:

@@ -23,6 +23,10 @@ OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/docs", "/openapi.jso
 _OPEN_FOLDERS = (f"{DOCS_FILES_PATH}/", f"{FILES_PATH}/")
 
 
+#: Where files are uploaded, which may be larger than other bodies.
+UPLOAD_PATH = "/v1/files"
+
+
 class HeadAsGet:
     """ASGI middleware that lets every path of GET accept HEAD; the server drops the body."""
 
@@ -42,6 +46,7 @@ class RequestGuard:
         app: the application to guard.
         keys: API keys; if empty, requests need none.
         max_body_bytes: maximum size of a body.
+        max_upload_bytes: the same for a file that is uploaded.
         max_requests: maximum requests in progress.
         metrics: counts the requests.
     """
@@ -52,12 +57,14 @@ class RequestGuard:
         *,
         keys: Iterable[str],
         max_body_bytes: int,
+        max_upload_bytes: int,
         max_requests: int,
         metrics: GatewayMetrics,
     ) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
         self._max_requests = max_requests
         self._metrics = metrics
         self._num_in_progress = 0
@@ -81,7 +88,8 @@ class RequestGuard:
                 return
             self._num_in_progress += 1
             try:
-                await self._app(scope, self._limit_body(receive), send_noting_status)
+                max_bytes = self._max_bytes(scope["path"])
+                await self._app(scope, self._limit_body(receive, max_bytes), send_noting_status)
             finally:
                 self._num_in_progress -= 1
 
@@ -98,8 +106,9 @@ class RequestGuard:
                 "invalid_api_key",
             )
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            return refuse(413, self._too_large(), "body_too_large")
+        max_bytes = self._max_bytes(scope["path"])
+        if length.isdigit() and int(length) > max_bytes:
+            return refuse(413, self._too_large(max_bytes), "body_too_large")
         if self._num_in_progress >= self._max_requests:
             return refuse(
                 429,
@@ -115,10 +124,15 @@ class RequestGuard:
         found = [hmac.compare_digest(given, known) for known in self._keys]
         return scheme.lower() == "bearer" and any(found)
 
-    def _too_large(self) -> str:
-        return f"the body is longer than {self._max_body_bytes} bytes: send it in several requests"
+    def _max_bytes(self, path: str) -> int:
+        return self._max_upload_bytes if path == UPLOAD_PATH else self._max_body_bytes
 
-    def _limit_body(self, receive: Receive) -> Receive:
+    @staticmethod
+    def _too_large(max_bytes: int) -> str:
+        return f"the body is longer than {max_bytes} bytes: send it in several requests"
+
+    @classmethod
+    def _limit_body(cls, receive: Receive, max_bytes: int) -> Receive:
         """Return a ``receive`` that limits the body, regardless of the length in the headers."""
         received = 0
 
@@ -126,9 +140,9 @@ class RequestGuard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
+            if received > max_bytes:
                 # FastAPI catches other errors while it reads a body, but not this one.
-                raise HTTPException(413, self._too_large())
+                raise HTTPException(413, cls._too_large(max_bytes))
             return message
 
         return bounded

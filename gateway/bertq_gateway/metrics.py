@@ -1,5 +1,6 @@
 """The gateway's metrics for Prometheus."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,12 @@ _ROUTES = frozenset(
         "/v1/embeddings",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
+        "/v1/batches",
+        "/v1/batches/{batch_id}",
+        "/v1/batches/{batch_id}/cancel",
         "/",
         "/embed",
         "/embed_all",
@@ -41,6 +48,13 @@ _ROUTES = frozenset(
         "/metrics",
     }
 )
+
+#: Paths with a name or an id in them, and their labels.
+_PATTERNS = [
+    (re.compile(r"^/v1/models/.+"), "/v1/models/{model}"),
+    (re.compile(r"^/v1/files/[^/]+"), "/v1/files/{file_id}"),
+    (re.compile(r"^/v1/batches/[^/]+"), "/v1/batches/{batch_id}"),
+]
 
 _BUCKET_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -82,13 +96,20 @@ class GatewayMetrics:
             registry=self._registry,
         )
 
+        self._batches = Counter(
+            "bertq_http_batches", "Batches that have ended", ("status",), registry=self._registry
+        )
+        self._batch_requests = Counter(
+            "bertq_http_batch_requests",
+            "Requests in batches that were answered",
+            ("outcome",),
+            registry=self._registry,
+        )
+
     @contextmanager
     def request(self, scope: Any, status: Callable[[], int]) -> Iterator[None]:
         """Count a request while it is in progress, then its duration and status."""
-        path = scope["path"]
-        if path.startswith("/v1/models/"):
-            path = "/v1/models/{model}"
-        route = path if path in _ROUTES else "other"
+        route = _route(scope["path"])
         started = time.perf_counter()
         self._in_progress.inc()
         try:
@@ -104,6 +125,15 @@ class GatewayMetrics:
         self._tokens.inc(tokens)
         self._truncated.inc(truncated)
 
+    def batch_ended(self, status: str) -> None:
+        """Count a batch that has ended."""
+        self._batches.labels(status).inc()
+
+    def batch_answered(self, completed: int, failed: int) -> None:
+        """Count requests of batches that were answered."""
+        self._batch_requests.labels("completed").inc(completed)
+        self._batch_requests.labels("failed").inc(failed)
+
     def add_cache(self, read: Callable[[], CacheInfo]) -> None:
         """Add the metrics of the cache."""
         self._registry.register(_CacheMetrics(read))
@@ -111,6 +141,13 @@ class GatewayMetrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _route(path: str) -> str:
+    """Return the label of a path."""
+    for pattern, route in _PATTERNS:
+        path = pattern.sub(route, path)
+    return path if path in _ROUTES else "other"
 
 
 class _CacheMetrics(Collector):

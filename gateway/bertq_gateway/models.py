@@ -23,13 +23,14 @@ class Models:
 
     Args:
         redis_url: URL of the queues' Redis.
-        timeout: seconds until a request times out.
+        timeout: seconds until a request times out; None for requests that wait, also for a place on
+            a full queue.
         aliases: additional names of models.
         cache_rows: rows to keep in memory for each model.
     """
 
     def __init__(
-        self, redis_url: str, timeout: float, aliases: Mapping[str, str], cache_rows: int = 0
+        self, redis_url: str, timeout: float | None, aliases: Mapping[str, str], cache_rows: int = 0
     ) -> None:
         self._url = redis_url
         self._timeout = timeout
@@ -125,7 +126,7 @@ class Models:
                     timeout=self._timeout,
                     identity="http",
                     check_length=False,
-                    on_full="raise",
+                    on_full="wait" if self._timeout is None else "raise",
                     cache=self._cache_rows,
                 )
             except SettingsError as error:  # worker info that another program has written

@@ -61,7 +61,7 @@ async def write(build: Callable[[], Any], numbers: int, future: EncodeFuture) ->
         Refused: the content repeats a part of the request that is nested too deeply.
     """
     is_small = numbers < _MAX_INLINE_NUMBERS
-    text = _dumps(build) if is_small else await asyncio.to_thread(_dumps, build)
+    text = dumps(build()) if is_small else await asyncio.to_thread(lambda: dumps(build()))
     headers = {"X-Model-Fingerprint": future.fingerprint}
     if future.cut_rows:
         headers["X-Truncated-Inputs"] = _list_rows(future.cut_rows)
@@ -73,8 +73,12 @@ def _list_rows(rows: Sequence[int]) -> str:
     return f'{len(rows)};indices="{" ".join(map(str, rows[:MAX_LISTED_ROWS]))}"'
 
 
-def _dumps(build: Callable[[], Any]) -> bytes:
-    content = build()
+def dumps(content: Any) -> bytes:
+    """Return plain values and arrays as JSON; arrays become lists of numbers.
+
+    Raises:
+        Refused: the content repeats a part of the request that is nested too deeply.
+    """
     try:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:

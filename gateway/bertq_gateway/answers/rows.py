@@ -13,6 +13,7 @@ from bertq.state.worker_info import WorkerInfo
 from bertq_client import BertClient
 from bertq_gateway.answers import answer
 from bertq_gateway.errors import Refused
+from bertq_gateway.models import Models
 from bertq_gateway.state import State
 
 #: What models of each task return, in words.
@@ -64,7 +65,12 @@ async def find(request: Request, model: str | None, task: str) -> Found:
         NoWorker: no worker is alive.
         Refused: there is no such model, or it has another task.
     """
-    name, worker, client = await State.of(request).models.find(model, task)
+    return await find_model(State.of(request).models, model, task)
+
+
+async def find_model(models: Models, model: str | None, task: str) -> Found:
+    """Return a model; arguments and errors are those of ``find``."""
+    name, worker, client = await models.find(model, task)
     if worker.task != task:
         raise Refused(
             422,

@@ -143,18 +143,32 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     rows.check_vectors(vectors)
 
     def build() -> dict[str, Any]:
-        shown = _base64(vectors) if body.is_base64 else vectors
-        return {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": row}
-                for index, row in enumerate(shown)
-            ],
-            "model": found.name,
-            "usage": {"prompt_tokens": made.tokens_read, "total_tokens": made.tokens_read},
-        }
+        return content(found.name, vectors, made.tokens_read, is_base64=body.is_base64)
 
     return await answer.write(build, vectors.size, made.future)
+
+
+def content(
+    model: str, vectors: NDArray[Any], tokens_read: int, *, is_base64: bool
+) -> dict[str, Any]:
+    """Return the content of an answer, plain values and arrays.
+
+    Args:
+        model: name of the model.
+        vectors: a vector for each text.
+        tokens_read: number of tokens that were read.
+        is_base64: whether to send the vectors in base64.
+    """
+    shown = _base64(vectors) if is_base64 else vectors
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(shown)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": tokens_read, "total_tokens": tokens_read},
+    }
 
 
 def _base64(vectors: NDArray[Any]) -> list[str]:

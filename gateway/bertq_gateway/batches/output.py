@@ -1,0 +1,162 @@
+"""The files of a batch while it runs: answers and errors, in the order of the lines."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bertq_gateway import error_forms
+from bertq_gateway.answers import answer
+from bertq_gateway.apis import openai
+from bertq_gateway.batches.encoding import LineAnswer, LineOutcome
+from bertq_gateway.batches.lines import RequestLine
+from bertq_gateway.batches.objects import BatchRecord
+from bertq_gateway.batches.storage import CONTENT
+from bertq_gateway.error_forms import Problem
+
+
+class ModelChanged(Exception):
+    """A name of a model has another model than at the beginning of the batch."""
+
+
+class OutputFile:
+    """A file that grows by blocks; it is a directory, which becomes a file of its owner.
+
+    Args:
+        directory: the directory of the file.
+        size: bytes that are complete; what follows them is removed.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, directory: Path, size: int) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT
+        self._descriptor = os.open(directory / CONTENT, flags, 0o600)
+        os.ftruncate(self._descriptor, size)
+
+    def write(self, data: bytes, position: int) -> int:
+        """Write data at a position, and return the position after it.
+
+        A gateway that has lost its lease without noticing writes the same at the same place.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        rest = memoryview(data)
+        while rest:
+            count = os.pwrite(self._descriptor, rest, position)
+            rest, position = rest[count:], position + count
+        return position
+
+    def sync(self) -> None:
+        """Wait until the data is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class BatchOutput:
+    """The answers and errors of a batch, and its progress.
+
+    Args:
+        directory: the directory of the batch.
+        record: its record, which is changed.
+
+    Raises:
+        OSError: the files cannot be opened.
+    """
+
+    def __init__(self, directory: Path, record: BatchRecord) -> None:
+        self._record = record
+        self.answers = OutputFile(directory / "output", record.checkpoint.output_bytes)
+        self.errors = OutputFile(directory / "errors", record.checkpoint.error_bytes)
+
+    def write(self, outcomes: Sequence[LineOutcome]) -> None:
+        """Append the outcomes of lines, and add them to the record.
+
+        Raises:
+            ModelChanged: the vectors are those of another model than before.
+            OSError: they cannot be written.
+        """
+        checkpoint, batch = self._record.checkpoint, self._record.batch
+        answers = [outcome for outcome in outcomes if isinstance(outcome, LineAnswer)]
+        failures = [outcome for outcome in outcomes if not isinstance(outcome, LineAnswer)]
+        for found in answers:
+            known = checkpoint.fingerprints.setdefault(found.model, found.fingerprint)
+            if known != found.fingerprint:
+                raise ModelChanged(found.model)
+        lines = b"".join(map(self._answer_line, answers))
+        problems = [self._line(found.line, _response(found.problem), None) for found in failures]
+        self._append(lines, b"".join(problems), outcomes[-1].line)
+        tokens = sum(found.tokens_read for found in answers)
+        batch.usage.input_tokens += tokens
+        batch.usage.total_tokens += tokens
+        batch.request_counts.completed += len(answers)
+        batch.request_counts.failed += len(failures)
+        if answers:
+            batch.model = answers[-1].model
+
+    def write_unanswered(self, lines: Sequence[RequestLine], code: str, message: str) -> None:
+        """Append the error of lines that are not answered.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        error = {"code": code, "message": message}
+        problems = [self._line(line, None, error) for line in lines]
+        self._append(b"", b"".join(problems), lines[-1])
+        self._record.batch.request_counts.failed += len(lines)
+
+    def sync(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.answers.sync()
+        self.errors.sync()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.answers.close()
+        self.errors.close()
+
+    def _append(self, answers: bytes, errors: bytes, last: RequestLine) -> None:
+        """Append lines to both files; the checkpoint changes only if both are written."""
+        checkpoint = self._record.checkpoint
+        output_bytes = self.answers.write(answers, checkpoint.output_bytes)
+        error_bytes = self.errors.write(errors, checkpoint.error_bytes)
+        checkpoint.output_bytes, checkpoint.error_bytes = output_bytes, error_bytes
+        checkpoint.line, checkpoint.input_bytes = last.number, last.end
+
+    def _answer_line(self, found: LineAnswer) -> bytes:
+        body = openai.content(
+            found.model, found.vectors, found.tokens_read, is_base64=found.request.is_base64
+        )
+        return self._line(found.line, {"status_code": 200, "body": body}, None)
+
+    def _line(self, line: RequestLine, response: dict[str, Any] | None, error: Any) -> bytes:
+        """Return a line of an output file; it is the same each time."""
+        name = f"{self._record.batch.id} {line.number}".encode()
+        unique = hashlib.blake2b(name, digest_size=12).hexdigest()
+        content = {
+            "id": f"batch_req_{unique}",
+            "custom_id": line.custom_id,
+            "response": response and {"request_id": f"req_{unique}", **response},
+            "error": error,
+        }
+        return answer.dumps(content) + b"\n"
+
+
+def _response(problem: Problem) -> dict[str, Any]:
+    form = error_forms.OPENAI
+    return {"status_code": problem.status, "body": form.body(problem, problem.status)}

@@ -1,0 +1,351 @@
+"""The run of a batch, from its checkpoint to its end."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import islice
+from typing import IO, Any
+
+from bertq.errors import BertqError
+from bertq_gateway import errors
+from bertq_gateway.batches import encoding, storage
+from bertq_gateway.batches.encoding import BlockEncoder, LineAnswer, LineOutcome, RunInThread
+from bertq_gateway.batches.files import PREFIX as FILE_PREFIX
+from bertq_gateway.batches.lease import BatchLease, LeaseLost
+from bertq_gateway.batches.lines import FileCheck, LineReader, RequestLine
+from bertq_gateway.batches.objects import BatchRecord, Ended, LineProblem, LineProblems
+from bertq_gateway.batches.output import BatchOutput, ModelChanged
+from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.store import BatchStore
+from bertq_gateway.errors import Refused
+from bertq_gateway.models import Models
+from bertq_gateway.state import State
+
+log = logging.getLogger("bertq.gateway")
+
+#: Blocks that the workers have at the same time, so that none of them waits for the next one.
+_BLOCKS_IN_FLIGHT = 4
+
+#: Most bytes of the lines of a block; a longer line is a block by itself.
+_MAX_BLOCK_BYTES = 8 * 1024**2
+
+#: Seconds between two attempts while workers, Redis or the disk cannot be used.
+_MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
+
+#: Seconds between two checks whether the batch is cancelled or has expired.
+_CHECK_SECONDS = 1.0
+
+#: Bytes of output after which the quota is checked again.
+_QUOTA_CHECK_BYTES = 64 * 1024**2
+
+#: Lines of an expired batch that are written in one step.
+_STEP_LINES = 1000
+
+
+class _Stopped(Exception):
+    """The batch ends before all lines are answered."""
+
+    def __init__(self, ending: Ended, problems: Sequence[LineProblem] = ()) -> None:
+        super().__init__(ending)
+        self.ending = ending
+        self.problems = list(problems)
+
+
+class BatchRun:
+    """The run of one batch in this gateway.
+
+    Args:
+        record: the batch.
+        store: the batches of its key.
+        settings: the settings.
+        state: the state of the gateway.
+        models: clients that wait for workers.
+        lease: the lease of the batch, which this gateway has.
+        holder: the name of this gateway.
+        run: runs a function on another thread; it is not interrupted.
+    """
+
+    def __init__(
+        self,
+        record: BatchRecord,
+        store: BatchStore,
+        settings: BatchSettings,
+        state: State,
+        models: Models,
+        lease: BatchLease,
+        holder: str,
+        run: RunInThread,
+    ) -> None:
+        self._record = record
+        self._batch = record.batch
+        self._store = store
+        self._settings = settings
+        self._state = state
+        self._models = models
+        self._lease = lease
+        self._holder = holder
+        self._run = run
+        self._directory = store.directory(record.batch.id)
+        self._saved_at = time.monotonic()
+        self._quota_checked_at = record.checkpoint.output_bytes
+
+    async def execute(self) -> None:
+        """Run the batch to its end.
+
+        Cancelling the call, or an error, leaves the batch at its last checkpoint.
+
+        Raises:
+            LeaseLost: another gateway runs the batch.
+            OSError: the directory cannot be used.
+        """
+        await _race(self._execute(), self._lease.renew())
+
+    async def _execute(self) -> None:
+        self._record.holder = self._holder
+        await self._write(self._store.save, self._record)
+        if self._record.ending is None:
+            output = await self._write(BatchOutput, self._directory, self._record)
+            try:
+                await self._answer(output)
+            finally:
+                output.close()
+        await self._finish()
+        self._state.metrics.batch_ended(self._batch.status)
+
+    async def _answer(self, output: BatchOutput) -> None:
+        """Answer all lines, or as many as possible, and save how the batch ends."""
+        ending: Ended = "completed"
+        try:
+            await _race(self._process(output), self._watch())
+        except _Stopped as stopped:
+            ending = stopped.ending
+            if stopped.problems:
+                self._batch.errors = LineProblems(data=stopped.problems)
+        if ending == "expired" and self._batch.in_progress_at is not None:
+            await self._write_expired(output)
+        if ending in ("completed", "expired"):
+            self._batch.status, self._batch.finalizing_at = "finalizing", storage.now()
+        self._record.ending = ending
+        self._record.output_file_id = storage.new_id(FILE_PREFIX)
+        self._record.error_file_id = storage.new_id(FILE_PREFIX)
+        await self._save(output)
+
+    async def _watch(self) -> None:
+        """Wait until the batch is cancelled or has expired.
+
+        Raises:
+            _Stopped: it is.
+        """
+        while True:
+            if await self._run(self._store.cancelled_at, self._batch.id):
+                raise _Stopped("cancelled")
+            if time.time() >= self._batch.expires_at:
+                raise _Stopped("expired")
+            await asyncio.sleep(min(_CHECK_SECONDS, self._settings.poll_seconds))
+
+    # -- answering
+
+    async def _process(self, output: BatchOutput) -> None:
+        """Check the input, and answer its lines.
+
+        Raises:
+            _Stopped: the input is invalid, the quota is exceeded, or a model has changed.
+        """
+        try:
+            if self._batch.in_progress_at is None:
+                await self._check_input()
+            path = self._store.files.path(self._batch.input_file_id)
+            file: IO[bytes] = await self._run(path.open, "rb")
+        except FileNotFoundError:
+            problem = LineProblem(code="file_not_found", message="the input file was deleted")
+            raise _Stopped("failed", [problem]) from None
+        with file:
+            await self._answer_lines(file, output)
+
+    async def _check_input(self) -> None:
+        path = self._store.files.path(self._batch.input_file_id)
+        check = FileCheck(path, self._state.config.max_body_bytes)
+        steps = check.steps()
+        while await self._run(next, steps, True) is None:
+            pass
+        if check.problems:
+            raise _Stopped("failed", check.problems)
+        self._batch.request_counts.total = check.count
+        self._batch.status, self._batch.in_progress_at = "in_progress", storage.now()
+        await self._save()
+
+    async def _answer_lines(self, file: IO[bytes], output: BatchOutput) -> None:
+        """Answer the lines after the checkpoint, some blocks at the same time, and write in order.
+
+        Raises:
+            _Stopped: the quota is exceeded, or a model has changed.
+        """
+        encoder = BlockEncoder(
+            self._state, self._models, self._run, self._record.checkpoint.fingerprints
+        )
+        blocks: Iterator[list[RequestLine]] | None = self._blocks(self._reader(file))
+        tasks: deque[asyncio.Task[list[LineOutcome]]] = deque()
+        try:
+            while True:
+                while blocks is not None and len(tasks) < _BLOCKS_IN_FLIGHT:
+                    block = await self._run(next, blocks, None)
+                    if block is None:
+                        blocks = None
+                    else:
+                        tasks.append(asyncio.create_task(self._encode(encoder, block)))
+                if not tasks:
+                    return
+                await self._write_outcomes(output, await tasks[0])
+                tasks.popleft()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _reader(self, file: IO[bytes]) -> LineReader:
+        file.seek(self._record.checkpoint.input_bytes)
+        return LineReader(file, self._state.config.max_body_bytes, self._record.checkpoint.line)
+
+    def _blocks(self, reader: LineReader) -> Iterator[list[RequestLine]]:
+        """Return the lines in blocks of bounded size."""
+        block: list[RequestLine] = []
+        texts, begin = 0, reader.position
+        for line in reader.requests():
+            given = line.body.get("input") if isinstance(line.body, dict) else None
+            block.append(line)
+            texts += len(given) if isinstance(given, list) else 1
+            if texts >= self._settings.block_texts or line.end - begin >= _MAX_BLOCK_BYTES:
+                yield block
+                block, texts, begin = [], 0, line.end
+        if block:
+            yield block
+
+    async def _encode(
+        self, encoder: BlockEncoder, block: Sequence[RequestLine]
+    ) -> list[LineOutcome]:
+        """Return the outcomes of a block, waiting for workers and for Redis if necessary."""
+        delay = _MIN_RETRY_SECONDS
+        while True:
+            try:
+                return await encoder.encode(block)
+            except encoding.OUTAGES as error:
+                if isinstance(error, BertqError):
+                    errors.to_refused(error)  # logs the reason
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_RETRY_SECONDS)
+
+    async def _write_outcomes(self, output: BatchOutput, outcomes: list[LineOutcome]) -> None:
+        try:
+            await self._write(output.write, outcomes)
+        except ModelChanged as error:
+            message = f"the workers of {error} have another model than at the beginning"
+            problem = LineProblem(code="model_changed", message=message)
+            raise _Stopped("failed", [problem]) from None
+        answers = [found for found in outcomes if isinstance(found, LineAnswer)]
+        for found in answers:
+            self._state.metrics.encoded(len(found.vectors), found.tokens_read, found.num_cut)
+        self._state.metrics.batch_answered(len(answers), len(outcomes) - len(answers))
+        if time.monotonic() - self._saved_at >= self._settings.commit_seconds:
+            await self._check_quota()
+            await self._save(output)
+
+    async def _check_quota(self) -> None:
+        size = self._record.checkpoint.output_bytes
+        if size - self._quota_checked_at < _QUOTA_CHECK_BYTES:
+            return
+        self._quota_checked_at = size
+        try:
+            await self._run(self._store.files.check_quota)
+        except Refused as error:
+            problem = LineProblem(code=str(error.code), message=str(error))
+            raise _Stopped("failed", [problem]) from None
+
+    async def _write_expired(self, output: BatchOutput) -> None:
+        """Write an error for each line that has no answer."""
+        path = self._store.files.path(self._batch.input_file_id)
+        try:
+            file: IO[bytes] = await self._run(path.open, "rb")
+        except FileNotFoundError:
+            return
+        message = "the request was not answered before the batch expired"
+        with file:
+            lines = self._reader(file).requests()
+            while block := await self._run(lambda: list(islice(lines, _STEP_LINES))):
+                await self._write(output.write_unanswered, block, "batch_expired", message)
+
+    # -- writing
+
+    async def _finish(self) -> None:
+        """Make files of the output, and end the batch."""
+        record, batch = self._record, self._batch
+        assert record.ending is not None
+        checkpoint = record.checkpoint
+        if await self._publish("output", record.output_file_id, checkpoint.output_bytes):
+            batch.output_file_id = record.output_file_id
+        if await self._publish("errors", record.error_file_id, checkpoint.error_bytes):
+            batch.error_file_id = record.error_file_id
+        batch.cancelling_at = await self._run(self._store.cancelled_at, batch.id)
+        batch.status = record.ending
+        setattr(batch, f"{record.ending}_at", storage.now())
+        await self._save()
+
+    async def _publish(self, name: str, file_id: str, size: int) -> bool:
+        """Make a file of a directory, unless it is empty; return whether there is a file."""
+        directory = self._directory / name
+        filename = f"{self._batch.id}_{name}.jsonl"
+
+        def publish() -> None:
+            if not directory.is_dir():
+                return  # it was done before the gateway died
+            if size:
+                self._store.files.publish(
+                    directory, file_id, filename, "batch_output", self._record.output_expiry_seconds
+                )
+            else:
+                storage.remove_tree(directory)
+
+        await self._write(publish)
+        return size > 0
+
+    async def _save(self, output: BatchOutput | None = None) -> None:
+        """Save the record, after the output that it describes."""
+        if output is not None:
+            await self._write(output.sync)
+        await self._write(self._save_if_held)
+        self._saved_at = time.monotonic()
+
+    def _save_if_held(self) -> None:
+        found = self._store.record(self._batch.id)
+        if found is None or found.holder != self._holder:
+            raise LeaseLost
+        self._store.save(self._record)
+
+    async def _write(self, write: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that writes, while the lease is held; wait if the disk is full."""
+        delay = _MIN_RETRY_SECONDS
+        while True:
+            await self._lease.wait_until_held()
+            try:
+                return await self._run(write, *arguments)
+            except OSError as error:
+                if not storage.is_disk_full(error):
+                    raise
+            log.error("ERROR: the disk of --batch-dir is full: %s waits", self._batch.id)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_RETRY_SECONDS)
+
+
+async def _race(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, or until ``guard`` raises an error."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(guard)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                return task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,219 @@
+"""The files and batches of a gateway, and the task that runs batches."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from fastapi import Request
+from redis import RedisError
+
+from bertq.redis.connection import connect
+from bertq_gateway.batches import storage
+from bertq_gateway.batches.lease import BatchLease, LeaseLost
+from bertq_gateway.batches.objects import ENDED
+from bertq_gateway.batches.run import BatchRun
+from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.store import BatchStore
+from bertq_gateway.errors import Refused
+from bertq_gateway.models import Models
+from bertq_gateway.state import State
+
+log = logging.getLogger("bertq.gateway")
+
+_T = TypeVar("_T")
+
+#: Batches that a gateway runs at the same time.
+_MAX_RUNS = 2
+
+#: Threads for files: those of running batches, and those of requests.
+_THREADS = 8
+
+#: Seconds between two searches for expired files.
+_CLEANUP_SECONDS = 600.0
+
+#: Seconds until a batch is tried again after an unexpected error.
+_RETRY_SECONDS = 60.0
+
+#: The directory of callers without a key.
+_NO_KEY = "nokey"
+
+
+class _OpenBatch(NamedTuple):
+    """A batch that has not ended."""
+
+    owner: str
+    id: str
+    is_cancelled: bool
+
+
+class Batches:
+    """The files and batches of a gateway.
+
+    Args:
+        settings: the settings.
+        state: the state of the gateway.
+    """
+
+    def __init__(self, settings: BatchSettings, state: State) -> None:
+        config = state.config
+        self._settings = settings
+        self._state = state
+        self._models = Models(config.redis_url, None, config.aliases)
+        self._redis = connect(config.redis_url)
+        # Of its own: a slow disk must not delay other requests.
+        self._threads = ThreadPoolExecutor(_THREADS, "bertq-batches")
+        self._holder = storage.new_id("gateway-")
+        self._stores: dict[str, BatchStore] = {}
+        self._runs: dict[str, tuple[str, asyncio.Task[None]]] = {}  # id -> owner, task
+        self._ended: set[str] = set()
+        self._retry_at: dict[str, float] = {}
+        self._cleaned_at = 0.0
+        self._is_due = asyncio.Event()
+        self._task = asyncio.create_task(self._work())
+
+    @classmethod
+    def of(cls, request: Request) -> "Batches":
+        """Return the batches of the application that receives a request.
+
+        Raises:
+            Refused: the gateway has no directory for them.
+        """
+        found = request.app.state.batches
+        if found is None:
+            raise Refused(
+                404,
+                "this gateway has no files and batches: start it with bertq http --batch-dir DIR "
+                "(or set BERTQ_HTTP_BATCH_DIR)",
+                "batches_off",
+            )
+        assert isinstance(found, cls)
+        return found
+
+    def store(self, request: Request) -> BatchStore:
+        """Return the files and batches of the caller's API key."""
+        if not self._state.config.api_keys:
+            return self._store(_NO_KEY)
+        key = request.headers.get("authorization", "").partition(" ")[2].strip()
+        return self._store(hashlib.sha256(key.encode()).hexdigest()[:32])
+
+    def _store(self, owner: str) -> BatchStore:
+        if owner not in self._stores:
+            self._stores[owner] = BatchStore(self._settings.directory / owner, self._settings)
+        return self._stores[owner]
+
+    async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run a function on another thread, to its end, even if the call is cancelled."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, lambda: function(*arguments))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            future.exception()  # nobody else reads it
+            raise
+
+    def wake(self) -> None:
+        """Look for new and cancelled batches now."""
+        self._is_due.set()
+
+    async def close(self) -> None:
+        """Stop all runs; other gateways continue them."""
+        tasks = [self._task, *(task for _, task in self._runs.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._models.close()
+        self._threads.shutdown()
+        self._redis.close()
+
+    # -- running batches
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self._start_runs()
+                if time.monotonic() - self._cleaned_at >= _CLEANUP_SECONDS:
+                    await self.run(self._clean_up)
+                    self._cleaned_at = time.monotonic()
+            except OSError as error:
+                log.error("ERROR: --batch-dir cannot be used: %s", os.strerror(error.errno or 0))
+            except RedisError:
+                pass  # every request logs that
+            self._is_due.clear()
+            try:
+                await asyncio.wait_for(self._is_due.wait(), self._settings.poll_seconds)
+            except TimeoutError:
+                continue
+
+    async def _start_runs(self) -> None:
+        """Run batches that no gateway runs.
+
+        Raises:
+            OSError: the directory cannot be read.
+            RedisError: Redis cannot be reached.
+        """
+        waiting = await self.run(self._find_open)
+        while waiting:
+            # Each key has its turn; cancelled batches take no time.
+            running = Counter(owner for owner, _ in self._runs.values())
+            waiting.sort(key=lambda found: (not found.is_cancelled, running[found.owner], found.id))
+            found = waiting.pop(0)
+            if len(self._runs) >= _MAX_RUNS and not found.is_cancelled:
+                return
+            settings = self._settings
+            lease = BatchLease(
+                self._redis, found.id, self._holder, settings.lease_seconds, self.run
+            )
+            if await lease.take():
+                task = asyncio.create_task(self._run_batch(found, lease))
+                self._runs[found.id] = (found.owner, task)
+
+    def _find_open(self) -> list[_OpenBatch]:
+        """Return the batches that have not ended and do not run here."""
+        found = []
+        for owner in storage.names(self._settings.directory):
+            store = self._store(owner)
+            for batch_id in store.ids():
+                is_due = time.monotonic() >= self._retry_at.get(batch_id, 0.0)
+                if batch_id in self._ended or batch_id in self._runs or not is_due:
+                    continue
+                record = store.record(batch_id)
+                if record is not None and record.batch.status in ENDED:
+                    self._ended.add(batch_id)
+                elif record is not None:
+                    is_cancelled = store.cancelled_at(batch_id) is not None
+                    found.append(_OpenBatch(owner, batch_id, is_cancelled))
+        return found
+
+    async def _run_batch(self, found: _OpenBatch, lease: BatchLease) -> None:
+        store = self._store(found.owner)
+        try:
+            # Read with the lease: another gateway may just have ended it.
+            record = await self.run(store.record, found.id)
+            if record is not None and record.batch.status not in ENDED:
+                await BatchRun(
+                    record, store, self._settings, self._state, self._models, lease,
+                    self._holder, self.run,
+                ).execute()  # fmt: skip
+        except LeaseLost:
+            pass
+        except Exception as error:
+            # Without the message of the error: it may contain a text.
+            log.error("ERROR: %s failed, and is tried again: %s", found.id, type(error).__name__)
+            self._retry_at[found.id] = time.monotonic() + _RETRY_SECONDS
+        finally:
+            await lease.release()
+            del self._runs[found.id]
+            self.wake()
+
+    def _clean_up(self) -> None:
+        for owner in storage.names(self._settings.directory):
+            self._store(owner).remove_expired()
+        known = {name for store in self._stores.values() for name in store.ids()}
+        self._ended &= known
