@@ -77,6 +77,8 @@ def test_ctrl_c(http: Http) -> None:
         (["--api-key-file", "{binary}"], {}, "cannot be read"),
         (["--api-key-file", "{none}"], {}, "does not exist"),
         (["--max-batch", "0"], {}, "--max-batch"),
+        (["--batch-dir", "{empty}"], {}, "--batch-dir"),
+        ([], {"BERTQ_HTTP_BATCH_DIR": "/proc/none"}, "--batch-dir /proc/none: "),
     ],
 )
 def test_refused_options(

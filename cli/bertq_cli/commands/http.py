@@ -13,6 +13,7 @@ from bertq.system import extras
 from bertq_cli.redis_option import redis_option
 from bertq_cli.seconds import Seconds
 from bertq_gateway import config
+from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.config import Config
 
 _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
@@ -95,6 +96,32 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
     "[BERTQ_HTTP_CACHE]",
 )
 @click.option(
+    "--batch-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="BERTQ_HTTP_BATCH_DIR",
+    metavar="DIR",
+    help="Serve OpenAI's Batch API, and store its files in this directory, which several gateways "
+    "may share. [BERTQ_HTTP_BATCH_DIR]",
+)
+@click.option(
+    "--batch-max-file",
+    type=click.IntRange(min=1),
+    envvar="BERTQ_HTTP_BATCH_MAX_FILE",
+    default=BatchSettings.max_file_bytes,
+    show_default=True,
+    metavar="BYTES",
+    help="Maximum size of a file that is uploaded. [BERTQ_HTTP_BATCH_MAX_FILE]",
+)
+@click.option(
+    "--batch-quota",
+    type=click.IntRange(min=1),
+    envvar="BERTQ_HTTP_BATCH_QUOTA",
+    default=BatchSettings.quota_bytes,
+    show_default=True,
+    metavar="BYTES",
+    help="Maximum size of all files of an API key. [BERTQ_HTTP_BATCH_QUOTA]",
+)
+@click.option(
     "--timeout",
     "timeout_seconds",
     type=Seconds(),
@@ -161,18 +188,28 @@ def http(
     api_key_file: Path | None,
     alias: tuple[str, ...],
     cors: tuple[str, ...],
+    batch_dir: Path | None,
+    batch_max_file: int,
+    batch_quota: int,
     **options: object,
 ) -> None:
     """Serve HTTP: the APIs of OpenAI, text-embeddings-inference, Cohere and bert-as-service.
 
     The page /docs describes every path.
     """
-    extras.require("the gateway", "http", "fastapi", "fastapi_offline", "uvicorn", "orjson")
+    extras.require(
+        "the gateway", "http", "fastapi", "fastapi_offline", "uvicorn", "orjson", "python_multipart"
+    )
+    batches = None
+    if batch_dir is not None:
+        batches = BatchSettings(batch_dir, batch_max_file, batch_quota)
+        batches.check()
     settings = Config(
         redis_url=url,
         api_keys=_read_keys(api_key_file),
         aliases=config.parse_aliases(alias),
         cors=cors,
+        batches=batches,
         **options,  # type: ignore[arg-type]  # click has checked them
     )
     refuse_cluster(url)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -86,6 +87,14 @@ class _Serve(click.Command):
     type=click.IntRange(1, 65535),
     metavar="PORT",
     help="Run the HTTP gateway on this port of 127.0.0.1 (bertq http has more options).",
+)
+@click.option(
+    "--batch-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="BERTQ_HTTP_BATCH_DIR",
+    metavar="DIR",
+    help="The gateway serves OpenAI's Batch API, and stores its files in this directory. "
+    "[BERTQ_HTTP_BATCH_DIR]",
 )
 @click.option(
     "-l",
@@ -179,6 +188,7 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         server=redis,
         flower_port=options["flower"],
         http_port=options["http_port"],
+        batch_dir=options["batch_dir"],
         metrics_port=settings.metrics_port,
         log_level=options["log_level"].upper(),
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from redis import RedisError
 
@@ -43,6 +44,7 @@ class Service:
         server: the embedded Redis, or None if the service uses another one.
         flower_port, http_port: ports of the dashboard and of the HTTP gateway on the loopback
             interface, or None to run without them.
+        batch_dir: where the gateway stores files and batches, or None for its variable.
         metrics_port: port of the first worker's metrics, or None for no metrics; each further
             worker has the next port.
         log_level: the level from which lines of workers are shown.
@@ -62,6 +64,7 @@ class Service:
     server: Server | None = None
     flower_port: int | None = None
     http_port: int | None = None
+    batch_dir: Path | None = None
     metrics_port: int | None = None
     log_level: str = "WARNING"
     show_progress: Callable[[str], None] = lambda _: None
@@ -226,6 +229,8 @@ class Service:
 
     def _http(self, port: int) -> ProcessSpec:
         command = [sys.executable, "-m", "bertq_cli", "http", "--host", "127.0.0.1"]
+        if self.batch_dir is not None:
+            command += ["--batch-dir", str(self.batch_dir)]
         environ = self._environ()
         uses_tls = bool(environ.get("BERTQ_HTTP_CERTFILE"))
         address = f"http{'s' if uses_tls else ''}://127.0.0.1:{port}"
