@@ -18,6 +18,7 @@ from bertq_bert.config import NetworkConfig, check_readable, read_json, shown
 from bertq_bert.directory.layout import Layout, ModelFiles
 from bertq_bert.errors import BrokenFile, MissingVariable, UnsupportedModel, WrongShape
 from bertq_bert.families.family import Family
+from bertq_bert.tensorflow_import import import_tensorflow
 from bertq_bert.variables import Parts, Variable, list_variables
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -126,8 +127,7 @@ class _GoogleCheckpoint(Checkpoint):
     """``bert_model.ckpt.*``, read by TensorFlow, which is imported here and not before."""
 
     def __init__(self, prefix: Path) -> None:
-        import tensorflow as tf
-
+        tf = import_tensorflow()
         self.path = prefix
         self._failures = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
         try:

@@ -89,6 +89,7 @@ from bertq_workers.startup import devices, steps as startup
 assert "tensorflow" not in sys.modules, "TensorFlow came before the pin"
 devices.pin(Device("cpu", 0), os.environ)
 hardware = devices.configure(threads=3)
+assert "keras" not in sys.modules and "TF_USE_LEGACY_KERAS" not in os.environ
 import tensorflow as tf
 found = tf.config.list_physical_devices("GPU")
 print(hardware.name, hardware.lanes, found, os.environ["CUDA_VISIBLE_DEVICES"])

@@ -13,6 +13,7 @@ from typing import Any
 from bertq.errors import SettingsError
 from bertq.protocol.queues import Device
 from bertq.system import cores
+from bertq_bert.tensorflow_import import import_tensorflow
 from bertq_workers.observability import stderr_relay, tensorflow_lines
 from bertq_workers.startup import cuda
 from bertq_workers.startup.hardware import Hardware, instructions
@@ -95,8 +96,7 @@ def configure(
     Raises:
         SettingsError: a share was requested, and the driver does not report the GPU's memory.
     """
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     count = threads or cores.available()
     gpus = tf.config.list_physical_devices("GPU")
     lanes = concurrency if gpus else max(concurrency, count)
