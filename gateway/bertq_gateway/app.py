@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 import bertq
 from bertq.errors import BertqError
-from bertq_gateway import errors, page
+from bertq_gateway import errors, manual, page
 from bertq_gateway.apis import bert_as_service, cohere, listing, openai, probes, rerank, tei
 from bertq_gateway.batches import routes as batch_routes
 from bertq_gateway.batches.service import Batches
@@ -68,6 +68,11 @@ def create(config: Config) -> FastAPI:
     for module in (openai, listing, batch_routes, tei, cohere, rerank, bert_as_service):
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
+    # Instead of FastAPI's own route.
+    app.router.routes[:] = [
+        route for route in app.routes if getattr(route, "path", "") != manual.DOCUMENT_PATH
+    ]
+    app.include_router(manual.router)
     app.include_router(page.router)
     app.mount(page.FILES_PATH, page.Files())
     app.add_exception_handler(Refused, errors.on_refused)

@@ -443,3 +443,27 @@ def test_routes_have_metrics(gateway: Gateway) -> None:
 
 def metrics(http: httpx.Client) -> str:
     return http.get("/metrics").text
+
+
+def test_every_example_of_the_manual_runs(gateway: Gateway) -> None:
+    document = gateway.http.get("/openapi.json").json()
+    answered = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if path.startswith(("/v1/files", "/v1/batches")):
+                continue  # they need a file
+            examples: list[Any] = [None]
+            if body := operation.get("requestBody"):
+                schema = body["content"]["application/json"]["schema"]
+                name = schema.get("$ref", "").rpartition("/")[2]
+                found = document["components"]["schemas"].get(name, schema)
+                examples = [found["example"]] if "example" in found else found["examples"]
+            for parameter in operation.get("parameters", []):
+                if parameter["required"]:
+                    (example,) = parameter["examples"].values()
+                    path = path.replace(f"{{{parameter['name']}}}", example["value"])
+            for example in examples:
+                answer = gateway.http.request(method, path, json=example)
+                assert answer.status_code == 200, (path, answer.text)
+                answered.add(path)
+    assert {"/", "/rerank", "/v2/embed", "/predict", "/v1/models/bert-prompt"} <= answered

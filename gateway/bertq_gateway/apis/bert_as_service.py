@@ -27,7 +27,12 @@ class EncodeRequest(BaseModel):
         extra="ignore",
         strict=True,
         json_schema_extra={
-            "example": {"id": 123, "texts": ["hello world", "good day"], "is_tokenized": False}
+            "example": {
+                "id": 123,
+                "texts": ["hello world", "good day"],
+                "is_tokenized": False,
+                "model": "all-MiniLM-L6-v2",
+            }
         },
     )
 

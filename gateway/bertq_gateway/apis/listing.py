@@ -1,8 +1,8 @@
 """``/v1/models``: the models of the workers, as in OpenAI's API, with a description."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from bertq.state.worker_info import WorkerInfo
@@ -56,12 +56,18 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=[_entry(name, worker) for name, worker in sorted(found.items())])
 
 
+#: With a value to begin with in the manual.
+_ModelName: TypeAlias = Annotated[
+    str, Path(openapi_examples={"served": {"value": "all-MiniLM-L6-v2"}})
+]
+
+
 @router.get(
     "/models/{model:path}",
     response_model=ListedModel,
     responses=responses(401, 404, 429, 503),
 )
-async def model(request: Request, model: str) -> ListedModel:
+async def model(request: Request, model: _ModelName) -> ListedModel:
     """Describe one model."""
     found = await State.of(request).models.listed()
     if model not in found:

@@ -2,9 +2,9 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from bertq.protocol.encoding import Options, Truncate
@@ -133,12 +133,26 @@ async def rerank_v2(request: Request, body: RerankRequest) -> Response:
     return await _rerank(request, body, "2")
 
 
+_AnyBody: TypeAlias = Annotated[
+    dict[str, Any],
+    Body(
+        examples=[
+            {
+                "model": "ms-marco-MiniLM-L6-v2",
+                "query": "what is love",
+                "texts": ["The ship sails at dawn.", "Love is patient."],
+            }
+        ]
+    ),
+]
+
+
 @router.post(
     "/rerank",
     response_model=RerankResponse | VoyageRerankResponse | list[RankedText],
     responses=answer_responses(error_forms.TEI),
 )
-async def rerank(request: Request, body: dict[str, Any]) -> Response:
+async def rerank(request: Request, body: _AnyBody) -> Response:
     """Sort texts by their relevance to a query.
 
     With the field texts, request and answer are those of text-embeddings-inference: query, texts,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -54,7 +54,9 @@ class _InputsRequest(TeiRequest):
 class EmbedRequest(_InputsRequest):
     """Texts to encode as vectors."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["first do it"]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "all-MiniLM-L6-v2", "inputs": ["first do it"]}}
+    )
 
     normalize: bool | None = Field(True, description="Whether vectors have length 1.")
     dimensions: int | None = Field(None, ge=1, description="Numbers to keep of each vector.")
@@ -63,13 +65,17 @@ class EmbedRequest(_InputsRequest):
 class EmbedAllRequest(_InputsRequest):
     """Texts to encode as a vector for each token."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["first do it"]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "bert-base-uncased", "inputs": ["first do it"]}}
+    )
 
 
 class EmbedSparseRequest(_InputsRequest):
     """Texts to encode as sparse rows."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["first do it"]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "splade-v3", "inputs": ["first do it"]}}
+    )
 
 
 class SparseValue(BaseModel):
@@ -100,10 +106,11 @@ class SimilarityRequest(LenientRequest):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
+                "model": "all-MiniLM-L6-v2",
                 "inputs": {
                     "source_sentence": "first do it",
                     "sentences": ["then do it right", "then do it better"],
-                }
+                },
             }
         }
     )
@@ -121,7 +128,9 @@ _Pair: TypeAlias = Annotated[list[Text], Field(min_length=1, max_length=2)]
 class PredictRequest(TeiRequest):
     """Texts to classify."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": "first do it"}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "toxic-bert", "inputs": "first do it"}}
+    )
 
     inputs: Text | _Pair | Annotated[list[_Pair], Field(min_length=1)] = Field(
         description="A text; a pair of texts; or a list of lists, each of one or two texts."
@@ -351,8 +360,13 @@ async def health(request: Request) -> HealthBody:
     return HealthBody()
 
 
+_AnyBody: TypeAlias = Annotated[
+    dict[str, Any], Body(examples=[{"model": "all-MiniLM-L6-v2", "inputs": "first do it"}])
+]
+
+
 @router.post("/", response_model=Any, responses=_RESPONSES)
-async def by_model(request: Request, body: dict[str, Any]) -> Response:
+async def by_model(request: Request, body: _AnyBody) -> Response:
     """Answer as one of the other paths, by the body and the models that workers serve.
 
     This is what huggingface_hub's InferenceClient sends, if its model is the address.
