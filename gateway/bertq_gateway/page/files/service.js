@@ -34,7 +34,7 @@ export async function refreshService() {
   const routes = parseMetrics(metrics);
   const workers = Object.values(status.workers), queues = Object.values(status.queues);
   showMessage(byId("service-error"), workers.length ? null
-    : "No worker is alive: start one, as with bertq serve. Requests wait until then.");
+    : "No worker is alive: start one, as with bertq serve.");
   showWarnings(status.warnings);
   showTiles(status, queues, routes);
   showWorkers(workers);
