@@ -57,7 +57,7 @@ def connect(url: str, timeout: float | None = None) -> Redis:
     )
 
 
-def run_script(redis: Any, script: str, names: list[str], *arguments: str | int) -> Any:
+def run_script(redis: Any, script: str, names: list[str], *arguments: str | float) -> Any:
     """Run a Lua script on the server, in one step, and return its result.
 
     The server gets the script's hash. Only a server that does not know the script gets its source,
@@ -77,7 +77,9 @@ def run_script(redis: Any, script: str, names: list[str], *arguments: str | int)
     return redis.eval(script, len(names), *names, *arguments)
 
 
-def script_command(script: str, names: list[str], *arguments: str | int) -> tuple[str | int, ...]:
+def script_command(
+    script: str, names: list[str], *arguments: str | float
+) -> tuple[str | float, ...]:
     """Return the command that runs a script, as ``run_script``, if the server knows the script."""
     return ("EVALSHA", script_hash(script), len(names), *names, *arguments)
 

@@ -75,7 +75,7 @@ def create(redis: Redis, job_id: str, **parts: Unpack[Creation]) -> int:
     return int(run_script(redis, _CREATE, *_creation(job_id, parts)))
 
 
-def creation_command(job_id: str, **parts: Unpack[Creation]) -> tuple[str | int, ...]:
+def creation_command(job_id: str, **parts: Unpack[Creation]) -> tuple[str | float, ...]:
     """Return the command of ``create`` for a server that knows the script."""
     return script_command(_CREATE, *_creation(job_id, parts))
 
@@ -114,24 +114,21 @@ def read(redis: Redis, job_id: str) -> JobRecord:
     return _record(*fields)
 
 
-def add_read(pipe: Any, task_id: str) -> bool:
-    """Add a command to a pipeline that reads a job's record for one of its chunks.
+def record_of(task_id: str) -> tuple[str, str, str] | None:
+    """Return the key of a chunk's job, and its fields that count attempts and redeliveries.
 
     Returns:
-        False if no client of bertq has made the chunk's id; nothing is added then. ``parse``
-        returns the record from the command's answer.
+        None if no client of bertq has made the chunk's id.
     """
     parts = keys.split_task_id(task_id)
     if parts is None:
-        return False
+        return None
     job_id, chunk = parts
-    names = ["state", "chunks", "fingerprint", keys.attempts(chunk), keys.redeliveries(chunk)]
-    pipe.hmget(keys.job(job_id), names)
-    return True
+    return keys.job(job_id), keys.attempts(chunk), keys.redeliveries(chunk)
 
 
 def parse(fields: Sequence[bytes | None]) -> JobRecord:
-    """Return the record from the answer to the command of ``add_read``."""
+    """Return the record from its fields: state, chunks, fingerprint and those of ``record_of``."""
     return _record(*fields)
 
 

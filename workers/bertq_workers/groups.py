@@ -187,8 +187,5 @@ class GroupEncoder:
 
     def _is_any_active(self, requests: Sequence[ChunkRequest]) -> bool:
         """Return whether the job of any of these chunks is still active."""
-        with self._backend.client.pipeline(transaction=False) as pipe:
-            for request in requests:
-                jobs.add_read(pipe, request.id)
-            found = pipe.execute(raise_on_error=False)
-        return any(isinstance(fields, list) and jobs.parse(fields).is_active for fields in found)
+        job_ids = [request.id.rpartition("-")[0] for request in requests]
+        return any(jobs.read(self._backend.client, job_id).is_active for job_id in job_ids)

@@ -140,7 +140,7 @@ class Writer:
         job.assembly = Assembly(plan)
         return len(plan) == 1
 
-    def creation_command(self, job: Job) -> tuple[str | int, ...]:
+    def creation_command(self, job: Job) -> tuple[str | float, ...]:
         """Return the command that writes the record of a job and sends its only chunk."""
         return jobs.creation_command(job.id, **self._creation(job, 0))
 

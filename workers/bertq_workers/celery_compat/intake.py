@@ -22,6 +22,7 @@ from kombu.common import ignore_errors
 from bertq.protocol import queues
 from bertq_workers.background.heartbeat import Heartbeat
 from bertq_workers.batching.capacity import Capacity
+from bertq_workers.celery_compat.pool import ChunkPool
 
 #: Maximum small requests taken in one command; more would be unavailable to other workers.
 _MAX_MESSAGES = 16
@@ -49,7 +50,7 @@ class Intake(bootsteps.StartStopStep):
         # There is at most one, because a worker takes from the queues of one model.
         small = [queue for name, queue in selected.items() if queues.is_small(name)]
         if len(small) == len(selected):
-            take_several(channels[0], consumer.pool.capacity.small)
+            take_several(channels[0], consumer.pool)
         else:
             limit(channels[0], consumer.pool.capacity.large)
             channels += [self._open_small(consumer, queue) for queue in small]
@@ -59,7 +60,7 @@ class Intake(bootsteps.StartStopStep):
         """Open a separate channel for small requests, and return it."""
         consumer.task_consumer.cancel_by_queue(queue.name)
         channel = consumer.connection.channel()
-        take_several(channel, consumer.pool.capacity.small)
+        take_several(channel, consumer.pool)
         # The previous step does the same with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
         self._small_consumer = consumer.app.amqp.TaskConsumer(
@@ -99,8 +100,12 @@ def limit(channel: Any, capacity: Capacity) -> None:
     qos.can_consume = can_consume
 
 
-def take_several(channel: Any, capacity: Capacity) -> None:
-    """Have a channel take several small messages at once, and the records of their jobs."""
+def take_several(channel: Any, pool: ChunkPool) -> None:
+    """Have a channel take several small messages at once, and the records of their jobs.
+
+    The pool may encode them as a group.
+    """
+    capacity = pool.capacity.small
     limit(channel, capacity)
 
     def max_messages() -> Any:
@@ -109,4 +114,5 @@ def take_several(channel: Any, capacity: Capacity) -> None:
         return min(number for number in limits if number is not None)
 
     channel.max_messages = max_messages
+    channel.on_delivered = pool.start_group
     channel.qos.reads_records = True

@@ -1,6 +1,6 @@
 """Celery pool: runs chunks in threads around one model, and callbacks on the hub's thread.
 
-Chunks of small requests that arrive in the same round of the event loop form a group, which has one
+Chunks of small requests that were taken from Redis in one command form a group, which has one
 thread. Any other chunk has a thread of its own.
 
 Celery acknowledges, counts and reports a task in callbacks. The objects that these use (kombu's
@@ -143,7 +143,7 @@ class ChunkPool(BasePool):
         error_callback: Callback = lambda _: None,
         **_: Any,
     ) -> PoolJob:
-        """Run a task on a thread, perhaps in a group with others of this round of the loop."""
+        """Run a task on a thread, perhaps with others after a call of ``start_group``."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
         if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
@@ -153,7 +153,6 @@ class ChunkPool(BasePool):
         self._jobs.add(job)
         if self._can_be_grouped(job):
             self._group.append(job)
-            self._wake()
         else:
             self._put(lambda: [_run(job)])
         # The end of the task is reported on the same thread, so this report cannot come after it.
@@ -174,6 +173,12 @@ class ChunkPool(BasePool):
         if self._queued_or_running > len(self._threads):
             self._start_thread()
         self._queue.put(work)
+
+    def start_group(self) -> None:
+        """Encode the chunks of small requests that were applied since the last call, as a group."""
+        if self._group:
+            group, self._group = self._group, []
+            self._put(lambda: self._run_group(group))
 
     def on_stop(self) -> None:
         """Wait for all chunks of the pool in a warm shutdown; leave them in a cold one."""
@@ -254,9 +259,6 @@ class ChunkPool(BasePool):
         with suppress(BlockingIOError):
             self._reader.recv(64)
         self._is_woken = False
-        if self._group:
-            group, self._group = self._group, []
-            self._put(lambda: self._run_group(group))
         self._drain()
 
     def _drain(self) -> None:

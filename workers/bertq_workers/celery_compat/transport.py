@@ -43,6 +43,7 @@ class Channel(ExpiringChannel):
 
     Attributes:
         max_messages: returns how many messages the next command may take.
+        on_delivered: called after the messages of one command are delivered.
         records: by delivery tag, the records of the jobs of the messages that were taken last.
     """
 
@@ -51,6 +52,7 @@ class Channel(ExpiringChannel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.max_messages: Callable[[], int] = lambda: 1
+        self.on_delivered: Callable[[], object] = lambda: None
         self.records: dict[str, JobRecord] = {}
         self._client: Any = None
         self._command = "BRPOP"
@@ -169,8 +171,11 @@ class Channel(ExpiringChannel):
                 entries[message["properties"]["delivery_tag"]] = entry
                 messages.append(message)
         self.records = self.qos.write(entries) if entries else {}
-        for message in messages:
-            self.connection._deliver(message, queue)
+        try:
+            for message in messages:
+                self.connection._deliver(message, queue)
+        finally:
+            self.on_delivered()
 
     def _can_use_blmpop(self) -> bool:
         if self._knows_blmpop is None:

@@ -1,6 +1,6 @@
 """The unacknowledged messages of a worker, noted in ``unacked`` as by kombu, in fewer steps.
 
-- Messages taken in one command are written to ``unacked`` in one round trip, which also reads the
+- Messages taken in one command are written to ``unacked`` by one script, which also reads the
   records of their jobs. Acknowledgements are collected for a moment and sent together.
 - Redis may refuse a write (it is full, or cannot write to its disk) after it has delivered a
   message, because BRPOP also works in a full Redis. The message cannot be returned then either. It
@@ -16,6 +16,7 @@ raise if Redis refuses; ``unacked_index_key`` is a sorted set of tags by the tim
 import logging
 import time
 from collections import deque
+from itertools import chain
 from typing import Any
 
 from kombu.asynchronous import get_event_loop
@@ -24,12 +25,15 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
-from bertq.protocol import time_to_live
+from bertq.protocol import scripts, time_to_live
+from bertq.redis.connection import run_script
 from bertq.redis.outage import OutageLog, code
 from bertq.state import jobs
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
+
+_NOTE = scripts.load("note_messages")
 
 #: Acknowledgements to retain for another attempt: more than the chunks of a worker. If Redis never
 #: accepts them, only the last ones are retained.
@@ -137,7 +141,8 @@ class QoS(kombu_redis.QoS):
         if not self._unsent_acks:
             return
         try:
-            with self._pipeline() as pipe:
+            # A transaction would cost two more commands.
+            with self.channel._create_client().pipeline(transaction=False) as pipe:
                 # If only the first is done, kombu removes the tags without messages.
                 pipe.hdel(self.unacked_key, *self._unsent_acks)
                 pipe.zrem(self.unacked_index_key, *self._unsent_acks)
@@ -257,29 +262,23 @@ class QoS(kombu_redis.QoS):
     def _write_notes(self) -> dict[str, jobs.JobRecord]:
         if not self._unwritten:
             return {}
-        now = time.time()
-        with self._pipeline() as pipe:
-            # If only one of the writes succeeds, both are repeated.
-            pipe.zadd(self.unacked_index_key, dict.fromkeys(self._unwritten, now))
-            pipe.hset(self.unacked_key, mapping=self._unwritten)
-            for name in (self.unacked_index_key, self.unacked_key):
-                pipe.expire(name, time_to_live.QUEUE_SECONDS)
-            # The tag of a chunk's message is the id of its task.
-            tags = [
-                tag for tag in self._unwritten if self.reads_records and jobs.add_read(pipe, tag)
-            ]
-            answers = pipe.execute(raise_on_error=False)
-        for answer in answers[:2]:
-            if isinstance(answer, Exception):
-                raise answer
+        # The tag of a chunk's message is the id of its task.
+        places = {tag: jobs.record_of(tag) for tag in self._unwritten if self.reads_records}
+        records = [(tag, *place) for tag, place in places.items() if place is not None]
+        answers = run_script(
+            self.channel._create_client(),
+            _NOTE,
+            [self.unacked_index_key, self.unacked_key, *(record for _, record, *_ in records)],
+            time.time(),
+            time_to_live.QUEUE_SECONDS,
+            len(self._unwritten),
+            *chain.from_iterable(self._unwritten.items()),
+            *chain.from_iterable(fields for _, _, *fields in records),
+        )
         self._unwritten.clear()
         self._outages.notes.succeeded(self)
-        found = zip(tags, answers[4:], strict=True)
-        return {tag: jobs.parse(fields) for tag, fields in found if isinstance(fields, list)}
-
-    def _pipeline(self) -> Any:
-        # A transaction would cost two more commands.
-        return self.channel._create_client().pipeline(transaction=False)
+        found = zip(records, answers, strict=True)
+        return {tag: jobs.parse(fields) for (tag, *_), fields in found if fields is not None}
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + self.retry_seconds
