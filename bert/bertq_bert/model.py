@@ -8,7 +8,7 @@ from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds, NoPairs, UnknownPrompt
 from bertq_bert.pooling import MODES
 from bertq_bert.tokenizing.base import Text, Tokenizer, check_pairs
-from bertq_bert.tokenizing.sequences import Ids, Tokenized
+from bertq_bert.tokenizing.sequences import Ids, Tokenized, TokenPlace
 
 #: Names of prompts that ``input_type="document"`` stands for, the first that the model has.
 _DOCUMENT = ("document", "passage", "corpus")
@@ -134,6 +134,36 @@ class Model:
                         "segment (type_vocab_size 1)"
                     )
         return found
+
+    def locate(
+        self, texts: Sequence[str], *, prompt: str | None = None, special_tokens: bool = True
+    ) -> list[list[TokenPlace]]:
+        """All tokens of each text with their places in prompt and text; nothing is cut.
+
+        Args:
+            texts: the texts.
+            prompt: as for ``tokenize``.
+            special_tokens: whether to add those around a text.
+        """
+        before = (self.prompt_text() or "") if prompt is None else prompt
+        return self.tokenizer.locate(
+            [before + text for text in texts], special_tokens=special_tokens
+        )
+
+    def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool = False) -> list[str]:
+        """The text of each sequence of ids.
+
+        Args:
+            ids: the sequences.
+            skip_special: whether to leave out special tokens.
+
+        Raises:
+            BadIds: the model has no such id.
+        """
+        for number, row in enumerate(ids):
+            if not all(0 <= token < self.vocab_size for token in row):
+                raise BadIds(f"row {number} has an id that is not in 0..{self.vocab_size - 1}")
+        return self.tokenizer.decode(ids, skip_special=skip_special)
 
     def prompt_text(
         self,

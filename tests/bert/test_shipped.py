@@ -59,6 +59,21 @@ def test_every_token_is_found_by_its_text_and_its_id(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_places_of_tokens(name: str) -> None:
+    tokenizer, text = load(name), "The light, na\xefve \u4f60\u597d \U0001f600 of the harbour"
+    (found,), (bare,) = (tokenizer.locate([text], special_tokens=flag) for flag in (True, False))
+    assert [token.id for token in found] == ids(tokenizer, text)[0]
+    assert [token for token in found if token.start is not None] == bare
+    assert all(text[token.start : token.stop] == token.text for token in bare)
+    assert tokenizer.pieces([text]) == [[token.id for token in bare]]
+    assert "harbour" in "".join(token.text for token in bare[-9:])
+    (row,) = ids(tokenizer, "the light of the harbour")
+    assert tokenizer.decode([row, []], skip_special=True)[0].strip() == "the light of the harbour"
+    first = tokenizer.token(row[0])
+    assert tokenizer.decode([row], skip_special=False)[0].startswith(first)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_tokens_as_input(name: str) -> None:
     """Tokens are looked up as they are; others are the unknown token, ``|||`` divides a pair."""
     tokenizer = load(name)

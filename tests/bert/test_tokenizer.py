@@ -80,6 +80,33 @@ def tiny(*, cased: bool = False, **options: Any) -> GoogleTokenizer:
     return GoogleTokenizer(vocabulary, cased=cased, **options)
 
 
+@settings(max_examples=300, deadline=None)
+@given(text=texts, cased=st.booleans())
+def test_places_of_tokens(text: str, cased: bool) -> None:
+    vocabulary = vocabulary_of(fulltokenizer.basic(text, cased=cased))
+    tokenizer = GoogleTokenizer(vocabulary, cased=cased)
+    (found,) = tokenizer.locate([text], special_tokens=False)
+    assert [token.id for token in found] == tokenizer.pieces([text])[0]
+    for token in found:
+        assert token.start is not None
+        assert text[token.start : token.stop] == token.text
+        # Each token is a character, or an unknown word.
+        piece = tokenizer.token(token.id).removeprefix("##")
+        if len(token.text) == 1 and piece != "[UNK]":
+            assert piece in fulltokenizer.basic(f"a{token.text}", cased=cased)[-1]
+
+
+def test_places_and_text_of_ids() -> None:
+    tokenizer = tiny()
+    (found,) = tokenizer.locate(["the caf\xe9\x00s"], special_tokens=True)
+    assert (found[0].text, found[0].start, found[-1].text) == ("[CLS]", None, "[SEP]")
+    ends = [(token.text, token.start, token.stop) for token in found[-3:-1]]
+    assert ends == [("\xe9", 7, 8), ("s", 9, 10)]
+    ids = [token.id for token in found]
+    assert tokenizer.decode([ids, [10**6]], skip_special=False) == ["[CLS] the cafes [SEP]", ""]
+    assert tokenizer.decode([ids], skip_special=True) == ["the cafes"]
+
+
 def test_literal_special_tokens_are_text() -> None:
     assert tiny().wordpieces(["[SEP] [MASK]"]) == [
         ["[", "s", "##e", "##p", "]", "[", "m", "##a", "##s", "##k", "]"]

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from bertq_bert.errors import BadIds
 from bertq_bert.tokenizing import shortening
-from bertq_bert.tokenizing.sequences import Ids, Tokenized, trim_like_transformers
+from bertq_bert.tokenizing.sequences import Ids, Tokenized, TokenPlace, trim_like_transformers
 from bertq_bert.tokenizing.template import Template
 
 BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
@@ -33,6 +33,14 @@ class Tokenizer(ABC):
     @abstractmethod
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """All token ids of each text: nothing cut, no special tokens around them."""
+
+    @abstractmethod
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
+        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        """The text of each sequence of ids, without special tokens if ``skip_special``."""
 
     @abstractmethod
     def identity(self) -> str:
@@ -99,6 +107,27 @@ class Tokenizer(ABC):
             if is_cut:
                 cut.append(row)
         return Tokenized(rows, cut)
+
+    def locate(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[TokenPlace]]:
+        """All tokens of each text with their places; nothing cut.
+
+        Args:
+            texts: the texts.
+            special_tokens: whether to add those around a text.
+        """
+        before = [
+            TokenPlace(number, self.token(number), None, None) for number in self.template.before
+        ]
+        behind = [
+            TokenPlace(number, self.token(number), None, None) for number in self.template.behind
+        ]
+        rows = []
+        for text, spans in zip(texts, self.spans(texts), strict=True):
+            row = [
+                TokenPlace(number, text[start:stop], start, stop) for number, start, stop in spans
+            ]
+            rows.append([*before, *row, *behind] if special_tokens else row)
+        return rows
 
     def look_up(
         self,

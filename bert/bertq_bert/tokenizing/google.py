@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -27,6 +28,7 @@ from bertq_bert.tokenizing.vocabulary import (
 )
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
+_SPECIAL_TOKENS = {_CLS, _SEP, _UNK, "[PAD]", "[MASK]"}
 _MAX_WORD_CHARACTERS = 100  # characters; a longer word is [UNK]
 
 
@@ -74,12 +76,38 @@ class GoogleTokenizer(Tokenizer):
             lowercase=not cased,
         )
         self._rust.pre_tokenizer = BertPreTokenizer()
+        self._rust.decoder = WordPieceDecoder()
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """All token ids of each text: nothing cut, none added."""
         cleaned = [text if text.isascii() else self._rewrite(text) for text in texts]
         pieces = self._rust.encode_batch_fast(cleaned, add_special_tokens=False)
         return [piece.ids for piece in pieces]
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
+        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        found = self._rust.encode_batch(list(map(self._rewrite, texts)), add_special_tokens=False)
+        rows = []
+        for text, row in zip(texts, found, strict=True):
+            places = self._places(text)
+            rows.append(
+                [
+                    (number, places[start], places[stop - 1] + 1)
+                    for number, (start, stop) in zip(row.ids, row.offsets, strict=True)
+                ]
+            )
+        return rows
+
+    def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        shown = [
+            [number for number in row if self._tokens.get(number) not in _SPECIAL_TOKENS]
+            if skip_special
+            else list(row)
+            for row in ids
+        ]
+        found: list[str] = self._rust.decode_batch(shown, skip_special_tokens=False)
+        return found
 
     def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
         """As ``_truncate_seq_pair`` of google-research/bert."""
@@ -113,6 +141,16 @@ class GoogleTokenizer(Tokenizer):
             # Python lower-cases a final sigma as Google's code does, the library does not
             text = text.translate(self._drop).lower()
         return text.translate(self._clean)
+
+    def _places(self, text: str) -> list[int]:
+        """Where in the text each character of ``_rewrite`` comes from."""
+        found: list[int] = []
+        is_lowered = not self.cased and "Σ" in text
+        for place, character in enumerate(text):
+            if is_lowered:
+                character = character.translate(self._drop).lower()
+            found += [place] * len(character.translate(self._clean))
+        return found
 
 
 def load_tokenizer(

@@ -29,6 +29,18 @@ class Ids(list[int]):
         self.prompt = prompt
 
 
+class TokenPlace(NamedTuple):
+    """A token, and where it is in its text."""
+
+    #: of the token
+    id: int
+    #: the characters of the text that it stands for; of a special token, its name
+    text: str
+    #: places of its first character, and of the first one behind it; None for a special token
+    start: int | None
+    stop: int | None
+
+
 class Tokenized(NamedTuple):
     """Texts as the graph takes them."""
 

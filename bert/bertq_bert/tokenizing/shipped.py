@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import normalizers
+from tokenizers import decoders, normalizers
+from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer, Lowercase
+from tokenizers.pre_tokenizers import ByteLevel
 
 from bertq_bert.config import check_readable, read_json
 from bertq_bert.errors import BadIds, BrokenFile, MissingFile, UnsupportedModel
@@ -45,6 +47,8 @@ class ShippedTokenizer(Tokenizer):
         """
         rust.no_truncation()
         rust.no_padding()
+        if rust.decoder is None:
+            rust.decoder = _decoder(rust)
         self._rust = rust
         self._identity = identity
         self.vocabulary = rust.get_vocab(with_added_tokens=True)
@@ -57,10 +61,26 @@ class ShippedTokenizer(Tokenizer):
         try:
             found = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
-            # lone surrogates are no characters to the library
-            whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-            found = self._rust.encode_batch_fast(whole, add_special_tokens=False)
+            found = self._rust.encode_batch_fast(_whole(texts), add_special_tokens=False)
         return [encoding.ids for encoding in found]
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
+        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        found = self._rust.encode_batch(_whole(texts), add_special_tokens=False)
+        return [
+            [
+                (number, start, stop)
+                for number, (start, stop) in zip(row.ids, row.offsets, strict=True)
+            ]
+            for row in found
+        ]
+
+    def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        found: list[str] = self._rust.decode_batch(
+            [list(row) for row in ids], skip_special_tokens=skip_special
+        )
+        return found
 
     def token(self, number: int) -> str:
         """The token that an id stands for; nothing for ids without a token."""
@@ -77,6 +97,20 @@ class ShippedTokenizer(Tokenizer):
     def identity(self) -> str:
         """A digest of the files that the tokenizer was read from, and of the options."""
         return self._identity
+
+
+def _decoder(rust: RustTokenizer) -> Any:
+    """The decoder of a tokenizer that has none, as the files of older models have not."""
+    if isinstance(rust.model, WordPiece):
+        return decoders.WordPiece(rust.model.continuing_subword_prefix)
+    if isinstance(rust.pre_tokenizer, ByteLevel):
+        return decoders.ByteLevel()
+    return decoders.Fuse()
+
+
+def _whole(texts: Sequence[str]) -> list[str]:
+    """The texts with ``?`` for lone surrogates, which are no characters to the library."""
+    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
 
 
 def _splits_at_spaces(rust: RustTokenizer) -> bool:
