@@ -1,6 +1,11 @@
 """``/v1/files`` and ``/v1/batches`` with the client of OpenAI."""
 
+import errno
 import json
+import multiprocessing
+import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +16,10 @@ import openai
 import pytest
 from openai.types import Batch, FileObject
 
+from bertq_gateway import server
 from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.store import BatchStore
+from bertq_gateway.config import Config
 from tests.client.stub import Stub, stub_worker
 from tests.gateway.conftest import Gateway, running
 from tests.waiting import eventually
@@ -64,6 +72,13 @@ class Caller:
         eventually(has_state, 30)
         return found[-1]
 
+    def wait_for_answers(self, batch: Batch) -> None:
+        def has_answers() -> int:
+            counts = self.client.batches.retrieve(batch.id).request_counts
+            return 0 if counts is None else counts.completed
+
+        eventually(has_answers, 30)
+
     def run(self, *lines: Any) -> Batch:
         return self.wait(self.create(self.upload(*lines).id))
 
@@ -92,6 +107,26 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gateway(module_redis_url: str, stub: Stub, directory: Path) -> Iterator[Gateway]:
     with running(module_redis_url, batches=settings(directory)) as made:
         yield made
+
+
+class Turnstile(threading.Event):
+    """Lets some chunks pass before it is set."""
+
+    def __init__(self, passes: int = 10) -> None:
+        super().__init__()
+        self._passes = threading.Semaphore(passes)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._passes.acquire(blocking=False) or super().wait(timeout)
+
+
+@pytest.fixture(autouse=True)
+def open_gate(stub: Stub) -> Iterator[None]:
+    gate = stub.gate
+    yield
+    stub.gate.set()
+    stub.gate = gate
+    gate.set()
 
 
 @pytest.fixture
@@ -141,3 +176,424 @@ def test_the_life_of_a_batch(gateway: Gateway, user: Caller) -> None:
     assert 'bertq_http_batches_total{status="completed"}' in metrics
     assert 'bertq_http_batch_requests_total{outcome="completed"}' in metrics
     assert 'route="/v1/files/{file_id}/content",status="200"' in metrics
+
+
+def test_lists_and_pages(user: Caller) -> None:
+    files = [user.upload(line("a", f"list {n}")).id for n in range(5)]
+    assert files == sorted(files)
+    batches = [user.wait(user.create(file_id)).id for file_id in files]
+    newest = user.client.files.list(purpose="batch", limit=2)
+    assert [file.id for file in newest.data] == files[:2:-1]
+    assert newest.has_more
+    assert [file.id for file in newest.get_next_page().data] == files[2:0:-1]
+    oldest = user.client.files.list(after=files[1], order="asc", purpose="batch")
+    assert [file.id for file in oldest.data] == files[2:]
+    assert {file.purpose for file in user.client.files.list()} == {"batch", "batch_output"}
+    page = user.client.batches.list(limit=3)
+    assert [batch.id for batch in page.data] == batches[:1:-1]
+    assert page.has_more
+    listed = [batch.id for batch in user.client.batches.list(limit=3)]  # all pages
+    assert listed[:5] == batches[::-1]
+    assert len(set(listed)) == len(listed)
+    assert user.client.files.delete(files[0]).deleted
+    with pytest.raises(openai.NotFoundError):
+        user.client.files.retrieve(files[0])
+    assert files[0] not in [file.id for file in user.client.files.list()]
+
+
+@pytest.mark.parametrize("name", ["file-0", "..", "../..", "file-" + "0" * 32, "file-" + "g" * 32])
+def test_no_such_file(gateway: Gateway, name: str) -> None:
+    name = name.replace("/", "%2F").replace(".", "%2E")
+    for answer in (
+        gateway.http.get(f"/v1/files/{name}"),
+        gateway.http.get(f"/v1/files/{name}/content"),
+        gateway.http.delete(f"/v1/files/{name}"),
+        gateway.http.get(f"/v1/batches/{name}"),
+        gateway.http.post(f"/v1/batches/{name}/cancel"),
+    ):
+        assert answer.status_code == 404
+        assert answer.json()["error"]["type"] == "not_found_error"
+
+
+def test_a_bad_line_fails_alone(
+    gateway: Gateway, user: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = [
+        line("number", 1),
+        line("blank", ["secret", "  "]),
+        line("long", "secret " * 30, truncate="error"),
+        line("poison", ["a", "!fail"]),
+        line("model", "secret", model="other"),
+        line("dimensions", "secret", dimensions=5),
+        line("both", "secret", input_type="query", prompt_name="x"),
+        {**line("no object", ""), "body": ["secret"]},
+        {**line("no model", ""), "body": {"input": "secret"}},
+        line("half of an emoji", "\ud83d"),
+        line("many", ["secret"] * 2049),
+    ]
+    good = [line(f"good {n}", "\u00e4" * (n + 1)) for n in range(len(bad))]
+    batch = user.run(*[each for pair in zip(good, bad, strict=True) for each in pair])
+    counts = batch.request_counts
+    assert batch.status == "completed"
+    assert counts is not None
+    assert (counts.total, counts.completed, counts.failed) == (22, 11, 11)
+    answers, failures = user.read(batch.output_file_id), user.read(batch.error_file_id)
+    assert [answer["custom_id"] for answer in answers] == [made["custom_id"] for made in good]
+    assert [failure["custom_id"] for failure in failures] == [made["custom_id"] for made in bad]
+    for found, made in zip(answers + failures, good + bad, strict=True):
+        direct = gateway.http.post(
+            "/v1/embeddings",
+            content=json.dumps(made["body"]).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        assert found["error"] is None
+        assert found["response"]["status_code"] == direct.status_code, made
+        assert found["response"]["body"] == direct.json()
+    assert "secret" not in json.dumps(failures)
+    assert not [text for text in caplog.messages if "secret" in text]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], [("empty_file", None)]),
+        ([b" ", b""], [("empty_file", None)]),
+        (
+            [line("a", "x"), b"{", b"", [], b"\xff", line("a", "y"), line("b", "z"), line("a", "")],
+            [
+                ("invalid_json_line", 2),
+                ("invalid_json_line", 4),
+                ("invalid_json_line", 5),
+                ("duplicate_custom_id", 6),
+                ("duplicate_custom_id", 8),
+            ],
+        ),
+        (
+            [
+                line(None, "secret"),
+                line("", "secret"),
+                line("x" * 513, "secret"),
+                {**line("a", "secret"), "url": "/v1/chat/completions"},
+                {**line("b", "secret"), "method": "GET"},
+                {"custom_id": "c", "method": "POST", "url": "/v1/embeddings"},
+                b'{"a":' + b"[" * 100_000,
+            ],
+            [
+                ("invalid_custom_id", 1),
+                ("invalid_custom_id", 2),
+                ("invalid_custom_id", 3),
+                ("invalid_url", 4),
+                ("invalid_method", 5),
+                ("missing_body", 6),
+                ("invalid_json_line", 7),
+            ],
+        ),
+    ],
+)
+def test_a_file_that_is_refused(
+    user: Caller, stub: Stub, lines: list[Any], expected: list[Any]
+) -> None:
+    asked = stub.asked
+    batch = user.run(*lines)
+    assert batch.status == "failed"
+    assert batch.failed_at
+    assert batch.output_file_id is batch.error_file_id is None
+    assert batch.in_progress_at is None
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    assert [(problem.code, problem.line) for problem in batch.errors.data] == expected
+    assert "secret" not in batch.to_json()
+    assert stub.asked == asked
+
+
+def test_batches_that_are_refused(user: Caller) -> None:
+    batch = user.run(line("a", "x"))
+    assert batch.output_file_id is not None
+    with pytest.raises(openai.NotFoundError):
+        user.create("file-" + "0" * 32)
+    refused: list[dict[str, Any]] = [
+        {"file_id": batch.output_file_id},
+        {"completion_window": "0h"},
+        {"completion_window": "soon"},
+        {"completion_window": "721h"},
+        {"metadata": {"a": "b" * 513}},
+        {"metadata": {str(n): "" for n in range(17)}},
+        {"output_expires_after": {"anchor": "created_at", "seconds": 1}},
+        {"extra_body": {"endpoint": "/v1/responses"}},
+    ]
+    for wrong in refused:
+        with pytest.raises(openai.UnprocessableEntityError):
+            user.create(**{"file_id": batch.input_file_id, **wrong})
+    with pytest.raises(openai.BadRequestError, match="the batch is completed already"):
+        user.client.batches.cancel(batch.id)
+
+
+def test_a_cancelled_batch_has_its_answers(user: Caller, stub: Stub) -> None:
+    stub.gate = Turnstile()
+    lines = [line(f"id {n}", f"cancel {n}") for n in range(300)]
+    batch = user.create(user.upload(*lines).id)
+    user.wait_for_answers(batch)
+    with pytest.raises(openai.BadRequestError, match="a batch reads the file"):
+        user.client.files.delete(batch.input_file_id)
+    cancelling = user.client.batches.cancel(batch.id)
+    assert cancelling.status == "cancelling"
+    ended = user.wait(batch)
+    assert ended.status == "cancelled"
+    assert ended.cancelling_at == cancelling.cancelling_at
+    assert ended.cancelled_at
+    assert ended.finalizing_at is ended.completed_at is None
+    assert ended.error_file_id is None
+    assert ended.request_counts is not None
+    answers = user.read(ended.output_file_id)
+    assert 0 < len(answers) == ended.request_counts.completed < 300
+    expected = [made["custom_id"] for made in lines[: len(answers)]]
+    assert [answer["custom_id"] for answer in answers] == expected
+
+
+def test_an_expired_batch(user: Caller, directory: Path, stub: Stub) -> None:
+    stub.gate.clear()
+    file = user.upload(*(line(f"id {n}", f"expired {n}") for n in range(30)))
+    store = BatchStore(directory / "nokey", settings(directory))
+    batch = user.wait(Batch.construct(id=store.create(file.id, "24h", 2, 3600, None).id))
+    assert batch.status == "expired"
+    assert batch.expired_at
+    assert batch.output_file_id is None
+    failures = user.read(batch.error_file_id)
+    assert [failure["custom_id"] for failure in failures] == [f"id {n}" for n in range(30)]
+    assert {failure["error"]["code"] for failure in failures} == {"batch_expired"}
+    assert {failure["response"] for failure in failures} == {None}
+
+
+def test_gateways_share_a_directory(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    shared = settings(tmp_path)
+    lines = [line(f"id {n}", f"shared {n}") for n in range(300)]
+    with running(module_redis_url, batches=shared) as second:
+        with running(module_redis_url, batches=shared) as first:
+            file = caller(first).upload(*lines)
+            assert caller(second).client.files.retrieve(file.id) == file
+            stub.gate = Turnstile()
+            batch = caller(first).create(file.id)
+            seen = caller(second)
+            seen.wait_for_answers(batch)
+        # The first has stopped in the middle.
+        assert seen.client.batches.retrieve(batch.id).status == "in_progress"
+        stub.gate.set()
+        ended = seen.wait(batch)
+        answers = seen.read(ended.output_file_id)
+    assert ended.status == "completed"
+    assert [answer["custom_id"] for answer in answers] == [made["custom_id"] for made in lines]
+
+
+def serve(config: Config, port: Any) -> None:
+    """Run a gateway in this process."""
+    sock = server.listen(config)
+    port.send(sock.getsockname()[1])
+    server.make_server(config).run(sockets=[sock])
+
+
+def test_a_gateway_that_is_killed(
+    module_redis_url: str, user: Caller, stub: Stub, tmp_path: Path
+) -> None:
+    lines = [line(f"id {n}", f"killed {n}") for n in range(300)]
+    lines[200:205] = [line(f"bad {n}", "  ") for n in range(5)]
+    undisturbed = user.run(*lines)
+    config = Config(redis_url=module_redis_url, port=0, batches=settings(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(config, theirs))
+    process.start()
+    try:
+        assert ours.poll(60)
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{ours.recv()}/v1", api_key="any")
+        killed = Caller(client)
+        stub.gate = Turnstile()
+        batch = killed.create(killed.upload(*lines).id)
+        killed.wait_for_answers(batch)
+    finally:
+        process.kill()
+        process.join()
+    with running(module_redis_url, batches=settings(tmp_path)) as second:
+        again = caller(second)
+        assert again.client.batches.retrieve(batch.id).status == "in_progress"
+        stub.gate.set()
+        ended = again.wait(batch)
+        assert ended.status == "completed"
+        assert ended.request_counts == undisturbed.request_counts
+        assert ended.usage == undisturbed.usage
+        for name in ("output_file_id", "error_file_id"):
+            found = again.read(getattr(ended, name))
+            expected = user.read(getattr(undisturbed, name))
+            assert list(map(shown, found)) == list(map(shown, expected))
+
+
+def shown(answer: dict[str, Any]) -> Any:
+    """What does not depend on the batch."""
+    return answer["custom_id"], answer["response"]["status_code"], answer["response"]["body"]
+
+
+def test_keys(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    with running(module_redis_url, batches=settings(tmp_path), api_keys=KEYS) as gateway:
+        first, other = (caller(gateway, key) for key in sorted(KEYS))
+        batch = first.run(line("a", "x"))
+        assert batch.output_file_id is not None
+        assert not list(other.client.files.list())
+        assert not list(other.client.batches.list())
+        for refused in (
+            lambda: other.client.files.retrieve(batch.input_file_id),
+            lambda: other.client.files.content(str(batch.output_file_id)),
+            lambda: other.client.files.delete(batch.input_file_id),
+            lambda: other.client.batches.retrieve(batch.id),
+            lambda: other.client.batches.cancel(batch.id),
+            lambda: other.create(batch.input_file_id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                refused()
+        assert first.read(batch.output_file_id)
+        for path in ("files", "batches", f"files/{batch.input_file_id}/content"):
+            assert gateway.http.get(f"/v1/{path}").status_code == 401
+    names = [str(path) for path in tmp_path.rglob("*")]
+    contents = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert contents
+    assert not [text for text in names + contents for key in KEYS if key in text]
+
+
+def test_quotas(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    limits = settings(tmp_path, max_file_bytes=1000, quota_bytes=2500)
+    with running(module_redis_url, batches=limits, max_body_bytes=100) as gateway:
+        user = caller(gateway)
+        with pytest.raises(openai.APIStatusError) as caught:
+            user.upload(line("a", "x" * 1000))
+        assert (caught.value.status_code, caught.value.code) == (413, "file_too_large")
+        files = [user.upload(line("a", "x" * 850)) for _ in range(2)]
+        with pytest.raises(openai.APIStatusError) as caught:
+            user.upload(line("a", "x" * 850))
+        assert (caught.value.status_code, caught.value.code) == (413, "quota_exceeded")
+        user.client.files.delete(files[0].id)
+        user.upload(line("a", "x" * 850))
+        assert list((tmp_path / "nokey" / "uploads").iterdir()) == []
+
+
+def test_a_full_disk(
+    user: Caller,
+    stub: Stub,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = user.upload(line("a", "x"))
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        for refused in (lambda: user.upload(line("a", "x")), lambda: user.create(file.id)):
+            with pytest.raises(openai.InternalServerError) as caught:
+                refused()
+            assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
+    assert list((directory / "nokey" / "uploads").iterdir()) == []
+    # A batch waits until there is space.
+    stub.gate.clear()
+    batch = user.create(file.id)
+    user.wait(batch, "in_progress")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        stub.gate.set()
+        eventually(lambda: f"is full: {batch.id} waits" in caplog.text)
+    assert user.wait(batch).status == "completed"
+
+
+def form(*parts: tuple[str, str], boundary: str = "x") -> bytes:
+    texts = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n"
+        for name, value in parts
+    ]
+    return ("".join(texts) + f"--{boundary}--\r\n").encode()
+
+
+FILE = ('name="file"; filename="../\u00e4.jsonl"', "{}")
+PURPOSE = ('name="purpose"', "batch")
+ANCHOR = ('name="expires_after[anchor]"', "created_at")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (form(FILE, PURPOSE), 200),
+        (form(PURPOSE, FILE, ANCHOR, ('name="expires_after[seconds]"', "3600")), 200),
+        (form(FILE, PURPOSE, ANCHOR, ('name="expires_after[seconds]"', "60")), 422),
+        (form(FILE, PURPOSE, ANCHOR), 422),
+        (form(FILE), 422),
+        (form(PURPOSE), 422),
+        (form(FILE, ('name="purpose"', "assistants")), 422),
+        (form(FILE, FILE, PURPOSE), 422),
+        (form(FILE, ('name="purpose"', "x" * 2000)), 422),
+        (form(*[PURPOSE] * 20, FILE), 422),
+        (form(FILE, PURPOSE, boundary="y"), 422),
+        (form(FILE, PURPOSE)[:-8], 422),
+        (form(FILE, PURPOSE)[:40], 422),
+        (b"", 422),
+        (b"{}", 422),
+    ],
+)
+def test_forms(gateway: Gateway, directory: Path, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = gateway.http.post("/v1/files", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    if status == 200:
+        file = answer.json()
+        assert (file["filename"], file["bytes"]) == ("../\u00e4.jsonl", 2)
+        expected = 3600 if b"expires_after" in body else 30 * 24 * 3600
+        assert file["expires_at"] == file["created_at"] + expected
+    assert list((directory / "nokey" / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data"])
+def test_no_form(gateway: Gateway, kind: str) -> None:
+    answer = gateway.http.post("/v1/files", content=b"{}", headers={"Content-Type": kind})
+    assert answer.status_code == 422
+    assert "multipart/form-data" in answer.json()["error"]["message"]
+
+
+def test_half_of_an_upload_vanishes(gateway: Gateway, directory: Path) -> None:
+    uploads = directory / "nokey" / "uploads"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + form(FILE, PURPOSE)[:-5]
+        )
+        eventually(lambda: list(uploads.iterdir()))
+    eventually(lambda: not list(uploads.iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("site", "cors", "status"),
+    [
+        ("same-origin", (), 200),
+        ("cross-site", (), 403),
+        ("cross-site", ("https://a.example",), 200),
+        ("cross-site", ("https://b.example",), 403),
+    ],
+)
+def test_forms_of_web_pages(
+    module_redis_url: str, tmp_path: Path, site: str, cors: tuple[str, ...], status: int
+) -> None:
+    with running(module_redis_url, batches=settings(tmp_path), cors=cors) as gateway:
+        answer = gateway.http.post(
+            "/v1/files",
+            files={"file": b"{}"},
+            data={"purpose": "batch"},
+            headers={"Sec-Fetch-Site": site, "Origin": "https://a.example"},
+        )
+    assert answer.status_code == status, answer.text
+
+
+def test_without_a_directory(module_redis_url: str) -> None:
+    with running(module_redis_url) as gateway:
+        answers = [gateway.http.get("/v1/files"), gateway.http.get("/v1/batches/x")]
+        answers.append(gateway.http.post("/v1/files", files={"file": b""}))
+    for answer in answers:
+        assert answer.status_code == 404
+        error = answer.json()["error"]
+        assert error["code"] == "batches_off"
+        assert "--batch-dir" in error["message"]

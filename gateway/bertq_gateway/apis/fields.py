@@ -165,14 +165,14 @@ def answer_responses(
     return found | errors.responses(*statuses, form=form)
 
 
-def parse(kind: type[_Model], body: dict[str, Any]) -> _Model:
-    """Return the request in a body whose fields decide what kind of request it is.
+def parse(kind: type[_Model], body: Any) -> _Model:
+    """Return the request in a body that FastAPI has not parsed as a request, as it would.
 
     Raises:
         RequestValidationError: a field is invalid.
     """
     try:
-        return kind.model_validate(body)
+        return kind.model_validate(body, from_attributes=True)
     except ValidationError as error:
         found = [{**dict(one), "loc": ("body", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(found) from None
