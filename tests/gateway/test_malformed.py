@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bertq_bert import Encoder
+from bertq_gateway.batches.settings import BatchSettings
 from tests.gateway.conftest import Gateway, running
 from tests.tiny_service import tiny_service
 
@@ -26,15 +27,20 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "a", "documents": ["b"]},
     "/v2/rerank": {"query": "a", "documents": ["b"]},
     "/encode": {"id": 1, "texts": ["a"]},
+    "/v1/batches": {"input_file_id": "a", "endpoint": "/v1/embeddings", "completion_window": "24h"},
 }
 
 HALF, HUGE = "b \ud83d c", 10**30
 
 
 @pytest.fixture(scope="module")
-def gateway(module_redis_url: str) -> Iterator[Gateway]:
+def gateway(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     models: dict[str | None, str | Encoder] = {None: "bert-prompt", "ranker": "cross-bert"}
-    with tiny_service(module_redis_url, models), running(module_redis_url) as made:
+    batches = BatchSettings(tmp_path_factory.mktemp("batches"))
+    with (
+        tiny_service(module_redis_url, models),
+        running(module_redis_url, batches=batches) as made,
+    ):
         yield made
 
 
@@ -65,7 +71,8 @@ def test_wrong_bodies_of_every_route(gateway: Gateway, path: str) -> None:
         status, found = send(gateway, path, body, **headers)
         assert status in (400, 422), found
         assert message in found
-        assert gateway.http.get(path).status_code == 405
+        # There, GET lists.
+        assert gateway.http.get(path).status_code == (200 if path == "/v1/batches" else 405)
     assert "use POST" in gateway.http.put(path).text
 
 
