@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 from safetensors.numpy import load_file, save_file
 
 from bertq import BertClient, SparseRows
@@ -189,6 +190,27 @@ def test_the_directory_decides(client: BertClient, embedder: Encoder) -> None:
     np.testing.assert_allclose(short, again, atol=1e-5)
     np.testing.assert_array_equal(client.encode(PAIRS)[0], client.encode(PAIRS)[2])
     np.testing.assert_allclose(client.encode(PAIRS), embedder.encode(PAIRS), atol=1e-5)
+
+
+@of_vectors
+def test_tokens_and_texts_of_ids(client: BertClient, embedder: Encoder) -> None:
+    cases: list[Any] = [{}, {"prompt_name": "query"}, {"special_tokens": False}]
+    for options in cases:
+        found = client.tokenize_async(TEXTS, **options).result(60)
+        prompt = PROMPTS.get(options.get("prompt_name", ""), "")
+        expected = embedder.locate(
+            TEXTS, prompt=prompt, special_tokens=options.get("special_tokens", True)
+        )
+        assert [[astuple(token) for token in row] for row in found] == expected
+        ids = [[token.id for token in row] for row in found]
+        assert client.decode_async(ids).result(60) == embedder.decode(ids)
+        plain = client.decode_async(ids, special_tokens=False).result(60)
+        assert plain == embedder.decode(ids, skip_special=True)
+    assert len(found[-1]) > embedder.max_seq_len  # nothing is cut
+    with pytest.raises(RemoteError, match="no prompt of that name"):
+        client.tokenize_async(["a"], prompt_name="x").result(60)
+    with pytest.raises(RemoteError, match="row 0 has an id that is not in"):
+        client.decode_async([[10**7]]).result(60)
 
 
 @of_vectors

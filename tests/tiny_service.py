@@ -23,6 +23,7 @@ from bertq.state import worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_bert import Encoder, load_encoder
 from bertq_bert.quantization import check_request, finish_rows
+from bertq_workers.batching import tokens
 from tests.apps import create_app
 
 MODELS = Path(__file__).parent / "data" / "models"
@@ -59,6 +60,8 @@ class TinyService:
         name = queues.model_of(queue)
         self.chunks.append((name, len(texts)))
         encoder, encoding = self.encoders[name], Encoding.from_wire(options)
+        if encoding.output != "rows":
+            return tokens.answer(encoder, texts, encoding)
         check_request(
             encoder,
             normalize=encoding.normalize,

@@ -15,6 +15,9 @@ Precision: TypeAlias = Literal["float32", "float16", "int8", "uint8", "binary", 
 #: Values of ``truncate``: the end of a long sentence to cut, or ``"error"`` to refuse it.
 TRUNCATE = ("right", "left", "error")
 
+#: Values of ``output``.
+OUTPUTS = ("rows", "tokens", "text")
+
 #: Values of ``precision``, with the NumPy type of their rows.
 PRECISIONS = {
     "float32": "float32",
@@ -74,6 +77,10 @@ class Encoding:
         prompt: text of the prompt; empty for none.
         input_type: ``"query"``, ``"document"`` or the name of a prompt.
         dimensions: numbers to keep of each row, if the model has more; None for all.
+        output: ``"rows"``; or without running the model, and with ``show_tokens``: ``"tokens"`` for
+            all tokens of each text with their places, ``"text"`` for the texts of token ids, which
+            are lists of decimal numbers.
+        special_tokens: whether these tokens or texts have special tokens.
     """
 
     is_tokenized: bool = False
@@ -87,9 +94,11 @@ class Encoding:
     prompt: str | None = field(default=None, repr=False)  # a user's text
     input_type: str | None = None
     dimensions: int | None = None
+    output: str = "rows"
+    special_tokens: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("is_tokenized", "show_tokens", "count_tokens"):
+        for name in ("is_tokenized", "show_tokens", "count_tokens", "special_tokens"):
             if not isinstance(getattr(self, name), bool):
                 raise BadInputValue(f"{name} must be True or False")
         for name in ("normalize", "pairs"):
@@ -97,6 +106,9 @@ class Encoding:
                 raise BadInputValue(f"{name} must be True, False or None")
         _check_one("truncate", self.truncate, TRUNCATE)
         _check_one("precision", self.precision, tuple(PRECISIONS))
+        _check_one("output", self.output, OUTPUTS)
+        if self.output != "rows" and not self.show_tokens:
+            raise BadInputValue(f"output={self.output!r} needs show_tokens=True")
         if self.dimensions is not None:
             # An int, which the message of a chunk can have.
             object.__setattr__(self, "dimensions", check_count("dimensions", self.dimensions))

@@ -10,6 +10,10 @@ MAX_CHUNK_CHARACTERS = 4 * 1024 * 1024
 #: this limit refuses obvious mistakes.
 MAX_SENTENCE_CHARACTERS = 10 * 1024 * 1024
 
+#: Maximum characters of the texts of a request whose tokens are returned with their places. A token
+#: takes about 100 bytes.
+MAX_LOCATED_CHARACTERS = 1024 * 1024
+
 #: Maximum characters of a prompt, which is put before each sentence, and of a prompt's name.
 MAX_PROMPT_CHARACTERS, MAX_PROMPT_NAME_CHARACTERS = 4096, 256
 

@@ -24,6 +24,7 @@ from msgspec import Meta
 from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import sparse
 from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq.protocol.tokens import Token
 
 #: Version of everything that clients and workers send to each other: the message of a chunk and its
 #: result. It changes with either of them.
@@ -60,7 +61,7 @@ class _ResultFields(msgspec.Struct):
     """The fields of a chunk's result, without those that are checked separately."""
 
     fingerprint: str
-    tokens: list[list[str]] | None = None
+    tokens: list[list[str | Token]] | None = None
     cut: list[_Count] = []
     max_seq_len: int = 0
     lengths: list[Annotated[int, Meta(ge=0, lt=2**31)]] | None = None
@@ -74,7 +75,7 @@ class ChunkResult:
         rows: ``[n, *row_shape]``, in the order of the chunk's sentences; compressed for a sparse
             model.
         fingerprint: fingerprint of the model that computed the rows.
-        tokens: tokens of each sentence, if requested.
+        tokens: tokens of each sentence, if requested: str, or ``Token`` with their places.
         cut: numbers of the sentences with more tokens than the model reads.
         max_seq_len: number of tokens that the model reads.
         lengths: number of tokens read from each sentence, if requested.
@@ -82,7 +83,7 @@ class ChunkResult:
 
     rows: AnyRows
     fingerprint: str
-    tokens: list[list[str]] | None = None
+    tokens: list[list[Any]] | None = None
     cut: Sequence[int] = ()
     max_seq_len: int = 0
     lengths: Sequence[int] | None = None

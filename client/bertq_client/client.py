@@ -18,7 +18,8 @@ from bertq.redis.redis_url import HOST, PORT
 from bertq_client import inputs
 from bertq_client.context import ClientTimings
 from bertq_client.durable.calls import DurableCalls
-from bertq_client.encode.calls import EncodeCalls, Vectors
+from bertq_client.encode.calls import Vectors
+from bertq_client.encode.token_calls import TokenCalls
 from bertq_client.outbox.window import Limits
 from bertq_client.request import Request
 from bertq_client.search.calls import SearchCalls
@@ -55,7 +56,7 @@ class ClientSettings(_Settings):
     output_fmt: OutputFormat
 
 
-class BertClient(EncodeCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
+class BertClient(TokenCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
     """A client that encodes sentences into vectors, using workers that take chunks from a queue.
 
     Threads and coroutines may share one client. It connects at the first request and reconnects

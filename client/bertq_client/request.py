@@ -27,7 +27,7 @@ class RequestAnswer:
 
     Attributes:
         rows: ``[n, *row_shape]``, in the order of the sentences.
-        tokens: the tokens of each sentence, if the request asks for them.
+        tokens: the tokens of each sentence, if the request asks for them; see ``ChunkResult``.
         cut_rows: numbers of the truncated sentences.
         max_seq_len: maximum number of tokens of a sentence, if any was truncated.
         fingerprint: fingerprint of the model that encoded the rows.
@@ -35,7 +35,7 @@ class RequestAnswer:
     """
 
     rows: AnyRows
-    tokens: list[list[str]] | None
+    tokens: list[list[Any]] | None
     cut_rows: list[int]
     max_seq_len: int
     fingerprint: str
@@ -105,8 +105,15 @@ class Request:
         self.future.fingerprint = answer.fingerprint
         self.future.cut_rows = tuple(sorted(answer.cut_rows))
         rows = to_lists(answer.rows) if self.as_list else answer.rows
-        value = (rows, answer.tokens or []) if self.encoding.show_tokens else rows
-        self._complete(self.future.set_result, value)
+        self._complete(self.future.set_result, self._value(rows, answer.tokens or []))
+
+    def _value(self, rows: Any, tokens: list[list[Any]]) -> Any:
+        """Return the result of the future."""
+        if self.encoding.output == "tokens":
+            return tokens
+        if self.encoding.output == "text":
+            return [text for (text,) in tokens]
+        return (rows, tokens) if self.encoding.show_tokens else rows
 
     def fail(self, error: BaseException) -> None:
         """Complete the future with an error, unless it has been cancelled."""

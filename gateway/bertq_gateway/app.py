@@ -13,7 +13,16 @@ from starlette.exceptions import HTTPException
 import bertq
 from bertq.errors import BertqError
 from bertq_gateway import errors, manual, page
-from bertq_gateway.apis import bert_as_service, cohere, listing, openai, probes, rerank, tei
+from bertq_gateway.apis import (
+    bert_as_service,
+    cohere,
+    listing,
+    openai,
+    probes,
+    rerank,
+    tei,
+    tei_tokens,
+)
 from bertq_gateway.batches import routes as batch_routes
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.config import Config
@@ -65,7 +74,9 @@ def create(config: Config) -> FastAPI:
     )
     # The guard checks keys; this puts a field for the key into the manual.
     key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
-    for module in (openai, listing, batch_routes, tei, cohere, rerank, bert_as_service):
+    for module in (
+        openai, listing, batch_routes, tei, tei_tokens, cohere, rerank, bert_as_service,
+    ):  # fmt: skip
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
     # Instead of FastAPI's own route.

@@ -108,7 +108,8 @@ MESSAGE = Form(_message, MessageBody, {413: 400, 422: 400})
 #: The forms of paths that do not have OpenAI's.
 _FORMS = {
     "/": TEI, "/embed": TEI, "/embed_all": TEI, "/embed_sparse": TEI, "/predict": TEI,
-    "/rerank": TEI, "/similarity": TEI, "/info": TEI, "/health": TEI,
+    "/rerank": TEI, "/similarity": TEI, "/tokenize": TEI, "/decode": TEI, "/info": TEI,
+    "/health": TEI,
     "/v1/embed": MESSAGE, "/v2/embed": MESSAGE, "/v1/rerank": MESSAGE, "/v2/rerank": MESSAGE,
 }  # fmt: skip
 

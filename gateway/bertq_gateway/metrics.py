@@ -38,6 +38,8 @@ _ROUTES = frozenset(
         "/predict",
         "/rerank",
         "/similarity",
+        "/tokenize",
+        "/decode",
         "/info",
         "/v1/embed",
         "/v2/embed",

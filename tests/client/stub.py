@@ -20,6 +20,7 @@ from bertq.protocol import keys
 from bertq.protocol.encoding import PRECISIONS
 from bertq.protocol.queues import ENCODE_TASK
 from bertq.protocol.sparse import AnyRows, SparseRows
+from bertq.protocol.tokens import Token
 from bertq.protocol.wire import ChunkResult
 from bertq.state import jobs, worker_info
 from bertq.state.worker_info import WorkerInfo
@@ -79,7 +80,11 @@ class Stub:
         if cut and options.get("truncate") == "error":
             raise SentenceTooLong(cut, MAX_WORDS)
         made = rows([" ".join(text) if isinstance(text, list) else text for text in texts])
-        shown = words if options.get("show_tokens") else None
+        shown: list[list[Any]] | None = words if options.get("show_tokens") else None
+        if options.get("output") == "tokens":
+            shown = [[Token(len(word), word, 0, len(word)) for word in row] for row in words]
+        elif options.get("output") == "text":
+            shown = [[" ".join(row)] for row in words]
         lengths = list(map(len, words)) if options.get("count_tokens") else None
         kind = PRECISIONS[options.get("precision", "float32")]
         answer: AnyRows = made.astype(kind)

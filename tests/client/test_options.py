@@ -23,6 +23,7 @@ from bertq.errors import (
     WireError,
 )
 from bertq.protocol.encoding import PRECISIONS, Encoding, Options
+from bertq.protocol.tokens import Token
 from bertq.protocol.wire import ChunkResult
 from bertq.redis.redis_url import from_address
 from bertq.state import worker_info
@@ -193,7 +194,7 @@ def test_tokenized_sentences(client: BertClient, stub: Stub) -> None:
         ([["a"], []], BadInputValue, r"texts\[1\] has no token"),
         ([["a", 1]], BadInputType, r"texts\[0\]\[1\] is a int: a token is a str"),
         ([["a", " "]], BadInputValue, r"texts\[0\]\[1\] is blank"),
-        ([["a" * 2**20] * 11], BadInputValue, r"texts\[0\] has \d+ characters: at most"),
+        ([["a" * (2**20 + 1)] * 11], BadInputValue, r"texts\[0\] has \d+ characters: at most"),
         ({("a",)}, BadInputType, "must be a list, tuple or array of lists of str"),
     ],
 )
@@ -241,6 +242,30 @@ def test_show_tokens(client: BertClient, stub: Stub) -> None:
     assert tokens == [text.split() for text in texts]
     assert tokens[0] is not tokens[300]  # each sentence its own list
     assert len(stub.chunks) == 2
+
+
+def test_tokens_without_rows(client: BertClient, stub: Stub) -> None:
+    texts = [f"{number % 300} w" for number in range(700)]
+    stub.gate.clear()
+    futures = [client.encode_async(["a b"]), client.tokenize_async(["a b"])]
+    futures += [client.tokenize_async(texts), client.decode_async([[1, 20], [3]])]
+    stub.gate.set()
+    _, alone, several, decoded = (future.result(20) for future in futures)
+    assert alone == [[Token(1, "a", 0, 1), Token(1, "b", 0, 1)]]
+    assert [[token.text for token in row] for row in several] == [text.split() for text in texts]
+    assert decoded == ["1 20", "3"]
+    pairs: Any = [("a", "b")]
+    strings: Any = [["1"]]
+    wrong: list[tuple[Callable[[], Any], str]] = [
+        (lambda: client.tokenize_async(pairs), r"texts\[0\] is a tuple"),
+        (lambda: client.tokenize_async(["a" * (2**20 + 1)]), "more than 1048576 characters"),
+        (lambda: client.decode_async([[1], []]), r"texts\[1\] has no token"),
+        (lambda: client.decode_async([[-1]]), "none of them negative"),
+        (lambda: client.decode_async(strings), "lists of int"),
+    ]
+    for call, message in wrong:
+        with pytest.raises(BadInput, match=message):
+            call()
 
 
 def test_show_tokens_as_lists(redis_url: str, stub: Stub) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import tokenizers
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -217,6 +218,14 @@ def test_predict(gateway: Gateway, service: TinyService) -> None:
         ),
         ("/", {"inputs": 1.5}, 422, "inputs: Input should be a valid string", "validation"),
         ("/embed", [], 422, "body: it must be a JSON object", "validation"),
+        ("/tokenize", {"inputs": []}, 400, "inputs: ", "empty"),
+        ("/tokenize", {"inputs": ["a", " "]}, 422, "inputs[1] is blank", "validation"),
+        ("/tokenize", {"inputs": "a", "prompt_name": "x"}, 422, "UnknownPrompt: ", "validation"),
+        ("/tokenize", {"inputs": "ab" * 2**20}, 422, "inputs has more than 1048576", "validation"),
+        ("/decode", {"ids": []}, 400, "ids: ", "empty"),
+        ("/decode", {"ids": [1, -1]}, 422, "ids[1]: ", "validation"),
+        ("/decode", {"ids": [[1], [10**8]]}, 422, "BadIds: row 1 has an id", "validation"),
+        ("/decode", {"ids": ["a"]}, 422, "ids", "validation"),
     ],
 )  # fmt: skip
 def test_errors_of_tei(
@@ -225,6 +234,34 @@ def test_errors_of_tei(
     answer = gateway.http.post(path, json=body)
     assert (answer.status_code, answer.json()["error_type"]) == (status, kind), answer.text
     assert answer.json()["error"].startswith(message), answer.text
+
+
+def test_tokens(gateway: Gateway) -> None:
+    library = tokenizers.Tokenizer.from_file(str(MODELS / "bert-prompt" / "tokenizer.json"))
+    texts = [*TEXTS, "caf\xe9, the \U0001f600 " * 100]
+    found = post(gateway, "/tokenize", inputs=texts, prompt_name="query")
+    texts = ["ask: " + text for text in texts]
+    expected = [library.encode(text) for text in texts]
+    for text, row, encoding in zip(texts, found, expected, strict=True):
+        assert [token["id"] for token in row] == encoding.ids
+        assert [token["special"] for token in row] == list(map(bool, encoding.special_tokens_mask))
+        for token, (start, stop) in zip(row[1:-1], encoding.offsets[1:-1], strict=True):
+            assert (token["start"], token["stop"]) == (start, stop)
+            assert token["text"] == text[start:stop]
+        name = encoding.tokens[0]
+        cls = {"id": encoding.ids[0], "text": name, "special": True, "start": None, "stop": None}
+        assert row[0] == cls
+    bare = post(
+        gateway, "/tokenize", inputs=TEXTS[0], add_special_tokens=False, prompt_name="query"
+    )
+    assert bare == [found[0][1:-1]]
+    ids = [[token["id"] for token in row] for row in found]
+    assert post(gateway, "/decode", ids=ids) == library.decode_batch([e.ids for e in expected])
+    whole = post(gateway, "/decode", ids=ids[0], skip_special_tokens=False)
+    assert whole == [library.decode(expected[0].ids, skip_special_tokens=False)]
+    # Models of every task have tokens.
+    for model in ("ranker", "sparse", "tokens"):
+        assert post(gateway, "/tokenize", inputs="a", model=model)[0][0]["text"] == "[CLS]"
 
 
 def test_info_and_health(gateway: Gateway, service: TinyService) -> None:

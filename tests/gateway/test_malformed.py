@@ -21,6 +21,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/predict": {"inputs": "a"},
     "/rerank": {"query": "a", "texts": ["b", "c"]},
     "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["b"]}},
+    "/tokenize": {"inputs": "a"},
+    "/decode": {"ids": [1]},
     "/": {"inputs": "a"},
     "/v1/embed": {"texts": ["a"], "model": "bert-prompt"},
     "/v2/embed": {"texts": ["a"], "model": "bert-prompt"},

@@ -48,6 +48,8 @@ def test_each_client_gets_the_rows_of_its_model(
             np.testing.assert_allclose(client.encode(FEW), expected[:3], rtol=0, atol=5e-6)
             with pytest.raises(RemoteError, match="shows no tokens"):
                 client.encode(FEW, show_tokens=True)
+            with pytest.raises(RemoteError, match="shows no tokens"):
+                client.tokenize_async(FEW).result(60)
         with BertClient(redis_url=redis_url, model=name, queue="cpu0", timeout=60) as client:
             np.testing.assert_allclose(client.encode(FEW), expected[:3], rtol=0, atol=5e-6)
     with (

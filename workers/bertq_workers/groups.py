@@ -132,7 +132,8 @@ class GroupEncoder:
                 chunk.check(texts, is_tokenized=encoding.is_tokenized)
             except (BadInput, TypeError, ValueError):
                 continue
-            if self._shows_tokens or not encoding.show_tokens:
+            is_allowed = self._shows_tokens or not encoding.show_tokens
+            if is_allowed and encoding.output == "rows":
                 found[encoding].append(request)
         return list(found.items())
 

@@ -18,7 +18,7 @@ from bertq.protocol.queues import ENCODE_TASK
 from bertq.protocol.wire import ChunkResult, check_version
 from bertq.state import durable_jobs, jobs
 from bertq_bert.errors import BadRequest
-from bertq_workers.batching import chunk
+from bertq_workers.batching import chunk, tokens
 from bertq_workers.celery_compat import celery_logs
 from bertq_workers.celery_compat.failures import summarize, type_name
 from bertq_workers.celery_compat.request import is_redelivered
@@ -86,7 +86,8 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         options: fields of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
 
     Returns:
-        Rows ``[len(texts), *row_shape]``; compressed for a sparse model.
+        Rows ``[len(texts), *row_shape]``; compressed for a sparse model. Or, if the options request
+        them instead, tokens or texts.
 
     Raises:
         Ignore: the job is not active any more; Celery acknowledges and forgets the chunk.
@@ -111,6 +112,8 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     encoding = Encoding.from_wire(options)
     if encoding.show_tokens and not self.show_tokens:
         raise BadInputValue("this worker shows no tokens (--no-show-tokens-to-client)")
+    if encoding.output != "rows":
+        return tokens.answer(encoder, texts, encoding)
     ids, truncated = chunk.tokenize(encoder, texts, encoding)
     on_begin = partial(_count_attempt, self, task_id) if is_suspicious else None
     future = batcher.submit(ids, on_begin)
@@ -128,20 +131,20 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     ):
         _check_model(encoder, _pin_model(self, task_id, encoder.fingerprint))
     lengths = list(map(len, ids))
-    tokens = sum(lengths)
+    num_tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     finished = chunk.finish(encoder, rows, encoding)
     # The waiting time of a redelivered chunk includes its time in the other worker.
     waited = None if is_suspicious else _waiting_seconds(self, future.started_at)
-    self.meter.count_chunk(len(finished), tokens, len(truncated), waited)
+    self.meter.count_chunk(len(finished), num_tokens, len(truncated), waited)
     tracing.record_chunk(
         self.request.get("traceparent"),
         self.request.get("sent"),
         future.started_at,
         len(finished),
-        tokens,
+        num_tokens,
     )
-    logs.log_computed(task_id, len(finished), tokens, seconds)
+    logs.log_computed(task_id, len(finished), num_tokens, seconds)
     counted = lengths if encoding.count_tokens else None
     return ChunkResult(
         finished, encoder.fingerprint, shown, truncated, encoder.max_seq_len, counted

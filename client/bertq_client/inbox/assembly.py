@@ -41,7 +41,7 @@ class Assembly:
         self.plan = plan
         self.missing = set(range(len(plan)))
         self.done = 0
-        self.tokens: list[list[str]] | None = None
+        self.tokens: list[list[Any]] | None = None
         self.cut: list[int] = []
         self.max_seq_len = 0
         self.lengths: NDArray[np.int64] | None = None
@@ -81,7 +81,7 @@ class Assembly:
         self.done += len(chunk.places)
         return True
 
-    def _place_tokens(self, chunk: PlannedChunk, tokens: list[list[str]]) -> None:
+    def _place_tokens(self, chunk: PlannedChunk, tokens: list[list[Any]]) -> None:
         if self.tokens is None:
             self.tokens = [[] for _ in range(self._size)]
         sources = range(len(chunk.places)) if chunk.sources is None else chunk.sources.tolist()

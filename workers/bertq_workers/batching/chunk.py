@@ -1,7 +1,8 @@
 """The sentences of a chunk, tokenized for the model, and the model's rows, as requested."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
@@ -51,26 +52,36 @@ def tokenize(
         dimensions=encoding.dimensions,
         precision=encoding.precision,
     )
-    try:
+    with hide_texts():
         ids, truncated = encoder.tokenize(
             texts,
             is_tokenized=encoding.is_tokenized,
             truncate="left" if encoding.truncate == "left" else "right",
             pairs=encoding.pairs,
-            prompt=_prompt(encoder, encoding),
+            prompt=prompt_text(encoder, encoding),
         )
-    except ModelError:
-        raise
-    except Exception as error:
-        # The message of a tokenizer's error may quote the sentence.
-        raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
     if truncated and encoding.truncate == "error":
         raise SentenceTooLong(truncated, encoder.max_seq_len)
     encoder.check(ids)
     return ids, truncated
 
 
-def _prompt(encoder: "Encoder", encoding: Encoding) -> str | None:
+@contextmanager
+def hide_texts() -> Iterator[None]:
+    """Replace errors of a tokenizer, whose messages may quote the sentence.
+
+    Raises:
+        TokenizerError: there was such an error.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise TokenizerError(f"the tokenizer refused the chunk ({type(error).__name__})") from None
+
+
+def prompt_text(encoder: "Encoder", encoding: Encoding) -> str | None:
     """Return the text to put before each sentence, as ``Encoder.tokenize`` takes it."""
     if encoding.is_tokenized:
         return ""  # tokens are looked up unchanged

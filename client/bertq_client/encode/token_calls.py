@@ -1,0 +1,86 @@
+"""The calls of a client about tokens: the model does not run for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bertq.errors import BadInputType, BadInputValue
+from bertq.protocol.encoding import Encoding
+from bertq.protocol.limits import MAX_LOCATED_CHARACTERS
+from bertq_client import inputs
+from bertq_client.encode.calls import EncodeCalls, Vectors
+from bertq_client.futures import EncodeFuture
+from bertq_client.inputs import Strings
+
+
+class TokenCalls(EncodeCalls[Vectors]):
+    """The part of ``BertClient`` for tokens."""
+
+    def tokenize_async(
+        self,
+        texts: Strings,
+        *,
+        special_tokens: bool = True,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        input_type: str | None = None,
+    ) -> EncodeFuture:
+        """Request all tokens of texts, with their ids and places.
+
+        Workers answer it without running the model. Texts are not cut, however many tokens the
+        model reads.
+
+        Args:
+            texts: a list, tuple, NumPy array or pandas Series of str, none of them blank; at most
+                1,048,576 characters.
+            special_tokens: whether to add tokens around each text, as ``[CLS]`` and ``[SEP]``.
+            prompt_name, prompt, input_type: the prompt before each text, as for ``encode``.
+
+        Returns:
+            A future for a list of ``bertq.protocol.tokens.Token`` for each text. Its errors are
+            those of ``encode``.
+
+        Raises:
+            BadInputType, BadInputValue: an argument is invalid.
+            ClientClosed: the client is closed.
+        """
+        encoding = Encoding(
+            show_tokens=True,
+            output="tokens",
+            special_tokens=special_tokens,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            input_type=input_type,
+        )
+        return self._submit_small(inputs.prepare_strings(texts, "texts"), encoding)
+
+    def decode_async(
+        self, ids: Sequence[Sequence[int]], *, special_tokens: bool = True
+    ) -> EncodeFuture:
+        """Request the texts of token ids.
+
+        Args:
+            ids: for each text a list of ids, not empty.
+            special_tokens: whether the texts show special tokens.
+
+        Returns:
+            A future for a list of str. Its errors are those of ``encode``.
+
+        Raises:
+            BadInputType, BadInputValue: an argument is invalid.
+            ClientClosed: the client is closed.
+        """
+        if not all(type(number) is int and number >= 0 for row in ids for number in row):
+            raise BadInputType("ids must be lists of int, none of them negative")
+        encoding = Encoding(
+            is_tokenized=True, show_tokens=True, output="text", special_tokens=special_tokens
+        )
+        return self._submit_small([list(map(str, row)) for row in ids], encoding)
+
+    def _submit_small(self, texts: Any, encoding: Encoding) -> EncodeFuture:
+        if sum(map(inputs.characters, texts)) > MAX_LOCATED_CHARACTERS:
+            raise BadInputValue(
+                f"texts has more than {MAX_LOCATED_CHARACTERS} characters: send several requests"
+            )
+        request = self._create_request(texts, encoding, as_list=False)
+        self._submit(request)
+        return request.future
