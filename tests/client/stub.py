@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore
+from kombu.transport.redis import Transport
 from numpy.typing import NDArray
 from redis import Redis
 
@@ -119,8 +121,12 @@ def stub_worker(url: str, *, max_batch_size: int = 256, row_size: int = DIM) -> 
         published = info(["bertq", "bertq.small"], max_batch_size, row_size)
         worker_info.publish(redis, published)
         redis.expire(keys.worker(published.node), 600)  # the stub does not renew its info
-        with start_worker(
-            app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
+        # It ends after the BRPOP that it is in; the option polling_interval would delay messages.
+        with (
+            patch.object(Transport, "brpop_timeout", 0.05),
+            start_worker(
+                app, loglevel=level, pool="solo", perform_ping_check=False, shutdown_timeout=10.0
+            ),
         ):
             try:
                 yield stub
