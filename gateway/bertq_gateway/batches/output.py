@@ -9,11 +9,10 @@ from typing import Any
 from bertq_gateway import error_forms
 from bertq_gateway.answers import answer
 from bertq_gateway.apis import openai
-from bertq_gateway.batches.encoding import LineAnswer, LineOutcome
+from bertq_gateway.batches.encoding import LineAnswer, LineFailure, LineOutcome
 from bertq_gateway.batches.lines import RequestLine
 from bertq_gateway.batches.objects import BatchRecord
 from bertq_gateway.batches.storage import CONTENT
-from bertq_gateway.error_forms import Problem
 
 
 class ModelChanged(Exception):
@@ -89,14 +88,16 @@ class BatchOutput:
         """
         checkpoint, batch = self._record.checkpoint, self._record.batch
         answers = [outcome for outcome in outcomes if isinstance(outcome, LineAnswer)]
-        failures = [outcome for outcome in outcomes if not isinstance(outcome, LineAnswer)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, LineFailure)]
         for found in answers:
             known = checkpoint.fingerprints.setdefault(found.model, found.fingerprint)
             if known != found.fingerprint:
                 raise ModelChanged(found.model)
-        lines = b"".join(map(self._answer_line, answers))
-        problems = [self._line(found.line, _response(found.problem), None) for found in failures]
-        self._append(lines, b"".join(problems), outcomes[-1].line)
+        self._append(
+            b"".join(map(self._answer_line, answers)),
+            b"".join(map(self._failure_line, failures)),
+            outcomes[-1].line,
+        )
         tokens = sum(found.tokens_read for found in answers)
         batch.usage.input_tokens += tokens
         batch.usage.total_tokens += tokens
@@ -112,8 +113,7 @@ class BatchOutput:
             OSError: it cannot be written.
         """
         error = {"code": code, "message": message}
-        problems = [self._line(line, None, error) for line in lines]
-        self._append(b"", b"".join(problems), lines[-1])
+        self._append(b"", b"".join(self._line(line, error=error) for line in lines), lines[-1])
         self._record.batch.request_counts.failed += len(lines)
 
     def sync(self) -> None:
@@ -142,21 +142,27 @@ class BatchOutput:
         body = openai.content(
             found.model, found.vectors, found.tokens_read, is_base64=found.request.is_base64
         )
-        return self._line(found.line, {"status_code": 200, "body": body}, None)
+        return self._line(found.line, 200, body)
 
-    def _line(self, line: RequestLine, response: dict[str, Any] | None, error: Any) -> bytes:
+    def _failure_line(self, found: LineFailure) -> bytes:
+        status = found.problem.status
+        return self._line(found.line, status, error_forms.OPENAI.body(found.problem, status))
+
+    def _line(
+        self,
+        line: RequestLine,
+        status: int | None = None,
+        body: Any = None,
+        error: dict[str, str] | None = None,
+    ) -> bytes:
         """Return a line of an output file; it is the same each time."""
         name = f"{self._record.batch.id} {line.number}".encode()
         unique = hashlib.blake2b(name, digest_size=12).hexdigest()
+        response = {"status_code": status, "request_id": f"req_{unique}", "body": body}
         content = {
             "id": f"batch_req_{unique}",
             "custom_id": line.custom_id,
-            "response": response and {"request_id": f"req_{unique}", **response},
+            "response": None if status is None else response,
             "error": error,
         }
         return answer.dumps(content) + b"\n"
-
-
-def _response(problem: Problem) -> dict[str, Any]:
-    form = error_forms.OPENAI
-    return {"status_code": problem.status, "body": form.body(problem, problem.status)}

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +43,9 @@ _RETRY_SECONDS = 60.0
 
 #: The directory of callers without a key.
 _NO_KEY = "nokey"
+
+#: The names of the directories of keys: no key, or a hash.
+_OWNER = re.compile(rf"{_NO_KEY}|[0-9a-f]{{32}}")
 
 
 class _OpenBatch(NamedTuple):
@@ -106,6 +110,10 @@ class Batches:
         if owner not in self._stores:
             self._stores[owner] = BatchStore(self._settings.directory / owner, self._settings)
         return self._stores[owner]
+
+    def _owners(self) -> list[str]:
+        """Return the names of the directories of keys; the directory may have other contents."""
+        return [name for name in storage.names(self._settings.directory) if _OWNER.fullmatch(name)]
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Run a function on another thread, to its end, even if the call is cancelled."""
@@ -177,7 +185,7 @@ class Batches:
     def _find_open(self) -> list[_OpenBatch]:
         """Return the batches that have not ended and do not run here."""
         found = []
-        for owner in storage.names(self._settings.directory):
+        for owner in self._owners():
             store = self._store(owner)
             for batch_id in store.ids():
                 is_due = time.monotonic() >= self._retry_at.get(batch_id, 0.0)
@@ -213,7 +221,7 @@ class Batches:
             self.wake()
 
     def _clean_up(self) -> None:
-        for owner in storage.names(self._settings.directory):
+        for owner in self._owners():
             self._store(owner).remove_expired()
         known = {name for store in self._stores.values() for name in store.ids()}
         self._ended &= known
