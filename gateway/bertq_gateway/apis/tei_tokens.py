@@ -35,7 +35,7 @@ class TokenizeRequest(LenientRequest):
     _no_token_ids = field_validator("inputs", mode="before")(refuse_token_ids)
 
 
-class Token(BaseModel):
+class SimpleToken(BaseModel):
     """A token; text, start and stop are of the prompt and the text."""
 
     id: int
@@ -70,7 +70,7 @@ class DecodeRequest(LenientRequest):
     model: str | None = Field(None, description="A name from /v1/models, if there are several.")
 
 
-@router.post("/tokenize", response_model=list[list[Token]], responses=_RESPONSES)
+@router.post("/tokenize", response_model=list[list[SimpleToken]], responses=_RESPONSES)
 async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     """Split texts into all of their tokens; nothing is cut."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs

@@ -74,7 +74,7 @@ function showTiles(status, queues, routes) {
     ["Sentences per second", formatRate(statistic.sequences_per_second),
       `${formatCount(statistic.num_total_seq)} so far`, note(histories.sentences, statistic.sequences_per_second)],
     ["Requests per second", formatRate(statistic.requests_per_second),
-      `${formatCount(statistic.num_data_request)} so far, ${formatCount(statistic.num_active_client)} active clients`,
+      `${formatCount(statistic.num_data_request)} so far, active clients: ${formatCount(statistic.num_active_client)}`,
       note(histories.requests, statistic.requests_per_second)],
     ["Waiting chunks", formatCount(waiting),
       `${formatCount(status.unacked)} with workers`, note(histories.waiting, waiting)],
