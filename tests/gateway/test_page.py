@@ -24,6 +24,23 @@ TEXTS = ["who keeps the light", "the light of the old harbour", "<img src=x oner
 KEY = "a-key-of-sixteen"
 LONG = "long " * 200
 
+#: The contrast of the cell of the matrix that has the least.
+LEAST_CONTRAST = """(() => {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const luminance = (color) => {
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
+      .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  return Math.min(...[...document.querySelectorAll("#matrix tbody td")].map((cell) => {
+    const { color, backgroundColor } = getComputedStyle(cell);
+    const [low, high] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  }));
+})()"""
+
 
 @pytest.fixture(scope="module")
 def service(module_redis_url: str) -> Iterator[TinyService]:
@@ -189,6 +206,7 @@ def test_it_fits_a_phone_and_follows_the_color_scheme(browser: Tab, gateway: Gat
         browser.emulate(width=360, scheme=scheme)
         assert browser.run("document.documentElement.scrollWidth") <= 360
         colors.add(browser.run("getComputedStyle(document.body).backgroundColor"))
+        assert browser.run(LEAST_CONTRAST) >= 4.5  # WCAG's level AA
     browser.emulate()
     assert len(colors) == 2
 

@@ -157,7 +157,8 @@ function showMatrix(sentences, rows, columns, title, isSquare) {
       else {
         const share = high > low ? (value - low) / (high - low) : 0.5;
         cell.style.setProperty("--share", `${(100 * share).toFixed(1)}%`);
-        cell.className = share > 0.55 ? "strong" : "";
+        // Where the text must change its color for contrast, in the dark and in the light scheme.
+        cell.className = share > 0.74 ? "high" : share > 0.59 ? "middle" : "low";
       }
       return cell;
     }));
