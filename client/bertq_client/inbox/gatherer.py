@@ -89,7 +89,7 @@ class Gatherer:
     def _run_until_closed(self) -> None:
         while not self._registry.is_closed:
             try:
-                if self._processed:
+                if self._processed or self._reader.is_requested:
                     has_job = self._registry.has_recorded_job()
                 else:
                     self._reader.release()
@@ -127,10 +127,22 @@ class Gatherer:
         # is behind the old one's.
         after = self._processed[-1].entry_id if self._processed else "0-0"
         notices = self._reader.read(after, seconds)
+        if self._can_request_more(notices):
+            # Otherwise the callers whose futures are completed now would have to wait for this
+            # thread: only one thread at a time runs Python code.
+            self._reader.request(notices[-1].entry_id, _MAX_PROCESSED_SECONDS)
         for first in range(0, len(notices), reply_stream.MAX_RESULTS):
             self._process(notices[first : first + reply_stream.MAX_RESULTS])
         self._has_more = len(notices) == reply_stream.MAX_NOTICES
         return bool(notices)
+
+    def _can_request_more(self, notices: list[Notice]) -> bool:
+        """Return whether nothing else must be sent to Redis before the next notices are read."""
+        return (
+            0 < len(notices) <= reply_stream.MAX_RESULTS
+            and len(self._processed) + len(notices) < _MAX_PROCESSED
+            and all(notice.result is not None for notice in notices)
+        )
 
     def _process(self, notices: list[Notice]) -> None:
         """Fetch the results of some notices, and process them."""

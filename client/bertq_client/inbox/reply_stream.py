@@ -34,23 +34,29 @@ class StreamReader:
     Args:
         redis: the client whose connections are used.
         stream: key of the stream.
+
+    Attributes:
+        is_requested: whether entries are requested that were not read.
     """
 
     def __init__(self, redis: Redis, stream: str) -> None:
         self._pool: Any = redis.connection_pool
         self._stream = stream
         self._connection: Any = None
+        self.is_requested = False
 
-    def read(self, after: bytes | str, seconds: float | None) -> list[Notice]:
-        """Read entries of the stream.
+    def request(self, after: bytes | str, seconds: float | None) -> None:
+        """Ask Redis for entries, without waiting for the answer, unless that was done before.
 
         Args:
             after: id of an entry: only later ones are read.
-            seconds: how long to wait for an entry; None to return at once.
+            seconds: how long Redis waits for an entry; None to return at once.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
         """
+        if self.is_requested:
+            return
         # To Redis, 0 means forever.
         block = () if seconds is None else ("BLOCK", max(1, int(seconds * 1000)))
         try:
@@ -58,20 +64,39 @@ class StreamReader:
             connection.send_command(
                 "XREAD", "COUNT", MAX_NOTICES, *block, "STREAMS", self._stream, after
             )
-            return _parse(connection.read_response())
+            self.is_requested = True
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, after: bytes | str, seconds: float | None) -> list[Notice]:
+        """Read entries of the stream: those of the last ``request``, or else as ``request``.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached.
+        """
+        self.request(after, seconds)
+        try:
+            answer = self._connection.read_response()
+            self.is_requested = False
+            return _parse(answer)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the connection; the next read opens one."""
+        """Close the connection; the next request opens one."""
         if self._connection is not None:
             self._connection.disconnect()
         self.release()
 
     def release(self) -> None:
-        """Return the connection, which may be closed before the next read."""
+        """Return the connection, which may be closed before the next request.
+
+        Nothing may be requested, unless the connection is closed.
+        """
         connection, self._connection = self._connection, None
+        self.is_requested = False
         if connection is not None:
             self._pool.release(connection)
 
