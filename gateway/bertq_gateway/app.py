@@ -23,7 +23,7 @@ from bertq_gateway.apis import (
     tei,
     tei_tokens,
 )
-from bertq_gateway.batches import routes as batch_routes
+from bertq_gateway.batches import batch_routes, file_routes
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
@@ -41,7 +41,7 @@ BERT vectors of sentences, from workers that take them from a queue.
 `/v1/embeddings`, `/v1/models`, `/v1/files` and `/v1/batches` are those of OpenAI's API, `/encode`
 and `/status/server` those of bert-as-service. There are also the APIs of text-embeddings-inference
 and Cohere, and the reranking of Jina and Voyage. Every error has the form of the API that its path
-belongs to.
+belongs to. Files and batches need the option `--batch-dir`.
 """
 
 
@@ -75,7 +75,8 @@ def create(config: Config) -> FastAPI:
     # The guard checks keys; this puts a field for the key into the manual.
     key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
     for module in (
-        openai, listing, batch_routes, tei, tei_tokens, cohere, rerank, bert_as_service,
+        openai, listing, file_routes, batch_routes, tei, tei_tokens, cohere, rerank,
+        bert_as_service,
     ):  # fmt: skip
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)

@@ -503,6 +503,30 @@ def test_a_full_disk(
     assert user.wait(batch).status == "completed"
 
 
+def test_half_of_a_block_is_cut(
+    user: Caller, stub: Stub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.gate = Turnstile(10)
+    batch = user.create(user.upload(*(line(f"id {n}", f"half {n}") for n in range(300))).id)
+    user.wait_for_answers(batch)
+
+    def write_half(descriptor: int, data: memoryview, position: int) -> int:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        os.write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", write_half)
+        stub.gate.set()
+        eventually(lambda: f"is full: {batch.id} waits" in caplog.text)
+        user.client.batches.cancel(batch.id)
+        ended = user.wait(batch)
+    assert ended.status == "cancelled"
+    assert ended.request_counts is not None
+    answers = user.read(ended.output_file_id)
+    assert len(answers) == ended.request_counts.completed < 300
+
+
 def form(*parts: tuple[str, str], boundary: str = "x") -> bytes:
     texts = [
         f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n"

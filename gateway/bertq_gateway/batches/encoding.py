@@ -168,10 +168,12 @@ class BlockEncoder:
         found: dict[str, Found | Refused] = {}
         for name in names:
             try:
-                found[name] = await rows.find_model(self._models, name, "embed")
-                self._known_models.add(name)
+                model = await rows.find_model(self._models, name, "embed")
+                self._known_models.add(model.name)
+                found[name] = model
             except Refused as error:
-                if error.status == 404 and name in self._known_models:
+                model_name = self._state.config.aliases.get(name, name)
+                if error.status == 404 and model_name in self._known_models:
                     raise ModelAway from None
                 found[name] = error
         return found
@@ -231,7 +233,6 @@ class BlockEncoder:
         except Refused as error:
             return [LineFailure(item.line, error.problem) for item in group.items]
         counts, cut = future.token_counts, set(future.cut_rows)
-        assert counts is not None
         outcomes: list[LineOutcome] = []
         start = 0
         for item in group.items:
@@ -243,7 +244,7 @@ class BlockEncoder:
                     group.found.name,
                     future.fingerprint,
                     vectors[start:end],
-                    int(counts[start:end].sum()),
+                    0 if counts is None else int(counts[start:end].sum()),
                     len(cut.intersection(range(start, end))) if cut else 0,
                 )
             )

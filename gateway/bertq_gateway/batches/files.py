@@ -112,7 +112,7 @@ class FileStore:
         Raises:
             Refused: the quota is exceeded.
         """
-        patterns = (f"*/*/{CONTENT}", f"*/*/*/{CONTENT}")  # of a file, and of a running batch
+        patterns = (f"*/*/{CONTENT}", f"*/*/*/*/{CONTENT}")  # of files, and of running batches
         found = [path for pattern in patterns for path in self._root.glob(pattern)]
         size = more_bytes + sum(map(_size, found))
         if size > self._quota_bytes:

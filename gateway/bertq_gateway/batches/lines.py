@@ -81,6 +81,25 @@ class LineReader:
             custom_id, body = _parse(raw, self._max_bytes)
             yield RequestLine(self.number, self.position, custom_id, body)
 
+    def blocks(self, max_texts: int, max_bytes: int) -> Iterator[list[RequestLine]]:
+        """Return the requests of a file that has been checked, many at once.
+
+        Args:
+            max_texts: texts after which a block ends.
+            max_bytes: bytes after which a block ends.
+        """
+        block: list[RequestLine] = []
+        texts, begin = 0, self.position
+        for line in self.requests():
+            given = line.body.get("input") if isinstance(line.body, dict) else None
+            block.append(line)
+            texts += len(given) if isinstance(given, list) else 1
+            if texts >= max_texts or line.end - begin >= max_bytes:
+                yield block
+                block, texts, begin = [], 0, line.end
+        if block:
+            yield block
+
     def ids(self, problems: list[LineProblem]) -> Iterator[str | None]:
         """Return the ``custom_id`` of each line; None for a line that has a problem.
 
@@ -134,7 +153,7 @@ class FileCheck:
         if not self.count:
             _add(self.problems, "empty_file", "the file has no requests")
             return
-        found, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+        found, counts = np.unique(np.array(hashes, np.int64), return_counts=True)
         yield
         if repeated := set(found[counts > 1].tolist()):
             yield from self._find_duplicates(repeated)

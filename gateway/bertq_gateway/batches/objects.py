@@ -89,12 +89,14 @@ class BatchCheckpoint(BaseModel):
     """How far a batch has come.
 
     Attributes:
+        directory: name of the directory with the two files.
         line: number of the last line that was answered.
         input_bytes: where the next line begins.
         output_bytes, error_bytes: sizes of the two files with the answers up to this line.
         fingerprints: fingerprint of each model that has answered, by its name.
     """
 
+    directory: str = ""
     line: int = 0
     input_bytes: int = 0
     output_bytes: int = 0

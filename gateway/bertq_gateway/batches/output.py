@@ -1,7 +1,9 @@
 """The files of a batch while it runs: answers and errors, in the order of the lines."""
 
+import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,19 @@ from typing import Any
 from bertq_gateway import error_forms
 from bertq_gateway.answers import answer
 from bertq_gateway.apis import openai
+from bertq_gateway.batches import storage
 from bertq_gateway.batches.encoding import LineAnswer, LineFailure, LineOutcome
 from bertq_gateway.batches.lines import RequestLine
 from bertq_gateway.batches.objects import BatchRecord
 from bertq_gateway.batches.storage import CONTENT
+
+#: Names of the files, each a directory, in the directory of a gateway's output.
+ANSWERS, ERRORS = "output", "errors"
+
+_PREFIX = "part-"
+
+#: Bytes that are copied at once.
+_COPY_BYTES = 1024**2
 
 
 class ModelChanged(Exception):
@@ -24,22 +35,33 @@ class OutputFile:
 
     Args:
         directory: the directory of the file.
-        size: bytes that are complete; what follows them is removed.
+        source: the directory of an earlier gateway's file to copy; not read if ``size`` is 0.
+        size: bytes to copy.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be created.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT
-        self._descriptor = os.open(directory / CONTENT, flags, 0o600)
-        os.ftruncate(self._descriptor, size)
+    def __init__(self, directory: Path, source: Path, size: int) -> None:
+        directory.mkdir(mode=0o700, parents=True)
+        self._descriptor = os.open(directory / CONTENT, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            if size:
+                self._copy(source / CONTENT, size)
+        except BaseException:
+            self.close()
+            raise
+
+    def _copy(self, source: Path, size: int) -> None:
+        with source.open("rb") as file:
+            while size and (data := file.read(min(size, _COPY_BYTES))):
+                self.write(data, file.tell() - len(data))
+                size -= len(data)
+        if size:
+            raise OSError(errno.EIO, "a file of answers is shorter than its checkpoint")
 
     def write(self, data: bytes, position: int) -> int:
         """Write data at a position, and return the position after it.
-
-        A gateway that has lost its lease without noticing writes the same at the same place.
 
         Raises:
             OSError: it cannot be written.
@@ -50,12 +72,13 @@ class OutputFile:
             rest, position = rest[count:], position + count
         return position
 
-    def sync(self) -> None:
-        """Wait until the data is on disk.
+    def sync(self, size: int) -> None:
+        """Cut the file to a size, and wait until it is on disk.
 
         Raises:
             OSError: it cannot be written.
         """
+        os.ftruncate(self._descriptor, size)
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -66,18 +89,34 @@ class OutputFile:
 class BatchOutput:
     """The answers and errors of a batch, and its progress.
 
+    The files are copies of those of an earlier gateway, which may not know yet that it has lost its
+    lease, and may still write.
+
     Args:
         directory: the directory of the batch.
         record: its record, which is changed.
 
+    Attributes:
+        source: the directory of the earlier files.
+
     Raises:
-        OSError: the files cannot be opened.
+        OSError: the files cannot be created.
     """
 
     def __init__(self, directory: Path, record: BatchRecord) -> None:
+        checkpoint = record.checkpoint
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
+        target = directory / name
+        self.source = directory / checkpoint.directory if checkpoint.directory else None
+        source = self.source or target
         self._record = record
-        self.answers = OutputFile(directory / "output", record.checkpoint.output_bytes)
-        self.errors = OutputFile(directory / "errors", record.checkpoint.error_bytes)
+        try:
+            self._answers = OutputFile(target / ANSWERS, source / ANSWERS, checkpoint.output_bytes)
+            self._errors = OutputFile(target / ERRORS, source / ERRORS, checkpoint.error_bytes)
+        except BaseException:
+            storage.remove_tree(target)
+            raise
+        checkpoint.directory = name
 
     def write(self, outcomes: Sequence[LineOutcome]) -> None:
         """Append the outcomes of lines, and add them to the record.
@@ -122,19 +161,19 @@ class BatchOutput:
         Raises:
             OSError: it cannot be written.
         """
-        self.answers.sync()
-        self.errors.sync()
+        self._answers.sync(self._record.checkpoint.output_bytes)
+        self._errors.sync(self._record.checkpoint.error_bytes)
 
     def close(self) -> None:
         """Close the files."""
-        self.answers.close()
-        self.errors.close()
+        self._answers.close()
+        self._errors.close()
 
     def _append(self, answers: bytes, errors: bytes, last: RequestLine) -> None:
         """Append lines to both files; the checkpoint changes only if both are written."""
         checkpoint = self._record.checkpoint
-        output_bytes = self.answers.write(answers, checkpoint.output_bytes)
-        error_bytes = self.errors.write(errors, checkpoint.error_bytes)
+        output_bytes = self._answers.write(answers, checkpoint.output_bytes)
+        error_bytes = self._errors.write(errors, checkpoint.error_bytes)
         checkpoint.output_bytes, checkpoint.error_bytes = output_bytes, error_bytes
         checkpoint.line, checkpoint.input_bytes = last.number, last.end
 
@@ -166,3 +205,10 @@ class BatchOutput:
             "error": error,
         }
         return answer.dumps(content) + b"\n"
+
+
+def remove_parts(directory: Path) -> None:
+    """Remove what gateways have left in the directory of a batch."""
+    for name in storage.names(directory):
+        if name.startswith(_PREFIX):
+            storage.remove_tree(directory / name)

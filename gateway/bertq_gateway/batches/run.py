@@ -1,10 +1,9 @@
 """The run of a batch, from its checkpoint to its end."""
 
 import asyncio
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
@@ -12,18 +11,16 @@ from bertq.errors import BertqError
 from bertq_gateway import errors
 from bertq_gateway.batches import encoding, storage
 from bertq_gateway.batches.encoding import BlockEncoder, LineAnswer, LineOutcome, RunInThread
-from bertq_gateway.batches.files import PREFIX as FILE_PREFIX
-from bertq_gateway.batches.lease import BatchLease, LeaseLost
+from bertq_gateway.batches.lease import BatchLease
 from bertq_gateway.batches.lines import FileCheck, LineReader, RequestLine
 from bertq_gateway.batches.objects import BatchRecord, Ended, LineProblem, LineProblems
 from bertq_gateway.batches.output import BatchOutput, ModelChanged
+from bertq_gateway.batches.saving import BatchSaver
 from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.errors import Refused
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
-
-log = logging.getLogger("bertq.gateway")
 
 #: Blocks that the workers have at the same time, so that none of them waits for the next one.
 _BLOCKS_IN_FLIGHT = 4
@@ -31,7 +28,7 @@ _BLOCKS_IN_FLIGHT = 4
 #: Most bytes of the lines of a block; a longer line is a block by itself.
 _MAX_BLOCK_BYTES = 8 * 1024**2
 
-#: Seconds between two attempts while workers, Redis or the disk cannot be used.
+#: Seconds between two attempts while workers or Redis cannot be used.
 _MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
 
 #: Seconds between two checks whether the batch is cancelled or has expired.
@@ -85,10 +82,8 @@ class BatchRun:
         self._state = state
         self._models = models
         self._lease = lease
-        self._holder = holder
         self._run = run
-        self._directory = store.directory(record.batch.id)
-        self._saved_at = time.monotonic()
+        self._saver = BatchSaver(record, store, lease, holder, run)
         self._quota_checked_at = record.checkpoint.output_bytes
 
     async def execute(self) -> None:
@@ -103,15 +98,14 @@ class BatchRun:
         await _race(self._execute(), self._lease.renew())
 
     async def _execute(self) -> None:
-        self._record.holder = self._holder
-        await self._write(self._store.save, self._record)
+        await self._saver.take_over()
         if self._record.ending is None:
-            output = await self._write(BatchOutput, self._directory, self._record)
+            output = await self._saver.open_output()
             try:
                 await self._answer(output)
             finally:
                 output.close()
-        await self._finish()
+        await self._saver.finish()
         self._state.metrics.batch_ended(self._batch.status)
 
     async def _answer(self, output: BatchOutput) -> None:
@@ -125,12 +119,7 @@ class BatchRun:
                 self._batch.errors = LineProblems(data=stopped.problems)
         if ending == "expired" and self._batch.in_progress_at is not None:
             await self._write_expired(output)
-        if ending in ("completed", "expired"):
-            self._batch.status, self._batch.finalizing_at = "finalizing", storage.now()
-        self._record.ending = ending
-        self._record.output_file_id = storage.new_id(FILE_PREFIX)
-        self._record.error_file_id = storage.new_id(FILE_PREFIX)
-        await self._save(output)
+        await self._saver.begin_ending(ending, output)
 
     async def _watch(self) -> None:
         """Wait until the batch is cancelled or has expired.
@@ -174,7 +163,7 @@ class BatchRun:
             raise _Stopped("failed", check.problems)
         self._batch.request_counts.total = check.count
         self._batch.status, self._batch.in_progress_at = "in_progress", storage.now()
-        await self._save()
+        await self._saver.save()
 
     async def _answer_lines(self, file: IO[bytes], output: BatchOutput) -> None:
         """Answer the lines after the checkpoint, some blocks at the same time, and write in order.
@@ -185,7 +174,9 @@ class BatchRun:
         encoder = BlockEncoder(
             self._state, self._models, self._run, self._record.checkpoint.fingerprints
         )
-        blocks: Iterator[list[RequestLine]] | None = self._blocks(self._reader(file))
+        blocks: Iterator[list[RequestLine]] | None = self._reader(file).blocks(
+            self._settings.block_texts, _MAX_BLOCK_BYTES
+        )
         tasks: deque[asyncio.Task[list[LineOutcome]]] = deque()
         try:
             while True:
@@ -208,20 +199,6 @@ class BatchRun:
         file.seek(self._record.checkpoint.input_bytes)
         return LineReader(file, self._state.config.max_body_bytes, self._record.checkpoint.line)
 
-    def _blocks(self, reader: LineReader) -> Iterator[list[RequestLine]]:
-        """Return the lines in blocks of bounded size."""
-        block: list[RequestLine] = []
-        texts, begin = 0, reader.position
-        for line in reader.requests():
-            given = line.body.get("input") if isinstance(line.body, dict) else None
-            block.append(line)
-            texts += len(given) if isinstance(given, list) else 1
-            if texts >= self._settings.block_texts or line.end - begin >= _MAX_BLOCK_BYTES:
-                yield block
-                block, texts, begin = [], 0, line.end
-        if block:
-            yield block
-
     async def _encode(
         self, encoder: BlockEncoder, block: Sequence[RequestLine]
     ) -> list[LineOutcome]:
@@ -238,7 +215,7 @@ class BatchRun:
 
     async def _write_outcomes(self, output: BatchOutput, outcomes: list[LineOutcome]) -> None:
         try:
-            await self._write(output.write, outcomes)
+            await self._saver.write(output.write, outcomes)
         except ModelChanged as error:
             message = f"the workers of {error} have another model than at the beginning"
             problem = LineProblem(code="model_changed", message=message)
@@ -247,9 +224,9 @@ class BatchRun:
         for found in answers:
             self._state.metrics.encoded(len(found.vectors), found.tokens_read, found.num_cut)
         self._state.metrics.batch_answered(len(answers), len(outcomes) - len(answers))
-        if time.monotonic() - self._saved_at >= self._settings.commit_seconds:
+        if self._saver.age_seconds >= self._settings.commit_seconds:
             await self._check_quota()
-            await self._save(output)
+            await self._saver.save(output)
 
     async def _check_quota(self) -> None:
         size = self._record.checkpoint.output_bytes
@@ -273,68 +250,7 @@ class BatchRun:
         with file:
             lines = self._reader(file).requests()
             while block := await self._run(lambda: list(islice(lines, _STEP_LINES))):
-                await self._write(output.write_unanswered, block, "batch_expired", message)
-
-    # -- writing
-
-    async def _finish(self) -> None:
-        """Make files of the output, and end the batch."""
-        record, batch = self._record, self._batch
-        assert record.ending is not None
-        checkpoint = record.checkpoint
-        if await self._publish("output", record.output_file_id, checkpoint.output_bytes):
-            batch.output_file_id = record.output_file_id
-        if await self._publish("errors", record.error_file_id, checkpoint.error_bytes):
-            batch.error_file_id = record.error_file_id
-        batch.cancelling_at = await self._run(self._store.cancelled_at, batch.id)
-        batch.status = record.ending
-        setattr(batch, f"{record.ending}_at", storage.now())
-        await self._save()
-
-    async def _publish(self, name: str, file_id: str, size: int) -> bool:
-        """Make a file of a directory, unless it is empty; return whether there is a file."""
-        directory = self._directory / name
-        filename = f"{self._batch.id}_{name}.jsonl"
-
-        def publish() -> None:
-            if not directory.is_dir():
-                return  # it was done before the gateway died
-            if size:
-                self._store.files.publish(
-                    directory, file_id, filename, "batch_output", self._record.output_expiry_seconds
-                )
-            else:
-                storage.remove_tree(directory)
-
-        await self._write(publish)
-        return size > 0
-
-    async def _save(self, output: BatchOutput | None = None) -> None:
-        """Save the record, after the output that it describes."""
-        if output is not None:
-            await self._write(output.sync)
-        await self._write(self._save_if_held)
-        self._saved_at = time.monotonic()
-
-    def _save_if_held(self) -> None:
-        found = self._store.record(self._batch.id)
-        if found is None or found.holder != self._holder:
-            raise LeaseLost
-        self._store.save(self._record)
-
-    async def _write(self, write: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function that writes, while the lease is held; wait if the disk is full."""
-        delay = _MIN_RETRY_SECONDS
-        while True:
-            await self._lease.wait_until_held()
-            try:
-                return await self._run(write, *arguments)
-            except OSError as error:
-                if not storage.is_disk_full(error):
-                    raise
-            log.error("ERROR: the disk of --batch-dir is full: %s waits", self._batch.id)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, _MAX_RETRY_SECONDS)
+                await self._saver.write(output.write_unanswered, block, "batch_expired", message)
 
 
 async def _race(work: Coroutine[Any, Any, None], guard: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""What files and batches have in common: ids, atomic writes, and errors of a full disk."""
+"""Ids, atomic writes, and errors of a full disk, for files and batches."""
 
 import errno
 import os
@@ -16,6 +16,9 @@ from bertq_gateway.errors import Refused
 
 #: Seconds that a file is stored, unless its owner sets another time; OpenAI's default.
 DEFAULT_EXPIRY_SECONDS = 30 * 24 * 3600
+
+#: Bounds of this time, as in OpenAI's API.
+MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, DEFAULT_EXPIRY_SECONDS
 
 #: The name of a file's data in the directory of the file.
 CONTENT = "content"
@@ -62,6 +65,9 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # not every file system can do it
+            raise
     finally:
         os.close(descriptor)
 
@@ -75,7 +81,7 @@ def names(directory: Path) -> list[str]:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory with everything in it; what cannot be removed is removed later."""
+    """Remove a directory with everything in it, as far as possible."""
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,31 +1,24 @@
-"""``/v1/files`` and ``/v1/batches``, as in OpenAI's API."""
+"""``/v1/files``, as in OpenAI's API."""
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
-from bertq_gateway.apis.fields import LenientRequest
 from bertq_gateway.batches import forms
-from bertq_gateway.batches.files import FileObject, Purpose
-from bertq_gateway.batches.objects import ENDPOINT, BatchObject
+from bertq_gateway.batches.files import FileObject
 from bertq_gateway.batches.service import Batches
-from bertq_gateway.batches.storage import DEFAULT_EXPIRY_SECONDS
+from bertq_gateway.batches.storage import (
+    DEFAULT_EXPIRY_SECONDS,
+    MAX_EXPIRY_SECONDS,
+    MIN_EXPIRY_SECONDS,
+)
 from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI: files and batches"])
-
-#: Bounds of the time that a file is stored, as in OpenAI's API.
-_MIN_EXPIRY_SECONDS, _MAX_EXPIRY_SECONDS = 3600, DEFAULT_EXPIRY_SECONDS
-
-#: Maximum hours that a batch may take.
-_MAX_WINDOW_HOURS = 30 * 24
-
-_FILE_ID = "file-00064a4f5c1a2b3c9f86d081884c7d659a"
 
 
 class FileList(BaseModel):
@@ -44,75 +37,6 @@ class FileDeleted(BaseModel):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
-
-
-class BatchList(BaseModel):
-    """Some of the batches, the latest first."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool = Field(description="Whether there are more: send after=LAST_ID for them.")
-
-
-class ExpiresAfter(BaseModel):
-    """When a file is deleted."""
-
-    anchor: Literal["created_at"]
-    seconds: int = Field(ge=_MIN_EXPIRY_SECONDS, le=_MAX_EXPIRY_SECONDS)
-
-
-class CreateBatchRequest(LenientRequest):
-    """A batch to run."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "input_file_id": _FILE_ID,
-                "endpoint": ENDPOINT,
-                "completion_window": "24h",
-                "metadata": {"corpus": "bible"},
-            }
-        },
-    )
-
-    input_file_id: str = Field(description="A file of the purpose batch.")
-    endpoint: Literal["/v1/embeddings"]
-    completion_window: str = Field(
-        description="The time until the batch expires: 24h, or another number of hours up to "
-        f"{_MAX_WINDOW_HOURS}h."
-    )
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = Field(None, description="Any strings: the batch has the same.")
-    output_expires_after: ExpiresAfter | None = Field(
-        None, description="When its files are deleted; after 30 days by default."
-    )
-
-    @property
-    def window_seconds(self) -> int:
-        """Seconds until the batch expires.
-
-        Raises:
-            Refused: the window is invalid.
-        """
-        found = re.fullmatch(r"([1-9][0-9]{0,3})h", self.completion_window)
-        if found is None or int(found[1]) > _MAX_WINDOW_HOURS:
-            raise Refused(
-                422,
-                f"completion_window must be 24h, or another number of hours up to "
-                f"{_MAX_WINDOW_HOURS}h",
-                param="completion_window",
-            )
-        return 3600 * int(found[1])
 
 
 #: The body of an upload, which FastAPI does not read.
@@ -136,8 +60,8 @@ _UPLOAD_BODY = {
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                         "expires_after[seconds]": {
                             "type": "integer",
-                            "minimum": _MIN_EXPIRY_SECONDS,
-                            "maximum": _MAX_EXPIRY_SECONDS,
+                            "minimum": MIN_EXPIRY_SECONDS,
+                            "maximum": MAX_EXPIRY_SECONDS,
                         },
                     },
                 }
@@ -192,10 +116,10 @@ def _read_fields(fields: dict[str, str]) -> int:
     if anchor != "created_at":
         raise Refused(422, "expires_after: anchor must be created_at", param="expires_after")
     found = int(seconds) if seconds and re.fullmatch("[0-9]{1,9}", seconds) else 0
-    if not _MIN_EXPIRY_SECONDS <= found <= _MAX_EXPIRY_SECONDS:
+    if not MIN_EXPIRY_SECONDS <= found <= MAX_EXPIRY_SECONDS:
         raise Refused(
             422,
-            f"expires_after: seconds must be {_MIN_EXPIRY_SECONDS} to {_MAX_EXPIRY_SECONDS}",
+            f"expires_after: seconds must be {MIN_EXPIRY_SECONDS} to {MAX_EXPIRY_SECONDS}",
             param="expires_after",
         )
     return found
@@ -209,14 +133,18 @@ async def list_files(
     order: Annotated[
         Literal["asc", "desc"], Query(description="By the time of creation.")
     ] = "desc",
-    purpose: Purpose | None = None,
+    purpose: Annotated[str | None, Query(description="batch or batch_output.")] = None,
 ) -> FileList:
     """List files."""
     batches = Batches.of(request)
     store = batches.store(request).files
     found, has_more = await batches.run(store.page, after, limit, purpose, order == "asc")
-    first_id, last_id = _ends(found)
-    return FileList(data=found, first_id=first_id, last_id=last_id, has_more=has_more)
+    return FileList(
+        data=found,
+        first_id=found[0].id if found else None,
+        last_id=found[-1].id if found else None,
+        has_more=has_more,
+    )
 
 
 @router.get("/files/{file_id}", response_model=FileObject, responses=responses(401, 404, 422, 429))
@@ -250,62 +178,3 @@ async def delete_file(request: Request, file_id: str) -> FileDeleted:
     batches = Batches.of(request)
     await batches.run(batches.store(request).delete_file, file_id)
     return FileDeleted(id=file_id)
-
-
-@router.post(
-    "/batches", response_model=BatchObject, responses=responses(400, 401, 404, 413, 422, 429, 507)
-)
-async def create_batch(request: Request, body: CreateBatchRequest) -> BatchObject:
-    """Create a batch of the requests of a file."""
-    batches = Batches.of(request)
-    body.check_fields(State.of(request))
-    expires = body.output_expires_after
-    found = await batches.run(
-        batches.store(request).create,
-        body.input_file_id,
-        body.completion_window,
-        body.window_seconds,
-        DEFAULT_EXPIRY_SECONDS if expires is None else expires.seconds,
-        body.metadata,
-    )
-    batches.wake()
-    return found
-
-
-@router.get("/batches", response_model=BatchList, responses=responses(401, 404, 422, 429))
-async def list_batches(
-    request: Request,
-    after: Annotated[str | None, Query(description="The id of the last batch of a list.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> BatchList:
-    """List batches, the latest first."""
-    batches = Batches.of(request)
-    found, has_more = await batches.run(batches.store(request).page, after, limit)
-    first_id, last_id = _ends(found)
-    return BatchList(data=found, first_id=first_id, last_id=last_id, has_more=has_more)
-
-
-@router.get(
-    "/batches/{batch_id}", response_model=BatchObject, responses=responses(401, 404, 422, 429)
-)
-async def retrieve_batch(request: Request, batch_id: str) -> BatchObject:
-    """Describe a batch."""
-    batches = Batches.of(request)
-    return await batches.run(batches.store(request).find, batch_id)
-
-
-@router.post(
-    "/batches/{batch_id}/cancel",
-    response_model=BatchObject,
-    responses=responses(400, 401, 404, 422, 429, 507),
-)
-async def cancel_batch(request: Request, batch_id: str) -> BatchObject:
-    """Cancel a batch; its files have the requests that were answered."""
-    batches = Batches.of(request)
-    found = await batches.run(batches.store(request).cancel, batch_id)
-    batches.wake()
-    return found
-
-
-def _ends(found: Sequence[FileObject | BatchObject]) -> tuple[str | None, str | None]:
-    return (found[0].id, found[-1].id) if found else (None, None)
