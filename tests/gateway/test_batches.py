@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
 import time
@@ -15,12 +16,16 @@ from typing import Any
 import openai
 import pytest
 from openai.types import Batch, FileObject
+from redis import Redis
 
+from bertq.protocol import keys
+from bertq.state import worker_info
 from bertq_gateway import server
 from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.config import Config
-from tests.client.stub import Stub, stub_worker
+from bertq_gateway.errors import Refused
+from tests.client.stub import Stub, info, stub_worker
 from tests.gateway.conftest import Gateway, running
 from tests.waiting import eventually
 
@@ -384,6 +389,51 @@ def test_gateways_share_a_directory(module_redis_url: str, stub: Stub, tmp_path:
     assert [answer["custom_id"] for answer in answers] == [made["custom_id"] for made in lines]
 
 
+def test_answers_that_are_lost(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    lines = [line(f"id {n}", f"lost {n}") for n in range(200)]
+    with running(module_redis_url, batches=settings(tmp_path)) as first:
+        stub.gate = Turnstile()
+        batch = caller(first).create(caller(first).upload(*lines).id)
+        caller(first).wait_for_answers(batch)
+    for part in tmp_path.glob("nokey/batches/*/part-*"):
+        shutil.rmtree(part)
+    stub.gate.set()
+    with running(module_redis_url, batches=settings(tmp_path)) as second:
+        ended = caller(second).wait(batch)
+        answers = caller(second).read(ended.output_file_id)
+    assert ended.request_counts is not None
+    assert ended.request_counts.completed == 200
+    assert [answer["custom_id"] for answer in answers] == [made["custom_id"] for made in lines]
+    assert list(tmp_path.glob("nokey/batches/*/part-*")) == []
+
+
+def test_no_worker_for_a_while(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    worker = info(["bertq", "bertq.small"])
+    with Redis.from_url(module_redis_url) as redis:
+        worker_info.withdraw(redis, worker)
+        with running(module_redis_url, batches=settings(tmp_path)) as gateway:
+            user = caller(gateway)
+            batch = user.create(user.upload(line("a", "x")).id)
+            user.wait(batch, "in_progress")
+            worker_info.publish(redis, worker)
+            redis.expire(keys.worker(worker.node), 600)
+            assert user.wait(batch).status == "completed"
+
+
+def test_another_model(user: Caller, stub: Stub) -> None:
+    stub.fingerprints = ["f"] * (len(stub.chunks) + 6) + ["g"] * 1000
+    try:
+        batch = user.run(*(line(f"id {n}", f"changed {n}") for n in range(300)))
+    finally:
+        stub.fingerprints = ["f"]
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    assert [problem.code for problem in batch.errors.data] == ["model_changed"]
+    assert batch.request_counts is not None
+    assert len(user.read(batch.output_file_id)) == batch.request_counts.completed < 300
+
+
 def serve(config: Config, port: Any) -> None:
     """Run a gateway in this process."""
     sock = server.listen(config)
@@ -525,6 +575,35 @@ def test_half_of_a_block_is_cut(
     assert ended.request_counts is not None
     answers = user.read(ended.output_file_id)
     assert len(answers) == ended.request_counts.completed < 300
+
+
+def test_expired_files_are_removed(tmp_path: Path) -> None:
+    store = BatchStore(tmp_path, settings(tmp_path))
+    ids = []
+    for seconds in (3600, 0, 0):
+        upload = store.files.begin_upload()
+        upload.write(b"x")
+        ids.append(upload.finish("name", max(seconds, 1)).id)
+        if not seconds:
+            record = tmp_path / "files" / ids[-1] / "object.json"
+            record.write_text(record.read_text().replace('"expires_at":1', '"expires_at":'))
+    store.create(ids[0], "24h", 60, 3600, None)
+    used = store.records()[0]
+    used.batch.input_file_id = ids[1]
+    store.save(used)
+    abandoned, current = (store.files.begin_upload() for _ in range(2))
+    old = time.time() - 2 * 3600
+    directories = sorted((tmp_path / "uploads").iterdir())
+    for path in (directories[0] / "content", directories[0]):
+        os.utime(path, (old, old))
+    assert [file.id for file in store.files.page(None, 10, None, True)[0]] == [ids[0]]
+    with pytest.raises(Refused):
+        store.files.find(ids[1])
+    store.remove_expired()
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ids[:2]
+    assert list((tmp_path / "uploads").iterdir()) == directories[1:]
+    for upload in (abandoned, current):
+        upload.discard()
 
 
 def form(*parts: tuple[str, str], boundary: str = "x") -> bytes:

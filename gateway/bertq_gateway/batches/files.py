@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from bertq_gateway.batches import storage
 from bertq_gateway.batches.storage import CONTENT
@@ -98,9 +98,9 @@ class FileStore:
     def _read(self, file_id: str) -> FileObject | None:
         try:
             text = (self._files / file_id / _RECORD).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            found = FileObject.model_validate_json(text)
+        except (FileNotFoundError, ValidationError):
             return None
-        found = FileObject.model_validate_json(text)
         return found if found.expires_at > time.time() else None
 
     def check_quota(self, more_bytes: int = 0) -> None:

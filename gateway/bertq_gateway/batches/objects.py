@@ -123,3 +123,9 @@ class BatchRecord(BaseModel):
     output_file_id: str = ""
     error_file_id: str = ""
     holder: str = ""
+
+    def restart(self) -> None:
+        """Forget the answers."""
+        self.checkpoint = BatchCheckpoint()
+        self.batch.usage = BatchUsage()
+        self.batch.request_counts = RequestCounts(total=self.batch.request_counts.total)

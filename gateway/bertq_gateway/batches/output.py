@@ -108,6 +108,9 @@ class BatchOutput:
         name = f"{_PREFIX}{secrets.token_hex(8)}"
         target = directory / name
         self.source = directory / checkpoint.directory if checkpoint.directory else None
+        if self.source is not None and not self.source.is_dir():
+            record.restart()
+            checkpoint, self.source = record.checkpoint, None
         source = self.source or target
         self._record = record
         try:

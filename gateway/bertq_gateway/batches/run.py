@@ -34,6 +34,9 @@ _MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
 #: Seconds between two checks whether the batch is cancelled or has expired.
 _CHECK_SECONDS = 1.0
 
+#: Seconds without an answer after which another batch may run as well.
+_STALLED_SECONDS = 300.0
+
 #: Bytes of output after which the quota is checked again.
 _QUOTA_CHECK_BYTES = 64 * 1024**2
 
@@ -85,6 +88,12 @@ class BatchRun:
         self._run = run
         self._saver = BatchSaver(record, store, lease, holder, run)
         self._quota_checked_at = record.checkpoint.output_bytes
+        self._progress_at = time.monotonic()
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it waits for workers, for Redis or for the disk."""
+        return time.monotonic() - self._progress_at >= _STALLED_SECONDS
 
     async def execute(self) -> None:
         """Run the batch to its end.
@@ -220,6 +229,7 @@ class BatchRun:
             message = f"the workers of {error} have another model than at the beginning"
             problem = LineProblem(code="model_changed", message=message)
             raise _Stopped("failed", [problem]) from None
+        self._progress_at = time.monotonic()
         answers = [found for found in outcomes if isinstance(found, LineAnswer)]
         for found in answers:
             self._state.metrics.encoded(len(found.vectors), found.tokens_read, found.num_cut)

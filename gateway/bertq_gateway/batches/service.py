@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import logging
-import os
 import re
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from fastapi import Request
@@ -29,8 +30,9 @@ log = logging.getLogger("bertq.gateway")
 
 _T = TypeVar("_T")
 
-#: Batches that a gateway runs at the same time.
-_MAX_RUNS = 2
+#: Batches that a gateway runs at the same time; those that wait for workers do not count, up to
+#: another limit.
+_MAX_RUNS, _MAX_STALLED_RUNS = 2, 30
 
 #: Threads for files: those of running batches, and those of requests.
 _THREADS = 8
@@ -46,6 +48,26 @@ _NO_KEY = "nokey"
 
 #: The names of the directories of keys: no key, or a hash.
 _OWNER = re.compile(rf"{_NO_KEY}|[0-9a-f]{{32}}")
+
+
+@dataclass
+class _Running:
+    """A batch that runs here.
+
+    Attributes:
+        owner: name of the directory of its key.
+        task: runs it.
+        run: its run, once its record was read.
+    """
+
+    owner: str
+    task: asyncio.Task[None]
+    run: BatchRun | None = None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it waits for workers, for Redis or for the disk."""
+        return self.run is not None and self.run.is_stalled
 
 
 class _OpenBatch(NamedTuple):
@@ -74,7 +96,7 @@ class Batches:
         self._threads = ThreadPoolExecutor(_THREADS, "bertq-batches")
         self._holder = storage.new_id("gateway-")
         self._stores: dict[str, BatchStore] = {}
-        self._runs: dict[str, tuple[str, asyncio.Task[None]]] = {}  # id -> owner, task
+        self._runs: dict[str, _Running] = {}
         self._ended: set[str] = set()
         self._retry_at: dict[str, float] = {}
         self._cleaned_at = 0.0
@@ -132,7 +154,7 @@ class Batches:
 
     async def close(self) -> None:
         """Stop all runs; other gateways continue them."""
-        tasks = [self._task, *(task for _, task in self._runs.values())]
+        tasks = [self._task, *(running.task for running in self._runs.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,10 +171,10 @@ class Batches:
                 if time.monotonic() - self._cleaned_at >= _CLEANUP_SECONDS:
                     await self.run(self._clean_up)
                     self._cleaned_at = time.monotonic()
-            except OSError as error:
-                log.error("ERROR: --batch-dir cannot be used: %s", os.strerror(error.errno or 0))
             except RedisError:
                 pass  # every request logs that
+            except Exception as error:
+                log.error("ERROR: --batch-dir cannot be used: %s", _describe(error))
             self._is_due.clear()
             try:
                 await asyncio.wait_for(self._is_due.wait(), self._settings.poll_seconds)
@@ -169,10 +191,10 @@ class Batches:
         waiting = await self.run(self._find_open)
         while waiting:
             # Each key has its turn; cancelled batches take no time.
-            running = Counter(owner for owner, _ in self._runs.values())
-            waiting.sort(key=lambda found: (not found.is_cancelled, running[found.owner], found.id))
+            counts = Counter(running.owner for running in self._runs.values())
+            waiting.sort(key=lambda found: (not found.is_cancelled, counts[found.owner], found.id))
             found = waiting.pop(0)
-            if len(self._runs) >= _MAX_RUNS and not found.is_cancelled:
+            if not (found.is_cancelled or self._has_capacity):
                 return
             settings = self._settings
             lease = BatchLease(
@@ -180,7 +202,12 @@ class Batches:
             )
             if await lease.take():
                 task = asyncio.create_task(self._run_batch(found, lease))
-                self._runs[found.id] = (found.owner, task)
+                self._runs[found.id] = _Running(found.owner, task)
+
+    @property
+    def _has_capacity(self) -> bool:
+        num_stalled = sum(running.is_stalled for running in self._runs.values())
+        return num_stalled < _MAX_STALLED_RUNS and len(self._runs) - num_stalled < _MAX_RUNS
 
     def _find_open(self) -> list[_OpenBatch]:
         """Return the batches that have not ended and do not run here."""
@@ -205,15 +232,16 @@ class Batches:
             # Read with the lease: another gateway may just have ended it.
             record = await self.run(store.record, found.id)
             if record is not None and record.batch.status not in ENDED:
-                await BatchRun(
+                run = BatchRun(
                     record, store, self._settings, self._state, self._models, lease,
                     self._holder, self.run,
-                ).execute()  # fmt: skip
+                )  # fmt: skip
+                self._runs[found.id].run = run
+                await run.execute()
         except LeaseLost:
             pass
         except Exception as error:
-            # Without the message of the error: it may contain a text.
-            log.error("ERROR: %s failed, and is tried again: %s", found.id, type(error).__name__)
+            log.error("ERROR: %s failed, and is tried again: %s", found.id, _describe(error))
             self._retry_at[found.id] = time.monotonic() + _RETRY_SECONDS
         finally:
             await lease.release()
@@ -225,3 +253,11 @@ class Batches:
             self._store(owner).remove_expired()
         known = {name for store in self._stores.values() for name in store.ids()}
         self._ended &= known
+
+
+def _describe(error: Exception) -> str:
+    """Return an error without its message, which may contain a text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, line {place.lineno}"

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bertq_gateway.batches import storage
 from bertq_gateway.batches.files import FileStore
 from bertq_gateway.batches.objects import ENDED, ENDPOINT, BatchObject, BatchRecord
@@ -139,12 +141,12 @@ class BatchStore:
         return storage.names(self._batches)
 
     def record(self, batch_id: str) -> BatchRecord | None:
-        """Return the record of a batch; None if there is none."""
+        """Return the record of a batch; None if there is none that can be read."""
         try:
             text = (self.directory(batch_id) / _RECORD).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            return BatchRecord.model_validate_json(text)
+        except (FileNotFoundError, ValidationError):
             return None
-        return BatchRecord.model_validate_json(text)
 
     def records(self) -> list[BatchRecord]:
         """Return the records of all batches, the oldest first."""
