@@ -84,7 +84,7 @@ def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_latency(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--singles=10", "--rounds=1", "--seconds=0.2"]
-    found = run("latency", tmp_path, *arguments, "--clients=1", "--clients=2", "--bulk=40000")
+    found = run("latency", tmp_path, *arguments, "--clients=1", "--clients=2", "--bulk=12000")
     assert list(found["clients"]) == [
         "encoder, in process",
         "one client, one after another",
