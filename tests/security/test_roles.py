@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 
 from bertq import BertClient
@@ -120,6 +121,17 @@ def test_a_client_and_workers_one_of_which_dies(guarded: Guarded, tmp_path: Path
     assert guarded.refused() == []
 
 
+def run_batch(url: str, body: dict[str, Any]) -> None:
+    """Run a batch of one request in a gateway."""
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body}
+    with openai.OpenAI(base_url=url, api_key="any") as client:
+        file = client.files.create(file=json.dumps(line).encode(), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
+        )
+        eventually(lambda: client.batches.retrieve(batch.id).status == "completed", 30)
+
+
 def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
     flower, http = free_port(), free_port()
     dashboard = guarded.url("dashboard")
@@ -129,7 +141,10 @@ def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
             dashboard, "celery", "-A", "bertq", "flower", f"--port={flower}",
             FLOWER_UNAUTHENTICATED_API="1",
         ),
-        running(guarded.url("gateway"), "bertq_cli", "http", "--port", str(http)),
+        running(
+            guarded.url("gateway"), "bertq_cli", "http", "--port", str(http),
+            "--batch-dir", str(tmp_path / "batches"),
+        ),
     ):  # fmt: skip
         eventually(lambda: answers(f"http://127.0.0.1:{http}/readyz"), 30)
         eventually(lambda: answers(f"http://127.0.0.1:{flower}/healthcheck"), 30)
@@ -138,6 +153,7 @@ def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
         assert answer["data"][0]["embedding"] == standins.rows(["one two three"])[0].tolist()
         assert json.loads(get(f"http://127.0.0.1:{http}/status/server"))["num_worker"] == 1
         assert "bertq_http" in get(f"http://127.0.0.1:{http}/metrics")
+        run_batch(f"http://127.0.0.1:{http}/v1", asked)
 
         def seen() -> bool:
             api = f"http://127.0.0.1:{flower}/api"
