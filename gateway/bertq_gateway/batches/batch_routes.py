@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bertq_gateway.apis.fields import LenientRequest
@@ -18,6 +18,14 @@ from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
 
 router = APIRouter(prefix="/v1", tags=["OpenAI: files and batches"])
+
+_BatchId = Annotated[
+    str,
+    Path(
+        description="The id of a batch.",
+        openapi_examples={"batch": {"value": "batch_066158cf1b6a4b3f001e7d4ccf90e842"}},
+    ),
+]
 
 #: Maximum hours that a batch may take.
 _MAX_WINDOW_HOURS = 30 * 24
@@ -132,7 +140,7 @@ async def list_batches(
 @router.get(
     "/batches/{batch_id}", response_model=BatchObject, responses=responses(401, 404, 422, 429)
 )
-async def retrieve_batch(request: Request, batch_id: str) -> BatchObject:
+async def retrieve_batch(request: Request, batch_id: _BatchId) -> BatchObject:
     """Describe a batch."""
     batches = Batches.of(request)
     return await batches.run(batches.store(request).find, batch_id)
@@ -143,7 +151,7 @@ async def retrieve_batch(request: Request, batch_id: str) -> BatchObject:
     response_model=BatchObject,
     responses=responses(400, 401, 404, 422, 429, 507),
 )
-async def cancel_batch(request: Request, batch_id: str) -> BatchObject:
+async def cancel_batch(request: Request, batch_id: _BatchId) -> BatchObject:
     """Cancel a batch; its files have the requests that were answered."""
     batches = Batches.of(request)
     found = await batches.run(batches.store(request).cancel, batch_id)

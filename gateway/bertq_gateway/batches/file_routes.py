@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -39,6 +39,20 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
+_FileId = Annotated[
+    str,
+    Path(
+        description="The id of a file.",
+        openapi_examples={"file": {"value": "file-066158cf08abf244e7c8be0566e7a703"}},
+    ),
+]
+
+#: A file with one request.
+_EXAMPLE_FILE = (
+    '{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", '
+    '"body": {"model": "all-MiniLM-L6-v2", "input": "first do it"}}'
+)
+
 #: The body of an upload, which FastAPI does not read.
 _UPLOAD_BODY = {
     "requestBody": {
@@ -52,9 +66,7 @@ _UPLOAD_BODY = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "Lines such as "
-                            '{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", '
-                            '"body": {"model": "all-MiniLM-L6-v2", "input": "first do it"}}',
+                            "description": f"Lines such as {_EXAMPLE_FILE}",
                         },
                         "purpose": {"type": "string", "enum": ["batch"]},
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
@@ -64,7 +76,8 @@ _UPLOAD_BODY = {
                             "maximum": MAX_EXPIRY_SECONDS,
                         },
                     },
-                }
+                },
+                "example": {"file": _EXAMPLE_FILE, "purpose": "batch"},
             }
         },
     }
@@ -148,7 +161,7 @@ async def list_files(
 
 
 @router.get("/files/{file_id}", response_model=FileObject, responses=responses(401, 404, 422, 429))
-async def retrieve_file(request: Request, file_id: str) -> FileObject:
+async def retrieve_file(request: Request, file_id: _FileId) -> FileObject:
     """Describe a file."""
     batches = Batches.of(request)
     return await batches.run(batches.store(request).files.find, file_id)
@@ -162,7 +175,7 @@ async def retrieve_file(request: Request, file_id: str) -> FileObject:
         **responses(401, 404, 422, 429),
     },
 )
-async def retrieve_content(request: Request, file_id: str) -> Response:
+async def retrieve_content(request: Request, file_id: _FileId) -> Response:
     """Download a file."""
     batches = Batches.of(request)
     store = batches.store(request).files
@@ -173,7 +186,7 @@ async def retrieve_content(request: Request, file_id: str) -> Response:
 @router.delete(
     "/files/{file_id}", response_model=FileDeleted, responses=responses(400, 401, 404, 422, 429)
 )
-async def delete_file(request: Request, file_id: str) -> FileDeleted:
+async def delete_file(request: Request, file_id: _FileId) -> FileDeleted:
     """Delete a file, unless a batch reads it."""
     batches = Batches.of(request)
     await batches.run(batches.store(request).delete_file, file_id)
