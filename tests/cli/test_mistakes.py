@@ -1,12 +1,15 @@
 """Whatever a user types: an error of a line or two, and never a traceback."""
 
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.runs import BERTQ
+import bertq_cli.commands
 from tests.conftest import clean_environ
+from tests.forks import ForkServer, fork_server
+
+COMMAND_FILES = sorted(Path(bertq_cli.commands.__file__).parent.glob("[a-z]*.py"))
 
 NO_REDIS = "redis://127.0.0.1:1/0"
 
@@ -139,22 +142,31 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def bertq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    modules = ["bertq_client", "bertq_gateway.app", "bertq_cli.main"]
+    modules += [f"bertq_cli.commands.{path.stem}" for path in COMMAND_FILES]
+    with fork_server(
+        "from bertq_cli.main import main; main()", modules, tmp_path_factory.mktemp("output")
+    ) as server:
+        yield server
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mistake_is_no_traceback(tmp_path: Path, places: dict[str, str], command: str) -> None:
+def test_a_mistake_is_no_traceback(
+    tmp_path: Path, places: dict[str, str], bertq: ForkServer, command: str
+) -> None:
     arguments = []
     for word in command.split(" "):
         name, slash, rest = word.partition("/")
         arguments.append(places.get(name, name) + slash + rest)
     environ = clean_environ() | {"BERTQ_REDIS_URL": NO_REDIS, "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [*BERTQ, *arguments], cwd=tmp_path, env=environ, stdin=subprocess.DEVNULL,
-        capture_output=True, timeout=100,
-    )  # fmt: skip
-    output = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode in (1, 2), output
+    done = bertq.run(arguments, environ, tmp_path)
+    output = done.stdout + done.stderr
+    assert done.status in (1, 2), output
     assert "Traceback" not in output
     assert "Exception ignored" not in output
-    lines = done.stderr.decode(errors="replace").splitlines() or output.splitlines()
+    lines = done.stderr.splitlines() or output.splitlines()
     assert any("Error: " in line or line.startswith("unhealthy: ") for line in output.splitlines())
     assert len(lines) <= 6, output
     assert [path.name for path in tmp_path.iterdir() if path.name != "bertq"] == []

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.bert.checkpoints import write_tiny_hf
 from tests.conftest import clean_environ
+from tests.forks import fork_server
 
 CASES = [
     ([], {}, "no model: give --model-dir DIR or BERTQ_MODEL_DIR"),
@@ -53,29 +54,34 @@ CASES = [
 ]
 
 
-def start(options: list[str], variables: dict[str, str]) -> tuple[int, list[str]]:
-    """Start a worker that cannot start; return its exit status and the lines that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "bertq", "worker", *options],
-        # No Redis is there: mistakes of the worker itself are reported before it connects.
-        # Celery warns users who run it as root, as containers do.
-        env={
-            **clean_environ(),
-            "BERTQ_REDIS_URL": "redis://127.0.0.1:1/0",
-            "PYTHONWARNINGS": "ignore",
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        timeout=100,
-        stdin=subprocess.DEVNULL,
+Start = Callable[[list[str], dict[str, str]], tuple[int, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts a worker that cannot start; returns its exit status and the lines that it printed."""
+    directory = tmp_path_factory.mktemp("output")
+    # Celery warns users who run it as root, as containers do.
+    program = (
+        "import warnings; warnings.simplefilter('ignore'); import celery.__main__ as c; c.main()"
     )
-    return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if line]
+    # The modules that Celery imports before it reads the command line; they read no variables.
+    modules = ["celery.bin.worker", "celery.bin.celery", "kombu.transport.redis", "numpy"]
+    modules += ["celery.worker.worker", "celery.apps.worker", "tokenizers", "safetensors.numpy"]
+    with fork_server(program, modules, directory) as server:
+
+        def run(options: list[str], variables: dict[str, str]) -> tuple[int, list[str]]:
+            # No Redis is there: mistakes of the worker itself are reported before it connects.
+            environ = clean_environ() | {"BERTQ_REDIS_URL": "redis://127.0.0.1:1/0"} | variables
+            done = server.run(["-A", "bertq", "worker", *options], environ, directory)
+            return done.status, [line for line in (done.stdout + done.stderr).splitlines() if line]
+
+        yield run
 
 
 @pytest.mark.parametrize(("options", "variables", "reason"), CASES)
 def test_a_worker_that_cannot_start_says_why(
-    options: list[str], variables: dict[str, str], reason: str
+    start: Start, options: list[str], variables: dict[str, str], reason: str
 ) -> None:
     status, lines = start(options, variables)
     # Mistakes that click finds have its exit status, and the usage before the error.
@@ -123,7 +129,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_model_that_cannot_be_used(damage: str, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used(start: Start, damage: str, tmp_path: Path) -> None:
     model = write_tiny_hf(tmp_path / "model")
     change, reason = DAMAGE[damage]
     change(model)
@@ -144,7 +150,7 @@ def test_a_model_that_cannot_be_used(damage: str, tmp_path: Path) -> None:
     ],
 )
 def test_an_option_that_the_model_does_not_have(
-    option: str, value: str, reason: str, tiny_model: Path
+    start: Start, option: str, value: str, reason: str, tiny_model: Path
 ) -> None:
     status, lines = start([option, value], {"BERTQ_MODEL_DIR": str(tiny_model)})
     assert status == os.EX_CONFIG, lines
