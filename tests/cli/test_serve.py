@@ -1,5 +1,6 @@
 """``bertq serve`` as a user runs it: real server, real workers, a tiny model."""
 
+import json
 import os
 import re
 import shutil
@@ -80,10 +81,13 @@ def is_free(port: int) -> bool:
 
 
 def test_a_service_with_two_workers_a_dashboard_and_a_gateway(
-    serve: Serve, options: list[str], port: int
+    serve: Serve, options: list[str], port: int, tmp_path: Path
 ) -> None:
     flower, http = free_port(), free_port()
-    run = serve(*options, "--num-workers", "2", "--flower", str(flower), "--http-port", str(http))
+    run = serve(
+        *options, "--num-workers", "2", "--flower", str(flower), "--http-port", str(http),
+        "--batch-dir", str(tmp_path / "batches"),
+    )  # fmt: skip
     run.wait_for("\nready ")
     lines = run.output.splitlines()
     assert f"http        http://127.0.0.1:{http}, its manual at /docs" in lines
@@ -107,6 +111,8 @@ def test_a_service_with_two_workers_a_dashboard_and_a_gateway(
         assert b"cpu1@" in page.read()
     with urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=20) as page:
         assert page.read().startswith(b"ready: ")
+    with urllib.request.urlopen(f"http://127.0.0.1:{http}/v1/files", timeout=20) as page:
+        assert json.load(page)["data"] == []
     # Ctrl-C reaches the whole group of the terminal.
     os.killpg(run.process.pid, signal.SIGINT)
     status, output = run.wait()
