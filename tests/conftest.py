@@ -23,30 +23,40 @@ from tests.servers import start_server
 
 _databases = itertools.count()
 
-#: Test files that take a minute or more, the longest first (see the durations that CI prints).
+#: Test files that take a quarter of a minute or more, the longest first (see the durations that CI
+#: prints).
 LONGEST_FILES = (
     "tests/cli/test_serve.py",
-    "tests/cli/test_mistakes.py",
-    "tests/cli/test_survivors.py",
     "tests/bert/test_directories.py",
+    "tests/bulk/test_command.py",
+    "tests/benchmarks/test_runs.py",
     "tests/hosts/test_cuts.py",
     "tests/bert/test_golden.py",
-    "tests/benchmarks/test_runs.py",
+    "tests/bert/test_parity.py",
+    "tests/security/test_secrets.py",
+    "tests/examples/test_examples.py",
+    "tests/cli/test_survivors.py",
     "tests/cli/test_demo.py",
     "tests/compose/test_services.py",
-    "tests/bulk/test_command.py",
-    "tests/bulk/test_end_to_end.py",
     "tests/cli/test_bench.py",
-    "tests/bert/test_parity.py",
+    "tests/workers/test_bugs.py",
+    "tests/cli/test_output.py",
+    "tests/security/test_roles.py",
+    "tests/test_process_cleanup.py",
+    "tests/chaos/test_workers.py",
+    "tests/jobs/test_processes.py",
+    "tests/bert/test_long.py",
     "tests/test_end_to_end.py",
+    "tests/client/test_processes.py",
+    "tests/cli/test_mistakes.py",
+    "tests/chaos/test_full.py",
+    "tests/bulk/test_end_to_end.py",
+    "tests/bert/test_graph.py",
     "tests/workers/test_refusals.py",
     "tests/benchmarks/test_peers.py",
-    "tests/bert/test_long.py",
-    "tests/bert/test_graph.py",
-    "tests/workers/test_worker.py",
-    "tests/security/test_roles.py",
+    "tests/benchmarks/test_soak.py",
     "tests/migration/test_migration.py",
-    "tests/chaos/test_workers.py",
+    "tests/chaos/test_redis.py",
 )
 
 
