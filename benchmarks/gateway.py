@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,44 +63,82 @@ class GatewayResults:
         self.rates.setdefault(name, []).append(answers_per_second(answers, begin))
 
 
+@dataclass(frozen=True)
+class Route:
+    """A route that returns vectors.
+
+    Attributes:
+        path: its path.
+        texts_field: the field of the body that has the texts.
+        find_row: returns the only vector in the body of an answer.
+        options: other fields of the body.
+    """
+
+    path: str
+    texts_field: str
+    find_row: Callable[[Any], Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _find_base64_row(body: Any) -> Any:
+    return np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4")
+
+
+_EMBEDDINGS = Route(
+    "/v1/embeddings", "input", _find_base64_row, options={"encoding_format": "base64"}
+)
+
+
 class HttpCaller:
-    """One connection; speaks as much HTTP as it needs, so that it costs little itself."""
+    """Connections that speak as much HTTP as they need, so that they cost little themselves.
+
+    Args:
+        port: port of the gateway.
+        route: the route to measure.
+        model: name of the model.
+        check: called with each text and its vector, or None if the answer was not 200.
+    """
 
     def __init__(
-        self, port: int, name: str, expected: dict[str, Any], results: GatewayResults
+        self, port: int, route: Route, model: str, check: Callable[[str, Any], object]
     ) -> None:
         self._port = port
-        self._name = name
-        self._expected = expected
-        self._results = results
+        self._route = route
+        self._model = model
+        self._check = check
 
     async def call(self, texts: Sequence[str], end: float) -> list[TimedAnswer]:
-        """Send sentences one after another until a moment."""
+        """Send sentences one after another on a connection, until a moment."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         answers = []
         number = 0
         while (start := time.monotonic()) < end:
             text = texts[number % len(texts)]
             writer.write(self._request(text))
-            self._check(text, *await _read(reader))
+            status, body = await _read(reader)
+            is_right = status == 200
+            self._check(text, self._route.find_row(json.loads(body)) if is_right else None)
             answers.append(((now := time.monotonic()), now - start))
             number += 1
         writer.close()
         return answers
 
-    def _request(self, text: str) -> bytes:
-        body_fields = {"model": self._name, "input": text, "encoding_format": "base64"}
-        body = json.dumps(body_fields).encode()
-        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-        return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+    async def call_at_once(
+        self, texts: Sequence[str], callers: int, end: float
+    ) -> list[TimedAnswer]:
+        """Send on several connections, each from another place in the texts."""
+        calls = [
+            self.call(take_texts(texts, 127 * caller, len(texts)), end) for caller in range(callers)
+        ]
+        return [answer for answers in await asyncio.gather(*calls) for answer in answers]
 
-    def _check(self, text: str, status: int, body: bytes) -> None:
-        if status == 200:
-            encoded = json.loads(body)["data"][0]["embedding"]
-            row = np.frombuffer(base64.b64decode(encoded), "<f4")
-            if np.abs(row - self._expected[text]).max() <= _MAX_DIFFERENCE:
-                return
-        self._results.errors += 1
+    def _request(self, text: str) -> bytes:
+        route = self._route
+        body = json.dumps(
+            {"model": self._model, route.texts_field: [text], **route.options}
+        ).encode()
+        head = f"POST {route.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -155,13 +193,12 @@ class Bench:
     async def _call_over_http(
         self, texts: Sequence[str], name: str, expected: dict[str, Any], end: float
     ) -> list[TimedAnswer]:
-        callers = [
-            HttpCaller(self._port, name, expected, self.results).call(
-                take_texts(texts, 127 * caller, len(texts)), end
-            )
-            for caller in range(self._callers)
-        ]
-        return [answer for answers in await asyncio.gather(*callers) for answer in answers]
+        def check(text: str, row: Any) -> None:
+            if row is None or np.abs(row - expected[text]).max() > _MAX_DIFFERENCE:
+                self.results.errors += 1
+
+        caller = HttpCaller(self._port, _EMBEDDINGS, name, check)
+        return await caller.call_at_once(texts, self._callers, end)
 
     def stop(self) -> None:
         """Make it fail at once."""

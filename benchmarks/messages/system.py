@@ -78,10 +78,16 @@ class Variant:
 
 
 class System:
-    """The processes of a variant; ``with`` starts and ends them."""
+    """The processes of a variant; ``with`` starts and ends them.
+
+    Attributes:
+        variant: the variant.
+        url: address of its Redis.
+    """
 
     def __init__(self, variant: Variant, client_processes: int) -> None:
         self.variant = variant
+        self.url = ""
         self._client_processes = client_processes
         self._clients: list[subprocess.Popen[bytes]] = []
         self._stack = ExitStack()
@@ -93,12 +99,13 @@ class System:
             server = RedisServer(folder, log)
             stack.callback(server.stop)
             server.start()
+            self.url = server.url
             self._redis: Redis = stack.enter_context(connect(server.url))
             environ = self.variant.environ(server.url)
             self._worker = processes.start_process(self.variant.worker_command(), environ, log)
             stack.callback(processes.end_process, self._worker, _END_SECONDS)
             kind = "bertq" if self.variant.pool is None else "celery"
-            command = [sys.executable, str(_FOLDER / "sender.py"), kind, server.url]
+            command = [sys.executable, str(_FOLDER / "sender.py"), kind, self.url]
             for _ in range(self._client_processes):
                 client = processes.start_process(command, environ, log, has_pipes=True)
                 stack.callback(processes.end_process, client, 0.0)

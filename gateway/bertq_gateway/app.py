@@ -27,6 +27,7 @@ from bertq_gateway.batches import batch_routes, file_routes
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
+from bertq_gateway.exact_paths import ExactPaths
 from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard
 from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
@@ -74,12 +75,16 @@ def create(config: Config) -> FastAPI:
     )
     # The guard checks keys; this puts a field for the key into the manual.
     key = [Depends(HTTPBearer(auto_error=False))] if config.api_keys else []
-    for module in (
+    apis = (
         openai, listing, file_routes, batch_routes, tei, tei_tokens, cohere, rerank,
         bert_as_service,
-    ):  # fmt: skip
+    )  # fmt: skip
+    for module in apis:
         app.include_router(module.router, dependencies=key)
     app.include_router(probes.router)
+    app.router.routes.insert(
+        0, ExactPaths(route for module in apis for route in module.router.routes)
+    )
     # Instead of FastAPI's own route.
     app.router.routes[:] = [
         route for route in app.routes if getattr(route, "path", "") != manual.DOCUMENT_PATH

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gateway, latency_page, overhead
+from benchmarks import gateway, latency_page, overhead, routes
 from benchmarks.ceiling.__main__ import Result
 from benchmarks.ceiling.simulated_service import SimulatedCase
 from benchmarks.ceiling.throughput import Throughput
@@ -87,6 +87,21 @@ def test_the_page_about_the_gateway() -> None:
         gateway.HTTP, "100.0", "100.0", "100.0", "1 (1\N{EN DASH}1)", "0.33", "2",
     ]  # fmt: skip
     assert page.data["gateway_mib"] == [1, 3]
+
+
+def test_the_page_about_routes_compares_turns_of_the_same_round() -> None:
+    def turns(*cpu_seconds: float) -> list[routes.Turn]:
+        answers = [(12.0, 0.1), (14.0, 0.1)]
+        return [routes.Turn.from_answers(answers, 10.0, seconds) for seconds in cpu_seconds]
+
+    by_path = {routes.BASELINE: turns(0.002, 0.004, 0.002), "/embed": turns(0.003, 0.004, 0.001)}
+    page = routes.build_document(by_path, 0, {}, callers=2)
+    rate = "0 (0\N{EN DASH}0)"  # 2 answers in 4 s
+    assert cells(page, 0, "/embed") == [
+        "/embed", "1.50", "1.00 (0.50\N{EN DASH}1.50)", rate, "1.00 (1.00\N{EN DASH}1.00)",
+        "100.0", "100.0",
+    ]  # fmt: skip
+    assert page.data["routes"]["/embed"]["cpu_ratio"]["values"] == (1.5, 1.0, 0.5)
 
 
 def test_the_page_about_peers() -> None:

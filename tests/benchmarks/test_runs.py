@@ -107,6 +107,13 @@ def test_gateway(tmp_path: Path, tiny_model: Path) -> None:
         assert 0 < way["ms"]["p50"] <= way["ms"]["p99"]
 
 
+def test_routes(tmp_path: Path) -> None:
+    found = run("routes", tmp_path, "--rounds=1", "--seconds=0.5", "--callers=4")
+    assert found["wrong"] == 0
+    for route in found["routes"].values():
+        assert route["turns"][0]["cpu_ms"] > 0
+
+
 def test_a_client_process_that_ends(redis_url: str) -> None:
     with ClientProcesses(redis_url, 1) as processes:
         processes.kill()
