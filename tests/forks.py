@@ -1,6 +1,6 @@
-"""Runs of a program in forks of a process that has imported what the program needs.
+"""Run a program many times, in forks of a process that has imported its modules.
 
-An interpreter and the imports take half a second, which matters for a hundred runs of a moment.
+The start of Python and the imports take half a second of CPU time for each process.
 """
 
 import gc
