@@ -40,9 +40,11 @@ def test_every_answer_is_as_the_manual_says(
                 seen.add((case.path, response.status_code))
 
             check()
+    assert {path for path, _ in seen} == set(schema)
     assert {
         ("/v1/embeddings", 404),
         ("/v1/embeddings", 422),
+        ("/embed", 200),
         ("/encode", 200),
         ("/v1/files", 200),
     } <= seen

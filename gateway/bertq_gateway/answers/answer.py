@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 from starlette.types import Message
@@ -61,7 +62,7 @@ async def write(build: Callable[[], Any], numbers: int, future: EncodeFuture) ->
         Refused: the content repeats a part of the request that is nested too deeply.
     """
     is_small = numbers < _MAX_INLINE_NUMBERS
-    text = dumps(build()) if is_small else await asyncio.to_thread(lambda: dumps(build()))
+    text = dumps(build()) if is_small else await asyncio.to_thread(lambda: dump_parts(build()))
     headers = {"X-Model-Fingerprint": future.fingerprint}
     if future.cut_rows:
         headers["X-Truncated-Inputs"] = _list_rows(future.cut_rows)
@@ -71,6 +72,26 @@ async def write(build: Callable[[], Any], numbers: int, future: EncodeFuture) ->
 def _list_rows(rows: Sequence[int]) -> str:
     """Return how many rows there are, and the first ones, as a structured field (RFC 9651)."""
     return f'{len(rows)};indices="{" ".join(map(str, rows[:MAX_LISTED_ROWS]))}"'
+
+
+def dump_parts(content: Any) -> bytes:
+    """Return what ``dumps`` does, part by part.
+
+    orjson does not release the interpreter's lock: other threads run between parts only.
+    """
+    if isinstance(content, dict):
+        fields = (dumps(key) + b":" + dump_parts(value) for key, value in content.items())
+        return b"{%b}" % b",".join(fields)
+    if isinstance(content, np.ndarray) and content.ndim > 1:
+        return b"[%b]" % b",".join(map(dump_parts, content))
+    if isinstance(content, list):
+        # Its elements are small, but for arrays with a vector for each token.
+        elements = (
+            dump_parts(value) if isinstance(value, np.ndarray) else dumps(value)
+            for value in content
+        )
+        return b"[%b]" % b",".join(elements)
+    return dumps(content)
 
 
 def dumps(content: Any) -> bytes:

@@ -207,7 +207,7 @@ class BatchOutput:
             "response": None if status is None else response,
             "error": error,
         }
-        return answer.dumps(content) + b"\n"
+        return answer.dump_parts(content) + b"\n"
 
 
 def remove_parts(directory: Path) -> None:
