@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertq import BertClient
-from bertq.errors import BadInputValue, OutputError, SentenceTooLong
+from bertq.errors import BadInputValue, OutputError, SentenceTooLong, UnknownJob
 from bertq_cli.commands.rerank import rerank
 from tests.cli.runs import invoke
 from tests.tiny_service import tiny_service
@@ -67,6 +67,31 @@ def test_a_file_of_queries(client: BertClient, url: str, tmp_path: Path) -> None
     with pytest.raises(OutputError, match=r"already exists: .* add --overwrite"):
         run(url, source, "-o", output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, output.name]
+
+
+def test_a_durable_job(client: BertClient, url: str, tmp_path: Path) -> None:
+    source, query = tmp_path / "documents.txt", ["--query", "day"]
+    source.write_text("\n\n".join(DOCUMENTS))
+    job_id = run(url, source, *query, "--submit").strip()
+    assert run(url, source, *query, "--job", job_id, "-n", "2") == run(url, source, *query, "-n", 2)
+    source.write_text("another file")
+    with pytest.raises(BadInputValue, match=r"has 3 documents, and .*documents.txt has 1: give"):
+        run(url, source, *query, "--job", job_id)
+    queries = [(f"query {number}", DOCUMENTS[number % 3 :]) for number in range(300)]
+    candidates, output = tmp_path / "candidates.jsonl", tmp_path / "ranked.jsonl"
+    lines = [json.dumps({"query": query, "documents": found}) for query, found in queries]
+    candidates.write_text("\n".join(lines))
+    job_id = run(url, candidates, "--submit").strip()
+    run(url, candidates, "--job", job_id, "-o", output)
+    scores = client.job(job_id).result(60)
+    assert scores.shape == (600, 1)
+    found = [json.loads(line)["results"] for line in output.read_text().splitlines()]
+    for number in (0, 1, 299):
+        expected = client.rerank(*queries[number])
+        assert [result["index"] for result in found[number]] == [one.index for one in expected]
+    client.job(job_id).discard()
+    with pytest.raises(UnknownJob):
+        run(url, candidates, "--job", job_id)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """``bertq rerank``: sort documents by their relevance to a query."""
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from bertq.errors import BadInputValue, OutputError, RemoteError, SentenceTooLong
+from bertq.errors import BadInputValue, BertqError, OutputError, RemoteError, SentenceTooLong
 from bertq.protocol.encoding import TRUNCATE, Truncate
 from bertq_cli import output_file
 from bertq_cli.input_options import input_options, open_client
@@ -19,6 +21,7 @@ from bertq_client import BertClient, RankedDocument, inputs, progress_bar
 from bertq_client.files import line_errors
 from bertq_client.files.line import DEFAULT_FIELD, LineFormat
 from bertq_client.files.source import Lines, TextSource, kind_of
+from bertq_client.search import rerank as reranking
 
 
 @click.command()
@@ -49,6 +52,8 @@ from bertq_client.files.source import Lines, TextSource, kind_of
     help="The end that is cut from a text of a pair that is too long; or refuse it.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--submit", is_flag=True, help="Only submit a durable job, and print its id.")
+@click.option("--job", "job_id", metavar="ID", help="Use the scores of the job of --submit.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress bar.")
 def rerank(
     source: str,
@@ -63,6 +68,8 @@ def rerank(
     field: str,
     truncate: Truncate,
     overwrite: bool,
+    submit: bool,
+    job_id: str | None,
     quiet: bool,
 ) -> None:
     """Sort documents by their relevance to a query, as a cross-encoder scores them.
@@ -71,7 +78,12 @@ def rerank(
     the output has a line {"line": 1, "results": [{"index": 3, "score": 0.98}, ...]} for each. With
     --query, each line of INPUT is a document, and the output has a line with score, line number and
     text for each. INPUT may be compressed (.gz); - is standard input.
+
+    With --submit, workers score the documents as a durable job, which needs no command to run. The
+    same command with --job instead waits for the scores and writes the output.
     """
+    if submit and (job_id is not None or output is not None):
+        raise click.UsageError("--submit prints only the id of a job: leave out --job and --output")
     kind = kind_of(source, input_format)
     if query is not None:
         inputs.check_text(query, "--query")
@@ -92,9 +104,30 @@ def rerank(
         _open(output) as file,
         closing(lines.read()) as numbered,
     ):
+        documents: list[tuple[int, str]] = []
+        queries: Iterable[tuple[str, list[str]]]
         if query is None:
-            requests = ((texts[0], list(texts[1:])) for _, texts in numbered if texts is not None)
-            ranked = client.rerank_stream(requests, top_n, truncate=truncate)
+            queries = ((texts[0], list(texts[1:])) for _, texts in numbered if texts is not None)
+        else:
+            documents = _read_documents(numbered, lines.name)
+            queries = [(query, [text for _, text in documents])]
+        if submit:
+            click.echo(client.submit_rerank(queries, truncate=truncate).id)
+            return
+        try:
+            if job_id is not None:
+                ranked = _rank_job(client, job_id, list(queries), top_n, timeout, lines.name)
+            elif query is None:
+                ranked = client.rerank_stream(queries, top_n, truncate=truncate)
+            else:
+                texts = [text for _, text in documents]
+                ranked = iter([client.rerank(query, texts, top_n, truncate=truncate)])
+        except (RemoteError, SentenceTooLong) as error:
+            if query is None:
+                raise
+            numbers = [number for number, _ in documents]
+            raise line_errors.with_line_numbers(error, numbers, lines.name) from None
+        if query is None:
             # A bar and results would mix in a terminal.
             is_shown = not quiet and output is not None
             with progress_bar.open_bar(None, is_shown=is_shown) as bar:
@@ -102,7 +135,9 @@ def rerank(
                     print(json.dumps(_document(line, results)), file=file)
                     bar.show(line)
         else:
-            _rerank_lines(client, query, numbered, top_n, truncate, lines.name, file)
+            for index, score in next(ranked):
+                number, text = documents[index]
+                print(f"{score:.6f}\t{number}\t{' '.join(text.split())}", file=file)
 
 
 @dataclass(frozen=True)
@@ -142,31 +177,47 @@ def _document(line: int, ranked: Iterable[RankedDocument]) -> dict[str, Any]:
     return {"line": line, "results": results}
 
 
-def _rerank_lines(
-    client: BertClient,
-    query: str,
-    lines: Lines,
-    top_n: int | None,
-    truncate: Truncate,
-    name: str,
-    file: TextIO,
-) -> None:
-    """Sort the lines of a file with a name; print score, number and text of each."""
-    numbers, texts = [], []
+def _read_documents(lines: Lines, name: str) -> list[tuple[int, str]]:
+    """Return the lines of a file that are not blank, each with its number."""
+    documents = []
     for number, text in lines:
         if text is not None:
             if not isinstance(text, str):
                 raise BadInputValue(f"{name}, line {number}: a document must be a str, not a pair")
-            numbers.append(number)
-            texts.append(text)
-    if not texts:
+            documents.append((number, text))
+    if not documents:
         raise BadInputValue(f"{name} has no line that is not blank: there is no document")
+    return documents
+
+
+def _rank_job(
+    client: BertClient,
+    job_id: str,
+    queries: Sequence[tuple[str, list[str]]],
+    top_n: int | None,
+    timeout: float | None,
+    name: str,
+) -> Iterator[list[RankedDocument]]:
+    """Wait for the scores of a durable job; return the documents of each query, best first."""
+    job = client.job(job_id)
+    sizes = [len(documents) for _, documents in queries]
+    rows = job.info.rows
+    if rows != sum(sizes):
+        raise BadInputValue(
+            f"job {job_id} has {rows} documents, and {name} has {sum(sizes)}: give the INPUT that "
+            "was submitted"
+        )
     try:
-        ranked = client.rerank(query, texts, top_n, truncate=truncate)
-    except (RemoteError, SentenceTooLong) as error:
-        raise line_errors.with_line_numbers(error, numbers, name) from None
-    for index, score in ranked:
-        print(f"{score:.6f}\t{numbers[index]}\t{' '.join(texts[index].split())}", file=file)
+        scores = reranking.scores_of(job.result(timeout))
+    except CancelledError as error:
+        raise BertqError(f"{error}: it has no scores") from None
+    ends = itertools.accumulate(sizes)
+    return iter(
+        [
+            reranking.rank(scores[end - size : end], top_n)
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+    )
 
 
 @contextmanager

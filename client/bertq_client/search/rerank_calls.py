@@ -8,8 +8,11 @@ from redis import RedisError
 
 from bertq.errors import BadInputType, RemoteError, SentenceTooLong
 from bertq.integers import check_count
+from bertq.protocol import time_to_live
 from bertq.protocol.encoding import Encoding, Truncate
 from bertq.state.worker_info import WorkerInfo
+from bertq_client.durable.calls import DurableCalls
+from bertq_client.durable.durable_job import DurableJob
 from bertq_client.inputs import Strings
 from bertq_client.search import rerank
 from bertq_client.search.rerank import RankedDocument
@@ -18,7 +21,7 @@ from bertq_client.streaming.calls import StreamCalls
 from bertq_client.streaming.stream import RequestStream
 
 
-class RerankCalls(StreamCalls):
+class RerankCalls(StreamCalls, DurableCalls):
     """The part of ``BertClient`` for cross-encoders."""
 
     def rerank(
@@ -131,6 +134,36 @@ class RerankCalls(StreamCalls):
             except (RemoteError, SentenceTooLong) as error:
                 pairs = [open_pairs[row] for row in error.rows]
                 raise rerank.with_documents(error, pairs) from None
+
+    def submit_rerank(
+        self,
+        queries: Iterable[tuple[str, Strings]],
+        *,
+        truncate: Truncate = "right",
+        ttl: float = time_to_live.DURABLE_JOB_SECONDS,
+    ) -> DurableJob:
+        """Submit a durable job that scores the documents of queries.
+
+        Args:
+            queries: queries, each with its documents.
+            truncate: as for ``rerank``.
+            ttl: as for ``submit``.
+
+        Returns:
+            The job. Its result is an array of scores, ``[n, 1]``: those of the documents of the
+            first query, then those of the second one, and so on.
+
+        Raises:
+            Exception: as ``submit`` and, for invalid queries or a model that cannot rerank,
+                ``rerank_stream``.
+        """
+        pairs = [
+            pair
+            for number, element in enumerate(queries, 1)
+            for pair in rerank.make_pairs_of_element(element, number)
+        ]
+        self._check_reranker(len(pairs))
+        return self.submit(pairs, ttl=ttl, truncate=truncate)
 
     def _check_reranker(self, rows: int) -> None:
         """Refuse a model that cannot rerank, if its workers are known."""
