@@ -23,7 +23,7 @@ from bertq_workers.observability import json_lines
 from bertq_workers.observability.json_lines import JsonFormatter
 from tests import records
 from tests.conftest import StartWorker, WorkerProcess
-from tests.workers import test_refusals
+from tests.workers.conftest import Refuse
 from tests.workers.standins import Start
 
 SECRET = "xylophone"
@@ -133,14 +133,14 @@ def test_a_log_file(redis_url: str, start: Start, tmp_path: Path) -> None:
     assert lines(path.read_text())
 
 
-def test_a_refusal_is_an_object_too() -> None:
+def test_a_refusal_is_an_object_too(refuse: Refuse) -> None:
     for options in ([], ["--model-dir", "/no/such/place"], ["-Q", "gpux"]):
-        status, printed = test_refusals.start([*options, *JSON], {})
+        status, printed = refuse([*options, *JSON], {})
         assert status == os.EX_CONFIG
         (entry,) = lines("\n".join(printed))
         assert entry["level"] == "CRITICAL"
         assert entry["message"].startswith("this worker cannot start: ")
-    status, printed = test_refusals.start([], {"BERTQ_LOG_FORMAT": "json", "BERTQ_THREADS": "x"})
+    status, printed = refuse([], {"BERTQ_LOG_FORMAT": "json", "BERTQ_THREADS": "x"})
     assert "BERTQ_THREADS is 'x'" in lines("\n".join(printed))[0]["message"]
 
 

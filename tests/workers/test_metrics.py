@@ -28,7 +28,7 @@ from tests.chaos.poison import FAIL, HANG
 from tests.conftest import StartServer, StartWorker, WorkerProcess
 from tests.docs.tables import DOCS
 from tests.waiting import eventually
-from tests.workers import test_refusals
+from tests.workers.conftest import Refuse
 from tests.workers.scrapes import Scrape, scrape_after_results
 from tests.workers.standins import DIM, StandInWorker, Start, sentences, starter
 
@@ -262,10 +262,10 @@ def test_metrics_without_redis(start_own_server: StartServer, tmp_path: Path, po
         assert found.seconds < 3
 
 
-def test_a_port_that_is_taken_is_one_line() -> None:
+def test_a_port_that_is_taken_is_one_line(refuse: Refuse) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        status, lines = test_refusals.start(["--metrics-port", str(taken)], {})
+        status, lines = refuse(["--metrics-port", str(taken)], {})
     assert status == os.EX_UNAVAILABLE
     reason = f"port {taken} of 127.0.0.1 is taken: choose another port for metrics"
     assert [f"this worker cannot start: {reason}" in line for line in lines] == [True], lines

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.bert.checkpoints import write_tiny_hf
-from tests.conftest import clean_environ
-from tests.forks import fork_server
+from tests.workers.conftest import Refuse
 
 CASES = [
     ([], {}, "no model: give --model-dir DIR or BERTQ_MODEL_DIR"),
@@ -54,36 +53,11 @@ CASES = [
 ]
 
 
-Start = Callable[[list[str], dict[str, str]], tuple[int, list[str]]]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts a worker that cannot start; returns its exit status and the lines that it printed."""
-    directory = tmp_path_factory.mktemp("output")
-    # Celery warns users who run it as root, as containers do.
-    program = (
-        "import warnings; warnings.simplefilter('ignore'); import celery.__main__ as c; c.main()"
-    )
-    # The modules that Celery imports before it reads the command line; they read no variables.
-    modules = ["celery.bin.worker", "celery.bin.celery", "kombu.transport.redis", "numpy"]
-    modules += ["celery.worker.worker", "celery.apps.worker", "tokenizers", "safetensors.numpy"]
-    with fork_server(program, modules, directory) as server:
-
-        def run(options: list[str], variables: dict[str, str]) -> tuple[int, list[str]]:
-            # No Redis is there: mistakes of the worker itself are reported before it connects.
-            environ = clean_environ() | {"BERTQ_REDIS_URL": "redis://127.0.0.1:1/0"} | variables
-            done = server.run(["-A", "bertq", "worker", *options], environ, directory)
-            return done.status, [line for line in (done.stdout + done.stderr).splitlines() if line]
-
-        yield run
-
-
 @pytest.mark.parametrize(("options", "variables", "reason"), CASES)
 def test_a_worker_that_cannot_start_says_why(
-    start: Start, options: list[str], variables: dict[str, str], reason: str
+    refuse: Refuse, options: list[str], variables: dict[str, str], reason: str
 ) -> None:
-    status, lines = start(options, variables)
+    status, lines = refuse(options, variables)
     # Mistakes that click finds have its exit status, and the usage before the error.
     usage = [line for line in lines if line.startswith(("Usage:", "Try "))]
     assert status == (2 if usage else os.EX_CONFIG)
@@ -129,11 +103,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_model_that_cannot_be_used(start: Start, damage: str, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used(refuse: Refuse, damage: str, tmp_path: Path) -> None:
     model = write_tiny_hf(tmp_path / "model")
     change, reason = DAMAGE[damage]
     change(model)
-    status, lines = start([], {"BERTQ_MODEL_DIR": str(model)})
+    status, lines = refuse([], {"BERTQ_MODEL_DIR": str(model)})
     assert status == os.EX_CONFIG, lines
     assert [reason in line for line in lines] == [True], lines
 
@@ -150,9 +124,9 @@ def test_a_model_that_cannot_be_used(start: Start, damage: str, tmp_path: Path) 
     ],
 )
 def test_an_option_that_the_model_does_not_have(
-    start: Start, option: str, value: str, reason: str, tiny_model: Path
+    refuse: Refuse, option: str, value: str, reason: str, tiny_model: Path
 ) -> None:
-    status, lines = start([option, value], {"BERTQ_MODEL_DIR": str(tiny_model)})
+    status, lines = refuse([option, value], {"BERTQ_MODEL_DIR": str(tiny_model)})
     assert status == os.EX_CONFIG, lines
     assert [reason in line for line in lines] == [True], lines
 
