@@ -88,6 +88,9 @@ def test_the_extra_has_the_packages_of_the_page() -> None:
 
 
 def test_the_page_has_all_of_them() -> None:
-    assert list(sections()) == ["Python", "LangChain", "LlamaIndex", "Haystack", "Chroma"]
+    assert list(sections()) == [
+        "Python", "LangChain", "LangChain, API of TEI", "LlamaIndex", "LlamaIndex, API of TEI",
+        "Haystack", "Chroma", "Qdrant",
+    ]  # fmt: skip
     assert "```javascript" in PAGE
     assert "$ curl " in PAGE
