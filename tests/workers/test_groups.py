@@ -149,8 +149,6 @@ def test_a_tag_of_another_chunk_is_not_believed(redis: Redis, start: Start) -> N
     records.write(redis, "other")
     message = json.loads(MessageBuilder(CLIENT).build("mine-0", ["a"], queues.SMALL))
     message["properties"]["delivery_tag"] = "other-0"
-    # Nor is a record in the message.
-    message["headers"]["record"] = {"is_active": True}
     redis.lpush(queues.SMALL, json.dumps(message))
     worker = start(1.0)
     worker.wait_for_log("chunk mine-0: dropped")
@@ -164,14 +162,14 @@ def test_no_chunk_is_grouped_while_something_listens_to_the_signals_of_the_trace
     record = jobs.JobRecord(is_active=True, chunks=1, fingerprint=None)
     request: Any = SimpleNamespace(
         id="job-0", delivery_info={}, message=SimpleNamespace(delivery_tag="job-0"),
-        request_dict={"record": record, "wire": WIRE_VERSION, "reply_to": CLIENT},
+        request_dict={"wire": WIRE_VERSION, "reply_to": CLIENT},
     )  # fmt: skip
-    assert groups.accepts(request)
+    assert groups.accepts(request, record)
 
     def listen(**_: Any) -> None: ...
 
     for signal in (signals.task_prerun, signals.task_postrun, signals.task_success):
         signal.connect(listen)
-        assert not groups.accepts(request)
+        assert not groups.accepts(request, record)
         signal.disconnect(listen)
-    assert groups.accepts(request)
+    assert groups.accepts(request, record)

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kombu import Connection, Consumer, Producer, Queue
@@ -97,6 +98,58 @@ def test_unacked_holds_what_kombu_would_have_written(connect: Any, send: Any, re
 
     assert entries(connect(), 2) == entries(connect(stock.Transport), 1)
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
+
+
+def take_small(connection: Any, redis: Redis, *jobs: str) -> tuple[Any, list[Any], list[Any]]:
+    """Take messages of small requests; return channel, messages and records by tag."""
+    for job in jobs:
+        records.write(redis, job)
+        redis.lpush("q", MessageBuilder("me").build(f"{job}-0", ["a"], "q"))
+    messages: list[Any] = []
+    found: list[Any] = []
+    channel = connection.channel()
+    channel.max_messages, channel.qos.reads_records = (lambda: 8), True
+    channel.on_delivered = found.append
+    Consumer(channel, [Queue("q")], on_message=messages.append).consume()
+    while not found:
+        connection.drain_events(timeout=10)
+    return channel, messages, found
+
+
+def test_records_are_read_while_messages_are_delivered(connect: Any, redis: Redis) -> None:
+    redis.script_flush()
+    for jobs in (("a", "b"), ("c",)):  # with and without the script on the server
+        channel, messages, (found,) = take_small(connect(), redis, *jobs)
+        assert [message.delivery_tag for message in messages] == [f"{job}-0" for job in jobs]
+        assert {tag: record.is_active for tag, record in found.items()} == {
+            f"{job}-0": True for job in jobs
+        }
+        assert redis.hlen("unacked") == redis.zcard("unacked_index") == len(jobs)
+        for message in messages:
+            message.ack()
+        channel.close()
+
+
+def test_a_note_whose_answer_is_lost(
+    connect: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect()
+    channel, messages, found = take_small(connection, redis, "a")
+    messages[0].ack()
+    del messages[:], found[:]
+    records.write(redis, "b")
+    redis.lpush("q", MessageBuilder("me").build("b-0", ["a"], "q"))
+    error = channel.connection_errors[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(channel.qos._connection, "read_response", Mock(side_effect=error))
+        with pytest.raises(error):
+            connection.drain_events(timeout=10)
+    # It is delivered without a record, and in Redis: another worker may get it.
+    assert [message.delivery_tag for message in messages] == ["b-0"]
+    assert found == [{}]
+    channel.close()
+    assert redis.llen("q") == 1
+    assert not redis.exists("unacked", "unacked_index")
 
 
 def test_unacknowledged_chunks_are_returned_in_order(connect: Any, send: Any, redis: Redis) -> None:

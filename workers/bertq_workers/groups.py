@@ -81,14 +81,17 @@ class GroupEncoder:
         # Rows with a vector for each token depend on the longest sentence of their chunk.
         self._has_vectors = len(encoder.row_shape) == 1
 
-    def accepts(self, request: ChunkRequest) -> bool:
+    def accepts(self, request: ChunkRequest, record: jobs.JobRecord | None) -> bool:
         """Return whether a chunk can be in a group.
 
         It belongs to an active job of one chunk, was never begun, and needs nothing of Celery's
         trace.
+
+        Args:
+            request: Celery's request of the chunk.
+            record: the record of its job, read for the tag of its message; None if there is none.
         """
         headers = request.request_dict
-        record: jobs.JobRecord | None = headers["record"]
         return (
             self._has_vectors
             and record is not None
@@ -97,7 +100,6 @@ class GroupEncoder:
             and record.attempts == record.redeliveries == 0
             and record.fingerprint in (None, self._encoder.fingerprint)
             and headers["wire"] == wire.WIRE_VERSION
-            # The record was read for the tag.
             and request.message.delivery_tag == request.id
             and request.id.endswith("-0")
             and headers["reply_to"] is not None

@@ -114,5 +114,5 @@ def take_several(channel: Any, pool: ChunkPool) -> None:
         return min(number for number in limits if number is not None)
 
     channel.max_messages = max_messages
-    channel.on_delivered = pool.start_group
+    channel.on_delivered = pool.start_small
     channel.qos.reads_records = True

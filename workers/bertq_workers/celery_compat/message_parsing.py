@@ -148,9 +148,6 @@ def check(message: Any) -> None:
         "wire": headers.get("wire"),
         # Whether the sender reads small results from the notice alone.
         "notice": bool(headers.get("notice")),
-        # Not from the sender: the transport has read it. It is not in the message, which kombu may
-        # have to write to Redis again.
-        "record": getattr(message.channel, "records", {}).get(message.delivery_tag),
         "body_bytes": len(message.body or b""),
         "sent": sent if _is_time(sent := headers.get("sent")) else None,
         "traceparent": tracing.check(headers.get("traceparent")),

@@ -24,13 +24,15 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from celery.concurrency.base import BasePool
 from celery.worker import state
 
+from bertq.state.jobs import JobRecord
 from bertq_workers.background.worker_thread import WorkerThread
 from bertq_workers.batching.capacity import Capacity, ChunkSize, WorkerCapacity
 from bertq_workers.celery_compat import failures
@@ -45,8 +47,8 @@ Callback = Callable[..., Any]
 class Groups(Protocol):
     """Something that encodes groups of chunks: a ``bertq_workers.groups.GroupEncoder``."""
 
-    def accepts(self, request: ChunkRequest) -> bool:
-        """Return whether a chunk can be in a group; called on the hub's thread."""
+    def accepts(self, request: ChunkRequest, record: JobRecord | None) -> bool:
+        """Return whether a chunk of a job can be in a group; called on the hub's thread."""
 
     def encode(self, requests: list[ChunkRequest]) -> Sequence[Any]:
         """Return for each chunk an answer with ``summary`` and ``seconds``; None to run it alone.
@@ -117,7 +119,8 @@ class ChunkPool(BasePool):
         #: Work for a thread: to run one chunk, or to encode a group.
         self._queue: queue.SimpleQueue[Callable[[], list[Report]] | None] = queue.SimpleQueue()
         self._queued_or_running = 0
-        self._group: list[PoolJob] = []
+        #: Chunks of small requests that are not begun.
+        self._small: list[PoolJob] = []
         self._jobs: set[PoolJob] = set()
         self._threads: list[threading.Thread] = []
         self._is_open = True
@@ -143,7 +146,7 @@ class ChunkPool(BasePool):
         error_callback: Callback = lambda _: None,
         **_: Any,
     ) -> PoolJob:
-        """Run a task on a thread, perhaps with others after a call of ``start_group``."""
+        """Run a task on a thread; that of a small request after a call of ``start_small``."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
         if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
@@ -151,22 +154,14 @@ class ChunkPool(BasePool):
         job.size, job.capacity = _size_of(args), self.capacity.for_queue(_queue_of(args))
         job.capacity.add(job.size)
         self._jobs.add(job)
-        if self._can_be_grouped(job):
-            self._group.append(job)
+        if self.groups is not None and job.capacity is self.capacity.small:
+            self._small.append(job)
         else:
-            self._put(lambda: [_run(job)])
+            self._put(partial(_run, job))
         # The end of the task is reported on the same thread, so this report cannot come after it.
         if accept_callback is not None:
             accept_callback(os.getpid(), time.monotonic())
         return job
-
-    def _can_be_grouped(self, job: PoolJob) -> bool:
-        return (
-            self.groups is not None
-            and job.capacity is self.capacity.small
-            and isinstance(job.request, ChunkRequest)
-            and self.groups.accepts(job.request)
-        )
 
     def _put(self, work: Callable[[], list[Report]]) -> None:
         self._queued_or_running += 1
@@ -174,11 +169,29 @@ class ChunkPool(BasePool):
             self._start_thread()
         self._queue.put(work)
 
-    def start_group(self) -> None:
-        """Encode the chunks of small requests that were applied since the last call, as a group."""
-        if self._group:
-            group, self._group = self._group, []
+    def start_small(self, records: Mapping[str, JobRecord]) -> None:
+        """Begin the chunks of small requests that were applied since the last call.
+
+        Args:
+            records: the records of their jobs, by the tags of their messages.
+        """
+        applied, self._small = self._small, []
+        group = []
+        for job in applied:
+            if self._can_be_grouped(job, records):
+                group.append(job)
+            else:
+                self._put(partial(_run, job))
+        if group:
             self._put(lambda: self._run_group(group))
+
+    def _can_be_grouped(self, job: PoolJob, records: Mapping[str, JobRecord]) -> bool:
+        request = job.request
+        return (
+            self.groups is not None
+            and isinstance(request, ChunkRequest)
+            and self.groups.accepts(request, records.get(request.message.delivery_tag))
+        )
 
     def on_stop(self) -> None:
         """Wait for all chunks of the pool in a warm shutdown; leave them in a cold one."""
@@ -270,7 +283,7 @@ class ChunkPool(BasePool):
     def _finish(self, report: Report) -> None:
         job = report.job
         if report.callback is None:
-            self._put(lambda: [_run(job)])
+            self._put(partial(_run, job))
             return
         self._jobs.discard(job)
         if job.capacity is not None:
@@ -279,16 +292,16 @@ class ChunkPool(BasePool):
             _report(report.callback, report.answer)
 
 
-def _run(job: PoolJob) -> Report:
+def _run(job: PoolJob) -> list[Report]:
     """Run one chunk, on a thread."""
     if job.dropped:
-        return Report(job, job.done, None)
+        return [Report(job, job.done, None)]
     try:
         answer = job.run()
     except BaseException:
-        return Report(job, job.failed, failures.describe_current())
+        return [Report(job, job.failed, failures.describe_current())]
     failures.break_cycles(answer)
-    return Report(job, job.done, answer)
+    return [Report(job, job.done, answer)]
 
 
 def _report(callback: Callback, answer: Any) -> None:

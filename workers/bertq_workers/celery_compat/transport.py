@@ -43,8 +43,8 @@ class Channel(ExpiringChannel):
 
     Attributes:
         max_messages: returns how many messages the next command may take.
-        on_delivered: called after the messages of one command are delivered.
-        records: by delivery tag, the records of the jobs of the messages that were taken last.
+        on_delivered: called after the messages of one command are delivered, with the records of
+            their jobs by delivery tag.
     """
 
     QoS = QoS
@@ -52,8 +52,7 @@ class Channel(ExpiringChannel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.max_messages: Callable[[], int] = lambda: 1
-        self.on_delivered: Callable[[], object] = lambda: None
-        self.records: dict[str, JobRecord] = {}
+        self.on_delivered: Callable[[dict[str, JobRecord]], object] = lambda records: None
         self._client: Any = None
         self._command = "BRPOP"
         self._knows_blmpop: bool | None = None
@@ -170,12 +169,19 @@ class Channel(ExpiringChannel):
             else:
                 entries[message["properties"]["delivery_tag"]] = entry
                 messages.append(message)
-        self.records = self.qos.write(entries) if entries else {}
+        if not entries:
+            return
+        records: dict[str, JobRecord] = {}
+        self.qos.start_writing(entries)
         try:
-            for message in messages:
-                self.connection._deliver(message, queue)
+            try:
+                # While Redis writes the notes. Chunks are begun in ``on_delivered``.
+                for message in messages:
+                    self.connection._deliver(message, queue)
+            finally:
+                records = self.qos.finish_writing()
         finally:
-            self.on_delivered()
+            self.on_delivered(records)
 
     def _can_use_blmpop(self) -> bool:
         if self._knows_blmpop is None:

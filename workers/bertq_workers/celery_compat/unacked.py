@@ -1,7 +1,8 @@
 """The unacknowledged messages of a worker, noted in ``unacked`` as by kombu, in fewer steps.
 
 - Messages taken in one command are written to ``unacked`` by one script, which also reads the
-  records of their jobs. Acknowledgements are collected for a moment and sent together.
+  records of their jobs. Celery gets the messages of small requests meanwhile. Acknowledgements are
+  collected for a moment and sent together.
 - Redis may refuse a write (it is full, or cannot write to its disk) after it has delivered a
   message, because BRPOP also works in a full Redis. The message cannot be returned then either. It
   is in memory only, and is written, acknowledged or returned once that is possible. kombu's class
@@ -17,7 +18,7 @@ import logging
 import time
 from collections import deque
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
@@ -26,7 +27,7 @@ from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
 from bertq.protocol import scripts, time_to_live
-from bertq.redis.connection import run_script
+from bertq.redis.connection import run_script, script_command
 from bertq.redis.outage import OutageLog, code
 from bertq.state import jobs
 from bertq_workers.celery_compat.shutdown import end_after_error
@@ -43,6 +44,30 @@ _MAX_UNSENT_ACKS = 1000
 #: number. If the worker dies before, the chunks are delivered again, and dropped: their jobs are
 #: over.
 _ACK_DELAY_SECONDS, _MAX_COLLECTED_ACKS = 0.05, 64
+
+
+class _Note(NamedTuple):
+    """The script that notes messages.
+
+    Attributes:
+        names: its keys.
+        arguments: its arguments.
+        tags: tags of the messages whose records it reads.
+    """
+
+    names: list[str]
+    arguments: list[str | float]
+    tags: list[str]
+
+    @property
+    def command(self) -> tuple[str | float, ...]:
+        """The command for a server that knows the script."""
+        return script_command(_NOTE, self.names, *self.arguments)
+
+    def records(self, answers: list[list[bytes | None] | None]) -> dict[str, jobs.JobRecord]:
+        """Return the records by tag, from the answer of the server."""
+        found = zip(self.tags, answers, strict=True)
+        return {tag: jobs.parse(fields) for tag, fields in found if fields is not None}
 
 
 class OutageLogs:
@@ -82,6 +107,11 @@ class QoS(kombu_redis.QoS):
         self._has_lost_acks = False
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
+        # The note that is being written on a connection of its own, and the records of the last
+        # one that was written without it.
+        self._note: _Note | None = None
+        self._connection: Any = None
+        self._records: dict[str, jobs.JobRecord] = {}
         self._timer: Any = None
         self._ack_timer: Any = None
         self._paused_until = self._restore_after = 0.0
@@ -184,6 +214,41 @@ class QoS(kombu_redis.QoS):
         self.written.update(entries)
         return records
 
+    def start_writing(self, entries: dict[str, str]) -> None:
+        """Begin to write messages, as ``write``; call ``finish_writing`` next.
+
+        The messages of small requests can be delivered in the meantime.
+        """
+        if not self.reads_records or self._unwritten or self._returning:
+            self._records = self.write(entries)
+            return
+        self._unwritten.update(entries)
+        self._note = self._build_note()
+        try:
+            if self._connection is None:
+                self._connection = self.channel.pool.get_connection()
+            self._connection.send_command(*self._note.command)
+        except self.channel.connection_errors:
+            self._lose_note()
+            raise
+        self.written.update(entries)
+
+    def finish_writing(self) -> dict[str, jobs.JobRecord]:
+        """Wait until the messages of ``start_writing`` are written; return as ``write``."""
+        note, self._note = self._note, None
+        if note is None:
+            return self._records
+        try:
+            answers = self._connection.read_response()
+        except ResponseError:  # perhaps the server only does not know the script
+            return self.write({})
+        except self.channel.connection_errors:
+            self._lose_note()
+            raise
+        self._unwritten.clear()
+        self._outages.notes.succeeded(self)
+        return note.records(answers)
+
     def tags(self) -> list[str]:
         """Return the tags of the messages in the worker; safe to call on any thread."""
         # Each copy is atomic in the interpreter, even while the loop's thread changes the original.
@@ -233,7 +298,7 @@ class QoS(kombu_redis.QoS):
             log.warning("%d chunks could not be returned: %s", len(delivered), code(error))
             delivered.clear()
         finally:
-            self._unwritten.clear()
+            self._lose_note()
             self._returning.clear()
 
     def _run_refused(self) -> dict[str, jobs.JobRecord]:
@@ -262,23 +327,38 @@ class QoS(kombu_redis.QoS):
     def _write_notes(self) -> dict[str, jobs.JobRecord]:
         if not self._unwritten:
             return {}
-        # The tag of a chunk's message is the id of its task.
-        places = {tag: jobs.record_of(tag) for tag in self._unwritten if self.reads_records}
-        records = [(tag, *place) for tag, place in places.items() if place is not None]
-        answers = run_script(
-            self.channel._create_client(),
-            _NOTE,
-            [self.unacked_index_key, self.unacked_key, *(record for _, record, *_ in records)],
-            time.time(),
-            time_to_live.QUEUE_SECONDS,
-            len(self._unwritten),
-            *chain.from_iterable(self._unwritten.items()),
-            *chain.from_iterable(fields for _, _, *fields in records),
-        )
+        note = self._build_note()
+        answers = run_script(self.channel._create_client(), _NOTE, note.names, *note.arguments)
         self._unwritten.clear()
         self._outages.notes.succeeded(self)
-        found = zip(records, answers, strict=True)
-        return {tag: jobs.parse(fields) for (tag, *_), fields in found if fields is not None}
+        return note.records(answers)
+
+    def _build_note(self) -> "_Note":
+        # The tag of a chunk's message is the id of its task.
+        places = {tag: jobs.record_of(tag) for tag in self._unwritten if self.reads_records}
+        records = {tag: place for tag, place in places.items() if place is not None}
+        return _Note(
+            names=[self.unacked_index_key, self.unacked_key, *(it[0] for it in records.values())],
+            arguments=[
+                time.time(),
+                time_to_live.QUEUE_SECONDS,
+                len(self._unwritten),
+                *chain.from_iterable(self._unwritten.items()),
+                *chain.from_iterable(fields for _, *fields in records.values()),
+            ],
+            tags=list(records),
+        )
+
+    def _lose_note(self) -> None:
+        """Forget messages that could not be written: their client will notice and send them again.
+
+        The connection may still receive the answer of Redis.
+        """
+        self._unwritten.clear()
+        self._note = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + self.retry_seconds
