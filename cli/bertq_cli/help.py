@@ -60,16 +60,17 @@ def print_warning(text: str) -> None:
 
 
 def print_warnings_of_bertq() -> None:
-    """Print the warnings that bertq logs, in the words of the command line."""
+    """Print the warnings and errors that bertq logs, in the words of the command line."""
     handler = _WarningHandler(logging.WARNING)
     logging.getLogger("bertq").addHandler(handler)
 
 
 class _WarningHandler(logging.Handler):
-    """Prints warnings of the log on standard error."""
+    """Prints warnings and errors of the log on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_warning(record.getMessage())
+        show = print_error if record.levelno >= logging.ERROR else print_warning
+        show(record.getMessage())
 
 
 def _print_labelled(label: str, colour: str, text: str) -> None:

@@ -28,7 +28,7 @@ from bertq_gateway.batches.service import Batches
 from bertq_gateway.config import Config
 from bertq_gateway.errors import ClientDisconnected, Refused
 from bertq_gateway.exact_paths import ExactPaths
-from bertq_gateway.guard import DOCS_FILES_PATH, HeadAsGet, RequestGuard
+from bertq_gateway.guard import DOCS_FILES_PATH, ErrorBoundary, HeadAsGet, RequestGuard
 from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
@@ -96,14 +96,15 @@ def create(config: Config) -> FastAPI:
     app.add_exception_handler(BertqError, errors.on_refused)
     app.add_exception_handler(RequestValidationError, errors.on_invalid)
     app.add_exception_handler(HTTPException, errors.on_http)
-    app.add_exception_handler(Exception, errors.on_bug)
     app.add_exception_handler(ClientDisconnected, errors.on_disconnected)
+    app.add_middleware(ErrorBoundary)
     app.add_middleware(
         RequestGuard,
         keys=config.api_keys,
         max_body_bytes=config.max_body_bytes,
         max_upload_bytes=_max_upload_bytes(config),
         max_requests=config.max_requests,
+        timeout_seconds=config.timeout_seconds,
         metrics=metrics,
     )
     if config.cors:

@@ -2,11 +2,13 @@
 
 import logging
 import math
+import os
 import re
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -116,12 +118,12 @@ def to_refused(error: BertqError, field: str = "input", prompt_field: str = "inp
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
         param = prompt_field if error.type_name == "UnknownPrompt" else field
         return Refused(422, str(error), "invalid_input", param)
-    refusal = _describe_outage(error)
+    refusal = describe_outage(error)
     _reasons.log(str(refusal.code), error)
     return refusal
 
 
-def _describe_outage(error: BertqError) -> Refused:
+def describe_outage(error: BertqError) -> Refused:
     """Return the HTTP error for an error that no caller has caused.
 
     Its message names no address, queue, path or version: the error's own message is for the log.
@@ -146,8 +148,7 @@ class _Reasons:
         now = time.monotonic()
         if now - self._logged_at.get(code, -math.inf) >= _LOG_INTERVAL_SECONDS:
             self._logged_at[code] = now
-            # The word lets bertq serve show the line.
-            log.error("ERROR: requests fail (%s): %s", code, error)
+            log.error("requests fail (%s): %s", code, error)
 
 
 _reasons = _Reasons()
@@ -263,18 +264,24 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     return response(request.url.path, Problem(error.status_code, message), error.headers or {})
 
 
-async def on_bug(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request that no route expects; the server logs the traceback."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    # Without the message of the error: it may contain a text.
-    log.error(
-        "ERROR: a request failed: %s in %s, line %s",
-        type(error).__name__,
-        place.name,
-        place.lineno,
-    )
+def describe_bug(error: Exception) -> Problem:
+    """Log an error that nothing expects, and return the problem for the caller."""
+    log.error("a request failed: %s", _describe_place(error))
     message = "the gateway failed because of a bug; its log has the reason"
-    return response(request.url.path, Problem(500, message, "internal_error"))
+    return Problem(500, message, "internal_error")
+
+
+def _describe_place(error: Exception) -> str:
+    """Return where bertq's code has failed, without messages that may contain a text."""
+    reason = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        path = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+        reason += f" ({error.strerror}{path})"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [one for one in frames if one[0].f_globals.get("__name__", "").startswith("bertq")]
+    frame, line = (own or frames)[-1]
+    file = Path(frame.f_code.co_filename).name
+    return f"{reason} in {frame.f_code.co_name}, {file}, line {line}"
 
 
 async def on_disconnected(request: Request, _error: Exception) -> JSONResponse:

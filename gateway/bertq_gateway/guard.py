@@ -1,6 +1,8 @@
-"""Middleware before the routes: API keys, and limits on requests."""
+"""Middleware before the routes: API keys, limits on requests, and errors of the gateway."""
 
+import asyncio
 import hmac
+import time
 from collections.abc import Iterable
 
 from fastapi import HTTPException
@@ -8,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bertq.errors import ClientClosed
 from bertq_gateway import errors
 from bertq_gateway.error_forms import Problem
 from bertq_gateway.metrics import GatewayMetrics
@@ -25,6 +28,9 @@ _OPEN_FOLDERS = (f"{DOCS_FILES_PATH}/", f"{FILES_PATH}/")
 
 #: Where files are uploaded, which may be larger than other bodies.
 UPLOAD_PATH = "/v1/files"
+
+#: Bytes of an upload that must arrive within the time limit of other bodies.
+_TIMED_UPLOAD_BYTES = 1024 * 1024
 
 
 class HeadAsGet:
@@ -48,6 +54,7 @@ class RequestGuard:
         max_body_bytes: maximum size of a body.
         max_upload_bytes: the same for a file that is uploaded.
         max_requests: maximum requests in progress.
+        timeout_seconds: time limit for receiving a body; for an upload, each MiB of it.
         metrics: counts the requests.
     """
 
@@ -59,6 +66,7 @@ class RequestGuard:
         max_body_bytes: int,
         max_upload_bytes: int,
         max_requests: int,
+        timeout_seconds: float,
         metrics: GatewayMetrics,
     ) -> None:
         self._app = app
@@ -66,6 +74,7 @@ class RequestGuard:
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
         self._max_requests = max_requests
+        self._timeout_seconds = timeout_seconds
         self._metrics = metrics
         self._num_in_progress = 0
 
@@ -88,8 +97,8 @@ class RequestGuard:
                 return
             self._num_in_progress += 1
             try:
-                max_bytes = self._max_bytes(scope["path"])
-                await self._app(scope, self._limit_body(receive, max_bytes), send_noting_status)
+                limited = self._limit_body(receive, scope["path"])
+                await self._app(scope, limited, send_noting_status)
             finally:
                 self._num_in_progress -= 1
 
@@ -131,21 +140,69 @@ class RequestGuard:
     def _too_large(max_bytes: int) -> str:
         return f"the body is longer than {max_bytes} bytes: send it in several requests"
 
-    @classmethod
-    def _limit_body(cls, receive: Receive, max_bytes: int) -> Receive:
-        """Return a ``receive`` that limits the body, regardless of the length in the headers."""
+    def _limit_body(self, receive: Receive, path: str) -> Receive:
+        """Return a ``receive`` that limits the size of the body, whatever its headers say, and the
+        time until it has arrived.
+        """
+        max_bytes = self._max_bytes(path)
+        started = time.monotonic()
         received = 0
+        is_complete = False
+
+        async def receive_in_time() -> Message:
+            periods = 1 + received // _TIMED_UPLOAD_BYTES if path == UPLOAD_PATH else 1
+            remaining = started + periods * self._timeout_seconds - time.monotonic()
+            try:
+                return await asyncio.wait_for(receive(), max(remaining, 0))
+            except TimeoutError:
+                # FastAPI catches other errors while it reads a body, but not this one.
+                raise HTTPException(
+                    408,
+                    f"the body did not arrive within {self._timeout_seconds:g} s"
+                    + (" for each MiB" if path == UPLOAD_PATH else ""),
+                    headers={"Connection": "close"},  # the rest of the body may still arrive
+                ) from None
 
         async def bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_complete
+            message = await (receive() if is_complete else receive_in_time())
+            is_complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > max_bytes:
-                # FastAPI catches other errors while it reads a body, but not this one.
-                raise HTTPException(413, cls._too_large(max_bytes))
+                raise HTTPException(413, self._too_large(max_bytes))
             return message
 
         return bounded
+
+
+class ErrorBoundary:
+    """ASGI middleware that answers requests which fail because of a bug or the end of the drain.
+
+    Otherwise the server answers in no API's form, and logs tracebacks, which may contain texts.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to the application, and answer it if that fails."""
+        is_started = False
+
+        async def send_noting_start(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_start)
+        except asyncio.CancelledError:
+            problem = errors.describe_outage(ClientClosed()).problem
+        except Exception as error:
+            problem = errors.describe_bug(error)
+        else:
+            return
+        if not is_started:
+            await errors.response(scope["path"], problem)(scope, receive, send)
 
 
 def _is_open(method: str, path: str) -> bool:

@@ -1,6 +1,7 @@
 """Errors over HTTP say nothing about addresses, queues, paths and versions; the log does."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +11,7 @@ from bertq import errors
 from bertq.errors import BertqError, RemoteError
 from bertq.state.purge import ERROR_NAME
 from bertq_gateway.app import create
+from bertq_gateway.batches import storage
 from bertq_gateway.config import Config
 from bertq_gateway.errors import to_refused
 from tests.conftest import StartServer
@@ -88,10 +90,18 @@ def test_a_bug_has_an_answer_of_the_api(path: str, caplog: pytest.LogCaptureFixt
     def fail() -> None:
         raise ValueError(SECRET)
 
-    with TestClient(app, raise_server_exceptions=False) as client:
+    @app.put(path)
+    def fail_to_write() -> None:
+        storage.sync_directory(Path("/nowhere"))
+
+    with TestClient(app) as client:
         answer = client.delete(path)
+        client.put(path)
     assert answer.status_code == (424 if path == "/embed" else 500)
     assert "the gateway failed because of a bug" in answer.text
-    (line,) = (line for line in caplog.messages if "ERROR: a request failed" in line)
-    assert "ValueError in fail, line" in line
-    assert SECRET not in answer.text + line
+    first, second = (line for line in caplog.messages if line.startswith("a request failed"))
+    # The innermost frame of bertq's own code.
+    assert "a request failed: ValueError in __call__, guard.py, line " in first
+    reason = "FileNotFoundError (No such file or directory: /nowhere) in sync_directory, storage.py"
+    assert f"a request failed: {reason}, line " in second
+    assert SECRET not in answer.text + caplog.text

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from bertq.errors import SettingsError
 from bertq.state import worker_info
 from bertq.state.worker_info import WorkerStats
 from bertq_gateway import config
+from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.config import Config
 from tests.client.stub import Stub, info
 from tests.gateway.conftest import Gateway, StartGateway, running
@@ -95,6 +97,22 @@ def test_workers_that_hang(gateway: Gateway, redis: Redis) -> None:
     eventually(lambda: gateway.http.get("/readyz").text == "ready: stub")
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
+def test_a_body_that_does_not_arrive(
+    start_gateway: StartGateway, stub: Stub, tmp_path: Path, path: str
+) -> None:
+    batches = BatchSettings(tmp_path)
+    gateway = start_gateway(max_requests=1, timeout_seconds=1.0, batches=batches)
+    kind = "multipart/form-data; boundary=x" if path == "/v1/files" else "application/json"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: {kind}"
+    with gateway.connect() as connection:
+        connection.sendall(f"{head}\r\n\r\n-".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until it is closed
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"message":"the body did not arrive within 1 s' in answer
+    assert gateway.embed("a").status_code == 200
+
+
 def test_a_worker_that_does_not_answer(start_gateway: StartGateway, redis: Redis) -> None:
     worker_info.publish(redis, info(["bertq", "bertq.small"]))
     gateway = start_gateway(timeout_seconds=0.3)
@@ -158,6 +176,22 @@ def test_requests_in_progress_are_answered(gateway: Gateway, stub: Stub) -> None
         assert answer.result().status_code == 200
     gateway.thread.join(10)
     assert not gateway.thread.is_alive()
+
+
+def test_the_end_of_the_drain(
+    start_gateway: StartGateway, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = start_gateway(drain_seconds=1)
+    stub.gate.clear()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(gateway.embed, "a")
+        eventually(lambda: stub.asked)
+        gateway.stop.set()
+        check(answer.result(), 503, "shutting_down")
+    stub.gate.set()
+    gateway.thread.join(10)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Cancel 1 running task(s), timeout graceful shutdown exceeded" in line
 
 
 def test_other_origins(start_gateway: StartGateway, stub: Stub) -> None:

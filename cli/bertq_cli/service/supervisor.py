@@ -243,7 +243,8 @@ class Service:
             is_ready=lambda _: asyncio.to_thread(check),
             prepare=lambda: check_port("127.0.0.1", port, "--http-port"),
             describe=lambda _: f"{address}, its manual at /docs",
-            is_shown=lambda line: "ERROR" in line or "CRITICAL" in line,
+            # uvicorn's lines, and those of bertq.
+            is_shown=lambda line: line.startswith(("ERROR", "CRITICAL", "Error:")),
             find_reason=lambda tail: tail[-1].removeprefix("Error: ") if tail else "",
             start_timeout_seconds=60.0,
         )
