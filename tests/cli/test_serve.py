@@ -348,6 +348,10 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
             r"^Error: --port is for the embedded Redis, and --redis-url",
         ),
         (
+            ["--batch-dir", "b"],
+            r"^Error: --batch-dir is for the gateway, .* --http-port PORT: give",
+        ),
+        (
             ["--data-dir", "/dev/null/x"],
             r"^Error: data directory /dev/null/x cannot be used: Not a directory; give another",
         ),

@@ -168,12 +168,20 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
     redis = None
     if options["redis_url"]:
         url = redis_url.check(options["redis_url"], "--redis-url")
-        _refuse_beside_url(server_options)
+        _refuse_given(
+            server_options,
+            "is for the embedded Redis, and --redis-url or BERTQ_REDIS_URL names another: leave "
+            "out one of the two",
+        )
         refuse_cluster(url)
     else:
         redis = redis_server.server_from_options(**server_options)
         stack.enter_context(embedded_redis.lock_data_dir(redis.data_dir))
         url = redis.url
+    if options["http_port"] is None:
+        _refuse_given(
+            ["batch_dir"], "is for the gateway, which needs --http-port PORT: give it too"
+        )
     used_ports = {} if redis is None else {redis.port: "--port"}
     _check_port(options["flower"], "--flower", "flower", "dashboard", used_ports)
     _check_port(options["http_port"], "--http-port", "fastapi", "http", used_ports)
@@ -252,16 +260,16 @@ def _threads(requested: int | None, workers: int) -> list[int]:
     return [requested] * workers if requested else cores.divide(workers)
 
 
-def _refuse_beside_url(names: Iterable[str]) -> None:
-    """Refuse options of the embedded Redis on the command line if the service does not use it."""
+def _refuse_given(names: Iterable[str], reason: str) -> None:
+    """Refuse options on the command line that have no effect.
+
+    Raises:
+        SettingsError: one of them is given.
+    """
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            raise SettingsError(
-                f"{option} is for the embedded Redis, and --redis-url or BERTQ_REDIS_URL names "
-                "another: leave out one of the two"
-            )
+            raise SettingsError(f"--{name.replace('_', '-')} {reason}")
 
 
 # The settings of the workers follow the model in the help, each with its variable.
