@@ -161,7 +161,7 @@ def answer_responses(
 ) -> dict[int | str, dict[str, Any]]:
     """Return the responses of a route that encodes texts, for its OpenAPI description."""
     found: dict[int | str, dict[str, Any]] = {200: {"headers": ANSWER_HEADERS}}
-    statuses = (400, 401, 404, 413, 422, 429, 500, 503, 504)
+    statuses = (400, 401, 404, 408, 413, 422, 429, 500, 503, 504)
     return found | errors.responses(*statuses, form=form)
 
 
