@@ -1,14 +1,17 @@
 """``/v1/files`` and ``/v1/batches`` with the client of OpenAI."""
 
 import errno
+import gzip
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from redis import Redis
 from bertq.protocol import keys
 from bertq.state import worker_info
 from bertq_gateway import server
+from bertq_gateway.batches.lines import FileCheck
 from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.config import Config
@@ -206,6 +210,38 @@ def test_lists_and_pages(user: Caller) -> None:
     assert files[0] not in [file.id for file in user.client.files.list()]
 
 
+def test_other_entries_of_the_directory(user: Caller, directory: Path) -> None:
+    store = BatchStore(directory / "nokey", settings(directory))
+    batch = user.run(line("a", "x"))
+    for folder, prefix in (("files", "file-"), ("batches", "batch_"), ("uploads", "")):
+        (directory / "nokey" / folder).mkdir(exist_ok=True)
+        for name in (".DS_Store", f"{prefix}{'f' * 32}"):
+            (directory / "nokey" / folder / name).write_bytes(b"\xff")
+        (directory / "nokey" / folder / "other").mkdir()
+    empty = directory / "nokey" / "batches" / f"batch_{'e' * 32}"
+    empty.mkdir()
+    try:
+        assert user.client.batches.list(limit=1).data == [batch]
+        assert user.run(line("b", "x")).status == "completed"
+        assert batch.output_file_id in [file.id for file in user.client.files.list()]
+        for name in (f"batch_{'f' * 32}", empty.name):
+            with pytest.raises(openai.NotFoundError):
+                user.client.batches.retrieve(name)
+        store.remove_expired()
+        assert empty.is_dir()
+        os.utime(empty, (1, 1))
+        store.remove_expired()
+        assert not empty.exists()
+        assert (directory / "nokey" / "uploads" / ".DS_Store").is_file()
+    finally:
+        for folder in ("files", "batches", "uploads"):
+            for path in (directory / "nokey" / folder).iterdir():
+                if path.name == "other":
+                    path.rmdir()
+                elif path.is_file():
+                    path.unlink()
+
+
 @pytest.mark.parametrize("name", ["file-0", "..", "../..", "file-" + "0" * 32, "file-" + "g" * 32])
 def test_no_such_file(gateway: Gateway, name: str) -> None:
     name = name.replace("/", "%2F").replace(".", "%2E")
@@ -282,6 +318,7 @@ def test_a_bad_line_fails_alone(
                 {**line("b", "secret"), "method": "GET"},
                 {"custom_id": "c", "method": "POST", "url": "/v1/embeddings"},
                 b'{"a":' + b"[" * 100_000,
+                line("a\ud800", "secret"),
             ],
             [
                 ("invalid_custom_id", 1),
@@ -291,6 +328,7 @@ def test_a_bad_line_fails_alone(
                 ("invalid_method", 5),
                 ("missing_body", 6),
                 ("invalid_json_line", 7),
+                ("invalid_custom_id", 8),
             ],
         ),
     ],
@@ -309,6 +347,63 @@ def test_a_file_that_is_refused(
     assert [(problem.code, problem.line) for problem in batch.errors.data] == expected
     assert "secret" not in batch.to_json()
     assert stub.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (json.dumps(line("a", "x")).encode("utf-16"), "is not UTF-8"),
+        (json.dumps(line("a", "x")).encode("utf-16-le"), "is not UTF-8"),
+        (json.dumps(line("a", "x")).encode("utf-32-be"), "is not UTF-8"),
+        (json.dumps(line("\u00e4", "x"), ensure_ascii=False).encode("latin-1"), "is not UTF-8"),
+        (gzip.compress(jsonl(line("a", "x"))), r"is compressed \(gzip\)"),
+        (b"custom_id,input", "is no JSON"),
+    ],
+)
+def test_why_a_line_is_no_json(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(content)
+    check = FileCheck(path, 1000)
+    list(check.steps())
+    assert check.problems[0].code == "invalid_json_line"
+    assert re.search(reason, check.problems[0].message)
+
+
+def test_other_separators_of_lines(user: Caller) -> None:
+    ids = ["a\u2028b", "c\u2029d", "e\x85f", "\ufeff\u00e4"]
+    first = b"\xef\xbb\xbf" + json.dumps(line(ids[0], "x"), ensure_ascii=False).encode()
+    batch = user.run(first, *(line(custom_id, " ") for custom_id in ids[1:]))
+    answers = user.read(batch.output_file_id) + user.read(batch.error_file_id)
+    assert [answer["custom_id"] for answer in answers] == ids
+
+
+def test_a_file_that_is_deleted_when_a_batch_is_created(tmp_path: Path) -> None:
+    store = BatchStore(tmp_path, settings(tmp_path))
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(20):
+            upload = store.files.begin_upload()
+            file = upload.finish("name", 3600)
+            tasks: list[Future[Any]] = [
+                threads.submit(store.create, file.id, "24h", 60, 3600, None),
+                threads.submit(store.delete_file, file.id),
+            ]
+            refused = [task.exception() for task in tasks]
+            assert len([error for error in refused if isinstance(error, Refused)]) == 1, refused
+            shutil.rmtree(tmp_path / "batches", ignore_errors=True)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()}
+    assert modes == {0o700}
+
+
+def test_a_batch_is_cancelled_while_it_ends(tmp_path: Path) -> None:
+    store = BatchStore(tmp_path, settings(tmp_path))
+    file = store.files.begin_upload().finish("name", 3600)
+    batch = store.create(file.id, "24h", 60, 3600, None)
+    record = store.records()[0]
+    record.ending, record.batch.status = "completed", "finalizing"
+    store.save(record)
+    with pytest.raises(Refused, match="the batch is finalizing already"):
+        store.cancel(batch.id)
+    assert store.find(batch.id) == record.batch
 
 
 def test_batches_that_are_refused(user: Caller) -> None:
@@ -523,6 +618,30 @@ def test_quotas(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
         assert list((tmp_path / "nokey" / "uploads").iterdir()) == []
 
 
+def test_the_quota_of_running_batches(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
+    limits = settings(tmp_path, quota_bytes=40_000)
+    with running(module_redis_url, batches=limits) as gateway:
+        user = caller(gateway)
+        file = user.upload(*(line(f"id {n}", f"quota {n}") for n in range(150)))
+        store = BatchStore(tmp_path / "nokey", limits)
+        running_batch = user.wait(user.create(file.id))
+        # It was created before the quota was exceeded.
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(store.files, "check_quota", lambda: 0)
+            waiting = store.create(file.id, "24h", 60, 3600, None)
+        waiting_batch = user.wait(Batch.construct(id=waiting.id))
+        for batch in (running_batch, waiting_batch):
+            assert batch.status == "failed"
+            assert batch.errors is not None
+            assert batch.errors.data is not None
+            assert [problem.code for problem in batch.errors.data] == ["quota_exceeded"]
+        assert 0 < len(user.read(running_batch.output_file_id)) < 150
+        assert waiting_batch.output_file_id is None
+        with pytest.raises(openai.APIStatusError) as caught:
+            user.create(file.id)
+        assert caught.value.code == "quota_exceeded"
+
+
 def test_a_full_disk(
     user: Caller,
     stub: Stub,
@@ -531,17 +650,31 @@ def test_a_full_disk(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = user.upload(line("a", "x"))
+    batches = {path.name for path in (directory / "nokey" / "batches").iterdir()}
+    reason = ""
 
     def fail(_: int) -> None:
-        raise OSError(errno.ENOSPC, "no space")
+        raise OSError(number, reason)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", fail)
-        for refused in (lambda: user.upload(line("a", "x")), lambda: user.create(file.id)):
-            with pytest.raises(openai.InternalServerError) as caught:
-                refused()
-            assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
+    for number, expected in (
+        (errno.EROFS, (503, "storage_unavailable")),
+        (errno.ENOSPC, (507, "storage_full")),
+    ):
+        reason = os.strerror(number)
+        line_at_start = f"ERROR: --batch-dir {directory} cannot be used: {reason}"
+        line_at_end = f"--batch-dir {directory} can be used again"
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            for refused in (lambda: user.upload(line("a", "x")), lambda: user.create(file.id)):
+                with pytest.raises(openai.InternalServerError) as caught:
+                    refused()
+                assert (caught.value.status_code, caught.value.code) == expected
+        eventually(lambda: caplog.messages.count(line_at_end) == 1)  # noqa: B023
+        assert caplog.messages.count(line_at_start) == 1
+        assert "Traceback" not in caplog.text
+        caplog.clear()
     assert list((directory / "nokey" / "uploads").iterdir()) == []
+    assert {path.name for path in (directory / "nokey" / "batches").iterdir()} == batches
     # A batch waits until there is space.
     stub.gate.clear()
     batch = user.create(file.id)
@@ -549,7 +682,7 @@ def test_a_full_disk(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fail)
         stub.gate.set()
-        eventually(lambda: f"is full: {batch.id} waits" in caplog.text)
+        eventually(lambda: "cannot be used: " in caplog.text)
     assert user.wait(batch).status == "completed"
 
 
@@ -568,7 +701,7 @@ def test_half_of_a_block_is_cut(
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", write_half)
         stub.gate.set()
-        eventually(lambda: f"is full: {batch.id} waits" in caplog.text)
+        eventually(lambda: "cannot be used: no space" in caplog.text)
         user.client.batches.cancel(batch.id)
         ended = user.wait(batch)
     assert ended.status == "cancelled"
@@ -623,6 +756,7 @@ ANCHOR = ('name="expires_after[anchor]"', "created_at")
     ("body", "status"),
     [
         (form(FILE, PURPOSE), 200),
+        (b"preamble --x\r\n--\r\n" + form(FILE, PURPOSE), 200),
         (form(PURPOSE, FILE, ANCHOR, ('name="expires_after[seconds]"', "3600")), 200),
         (form(FILE, PURPOSE, ANCHOR, ('name="expires_after[seconds]"', "60")), 422),
         (form(FILE, PURPOSE, ANCHOR), 422),
@@ -656,6 +790,40 @@ def test_no_form(gateway: Gateway, kind: str) -> None:
     answer = gateway.http.post("/v1/files", content=b"{}", headers={"Content-Type": kind})
     assert answer.status_code == 422
     assert "multipart/form-data" in answer.json()["error"]["message"]
+
+
+def test_an_upload_in_small_pieces(gateway: Gateway) -> None:
+    body = b"preamble\r\n" + form(FILE, PURPOSE)
+    answer = gateway.http.post(
+        "/v1/files",
+        content=(body[n : n + 1] for n in range(len(body))),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert (answer.status_code, answer.json()["bytes"]) == (200, 2)
+
+
+def test_an_upload_that_stalls(module_redis_url: str, tmp_path: Path) -> None:
+    uploads = tmp_path / "nokey" / "uploads"
+    limits = {"batches": settings(tmp_path), "timeout_seconds": 1.0}
+    with running(module_redis_url, **limits) as gateway, gateway.connect() as connection:
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + form(FILE, PURPOSE)[:-5]
+        )
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+        assert list(uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize("wanted", ["bytes=99999-", "lines=1-2", "bytes=x-y", "bytes=5-2"])
+def test_a_range_that_the_file_does_not_have(gateway: Gateway, user: Caller, wanted: str) -> None:
+    path = f"/v1/files/{user.upload(line('a', 'x')).id}/content"
+    assert gateway.http.get(path, headers={"Range": "bytes=0-1"}).content == b'{"'
+    answer = gateway.http.get(path, headers={"Range": wanted})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"] == f"bytes */{len(jsonl(line('a', 'x')))}"
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_half_of_an_upload_vanishes(gateway: Gateway, directory: Path) -> None:

@@ -101,14 +101,16 @@ class CreateBatchRequest(LenientRequest):
 
 
 @router.post(
-    "/batches", response_model=BatchObject, responses=responses(400, 401, 404, 413, 422, 429, 507)
+    "/batches",
+    response_model=BatchObject,
+    responses=responses(400, 401, 404, 413, 422, 429, 503, 507),
 )
 async def create_batch(request: Request, body: CreateBatchRequest) -> BatchObject:
     """Create a batch of the requests of a file."""
     batches = Batches.of(request)
     body.check_fields(State.of(request))
     expires = body.output_expires_after
-    found = await batches.run(
+    found = await batches.serve(
         batches.store(request).create,
         body.input_file_id,
         body.completion_window,
@@ -120,7 +122,7 @@ async def create_batch(request: Request, body: CreateBatchRequest) -> BatchObjec
     return found
 
 
-@router.get("/batches", response_model=BatchList, responses=responses(401, 404, 422, 429))
+@router.get("/batches", response_model=BatchList, responses=responses(401, 404, 422, 429, 503))
 async def list_batches(
     request: Request,
     after: Annotated[str | None, Query(description="The id of the last batch of a list.")] = None,
@@ -128,7 +130,7 @@ async def list_batches(
 ) -> BatchList:
     """List batches, the latest first."""
     batches = Batches.of(request)
-    found, has_more = await batches.run(batches.store(request).page, after, limit)
+    found, has_more = await batches.serve(batches.store(request).page, after, limit)
     return BatchList(
         data=found,
         first_id=found[0].id if found else None,
@@ -138,22 +140,22 @@ async def list_batches(
 
 
 @router.get(
-    "/batches/{batch_id}", response_model=BatchObject, responses=responses(401, 404, 422, 429)
+    "/batches/{batch_id}", response_model=BatchObject, responses=responses(401, 404, 422, 429, 503)
 )
 async def retrieve_batch(request: Request, batch_id: _BatchId) -> BatchObject:
     """Describe a batch."""
     batches = Batches.of(request)
-    return await batches.run(batches.store(request).find, batch_id)
+    return await batches.serve(batches.store(request).find, batch_id)
 
 
 @router.post(
     "/batches/{batch_id}/cancel",
     response_model=BatchObject,
-    responses=responses(400, 401, 404, 422, 429, 507),
+    responses=responses(400, 401, 404, 422, 429, 503, 507),
 )
 async def cancel_batch(request: Request, batch_id: _BatchId) -> BatchObject:
     """Cancel a batch; its files have the requests that were answered."""
     batches = Batches.of(request)
-    found = await batches.run(batches.store(request).cancel, batch_id)
+    found = await batches.serve(batches.store(request).cancel, batch_id)
     batches.wake()
     return found

@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from starlette.types import Message, Receive, Scope, Send
 
 from bertq_gateway.batches import forms
 from bertq_gateway.batches.files import FileObject
@@ -87,20 +88,20 @@ _UPLOAD_BODY = {
 @router.post(
     "/files",
     response_model=FileObject,
-    responses=responses(401, 403, 404, 413, 422, 429, 507),
+    responses=responses(401, 403, 404, 408, 413, 422, 429, 503, 507),
     openapi_extra=_UPLOAD_BODY,
 )
 async def upload_file(request: Request) -> FileObject:
     """Upload a file of requests, which is written to disk as it arrives."""
     batches = Batches.of(request)
     _refuse_other_sites(request)
-    upload = await batches.run(batches.store(request).files.begin_upload)
+    upload = await batches.serve(batches.store(request).files.begin_upload)
     try:
-        form = await forms.receive(request, upload, batches.run)
+        form = await forms.receive(request, upload, batches.serve)
         expiry_seconds = _read_fields(form.fields)
-        return await batches.run(upload.finish, form.filename, expiry_seconds)
+        return await batches.serve(upload.finish, form.filename, expiry_seconds)
     finally:
-        await batches.run(upload.discard)
+        await batches.serve(upload.discard)
 
 
 def _refuse_other_sites(request: Request) -> None:
@@ -138,7 +139,7 @@ def _read_fields(fields: dict[str, str]) -> int:
     return found
 
 
-@router.get("/files", response_model=FileList, responses=responses(401, 404, 422, 429))
+@router.get("/files", response_model=FileList, responses=responses(401, 404, 422, 429, 503))
 async def list_files(
     request: Request,
     after: Annotated[str | None, Query(description="The id of the last file of a list.")] = None,
@@ -151,7 +152,7 @@ async def list_files(
     """List files."""
     batches = Batches.of(request)
     store = batches.store(request).files
-    found, has_more = await batches.run(store.page, after, limit, purpose, order == "asc")
+    found, has_more = await batches.serve(store.page, after, limit, purpose, order == "asc")
     return FileList(
         data=found,
         first_id=found[0].id if found else None,
@@ -160,11 +161,36 @@ async def list_files(
     )
 
 
-@router.get("/files/{file_id}", response_model=FileObject, responses=responses(401, 404, 422, 429))
+@router.get(
+    "/files/{file_id}", response_model=FileObject, responses=responses(401, 404, 422, 429, 503)
+)
 async def retrieve_file(request: Request, file_id: _FileId) -> FileObject:
     """Describe a file."""
     batches = Batches.of(request)
-    return await batches.run(batches.store(request).files.find, file_id)
+    return await batches.serve(batches.store(request).files.find, file_id)
+
+
+class _Download(FileResponse):
+    """A response with a file, or with the part of it that the header Range asks for."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file.
+
+        Raises:
+            HTTPException: the file does not have this part.
+        """
+
+        async def send_or_refuse(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (400, 416):
+                size = self.headers["content-length"]
+                raise HTTPException(
+                    416,
+                    f"Range: it must be bytes=FIRST-LAST, and the file has {size} bytes",
+                    {"Content-Range": f"bytes */{size}"},
+                )
+            await send(message)
+
+        await super().__call__(scope, receive, send_or_refuse)
 
 
 @router.get(
@@ -172,22 +198,24 @@ async def retrieve_file(request: Request, file_id: _FileId) -> FileObject:
     response_class=FileResponse,
     responses={
         200: {"description": "The file", "content": {"application/jsonl": {}}},
-        **responses(401, 404, 422, 429),
+        **responses(401, 404, 416, 422, 429, 503),
     },
 )
 async def retrieve_content(request: Request, file_id: _FileId) -> Response:
     """Download a file."""
     batches = Batches.of(request)
     store = batches.store(request).files
-    await batches.run(store.find, file_id)
-    return FileResponse(store.path(file_id), media_type="application/jsonl")
+    status = await batches.serve(store.stat_content, file_id)
+    return _Download(store.path(file_id), media_type="application/jsonl", stat_result=status)
 
 
 @router.delete(
-    "/files/{file_id}", response_model=FileDeleted, responses=responses(400, 401, 404, 422, 429)
+    "/files/{file_id}",
+    response_model=FileDeleted,
+    responses=responses(400, 401, 404, 422, 429, 503),
 )
 async def delete_file(request: Request, file_id: _FileId) -> FileDeleted:
     """Delete a file, unless a batch reads it."""
     batches = Batches.of(request)
-    await batches.run(batches.store(request).delete_file, file_id)
+    await batches.serve(batches.store(request).delete_file, file_id)
     return FileDeleted(id=file_id)

@@ -15,14 +15,13 @@ from bertq_gateway.errors import Refused
 
 PREFIX = "file-"
 
+_ID = storage.id_pattern(PREFIX)
+
 #: Maximum number of files of a key.
 MAX_FILES = 10_000
 
 #: Bytes of an upload after which the quota is checked again: several uploads may run.
 _QUOTA_CHECK_BYTES = 16 * 1024**2
-
-#: Seconds without a write after which an upload counts as abandoned.
-_ABANDONED_SECONDS = 3600
 
 _RECORD = "object.json"
 
@@ -67,10 +66,24 @@ class FileStore:
         Raises:
             Refused: there is no such file, or it has expired.
         """
-        found = self._read(file_id) if storage.is_id(file_id, PREFIX) else None
+        found = self._read(file_id) if _ID.fullmatch(file_id) else None
         if found is None:
-            raise Refused(404, "no such file", "file_not_found", "file_id")
+            raise _no_such_file()
         return found
+
+    def stat_content(self, file_id: str) -> os.stat_result:
+        """Return the status of a file's data, which can be read.
+
+        Raises:
+            Refused: there is no such file, or it has expired.
+            OSError: it cannot be read.
+        """
+        self.find(file_id)
+        try:
+            with self.path(file_id).open("rb") as file:
+                return os.fstat(file.fileno())
+        except FileNotFoundError:  # it was deleted just now
+            raise _no_such_file() from None
 
     def path(self, file_id: str) -> Path:
         """Return the path of a file's data; the id must be that of a file."""
@@ -80,7 +93,7 @@ class FileStore:
         self, after: str | None, limit: int, purpose: str | None, is_ascending: bool
     ) -> tuple[list[FileObject], bool]:
         """Return some files in the order of their creation, and whether there are more."""
-        ids = storage.names(self._files)
+        ids = self._ids()
         if not is_ascending:
             ids.reverse()
         if after is not None:
@@ -97,14 +110,16 @@ class FileStore:
 
     def _read(self, file_id: str) -> FileObject | None:
         try:
-            text = (self._files / file_id / _RECORD).read_text(encoding="utf-8")
-            found = FileObject.model_validate_json(text)
-        except (FileNotFoundError, ValidationError):
+            found = FileObject.model_validate_json((self._files / file_id / _RECORD).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
         return found if found.expires_at > time.time() else None
 
-    def check_quota(self, more_bytes: int = 0) -> None:
-        """Check that there may be more files.
+    def _ids(self) -> list[str]:
+        return storage.subdirectories(self._files, _ID)
+
+    def check_quota(self, more_bytes: int = 0) -> int:
+        """Check that there may be more files, and return how many bytes they may have.
 
         Args:
             more_bytes: bytes that will be written.
@@ -122,8 +137,9 @@ class FileStore:
                 "delete files",
                 "quota_exceeded",
             )
-        if len(storage.names(self._files)) >= MAX_FILES:
+        if len(self._ids()) >= MAX_FILES:
             raise Refused(413, f"there are {MAX_FILES} files: delete some", "quota_exceeded")
+        return self._quota_bytes - size
 
     # -- writing
 
@@ -131,13 +147,17 @@ class FileStore:
         """Return a file to write to.
 
         Raises:
-            Refused: the quota is exceeded, or the disk is full.
+            Refused: the quota is exceeded.
+            OSError: it cannot be created.
         """
         self.check_quota()
-        with storage.refuse_if_full():
-            directory = self._uploads / secrets.token_hex(16)
-            directory.mkdir(mode=0o700, parents=True)
+        directory = self._uploads / secrets.token_hex(16)
+        storage.make_directory(directory)
+        try:
             return Upload(self, directory, self._max_file_bytes)
+        except BaseException:
+            storage.remove_tree(directory)
+            raise
 
     def publish(
         self,
@@ -162,7 +182,7 @@ class FileStore:
             purpose=purpose,
         )
         storage.save(directory / _RECORD, file)
-        self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        storage.make_directory(self._files, exist_ok=True)
         directory.rename(self._files / file_id)
         storage.sync_directory(self._files)
         return file
@@ -170,7 +190,7 @@ class FileStore:
     def delete(self, file_id: str) -> None:
         """Delete a file; the id must be that of a file."""
         # A reader sees the complete file or none.
-        self._uploads.mkdir(mode=0o700, exist_ok=True)
+        storage.make_directory(self._uploads, exist_ok=True)
         directory = self._uploads / secrets.token_hex(16)
         with suppress(FileNotFoundError):
             (self._files / file_id).rename(directory)
@@ -179,13 +199,12 @@ class FileStore:
 
     def remove_expired(self, used_ids: set[str]) -> None:
         """Remove expired files, but for those that batches use, and abandoned uploads."""
-        for file_id in set(storage.names(self._files)) - used_ids:
+        for file_id in set(self._ids()) - used_ids:
             if self._read(file_id) is None:
                 self.delete(file_id)
-        for name in storage.names(self._uploads):
+        for name in storage.subdirectories(self._uploads, storage.UPLOAD):
             directory = self._uploads / name
-            written = max(_modified(directory), _modified(directory / CONTENT))
-            if written < time.time() - _ABANDONED_SECONDS:
+            if storage.is_abandoned(directory, directory / CONTENT):
                 storage.remove_tree(directory)
 
 
@@ -213,34 +232,37 @@ class Upload:
         """Append data.
 
         Raises:
-            Refused: the file is too large, the quota is exceeded, or the disk is full.
+            Refused: the file is too large, or the quota is exceeded.
+            OSError: it cannot be written.
         """
         self.size += len(data)
         if self.size > self._max_bytes:
             raise Refused(
-                413, f"the file is longer than {self._max_bytes} bytes", "file_too_large", "file"
+                413,
+                f"the file is longer than {self._max_bytes} bytes, the gateway's --batch-max-file",
+                "file_too_large",
+                "file",
             )
         if self.size >= self._checked_at + _QUOTA_CHECK_BYTES:
             self._store.check_quota(len(data))
             self._checked_at = self.size
-        with storage.refuse_if_full():
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def finish(self, filename: str, expiry_seconds: int) -> FileObject:
         """Complete the file and return it.
 
         Raises:
-            Refused: the quota is exceeded, or the disk is full.
+            Refused: the quota is exceeded.
+            OSError: it cannot be written.
         """
         self._store.check_quota()
-        with storage.refuse_if_full():
-            os.fsync(self._file.fileno())
-            self._file.close()
-            return self._store.publish(
-                self._directory, storage.new_id(PREFIX), filename, "batch", expiry_seconds
-            )
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._store.publish(
+            self._directory, storage.new_id(PREFIX), filename, "batch", expiry_seconds
+        )
 
     def discard(self) -> None:
         """Remove what was written, unless the file is complete."""
@@ -248,15 +270,12 @@ class Upload:
         storage.remove_tree(self._directory)
 
 
+def _no_such_file() -> Refused:
+    return Refused(404, "no such file", "file_not_found", "file_id")
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

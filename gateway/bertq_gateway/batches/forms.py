@@ -50,6 +50,8 @@ class UploadForm:
         self._disposition = ""
         self._name: str | None = None  # of the field; None for the file
         self._data = b""
+        self._delimiter = b"\n--" + boundary
+        self._preamble: bytes | None = b"\n"  # its end; None after it
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -73,6 +75,13 @@ class UploadForm:
         Raises:
             Refused: it is not a valid form.
         """
+        if self._preamble is not None:
+            data = self._preamble + data
+            end = data.find(self._delimiter)
+            if end < 0:
+                self._preamble = data[-len(self._delimiter) :]
+                return
+            self._preamble, data = None, data[end + 1 :]
         try:
             self._parser.write(data)
         except FormParserError:
@@ -158,7 +167,7 @@ async def receive(
         run: runs a function on another thread.
 
     Raises:
-        Refused: the form is invalid, or the file is too large.
+        Refused: the form is invalid, the file is too large, or it cannot be written.
         ClientDisconnected: the caller has disconnected.
     """
     form = UploadForm(request.headers.get("content-type", ""))

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from bertq.protocol import surrogates
 from bertq_gateway.batches.objects import ENDPOINT, LineProblem
 
 #: Maximum number of requests in a file.
@@ -19,6 +20,9 @@ MAX_PROBLEMS = 100
 
 #: Maximum number of characters of a ``custom_id``.
 MAX_ID_CHARACTERS = 512
+
+#: The beginning of a file of gzip.
+_GZIP = b"\x1f\x8b"
 
 #: Lines that are checked in one step.
 _STEP_LINES = 1000
@@ -197,14 +201,17 @@ def _parse(raw: bytes, max_bytes: int) -> tuple[str, Any]:
     if len(raw) > max_bytes:
         raise _InvalidLine("line_too_long", f"the line has more than {max_bytes} bytes")
     try:
-        line = json.loads(raw)  # as FastAPI parses the body of a request
-    except (ValueError, RecursionError):
-        raise _InvalidLine("invalid_json_line", "the line is no JSON") from None
+        line = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _InvalidLine("invalid_json_line", _describe_no_json(raw, error)) from None
     if not isinstance(line, dict):
         raise _InvalidLine("invalid_json_line", "the line is no JSON object")
     custom_id = line.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_ID_CHARACTERS:
         message = f"custom_id must be a string of 1 to {MAX_ID_CHARACTERS} characters"
+        raise _InvalidLine("invalid_custom_id", message, "custom_id")
+    if surrogates.drop(custom_id) != custom_id:
+        message = "custom_id has half of a character (a lone surrogate)"
         raise _InvalidLine("invalid_custom_id", message, "custom_id")
     if line.get("method") != "POST":
         raise _InvalidLine("invalid_method", 'method must be "POST"', "method")
@@ -214,6 +221,14 @@ def _parse(raw: bytes, max_bytes: int) -> tuple[str, Any]:
     if "body" not in line:
         raise _InvalidLine("missing_body", "there is no body", "body")
     return custom_id, line["body"]
+
+
+def _describe_no_json(raw: bytes, error: Exception) -> str:
+    if raw.startswith(_GZIP):
+        return "the line is compressed (gzip): upload the file without compression"
+    if isinstance(error, UnicodeDecodeError) or b"\0" in raw:  # such as UTF-16
+        return "the line is not UTF-8"
+    return "the line is no JSON"
 
 
 def _add(

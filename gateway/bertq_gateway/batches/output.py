@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ from bertq_gateway.batches.storage import CONTENT
 ANSWERS, ERRORS = "output", "errors"
 
 _PREFIX = "part-"
+_PART = re.compile(rf"{_PREFIX}[0-9a-f]{{16}}")
+
+#: Characters at which ``str.splitlines`` divides a line; JSON escapes the others of them.
+_SEPARATORS = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
 
 #: Bytes that are copied at once.
 _COPY_BYTES = 1024**2
@@ -43,7 +48,7 @@ class OutputFile:
     """
 
     def __init__(self, directory: Path, source: Path, size: int) -> None:
-        directory.mkdir(mode=0o700, parents=True)
+        storage.make_directory(directory)
         self._descriptor = os.open(directory / CONTENT, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             if size:
@@ -207,11 +212,14 @@ class BatchOutput:
             "response": None if status is None else response,
             "error": error,
         }
-        return answer.dump_parts(content) + b"\n"
+        data = answer.dump_parts(content)
+        if not data.isascii():
+            for separator, escaped in _SEPARATORS.items():
+                data = data.replace(separator, escaped)
+        return data + b"\n"
 
 
 def remove_parts(directory: Path) -> None:
     """Remove what gateways have left in the directory of a batch."""
-    for name in storage.names(directory):
-        if name.startswith(_PREFIX):
-            storage.remove_tree(directory / name)
+    for name in storage.subdirectories(directory, _PART):
+        storage.remove_tree(directory / name)

@@ -17,6 +17,7 @@ from bertq_gateway.batches.objects import BatchRecord, Ended, LineProblem, LineP
 from bertq_gateway.batches.output import BatchOutput, ModelChanged
 from bertq_gateway.batches.saving import BatchSaver
 from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.storage import StorageLog
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.errors import Refused
 from bertq_gateway.models import Models
@@ -37,8 +38,8 @@ _CHECK_SECONDS = 1.0
 #: Seconds without an answer after which another batch may run as well.
 _STALLED_SECONDS = 300.0
 
-#: Bytes of output after which the quota is checked again.
-_QUOTA_CHECK_BYTES = 64 * 1024**2
+#: Most bytes of output after which the quota is checked again.
+_MAX_QUOTA_CHECK_BYTES = 64 * 1024**2
 
 #: Lines of an expired batch that are written in one step.
 _STEP_LINES = 1000
@@ -65,6 +66,7 @@ class BatchRun:
         lease: the lease of the batch, which this gateway has.
         holder: the name of this gateway.
         run: runs a function on another thread; it is not interrupted.
+        storage_log: logs that the disk is full.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class BatchRun:
         lease: BatchLease,
         holder: str,
         run: RunInThread,
+        storage_log: StorageLog,
     ) -> None:
         self._record = record
         self._batch = record.batch
@@ -86,8 +89,8 @@ class BatchRun:
         self._models = models
         self._lease = lease
         self._run = run
-        self._saver = BatchSaver(record, store, lease, holder, run)
-        self._quota_checked_at = record.checkpoint.output_bytes
+        self._saver = BatchSaver(record, store, lease, holder, run, storage_log)
+        self._quota_check_bytes = 0  # size of the output at which to check the quota
         self._progress_at = time.monotonic()
 
     @property
@@ -151,6 +154,7 @@ class BatchRun:
         Raises:
             _Stopped: the input is invalid, the quota is exceeded, or a model has changed.
         """
+        await self._check_quota()
         try:
             if self._batch.in_progress_at is None:
                 await self._check_input()
@@ -234,17 +238,22 @@ class BatchRun:
         for found in answers:
             self._state.metrics.encoded(len(found.vectors), found.tokens_read, found.num_cut)
         self._state.metrics.batch_answered(len(answers), len(outcomes) - len(answers))
+        await self._check_quota()
         if self._saver.age_seconds >= self._settings.commit_seconds:
-            await self._check_quota()
             await self._saver.save(output)
 
     async def _check_quota(self) -> None:
-        size = self._record.checkpoint.output_bytes
-        if size - self._quota_checked_at < _QUOTA_CHECK_BYTES:
+        """Check the quota, the more often the less of it is left: other batches may run too.
+
+        Raises:
+            _Stopped: it is exceeded.
+        """
+        size = self._record.checkpoint.output_bytes + self._record.checkpoint.error_bytes
+        if size < self._quota_check_bytes:
             return
-        self._quota_checked_at = size
         try:
-            await self._run(self._store.files.check_quota)
+            free_bytes = await self._run(self._store.files.check_quota)
+            self._quota_check_bytes = size + min(free_bytes // 4, _MAX_QUOTA_CHECK_BYTES)
         except Refused as error:
             problem = LineProblem(code=str(error.code), message=str(error))
             raise _Stopped("failed", [problem]) from None

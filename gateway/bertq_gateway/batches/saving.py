@@ -1,7 +1,6 @@
 """Saves the progress of a batch: its output, its record, and at the end its files."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +12,8 @@ from bertq_gateway.batches.files import PREFIX as FILE_PREFIX
 from bertq_gateway.batches.lease import BatchLease, LeaseLost
 from bertq_gateway.batches.objects import BatchRecord, Ended
 from bertq_gateway.batches.output import BatchOutput
+from bertq_gateway.batches.storage import StorageLog
 from bertq_gateway.batches.store import BatchStore
-
-log = logging.getLogger("bertq.gateway")
 
 #: Seconds between two attempts while the disk is full.
 _MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
@@ -30,6 +28,7 @@ class BatchSaver:
         lease: the lease of the batch.
         holder: the name of this gateway.
         run: runs a function on another thread; it is not interrupted.
+        storage_log: logs that the disk is full.
     """
 
     def __init__(
@@ -39,12 +38,14 @@ class BatchSaver:
         lease: BatchLease,
         holder: str,
         run: RunInThread,
+        storage_log: StorageLog,
     ) -> None:
         self._record = record
         self._store = store
         self._lease = lease
         self._holder = holder
         self._run = run
+        self._storage_log = storage_log
         self._directory = store.directory(record.batch.id)
         self._saved_at = time.monotonic()
 
@@ -99,13 +100,20 @@ class BatchSaver:
         Raises:
             LeaseLost, OSError: as for ``save``.
         """
+        self._record.output_file_id = storage.new_id(FILE_PREFIX)
+        self._record.error_file_id = storage.new_id(FILE_PREFIX)
+        await self.write(output.sync)
+        await self.write(self._save_ending, ending)
+
+    def _save_ending(self, ending: Ended) -> None:
         record, batch = self._record, self._record.batch
-        if ending in ("completed", "expired"):
-            batch.status, batch.finalizing_at = "finalizing", storage.now()
-        record.ending = ending
-        record.output_file_id = storage.new_id(FILE_PREFIX)
-        record.error_file_id = storage.new_id(FILE_PREFIX)
-        await self.save(output)
+        with self._store.lock():  # nobody cancels the batch
+            if ending == "completed" and self._store.cancelled_at(batch.id):
+                ending = "cancelled"
+            if ending in ("completed", "expired"):
+                batch.status, batch.finalizing_at = "finalizing", storage.now()
+            record.ending = ending
+            self._save_if_held()
 
     async def finish(self) -> None:
         """Make files of the output, and end the batch.
@@ -154,6 +162,6 @@ class BatchSaver:
             except OSError as error:
                 if not storage.is_disk_full(error):
                     raise
-            log.error("ERROR: the disk of --batch-dir is full: %s waits", self._record.batch.id)
+                self._storage_log.failed(error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _MAX_RETRY_SECONDS)

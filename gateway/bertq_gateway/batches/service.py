@@ -21,6 +21,7 @@ from bertq_gateway.batches.lease import BatchLease, LeaseLost
 from bertq_gateway.batches.objects import ENDED
 from bertq_gateway.batches.run import BatchRun
 from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.storage import StorageLog
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.errors import Refused
 from bertq_gateway.models import Models
@@ -101,6 +102,7 @@ class Batches:
         self._retry_at: dict[str, float] = {}
         self._cleaned_at = 0.0
         self._is_due = asyncio.Event()
+        self._log = StorageLog(settings.directory)
         self._task = asyncio.create_task(self._work())
 
     @classmethod
@@ -135,7 +137,7 @@ class Batches:
 
     def _owners(self) -> list[str]:
         """Return the names of the directories of keys; the directory may have other contents."""
-        return [name for name in storage.names(self._settings.directory) if _OWNER.fullmatch(name)]
+        return storage.subdirectories(self._settings.directory, _OWNER)
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Run a function on another thread, to its end, even if the call is cancelled."""
@@ -147,6 +149,17 @@ class Batches:
             await asyncio.wait([future])
             future.exception()  # nobody else reads it
             raise
+
+    async def serve(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run a function for a request on another thread, to its end.
+
+        Raises:
+            Refused: the directory cannot be used.
+        """
+        try:
+            return await self.run(function, *arguments)
+        except OSError as error:
+            raise self._log.failed(error) from None
 
     def wake(self) -> None:
         """Look for new and cancelled batches now."""
@@ -171,10 +184,13 @@ class Batches:
                 if time.monotonic() - self._cleaned_at >= _CLEANUP_SECONDS:
                     await self.run(self._clean_up)
                     self._cleaned_at = time.monotonic()
+                await self.run(self._log.check)
             except RedisError:
                 pass  # every request logs that
+            except OSError as error:
+                self._log.failed(error)
             except Exception as error:
-                log.error("ERROR: --batch-dir cannot be used: %s", _describe(error))
+                log.error("ERROR: batches cannot be started: %s", _describe(error))
             self._is_due.clear()
             try:
                 await asyncio.wait_for(self._is_due.wait(), self._settings.poll_seconds)
@@ -234,13 +250,15 @@ class Batches:
             if record is not None and record.batch.status not in ENDED:
                 run = BatchRun(
                     record, store, self._settings, self._state, self._models, lease,
-                    self._holder, self.run,
+                    self._holder, self.run, self._log,
                 )  # fmt: skip
                 self._runs[found.id].run = run
                 await run.execute()
         except LeaseLost:
             pass
         except Exception as error:
+            if isinstance(error, OSError):
+                self._log.failed(error)
             log.error("ERROR: %s failed, and is tried again: %s", found.id, _describe(error))
             self._retry_at[found.id] = time.monotonic() + _RETRY_SECONDS
         finally:

@@ -1,6 +1,7 @@
 """The batches of one API key, each in a directory of its own."""
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +13,8 @@ from bertq_gateway.batches.settings import BatchSettings
 from bertq_gateway.errors import Refused
 
 PREFIX = "batch_"
+
+_ID = storage.id_pattern(PREFIX)
 
 #: Maximum number of batches of a key that have not ended.
 MAX_OPEN_BATCHES = 100
@@ -37,6 +40,7 @@ class BatchStore:
     """
 
     def __init__(self, root: Path, settings: BatchSettings) -> None:
+        self._root = root
         self._batches = root / "batches"
         self.files = FileStore(root, settings.max_file_bytes, settings.quota_bytes)
 
@@ -51,8 +55,23 @@ class BatchStore:
         """Create a batch and return it; a gateway will run it.
 
         Raises:
-            Refused: the file cannot be used, there are too many batches, or the disk is full.
+            Refused: the file cannot be used, or there are too many batches.
+            OSError: it cannot be written.
         """
+        self.files.find(input_file_id)
+        with self.lock():  # nobody deletes the file
+            return self._create(
+                input_file_id, completion_window, window_seconds, output_expiry_seconds, metadata
+            )
+
+    def _create(
+        self,
+        input_file_id: str,
+        completion_window: str,
+        window_seconds: int,
+        output_expiry_seconds: int,
+        metadata: dict[str, str] | None,
+    ) -> BatchObject:
         if self.files.find(input_file_id).purpose != "batch":
             raise Refused(
                 422, "the file is the output of a batch: upload one", param="input_file_id"
@@ -74,10 +93,14 @@ class BatchStore:
             metadata=metadata,
         )
         record = BatchRecord(batch=batch, output_expiry_seconds=output_expiry_seconds)
-        with storage.refuse_if_full():
-            self.directory(batch.id).mkdir(mode=0o700, parents=True)
+        directory = self.directory(batch.id)
+        storage.make_directory(directory)
+        try:
             self.save(record)
             storage.sync_directory(self._batches)
+        except BaseException:
+            storage.remove_tree(directory)
+            raise
         return batch
 
     def find(self, batch_id: str) -> BatchObject:
@@ -86,29 +109,42 @@ class BatchStore:
         Raises:
             Refused: there is no such batch.
         """
-        record = self.record(batch_id) if storage.is_id(batch_id, PREFIX) else None
+        record = self.record(batch_id) if _ID.fullmatch(batch_id) else None
         if record is None:
             raise Refused(404, "no such batch", "batch_not_found", "batch_id")
         return self._shown(record)
 
     def page(self, after: str | None, limit: int) -> tuple[list[BatchObject], bool]:
         """Return some batches, the latest first, and whether there are more."""
-        ids = [name for name in reversed(self.ids()) if after is None or name < after]
-        records = [self.record(batch_id) for batch_id in ids[:limit]]
-        return [self._shown(record) for record in records if record], len(ids) > limit
+        found: list[BatchObject] = []
+        for batch_id in reversed(self.ids()):
+            if after is not None and batch_id >= after:
+                continue
+            record = self.record(batch_id)
+            if record is None:
+                continue
+            if len(found) == limit:
+                return found, True
+            found.append(self._shown(record))
+        return found, False
 
     def cancel(self, batch_id: str) -> BatchObject:
         """Cancel a batch and return it; the gateway that runs it ends it.
 
         Raises:
-            Refused: there is no such batch, it has ended, or the disk is full.
+            Refused: there is no such batch, or it ends already.
+            OSError: it cannot be written.
         """
-        batch = self.find(batch_id)
-        if batch.status in ENDED:
-            raise Refused(400, f"the batch is {batch.status} already", "batch_ended", "batch_id")
-        with storage.refuse_if_full():
-            self._marker(batch_id).touch(mode=0o600)
-        return self.find(batch_id)
+        self.find(batch_id)
+        with self.lock():  # it does not end now
+            record = self.record(batch_id)
+            ending = None if record is None else record.ending
+            if ending in (None, "cancelled") and self.find(batch_id).status not in ENDED:
+                self._marker(batch_id).touch(mode=0o600)
+                return self.find(batch_id)
+        raise Refused(
+            400, f"the batch is {self.find(batch_id).status} already", "batch_ended", "batch_id"
+        )
 
     def cancelled_at(self, batch_id: str) -> int | None:
         """Return when a batch was cancelled; None if it was not."""
@@ -124,13 +160,19 @@ class BatchStore:
             Refused: there is no such file, or a batch uses it.
         """
         self.files.find(file_id)
-        if file_id in self.used_file_ids():
-            raise Refused(
-                400, "a batch reads the file: cancel the batch first", "file_in_use", "file_id"
-            )
-        self.files.delete(file_id)
+        with self.lock():  # nobody creates a batch of it
+            self.files.find(file_id)
+            if file_id in self.used_file_ids():
+                raise Refused(
+                    400, "a batch reads the file: cancel the batch first", "file_in_use", "file_id"
+                )
+            self.files.delete(file_id)
 
     # -- for the gateway that runs a batch
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return the lock of the key's directory."""
+        return storage.lock(self._root)
 
     def directory(self, batch_id: str) -> Path:
         """Return the directory of a batch."""
@@ -138,14 +180,15 @@ class BatchStore:
 
     def ids(self) -> list[str]:
         """Return the ids of all batches, the oldest first."""
-        return storage.names(self._batches)
+        return storage.subdirectories(self._batches, _ID)
 
     def record(self, batch_id: str) -> BatchRecord | None:
         """Return the record of a batch; None if there is none that can be read."""
         try:
-            text = (self.directory(batch_id) / _RECORD).read_text(encoding="utf-8")
-            return BatchRecord.model_validate_json(text)
-        except (FileNotFoundError, ValidationError):
+            return BatchRecord.model_validate_json(
+                (self.directory(batch_id) / _RECORD).read_bytes()
+            )
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
     def records(self) -> list[BatchRecord]:
@@ -173,6 +216,9 @@ class BatchStore:
             batch = record.batch
             if batch.status in ENDED and batch.created_at < time.time() - _LISTED_SECONDS:
                 storage.remove_tree(self.directory(batch.id))
+        for directory in map(self.directory, self.ids()):
+            if not (directory / _RECORD).exists() and storage.is_abandoned(directory):
+                storage.remove_tree(directory)  # its creation was interrupted
 
     def _marker(self, batch_id: str) -> Path:
         return self.directory(batch_id) / _CANCEL_MARKER
