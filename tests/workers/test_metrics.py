@@ -116,7 +116,8 @@ def test_metrics_count_what_was_encoded(
     assert 0.9 * 252 * 50e-3 / 256 < found["compute_seconds_sum"] < took
     assert found["store_seconds_count"] == 3
     assert 0 < found["store_seconds_sum"] < took
-    assert (found["held_chunks"], found["batch_seconds_running"], found["lanes"]) == (0, 0, 1)
+    assert (found["batch_seconds_running"], found["lanes"]) == (0, 1)
+    eventually(lambda: Scrape(port)["held_chunks"] == 0)  # the event loop may be a moment behind
     assert found["device_memory_peak_bytes"] >= found["device_memory_bytes"] > 2**20
     (info,) = found.labels("info")
     assert (info["node"], info["model"], info["device"]) == ("w@h", "clock", "cpu0")
