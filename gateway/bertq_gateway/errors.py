@@ -6,7 +6,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from bertq.errors import (
     BadInput,
@@ -44,13 +45,22 @@ MAX_LISTED_ROWS = 100
 #: Most characters of a field's name in an error.
 MAX_PARAM_CHARACTERS = 100
 
+#: The methods that paths accept.
+_METHODS = ("GET", "POST", "DELETE")
+
 #: Fields inside of other fields. All other names in the path of an error are those of types.
 _NESTED_FIELDS = {
     "text", "source_sentence", "sentences", "truncate", "truncation_direction", "prompt_name",
 }  # fmt: skip
 
+#: Errors of a value that must be an object.
+_OBJECT_ERRORS = {"dict_type", "model_type", "model_attributes_type"}
+
 #: Errors of a wrong type, of which a field with several types has one for each.
-_TYPE_ERRORS = {"string_type", "list_type", "dict_type", "model_type", "model_attributes_type"}
+_TYPE_ERRORS = {"string_type", "int_type", "bool_type", "list_type", *_OBJECT_ERRORS}
+
+#: The beginning of their messages.
+_EXPECTED = "Input should be "
 
 #: Worker errors that the caller has caused: pairs for a model without pairs, tokens that may not be
 #: shown, ids outside of the vocabulary, rows that the model does not give.
@@ -101,23 +111,36 @@ class ClientDisconnected(Exception):
     """The caller disconnected before the answer."""
 
 
-def to_refused(error: BertqError, field: str = "input", prompt_field: str = "input") -> Refused:
+def to_refused(
+    error: BertqError,
+    field: str = "input",
+    prompt_field: str = "input",
+    *,
+    rows_field: str = "output_dtype",
+    name_text: Callable[[int], str] | None = None,
+) -> Refused:
     """Return the HTTP error for an error of the client.
 
     Args:
         error: the error.
         field: the request's field with the texts.
         prompt_field: the request's field with the name of the prompt.
+        rows_field: the request's field with the kind of rows.
+        name_text: returns the name of a text, for its index; by default ``field[index]``.
     """
+    name = name_text or f"{field}[{{}}]".format
     if isinstance(error, SentenceTooLong):
-        return Refused(422, _describe_long_texts(error, field), "sentence_too_long", field)
+        return Refused(422, _describe_long_texts(error, name), "sentence_too_long", field)
     if isinstance(error, BadInput):
-        message = re.sub(r"^texts\b", field, str(error))
+        message = re.sub(r"^texts\[(\d+)\]", lambda found: name(int(found[1])), str(error))
+        message = re.sub(r"^texts\b", field, message)
         param = prompt_field if message.startswith(f"{prompt_field} ") else field
         return Refused(422, message, "invalid_input", param)
     if isinstance(error, RemoteError) and error.type_name in _CALLER_ERRORS:
-        param = prompt_field if error.type_name == "UnknownPrompt" else field
-        return Refused(422, str(error), "invalid_input", param)
+        params = {"UnknownPrompt": prompt_field, "UnsuitedRows": rows_field}
+        param = params.get(error.type_name, field)
+        message = str(error).removeprefix(f"{error.type_name}: ")
+        return Refused(422, message, "invalid_input", param)
     refusal = describe_outage(error)
     _reasons.log(str(refusal.code), error)
     return refusal
@@ -154,9 +177,9 @@ class _Reasons:
 _reasons = _Reasons()
 
 
-def _describe_long_texts(error: SentenceTooLong, field: str) -> str:
+def _describe_long_texts(error: SentenceTooLong, name_text: Callable[[int], str]) -> str:
     """Return the message about texts with too many tokens."""
-    listed = ", ".join(f"{field}[{row}]" for row in error.rows[:MAX_LISTED_ROWS])
+    listed = ", ".join(map(name_text, error.rows[:MAX_LISTED_ROWS]))
     more = len(error.rows) - MAX_LISTED_ROWS
     texts = f"{listed} and {more} more" if more > 0 else listed
     verb = "has" if len(error.rows) == 1 else "have"
@@ -198,11 +221,17 @@ def responses(
 
 async def on_refused(request: Request, error: Exception) -> JSONResponse:
     """Answer with the HTTP error for a ``Refused`` or an error of the client."""
-    field = getattr(request.state, "field", "input")
-    prompt_field = getattr(request.state, "prompt_field", field)
-    refusal = to_refused(error, field, prompt_field) if isinstance(error, BertqError) else error
-    assert isinstance(refusal, Refused)
-    return response(request.url.path, refusal.problem)
+    if isinstance(error, BertqError):
+        field = getattr(request.state, "field", "input")
+        error = to_refused(
+            error,
+            field,
+            getattr(request.state, "prompt_field", field),
+            rows_field=getattr(request.state, "rows_field", "output_dtype"),
+            name_text=getattr(request.state, "name_text", None),
+        )
+    assert isinstance(error, Refused)
+    return response(request.url.path, error.problem)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -218,20 +247,45 @@ def describe_invalid(error: RequestValidationError, *, is_json: bool = True) -> 
         error: the error.
         is_json: whether the body was sent as JSON.
     """
-    found = [(_path(one["loc"]), one) for one in error.errors()]
-    # Of the errors for each type of a field, prefer one about more than the type, then the deepest.
-    path, first = max(found, key=lambda one: (one[1]["type"] not in _TYPE_ERRORS, len(one[0])))
+    path, first, reason = _find_relevant(error.errors())
     # The name of an unknown field may be of any length.
     param = "".join(path).removeprefix(".")[:MAX_PARAM_CHARACTERS] or "body"
     if first["type"] == "json_invalid":
         param, reason = "body", f"no JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
-    elif first["type"] in ("dict_type", "model_type", "model_attributes_type"):
+    elif first["type"] in _OBJECT_ERRORS:
         reason = "it must be an object" if path else "it must be a JSON object"
         if not path and not is_json:
             reason += ", sent with the header Content-Type: application/json"
-    else:
-        reason = first["msg"]
     return Problem(422, f"{param}: {reason}", first["type"], param)
+
+
+def _find_relevant(found: Iterable[Any]) -> tuple[list[str], Any, str]:
+    """Return the path, the error and the reason for the part of a body that is wrong.
+
+    A field with several types has errors for each of them: the type that fits best is the one whose
+    first error is about more than a type, or lies deepest, or comes last.
+    """
+    first_errors: dict[tuple[Any, ...], tuple[list[str], Any]] = {}
+    for one in found:
+        path = _path(one["loc"])
+        kind = tuple(part for part in one["loc"][2:] if isinstance(part, str))
+        first_errors.setdefault((*one["loc"][:2], *kind), (path, one))
+    path, error = max(
+        first_errors.values(),
+        key=lambda one: (one[1]["type"] not in _TYPE_ERRORS, len(one[0]), _indices(one[1])),
+    )
+    if error["type"] not in _TYPE_ERRORS:
+        return path, error, error["msg"]
+    expected = [
+        "an object" if one["type"] in _OBJECT_ERRORS else one["msg"].removeprefix(_EXPECTED)
+        for place, one in first_errors.values()
+        if place == path and one["type"] in _TYPE_ERRORS
+    ]
+    return path, error, _EXPECTED + " or ".join(dict.fromkeys(expected))
+
+
+def _indices(error: Any) -> list[int]:
+    return [part for part in error["loc"] if isinstance(part, int)]
 
 
 def _path(location: Sequence[int | str]) -> list[str]:
@@ -260,8 +314,24 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     elif error.status_code == 404:
         message = "no such path: /docs lists all"
     elif error.status_code == 405:
-        message = f"{request.method} is not allowed here: use {(error.headers or {}).get('Allow')}"
+        allowed = _find_other_methods(request) or "GET"  # of a file
+        message = f"{request.method} is not allowed here: use {allowed}"
+        return response(request.url.path, Problem(405, message), {"Allow": allowed})
     return response(request.url.path, Problem(error.status_code, message), error.headers or {})
+
+
+def _find_other_methods(request: Request) -> str:
+    """Return the methods that a path accepts; each may have a route of its own."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    methods = [
+        method
+        for method in _METHODS
+        if method != request.method
+        and any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
+    return ", ".join(methods)
 
 
 def describe_bug(error: Exception) -> Problem:

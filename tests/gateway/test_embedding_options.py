@@ -91,18 +91,19 @@ def test_vectors_are_normalized_as_the_model_says(gateway: Gateway, encoder: Enc
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "param", "message"),
     [
-        ({"dimensions": 25}, "dimensions is 25, and bert-prompt has 24"),
-        ({"prompt_name": "x"}, "UnknownPrompt: model bert-prompt has no prompt of that name: it"),
-        ({"input_type": "x"}, "UnknownPrompt: "),
-        ({"output_dtype": "int8", "dimensions": 8}, "UnsuitedRows: the ranges of the model"),
+        ({"dimensions": 25}, "dimensions", "dimensions is 25, and bert-prompt has 24"),
+        ({"prompt_name": "x"}, "prompt_name", "model bert-prompt has no prompt of that name: it"),
+        ({"input_type": "x"}, "input_type", "model bert-prompt has no prompt of that name: it"),
+        ({"output_dtype": "int8", "dimensions": 8}, "output_dtype", "the ranges of the model"),
     ],
 )
-def test_what_the_model_lacks(gateway: Gateway, fields: Any, message: str) -> None:
+def test_what_the_model_lacks(gateway: Gateway, fields: Any, param: str, message: str) -> None:
     answer = post(gateway, **fields)
     assert answer.status_code == 422
     assert answer.json()["error"]["message"].startswith(message)
+    assert answer.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize("fields", [{"truncate": "error"}, {"truncation": False}])

@@ -79,7 +79,7 @@ def test_no_error_of_a_service_reaches_a_caller() -> None:
 
 def test_a_mistake_of_the_caller_is_explained() -> None:
     refusal = to_refused(RemoteError("UnknownPrompt", "there is no prompt 'x'"))
-    assert (refusal.status, str(refusal)) == (422, "UnknownPrompt: there is no prompt 'x'")
+    assert (refusal.status, str(refusal)) == (422, "there is no prompt 'x'")
 
 
 @pytest.mark.parametrize("path", ["/encode/bug", "/v1/embed", "/embed"])

@@ -75,7 +75,8 @@ def test_wrong_bodies_of_every_route(gateway: Gateway, path: str) -> None:
         assert message in found
         # There, GET lists.
         assert gateway.http.get(path).status_code == (200 if path == "/v1/batches" else 405)
-    assert "use POST" in gateway.http.put(path).text
+    allowed = "GET, POST" if path in ("/", "/v1/batches") else "POST"
+    assert f"use {allowed}" in gateway.http.put(path).text
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -136,6 +137,20 @@ def test_repeated_values(gateway: Gateway, path: str, body: Any, expected: str) 
         ("/embed", {"inputs": [3]}, "inputs: token ids differ from model to model: send text"),
         ("/predict", {"inputs": [["a"], ["b", 3]]}, "inputs[1][1]: Input should be a valid string"),
         ("/encode", {"texts": [["a"], ["b", 3]]}, "texts[1][1]: Input should be a valid string"),
+        ("/encode", {"texts": ["a", ["b"]]}, "texts[1]: Input should be a valid string"),
+        (
+            "/encode",
+            {"id": float("nan"), "texts": ["a"]},
+            "id: Input should be a valid integer or a valid string",
+        ),
+        ("/decode", {"ids": [[1, 2], []]}, "ids[1]: List should have at least 1 item"),
+        ("/decode", {"ids": [[1, 2], 3]}, "ids[1]: Input should be a valid list"),
+        ("/decode", {"ids": [[1], [2, "a"]]}, "ids[1][1]: Input should be a valid integer"),
+        (
+            "/v1/embeddings",
+            {"input": "a", "model": "x", "encoding_format": "x"},
+            "encoding_format: Input should be 'float' or 'base64'",
+        ),
         ("/v2/embed", {"texts": ["a", None]}, "texts[1]: Input should be a valid string"),
         ("/v2/embed", {"images": ["a"]}, "body: inputs and images are not supported: send texts"),
         ("/v1/rerank", {"query": "a", "documents": [None]}, "documents[0]: Input should be a vali"),
@@ -173,6 +188,14 @@ def test_unknown_paths(gateway: Gateway) -> None:
         answer = gateway.http.get(path)
         assert answer.status_code == 404
         assert answer.json()["error"]["message"] == "no such path: /docs lists all"
+
+
+def test_an_error_names_all_methods(gateway: Gateway) -> None:
+    for path, methods in (("/v1/files/file-1", "GET, DELETE"), ("/v1/files", "GET, POST")):
+        answer = gateway.http.put(path)
+        assert answer.status_code == 405
+        assert answer.json()["error"]["message"] == f"PUT is not allowed here: use {methods}"
+        assert answer.headers["allow"] == methods
 
 
 # Python parses and writes JSON up to depths that differ by the frames of the caller.

@@ -51,7 +51,8 @@ class TokenCalls(EncodeCalls[Vectors]):
             prompt=prompt,
             input_type=input_type,
         )
-        return self._submit_small(inputs.prepare_strings(texts, "texts"), encoding)
+        checked = inputs.prepare_strings(texts, "texts")
+        return self._submit_small(checked, encoding, "texts", "characters")
 
     def decode_async(
         self, ids: Sequence[Sequence[int]], *, special_tokens: bool = True
@@ -59,7 +60,8 @@ class TokenCalls(EncodeCalls[Vectors]):
         """Request the texts of token ids.
 
         Args:
-            ids: for each text a list of ids, not empty.
+            ids: for each text a list of ids, not empty; at most 1,048,576 digits and separators,
+                one for each id.
             special_tokens: whether the texts show special tokens.
 
         Returns:
@@ -74,12 +76,15 @@ class TokenCalls(EncodeCalls[Vectors]):
         encoding = Encoding(
             is_tokenized=True, show_tokens=True, output="text", special_tokens=special_tokens
         )
-        return self._submit_small([list(map(str, row)) for row in ids], encoding)
+        rows = [list(map(str, row)) for row in ids]
+        return self._submit_small(rows, encoding, "ids", "digits and separators")
 
-    def _submit_small(self, texts: Any, encoding: Encoding) -> EncodeFuture:
+    def _submit_small(
+        self, texts: Any, encoding: Encoding, name: str, counted: str
+    ) -> EncodeFuture:
         if sum(map(inputs.characters, texts)) > MAX_LOCATED_CHARACTERS:
             raise BadInputValue(
-                f"texts has more than {MAX_LOCATED_CHARACTERS} characters: send several requests"
+                f"{name} has more than {MAX_LOCATED_CHARACTERS} {counted}: send several requests"
             )
         request = self._create_request(texts, encoding, as_list=False)
         self._submit(request)

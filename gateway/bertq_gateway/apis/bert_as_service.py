@@ -9,7 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bertq import SparseRows
 from bertq_gateway.answers import answer
-from bertq_gateway.apis.fields import TruncateField, answer_responses, refuse_token_ids
+from bertq_gateway.apis.fields import (
+    LenientRequest,
+    TruncateField,
+    answer_responses,
+    refuse_token_ids,
+)
 from bertq_gateway.errors import Refused, responses
 from bertq_gateway.state import State
 
@@ -20,12 +25,10 @@ _T = TypeVar("_T")
 _Several = Annotated[list[_T], Field(min_length=1)]
 
 
-class EncodeRequest(BaseModel):
+class EncodeRequest(LenientRequest):
     """The sentences to encode."""
 
     model_config = ConfigDict(
-        extra="ignore",
-        strict=True,
         json_schema_extra={
             "example": {
                 "id": 123,
@@ -63,6 +66,7 @@ class EncodeResponse(BaseModel):
 async def encode(request: Request, body: EncodeRequest) -> Response:
     """Encode sentences."""
     state = State.of(request)
+    body.check_fields(state)
     request.state.field = "texts"
     state.check_batch(len(body.texts), "texts")
     texts: list[Any] = body.texts

@@ -30,10 +30,24 @@ _INPUT_TYPES = {
 _USES = frozenset({"classification", "clustering", "separation", "text-matching"})
 
 
-class LenientRequest(BaseModel):
-    """A request that may have unknown fields, unless the gateway is strict."""
+class LenientFields(BaseModel):
+    """Fields of a request beside which there may be unknown ones, unless the gateway is strict."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+    def find_unknown(self) -> str | None:
+        """Return the name of an unknown field, also of a nested object; None without one."""
+        for name in self.model_extra or ():
+            return name
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, LenientFields) and (unknown := value.find_unknown()) is not None:
+                return f"{name}.{unknown}"
+        return None
+
+
+class LenientRequest(LenientFields):
+    """A request that may have unknown fields, unless the gateway is strict."""
 
     def check_fields(self, state: State) -> None:
         """Refuse unknown fields if the gateway is strict.
@@ -41,8 +55,8 @@ class LenientRequest(BaseModel):
         Raises:
             Refused: there is an unknown field.
         """
-        if state.config.strict and self.model_extra:
-            name = next(iter(self.model_extra))[:MAX_PARAM_CHARACTERS]
+        if state.config.strict and (unknown := self.find_unknown()) is not None:
+            name = unknown[:MAX_PARAM_CHARACTERS]
             raise Refused(422, f"{name}: there is no such field", "extra_forbidden", name)
 
 

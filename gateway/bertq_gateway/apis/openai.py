@@ -42,7 +42,7 @@ class EmbeddingsRequest(LenientRequest):
         description="A text, or a list of them; no token ids, which differ from model to model."
     )
     model: str = Field(description="A name from /v1/models.")
-    encoding_format: Literal["float", "base64", ""] | None = Field(
+    encoding_format: Literal["float", "base64"] | None = Field(
         None, description="float (the default), or base64: of the numbers, little-endian."
     )
     dimensions: int | None = Field(None, ge=1, description="Numbers to keep of each vector.")
@@ -72,10 +72,22 @@ class EmbeddingsRequest(LenientRequest):
 
     _no_token_ids = field_validator("input", mode="before")(refuse_token_ids)
 
+    @field_validator("encoding_format", mode="before")
+    @classmethod
+    def _replace_empty(cls, value: Any) -> Any:
+        return None if value == "" else value  # some clients send it for the default
+
     @property
     def is_base64(self) -> bool:
         """Whether vectors are sent in base64."""
         return "base64" in (self.encoding_format, self.embedding_type)
+
+    @property
+    def rows_field(self) -> str:
+        """The field that selects the kind of rows."""
+        if self.embedding_type not in (None, "float", "base64"):
+            return "embedding_type"
+        return "normalize" if self.output_dtype in (None, "float") else "output_dtype"
 
     def options(self, found: Found) -> Options:
         """Return the options of the request to the workers.
@@ -138,6 +150,7 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     body.check_fields(State.of(request))
     found = await rows.find(request, body.model, "embed")
     texts = [body.input] if isinstance(body.input, str) else body.input
+    request.state.rows_field = body.rows_field
     made = await rows.encode(request, found, texts, "input", **body.options(found))
     vectors = made.rows
     rows.check_vectors(vectors)

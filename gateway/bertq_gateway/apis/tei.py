@@ -17,6 +17,7 @@ from bertq_gateway.answers import answer, rows, scores
 from bertq_gateway.answers.rows import check_dimensions
 from bertq_gateway.apis import probes, rerank
 from bertq_gateway.apis.fields import (
+    LenientFields,
     LenientRequest,
     TeiRequest,
     Text,
@@ -85,14 +86,14 @@ class SparseValue(BaseModel):
     value: float
 
 
-class SimilarityInputs(BaseModel):
+class SimilarityInputs(LenientFields):
     """A sentence, and sentences to compare it with."""
 
     source_sentence: Text
     sentences: Annotated[list[Text], Field(min_length=1)]
 
 
-class SimilarityParameters(BaseModel):
+class SimilarityParameters(LenientFields):
     """Options of the comparison."""
 
     truncate: bool | None = None
@@ -125,6 +126,13 @@ class SimilarityRequest(LenientRequest):
 _Pair: TypeAlias = Annotated[list[Text], Field(min_length=1, max_length=2)]
 
 
+class PredictParameters(LenientFields):
+    """Options of huggingface_hub's client."""
+
+    function_to_apply: Any = Field(default=None, description="none, sigmoid or softmax.")
+    top_k: Any = Field(default=None, description="Labels to return; by default all.")
+
+
 class PredictRequest(TeiRequest):
     """Texts to classify."""
 
@@ -138,9 +146,7 @@ class PredictRequest(TeiRequest):
     raw_scores: bool | None = Field(
         False, description="Whether to return logits, without an activation."
     )
-    parameters: dict[str, Any] | None = Field(
-        None, description="function_to_apply and top_k of huggingface_hub's client."
-    )
+    parameters: PredictParameters | None = None
 
     _no_token_ids = field_validator("inputs", mode="before")(refuse_token_ids)
 
@@ -241,6 +247,7 @@ async def similarity(request: Request, body: SimilarityRequest) -> Response:
     ).options()
     options["prompt_name"] = given.prompt_name
     texts = [body.inputs.source_sentence, *body.inputs.sentences]
+    request.state.name_text = _name_compared
     made = await rows.encode(request, found, texts, "inputs", **options)
     rows.check_vectors(made.rows)
     function = found.worker.similarity or similarities.DEFAULT
@@ -249,6 +256,11 @@ async def similarity(request: Request, body: SimilarityRequest) -> Response:
         return similarities.compute(function, made.rows[:1], made.rows[1:]).ravel()
 
     return await answer.write(build, made.rows.size, made.future)
+
+
+def _name_compared(index: int) -> str:
+    """Return the name of a text of ``/similarity``."""
+    return f"inputs.sentences[{index - 1}]" if index else "inputs.source_sentence"
 
 
 @router.post(
@@ -263,11 +275,11 @@ async def predict(request: Request, body: PredictRequest) -> Response:
     is_batch = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
     texts: Any = body.inputs if is_batch else [body.inputs]
     texts = [_unpack(text) for text in texts]
-    parameters = body.parameters or {}
+    parameters = body.parameters or PredictParameters()
     activation = _activation(parameters, is_raw=bool(body.raw_scores))
     made = await rows.encode(request, found, texts, "inputs", **body.options())
     labels = _labels(found.worker)
-    top_k = parameters.get("top_k")
+    top_k = parameters.top_k
     count = top_k if isinstance(top_k, int) and top_k > 0 else None
     converted = scores.activate(made.rows, found, activation)
 
@@ -289,13 +301,13 @@ def _unpack(text: Any) -> Any:
     return text[0] if isinstance(text, list) and len(text) == 1 else text
 
 
-def _activation(parameters: dict[str, Any], *, is_raw: bool) -> str:
+def _activation(parameters: PredictParameters, *, is_raw: bool) -> str:
     """Return the activation that a caller asks for.
 
     Raises:
         Refused: there is no such function.
     """
-    name = parameters.get("function_to_apply")
+    name = parameters.function_to_apply
     if name is None:
         return "identity" if is_raw else "probability"
     if name not in ("none", "sigmoid", "softmax"):
