@@ -223,6 +223,7 @@ def test_the_errors_of_the_api(
     wait_for_text(browser, "#compare-error", "Enter at least two sentences")
     compare(browser, TEXTS * 20)
     wait_for_text(browser, "#compare-error", "There are 60 sentences: enter at most 40.")
+    assert not browser.run("document.getElementById('result').checkVisibility()")
     with running(module_redis_url, truncate="error") as strict:
         browser.open(address(strict))
         compare(browser, [TEXTS[0], LONG])
@@ -244,7 +245,10 @@ def test_no_workers_and_no_redis(browser: Tab, redis_url: str) -> None:
             wait_for_text(browser, "#health", "not ready")
             wait_for_text(browser, "#service-error", message)
             browser.run("document.getElementById('compare-button').click()")
-            wait_for_text(browser, "#compare-error", "No worker is alive")
+            wait_for_text(browser, "#compare-error", message)
+    wait_for_text(browser, "#service-error", "The gateway does not answer.")
+    browser.run("document.getElementById('compare-button').click()")
+    wait_for_text(browser, "#compare-error", "The gateway does not answer.")
 
 
 @in_browser

@@ -88,8 +88,11 @@ async function compare() {
   const problem = checkInput(sentences, model);
   showMessage(byId("compare-error"), problem);
   showMessage(byId("compare-note"), null);
-  if (problem) return;
   running?.abort();
+  if (problem) {
+    byId("result").hidden = true;
+    return;
+  }
   const mine = running = new AbortController();
   const button = byId("compare-button");
   button.setAttribute("aria-busy", "true");
@@ -113,7 +116,8 @@ async function compare() {
 }
 
 function checkInput(sentences, model) {
-  if (!model) return "No worker is alive that has a model: start one, as with bertq serve.";
+  // The state of the service says why there is no model.
+  if (!model) return byId("service-error").textContent || "The models are not known yet: try again.";
   const isClassifier = model.task === "score" && !isReranker(model);
   if (sentences.length < (isClassifier ? 1 : 2)) return "Enter at least two sentences, one on each line.";
   if (sentences.length > MAX_SENTENCES) {
