@@ -33,9 +33,6 @@ from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.models import Models
 from bertq_gateway.state import State
 
-#: Bytes of a form beside its file.
-_FORM_BYTES = 64 * 1024
-
 _DESCRIPTION = """
 BERT vectors of sentences, from workers that take them from a queue.
 
@@ -102,7 +99,7 @@ def create(config: Config) -> FastAPI:
         RequestGuard,
         keys=config.api_keys,
         max_body_bytes=config.max_body_bytes,
-        max_upload_bytes=_max_upload_bytes(config),
+        max_file_bytes=None if config.batches is None else config.batches.max_file_bytes,
         max_requests=config.max_requests,
         timeout_seconds=config.timeout_seconds,
         metrics=metrics,
@@ -119,10 +116,3 @@ def create(config: Config) -> FastAPI:
         )
     app.add_middleware(HeadAsGet)
     return app
-
-
-def _max_upload_bytes(config: Config) -> int:
-    """Return the maximum size of a form with a file."""
-    if config.batches is None:
-        return config.max_body_bytes
-    return config.batches.max_file_bytes + _FORM_BYTES

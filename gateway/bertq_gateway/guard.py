@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertq.errors import ClientClosed
 from bertq_gateway import errors
+from bertq_gateway.batches import files
 from bertq_gateway.error_forms import Problem
+from bertq_gateway.errors import Refused
 from bertq_gateway.metrics import GatewayMetrics
 from bertq_gateway.page import FILES_PATH
 
@@ -28,6 +30,9 @@ _OPEN_FOLDERS = (f"{DOCS_FILES_PATH}/", f"{FILES_PATH}/")
 
 #: Where files are uploaded, which may be larger than other bodies.
 UPLOAD_PATH = "/v1/files"
+
+#: Bytes of a form beside its file.
+_FORM_BYTES = 64 * 1024
 
 #: Bytes of an upload that must arrive within the time limit of other bodies.
 _TIMED_UPLOAD_BYTES = 1024 * 1024
@@ -52,7 +57,7 @@ class RequestGuard:
         app: the application to guard.
         keys: API keys; if empty, requests need none.
         max_body_bytes: maximum size of a body.
-        max_upload_bytes: the same for a file that is uploaded.
+        max_file_bytes: maximum size of a file that is uploaded; None if none can be.
         max_requests: maximum requests in progress.
         timeout_seconds: time limit for receiving a body; for an upload, each MiB of it.
         metrics: counts the requests.
@@ -64,7 +69,7 @@ class RequestGuard:
         *,
         keys: Iterable[str],
         max_body_bytes: int,
-        max_upload_bytes: int,
+        max_file_bytes: int | None,
         max_requests: int,
         timeout_seconds: float,
         metrics: GatewayMetrics,
@@ -72,7 +77,7 @@ class RequestGuard:
         self._app = app
         self._keys = [key.encode() for key in keys]
         self._max_body_bytes = max_body_bytes
-        self._max_upload_bytes = max_upload_bytes
+        self._max_file_bytes = max_file_bytes
         self._max_requests = max_requests
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
@@ -105,7 +110,7 @@ class RequestGuard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
 
-        def refuse(status: int, message: str, code: str) -> JSONResponse:
+        def refuse(status: int, message: str, code: str | None) -> JSONResponse:
             return errors.response(scope["path"], Problem(status, message, code))
 
         if self._keys and not self._is_authorized(headers.get("authorization", "")):
@@ -115,9 +120,9 @@ class RequestGuard:
                 "invalid_api_key",
             )
         length = headers.get("content-length", "0")
-        max_bytes = self._max_bytes(scope["path"])
-        if length.isdigit() and int(length) > max_bytes:
-            return refuse(413, self._too_large(max_bytes), "body_too_large")
+        if length.isdigit() and int(length) > self._max_bytes(scope["path"]):
+            too_large = self._too_large(scope["path"])
+            return refuse(too_large.status, str(too_large), too_large.code)
         if self._num_in_progress >= self._max_requests:
             return refuse(
                 429,
@@ -134,11 +139,18 @@ class RequestGuard:
         return scheme.lower() == "bearer" and any(found)
 
     def _max_bytes(self, path: str) -> int:
-        return self._max_upload_bytes if path == UPLOAD_PATH else self._max_body_bytes
+        if path == UPLOAD_PATH and self._max_file_bytes is not None:
+            return self._max_file_bytes + _FORM_BYTES
+        return self._max_body_bytes
 
-    @staticmethod
-    def _too_large(max_bytes: int) -> str:
-        return f"the body is longer than {max_bytes} bytes: send it in several requests"
+    def _too_large(self, path: str) -> Refused:
+        if path == UPLOAD_PATH and self._max_file_bytes is not None:
+            return files.too_large(self._max_file_bytes)
+        return Refused(
+            413,
+            f"the body is longer than {self._max_body_bytes} bytes: send it in several requests",
+            "body_too_large",
+        )
 
     def _limit_body(self, receive: Receive, path: str) -> Receive:
         """Return a ``receive`` that limits the size of the body, whatever its headers say, and the
@@ -169,7 +181,8 @@ class RequestGuard:
             is_complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > max_bytes:
-                raise HTTPException(413, self._too_large(max_bytes))
+                too_large = self._too_large(path)
+                raise too_large if path == UPLOAD_PATH else HTTPException(413, str(too_large))
             return message
 
         return bounded

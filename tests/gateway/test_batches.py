@@ -606,9 +606,18 @@ def test_quotas(module_redis_url: str, stub: Stub, tmp_path: Path) -> None:
     limits = settings(tmp_path, max_file_bytes=1000, quota_bytes=2500)
     with running(module_redis_url, batches=limits, max_body_bytes=100) as gateway:
         user = caller(gateway)
-        with pytest.raises(openai.APIStatusError) as caught:
-            user.upload(line("a", "x" * 1000))
-        assert (caught.value.status_code, caught.value.code) == (413, "file_too_large")
+        for size in (1000, 100_000):
+            with pytest.raises(
+                openai.APIStatusError, match=r"than 1000 bytes.*batch-max"
+            ) as caught:
+                user.upload(line("a", "x" * size))
+            assert (caught.value.status_code, caught.value.code) == (413, "file_too_large")
+        answer = gateway.http.post(
+            "/v1/files",
+            content=(form(FILE, PURPOSE, ("name=x", "x" * 50_000)) for _ in range(2)),
+            headers={"Content-Type": "multipart/form-data; boundary=no"},
+        )
+        assert answer.json()["error"]["code"] == "file_too_large"
         files = [user.upload(line("a", "x" * 850)) for _ in range(2)]
         with pytest.raises(openai.APIStatusError) as caught:
             user.upload(line("a", "x" * 850))

@@ -237,12 +237,7 @@ class Upload:
         """
         self.size += len(data)
         if self.size > self._max_bytes:
-            raise Refused(
-                413,
-                f"the file is longer than {self._max_bytes} bytes, the gateway's --batch-max-file",
-                "file_too_large",
-                "file",
-            )
+            raise too_large(self._max_bytes)
         if self.size >= self._checked_at + _QUOTA_CHECK_BYTES:
             self._store.check_quota(len(data))
             self._checked_at = self.size
@@ -268,6 +263,16 @@ class Upload:
         """Remove what was written, unless the file is complete."""
         self._file.close()
         storage.remove_tree(self._directory)
+
+
+def too_large(max_bytes: int) -> Refused:
+    """Return the error for a file that is longer than allowed."""
+    return Refused(
+        413,
+        f"the file is longer than {max_bytes} bytes, the gateway's --batch-max-file",
+        "file_too_large",
+        "file",
+    )
 
 
 def _no_such_file() -> Refused:
