@@ -10,6 +10,7 @@ from bertq.protocol.encoding import TRUNCATE
 from bertq.redis import redis_url
 from bertq.redis.connection import refuse_cluster
 from bertq.system import extras
+from bertq_cli.output_file import OutputDirectory
 from bertq_cli.redis_option import redis_option
 from bertq_cli.seconds import Seconds
 from bertq_gateway import config
@@ -97,7 +98,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--batch-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputDirectory(),
     envvar="BERTQ_HTTP_BATCH_DIR",
     metavar="DIR",
     help="Serve OpenAI's Batch API, and store its files in this directory, which several gateways "

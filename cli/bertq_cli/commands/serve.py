@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ from bertq.redis.connection import refuse_cluster
 from bertq.system import cores, extras
 from bertq_cli.commands import redis_server
 from bertq_cli.models import packaged, selection
+from bertq_cli.output_file import OutputDirectory
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.output import StatusOutput
 from bertq_cli.service.supervisor import Service, run_until_stopped
@@ -90,7 +90,7 @@ class _Serve(click.Command):
 )
 @click.option(
     "--batch-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputDirectory(),
     envvar="BERTQ_HTTP_BATCH_DIR",
     metavar="DIR",
     help="The gateway serves OpenAI's Batch API, and stores its files in this directory. "
