@@ -44,8 +44,8 @@ class Deadlines:
         workers = self._directory.known(request.queue)
         if not workers:
             return NoWorker(
-                f"{waited}: no worker takes from queue {request.queue} of {self._address}; "
-                "start one with celery -A bertq worker"
+                f"{waited}: no worker takes from queue {request.queue} of {self._address}"
+                f"{self._directory.describe_models()}; start one with celery -A bertq worker"
             )
         job = request.job
         assembly = job.assembly if job is not None else None

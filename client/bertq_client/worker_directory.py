@@ -72,6 +72,13 @@ class WorkerDirectory:
         """Return the workers that took from ``queue`` at the last refresh; does not ask Redis."""
         return [worker for worker in self.workers if queue in worker.queues]
 
+    def describe_models(self) -> str:
+        """Return which models the workers had at the last refresh, for messages about a queue that
+        has none; empty without workers.
+        """
+        names = sorted({worker.public_name for worker in self.workers})
+        return f", whose workers have the models {', '.join(names)}" if names else ""
+
     def fingerprint(self, queue: str) -> str | None:
         """Return the fingerprint of the model of ``queue``, if it is known; does not ask Redis."""
         if not self.is_fresh:

@@ -186,6 +186,15 @@ def test_no_worker(redis_url: str, redis: Redis) -> None:
             np.testing.assert_array_equal(client.encode(["c"]), rows(["c"]))
 
 
+def test_a_warning_names_the_models_that_have_workers(
+    redis_url: str, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BertClient(redis_url=redis_url, model="absent") as client:
+        future = client.encode_async(["a"])
+        eventually(lambda: "whose workers have the models stub: waiting until one" in caplog.text)
+        assert future.cancel()
+
+
 def test_a_worker_that_starts_later_does_the_work(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

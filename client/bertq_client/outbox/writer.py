@@ -309,7 +309,7 @@ class Writer:
             return  # the chunks are sent; the gatherer logs that Redis is unreachable
         self._has_warned = True
         log.warning(
-            "no worker takes from queue %s of %s: waiting until one is started "
+            "no worker takes from queue %s of %s%s: waiting until one is started "
             "(celery -A bertq worker; BertClient(timeout=...) bounds the wait)",
-            job.queue, self._address,
+            job.queue, self._address, self._directory.describe_models(),
         )  # fmt: skip
