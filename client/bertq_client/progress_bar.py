@@ -82,8 +82,10 @@ class _LineBreaks(logging.Filter):
 
 
 @contextmanager
-def open_bar(total: int | None, *, initial: int = 0, is_shown: bool = True) -> Iterator[Bar]:
-    """Show a progress bar that counts sentences.
+def open_bar(
+    total: int | None, *, initial: int = 0, is_shown: bool = True, unit: str = "sentences"
+) -> Iterator[Bar]:
+    """Show a progress bar that counts sentences, or other units.
 
     It appears after ``_DELAY_SECONDS``, or when all is done; not if an error comes earlier.
 
@@ -91,12 +93,13 @@ def open_bar(total: int | None, *, initial: int = 0, is_shown: bool = True) -> I
         total: number of sentences; None if it is unknown.
         initial: number of sentences that were done before.
         is_shown: False for an invisible bar.
+        unit: what the bar counts.
     """
     # Imported here: importing tqdm takes a tenth of a second, and few requests need it.
     from tqdm.auto import tqdm
 
     with tqdm(
-        total=total, initial=initial, unit=" sentences", unit_scale=True, dynamic_ncols=True,
+        total=total, initial=initial, unit=f" {unit}", unit_scale=True, dynamic_ncols=True,
         disable=not is_shown, delay=_DELAY_SECONDS,
         bar_format=_FORMAT_WITHOUT_TOTAL if total is None else _FORMAT,
     ) as tqdm_bar:  # fmt: skip

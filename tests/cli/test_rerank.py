@@ -67,6 +67,8 @@ def test_a_file_of_queries(client: BertClient, url: str, tmp_path: Path) -> None
     with pytest.raises(OutputError, match=r"already exists: .* add --overwrite"):
         run(url, source, "-o", output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, output.name]
+    shown = invoke(rerank, source, "-o", output, "--overwrite", "--redis-url", url)
+    assert "400 queries [" in shown
 
 
 def test_a_durable_job(client: BertClient, url: str, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def rerank(
         if query is None:
             # A bar and results would mix in a terminal.
             is_shown = not quiet and output is not None
-            with progress_bar.open_bar(None, is_shown=is_shown) as bar:
+            with progress_bar.open_bar(None, is_shown=is_shown, unit="queries") as bar:
                 for line, results in enumerate(ranked, 1):
                     print(json.dumps(_document(line, results)), file=file)
                     bar.show(line)
