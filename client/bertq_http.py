@@ -267,7 +267,10 @@ def _lines(stream):
     # type: (Iterable[bytes]) -> Iterator[Any]
     """Return the lines of a stream, which must be UTF-8 and not blank."""
     for number, line in enumerate(stream, 1):
-        text = line.decode("utf-8").rstrip("\r\n")
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError("line %d is not UTF-8: %s" % (number, error.reason))  # noqa: B904
         if not text.strip():
             raise ValueError("line %d is blank" % number)
         yield text

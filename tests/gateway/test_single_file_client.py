@@ -374,7 +374,7 @@ def test_the_command(start_gateway: StartGateway, stub: Stub, any_python: str) -
     ("stdin", "message"),
     [
         (b"a\n \n", "line 2 is blank"),
-        (b"a\n\xff\n", "invalid start byte"),
+        (b"a\n\xff\n", "line 2 is not UTF-8: invalid start byte"),
         (b"a\n", "HTTP 404: "),
     ],
 )
