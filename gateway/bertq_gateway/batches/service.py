@@ -190,7 +190,7 @@ class Batches:
             except OSError as error:
                 self._log.failed(error)
             except Exception as error:
-                log.error("ERROR: batches cannot be started: %s", _describe(error))
+                log.error("batches cannot be started: %s", _describe(error))
             self._is_due.clear()
             try:
                 await asyncio.wait_for(self._is_due.wait(), self._settings.poll_seconds)
@@ -259,7 +259,7 @@ class Batches:
         except Exception as error:
             if isinstance(error, OSError):
                 self._log.failed(error)
-            log.error("ERROR: %s failed, and is tried again: %s", found.id, _describe(error))
+            log.error("%s failed, and is tried again: %s", found.id, _describe(error))
             self._retry_at[found.id] = time.monotonic() + _RETRY_SECONDS
         finally:
             await lease.release()

@@ -168,7 +168,7 @@ class StorageLog:
         reason = error.strerror or type(error).__name__
         if self._reason is None:
             # The word lets bertq serve show the line.
-            log.error("ERROR: --batch-dir %s cannot be used: %s", self._directory, reason)
+            log.error("--batch-dir %s cannot be used: %s", self._directory, reason)
         self._reason = reason
         if is_disk_full(error):
             return Refused(
