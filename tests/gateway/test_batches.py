@@ -670,7 +670,7 @@ def test_a_full_disk(
         (errno.ENOSPC, (507, "storage_full")),
     ):
         reason = os.strerror(number)
-        line_at_start = f"ERROR: --batch-dir {directory} cannot be used: {reason}"
+        line_at_start = f"--batch-dir {directory} cannot be used: {reason}"
         line_at_end = f"--batch-dir {directory} can be used again"
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", fail)
