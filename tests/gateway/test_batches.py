@@ -210,7 +210,9 @@ def test_lists_and_pages(user: Caller) -> None:
     assert files[0] not in [file.id for file in user.client.files.list()]
 
 
-def test_other_entries_of_the_directory(user: Caller, directory: Path) -> None:
+def test_other_entries_of_the_directory(
+    user: Caller, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = BatchStore(directory / "nokey", settings(directory))
     batch = user.run(line("a", "x"))
     for folder, prefix in (("files", "file-"), ("batches", "batch_"), ("uploads", "")):
@@ -220,6 +222,9 @@ def test_other_entries_of_the_directory(user: Caller, directory: Path) -> None:
         (directory / "nokey" / folder / "other").mkdir()
     empty = directory / "nokey" / "batches" / f"batch_{'e' * 32}"
     empty.mkdir()
+    other_key = directory / ("a" * 32)
+    other_key.mkdir()
+    (other_key / "batches").touch()
     try:
         assert user.client.batches.list(limit=1).data == [batch]
         assert user.run(line("b", "x")).status == "completed"
@@ -233,13 +238,18 @@ def test_other_entries_of_the_directory(user: Caller, directory: Path) -> None:
         store.remove_expired()
         assert not empty.exists()
         assert (directory / "nokey" / "uploads" / ".DS_Store").is_file()
+        assert user.run(line("c", "x")).status == "completed"
     finally:
+        shutil.rmtree(other_key)
         for folder in ("files", "batches", "uploads"):
             for path in (directory / "nokey" / folder).iterdir():
                 if path.name == "other":
                     path.rmdir()
                 elif path.is_file():
                     path.unlink()
+    eventually(lambda: "can be used again" in caplog.text)
+    assert len([text for text in caplog.messages if "--batch-dir" in text]) == 2
+    assert f"Not a directory ({other_key}/batches)" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["file-0", "..", "../..", "file-" + "0" * 32, "file-" + "g" * 32])

@@ -227,19 +227,27 @@ class Batches:
 
     def _find_open(self) -> list[_OpenBatch]:
         """Return the batches that have not ended and do not run here."""
-        found = []
+        found: list[_OpenBatch] = []
         for owner in self._owners():
-            store = self._store(owner)
-            for batch_id in store.ids():
-                is_due = time.monotonic() >= self._retry_at.get(batch_id, 0.0)
-                if batch_id in self._ended or batch_id in self._runs or not is_due:
-                    continue
-                record = store.record(batch_id)
-                if record is not None and record.batch.status in ENDED:
-                    self._ended.add(batch_id)
-                elif record is not None:
-                    is_cancelled = store.cancelled_at(batch_id) is not None
-                    found.append(_OpenBatch(owner, batch_id, is_cancelled))
+            try:
+                found += self._find_open_of(owner)
+            except OSError as error:
+                self._log.failed(error)  # those of other keys can run
+        return found
+
+    def _find_open_of(self, owner: str) -> list[_OpenBatch]:
+        found = []
+        store = self._store(owner)
+        for batch_id in store.ids():
+            is_due = time.monotonic() >= self._retry_at.get(batch_id, 0.0)
+            if batch_id in self._ended or batch_id in self._runs or not is_due:
+                continue
+            record = store.record(batch_id)
+            if record is not None and record.batch.status in ENDED:
+                self._ended.add(batch_id)
+            elif record is not None:
+                is_cancelled = store.cancelled_at(batch_id) is not None
+                found.append(_OpenBatch(owner, batch_id, is_cancelled))
         return found
 
     async def _run_batch(self, found: _OpenBatch, lease: BatchLease) -> None:
@@ -267,9 +275,14 @@ class Batches:
             self.wake()
 
     def _clean_up(self) -> None:
+        known: set[str] = set()
         for owner in self._owners():
-            self._store(owner).remove_expired()
-        known = {name for store in self._stores.values() for name in store.ids()}
+            store = self._store(owner)
+            try:
+                store.remove_expired()
+                known.update(store.ids())
+            except OSError as error:
+                self._log.failed(error)
         self._ended &= known
 
 

@@ -161,15 +161,16 @@ class StorageLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._reason: str | None = None  # of the current outage
+        self._is_outage = False
+        self._has_failed = False  # since the last check
 
     def failed(self, error: OSError) -> Refused:
         """Note that the directory cannot be used, and return the error for callers."""
         reason = error.strerror or type(error).__name__
-        if self._reason is None:
-            # The word lets bertq serve show the line.
-            log.error("--batch-dir %s cannot be used: %s", self._directory, reason)
-        self._reason = reason
+        if not self._is_outage:
+            place = f" ({error.filename})" if error.filename else ""
+            log.error("--batch-dir %s cannot be used: %s%s", self._directory, reason, place)
+        self._is_outage = self._has_failed = True
         if is_disk_full(error):
             return Refused(
                 507, "the gateway's disk is full: delete files, or try again later", "storage_full"
@@ -181,8 +182,9 @@ class StorageLog:
         )
 
     def check(self) -> None:
-        """Check whether an outage is over, if there is one."""
-        if self._reason is None:
+        """Check whether an outage is over: nothing fails any more, and data can be written."""
+        has_failed, self._has_failed = self._has_failed, False
+        if has_failed or not self._is_outage:
             return
         probe = self._directory / f".{secrets.token_hex(8)}"
         try:
@@ -195,5 +197,5 @@ class StorageLog:
         finally:
             with suppress(OSError):
                 probe.unlink()
-        self._reason = None
+        self._is_outage = False
         log.warning("--batch-dir %s can be used again", self._directory)
