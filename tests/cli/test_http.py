@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_it_serves_and_stops(http: Http, redis_url: str, tmp_path: Path) -> None
     assert status == 0, output
     assert output.count("\n") == 1  # no request is logged
     assert KEY not in output
+
+
+def test_a_line_of_the_log_has_one_severity(http: Http) -> None:
+    port = free_port()
+    run = http("--port", str(port), BERTQ_REDIS_URL="redis://127.0.0.1:1/0")
+    run.wait_for("http ")
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=20)
+    run.wait_for("\nError: requests fail (redis_unavailable): ")
 
 
 def test_ctrl_c(http: Http) -> None:
