@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from bertq_gateway.apis.fields import LenientRequest
+from bertq_gateway.apis.fields import LenientFields, LenientRequest
 from bertq_gateway.batches.objects import ENDPOINT, BatchObject
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.batches.storage import (
@@ -41,7 +41,7 @@ class BatchList(BaseModel):
     has_more: bool = Field(description="Whether there are more: send after=LAST_ID for them.")
 
 
-class ExpiresAfter(BaseModel):
+class ExpiresAfter(LenientFields):
     """When a file is deleted."""
 
     anchor: Literal["created_at"]
