@@ -228,7 +228,7 @@ class QoS(kombu_redis.QoS):
             if self._connection is None:
                 self._connection = self.channel.pool.get_connection()
             self._connection.send_command(*self._note.command)
-        except self.channel.connection_errors:
+        except BaseException:
             self._lose_note()
             raise
         self.written.update(entries)
@@ -242,7 +242,7 @@ class QoS(kombu_redis.QoS):
             answers = self._connection.read_response()
         except ResponseError:  # perhaps the server only does not know the script
             return self.write({})
-        except self.channel.connection_errors:
+        except BaseException:
             self._lose_note()
             raise
         self._unwritten.clear()
