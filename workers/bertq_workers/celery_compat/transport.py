@@ -171,15 +171,14 @@ class Channel(ExpiringChannel):
                 messages.append(message)
         if not entries:
             return
+
+        def deliver() -> None:
+            for message in messages:
+                self.connection._deliver(message, queue)
+
         records: dict[str, JobRecord] = {}
-        self.qos.start_writing(entries)
         try:
-            try:
-                # While Redis writes the notes. Chunks are begun in ``on_delivered``.
-                for message in messages:
-                    self.connection._deliver(message, queue)
-            finally:
-                records = self.qos.finish_writing()
+            records = self.qos.write(entries, deliver)
         finally:
             self.on_delivered(records)
 

@@ -17,8 +17,8 @@ raise if Redis refuses; ``unacked_index_key`` is a sorted set of tags by the tim
 import logging
 import time
 from collections import deque
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
@@ -26,15 +26,12 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis, ResponseError
 
-from bertq.protocol import scripts, time_to_live
-from bertq.redis.connection import run_script, script_command
 from bertq.redis.outage import OutageLog, code
 from bertq.state import jobs
+from bertq_workers.celery_compat.notes import Note
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
-
-_NOTE = scripts.load("note_messages")
 
 #: Acknowledgements to retain for another attempt: more than the chunks of a worker. If Redis never
 #: accepts them, only the last ones are retained.
@@ -44,30 +41,6 @@ _MAX_UNSENT_ACKS = 1000
 #: number. If the worker dies before, the chunks are delivered again, and dropped: their jobs are
 #: over.
 _ACK_DELAY_SECONDS, _MAX_COLLECTED_ACKS = 0.05, 64
-
-
-class _Note(NamedTuple):
-    """The script that notes messages.
-
-    Attributes:
-        names: its keys.
-        arguments: its arguments.
-        tags: tags of the messages whose records it reads.
-    """
-
-    names: list[str]
-    arguments: list[str | float]
-    tags: list[str]
-
-    @property
-    def command(self) -> tuple[str | float, ...]:
-        """The command for a server that knows the script."""
-        return script_command(_NOTE, self.names, *self.arguments)
-
-    def records(self, answers: list[list[bytes | None] | None]) -> dict[str, jobs.JobRecord]:
-        """Return the records by tag, from the answer of the server."""
-        found = zip(self.tags, answers, strict=True)
-        return {tag: jobs.parse(fields) for tag, fields in found if fields is not None}
 
 
 class OutageLogs:
@@ -107,11 +80,7 @@ class QoS(kombu_redis.QoS):
         self._has_lost_acks = False
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
-        # The note that is being written on a connection of its own, and the records of the last
-        # one that was written without it.
-        self._note: _Note | None = None
-        self._connection: Any = None
-        self._records: dict[str, jobs.JobRecord] = {}
+        self._connection: Any = None  # for notes that are written while messages are delivered
         self._timer: Any = None
         self._ack_timer: Any = None
         self._paused_until = self._restore_after = 0.0
@@ -192,14 +161,43 @@ class QoS(kombu_redis.QoS):
             self._outages.acknowledgements.succeeded(self)
         self._unsent_acks.clear()
 
-    def write(self, entries: dict[str, str]) -> dict[str, jobs.JobRecord]:
-        """Write messages to ``unacked``, by their tags, before they are delivered.
+    def write(
+        self, entries: dict[str, str], meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, jobs.JobRecord]:
+        """Write messages to ``unacked``, by their tags.
 
-        If Redis refuses, they are delivered anyway and written later.
+        If Redis refuses, they are written later.
+
+        Args:
+            entries: the messages.
+            meanwhile: delivers the messages; called in any case, unless the connection is lost
+                before Redis has the messages. Those of small requests are delivered while Redis
+                writes: their chunks are not begun before this function returns.
 
         Returns:
             By tag, the records of the jobs of the messages that were written.
         """
+        if not self.reads_records or self._unwritten or self._returning:
+            records = self._write_now(entries)
+            meanwhile()
+            return records
+        self._unwritten.update(entries)
+        note = self._build_note()
+        try:
+            if self._connection is None:
+                self._connection = self.channel.pool.get_connection()
+            self._connection.send_command(*note.command)
+        except BaseException:
+            self._lose_note()
+            raise
+        self.written.update(entries)
+        try:
+            meanwhile()
+        finally:
+            records = self._read_records(note)
+        return records
+
+    def _write_now(self, entries: dict[str, str]) -> dict[str, jobs.JobRecord]:
         self._unwritten.update(entries)
         records: dict[str, jobs.JobRecord] = {}
         try:
@@ -214,39 +212,16 @@ class QoS(kombu_redis.QoS):
         self.written.update(entries)
         return records
 
-    def start_writing(self, entries: dict[str, str]) -> None:
-        """Begin to write messages, as ``write``; call ``finish_writing`` next.
-
-        The messages of small requests can be delivered in the meantime.
-        """
-        if not self.reads_records or self._unwritten or self._returning:
-            self._records = self.write(entries)
-            return
-        self._unwritten.update(entries)
-        self._note = self._build_note()
-        try:
-            if self._connection is None:
-                self._connection = self.channel.pool.get_connection()
-            self._connection.send_command(*self._note.command)
-        except BaseException:
-            self._lose_note()
-            raise
-        self.written.update(entries)
-
-    def finish_writing(self) -> dict[str, jobs.JobRecord]:
-        """Wait until the messages of ``start_writing`` are written; return as ``write``."""
-        note, self._note = self._note, None
-        if note is None:
-            return self._records
+    def _read_records(self, note: Note) -> dict[str, jobs.JobRecord]:
+        """Wait until a note is written, and return the records."""
         try:
             answers = self._connection.read_response()
         except ResponseError:  # perhaps the server only does not know the script
-            return self.write({})
+            return self._write_now({})
         except BaseException:
             self._lose_note()
             raise
-        self._unwritten.clear()
-        self._outages.notes.succeeded(self)
+        self._finish_note()
         return note.records(answers)
 
     def tags(self) -> list[str]:
@@ -327,27 +302,21 @@ class QoS(kombu_redis.QoS):
     def _write_notes(self) -> dict[str, jobs.JobRecord]:
         if not self._unwritten:
             return {}
-        note = self._build_note()
-        answers = run_script(self.channel._create_client(), _NOTE, note.names, *note.arguments)
+        records = self._build_note().write(self.channel._create_client())
+        self._finish_note()
+        return records
+
+    def _build_note(self) -> Note:
+        return Note.of(
+            self._unwritten,
+            self.unacked_key,
+            self.unacked_index_key,
+            reads_records=self.reads_records,
+        )
+
+    def _finish_note(self) -> None:
         self._unwritten.clear()
         self._outages.notes.succeeded(self)
-        return note.records(answers)
-
-    def _build_note(self) -> "_Note":
-        # The tag of a chunk's message is the id of its task.
-        places = {tag: jobs.record_of(tag) for tag in self._unwritten if self.reads_records}
-        records = {tag: place for tag, place in places.items() if place is not None}
-        return _Note(
-            names=[self.unacked_index_key, self.unacked_key, *(it[0] for it in records.values())],
-            arguments=[
-                time.time(),
-                time_to_live.QUEUE_SECONDS,
-                len(self._unwritten),
-                *chain.from_iterable(self._unwritten.items()),
-                *chain.from_iterable(fields for _, *fields in records.values()),
-            ],
-            tags=list(records),
-        )
 
     def _lose_note(self) -> None:
         """Forget messages that could not be written: their client will notice and send them again.
@@ -355,7 +324,6 @@ class QoS(kombu_redis.QoS):
         The connection may still receive the answer of Redis.
         """
         self._unwritten.clear()
-        self._note = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()
