@@ -4,10 +4,10 @@ import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from bertq_gateway.apis.fields import LenientFields, LenientRequest
-from bertq_gateway.batches.objects import ENDPOINT, BatchObject
+from bertq_gateway.batches.objects import ENDPOINT, BatchObject, ObjectList
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.batches.storage import (
     DEFAULT_EXPIRY_SECONDS,
@@ -31,14 +31,8 @@ _BatchId = Annotated[
 _MAX_WINDOW_HOURS = 30 * 24
 
 
-class BatchList(BaseModel):
+class BatchList(ObjectList[BatchObject]):
     """Some of the batches, the latest first."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool = Field(description="Whether there are more: send after=LAST_ID for them.")
 
 
 class ExpiresAfter(LenientFields):
@@ -131,12 +125,7 @@ async def list_batches(
     """List batches, the latest first."""
     batches = Batches.of(request)
     found, has_more = await batches.serve(batches.store(request).page, after, limit)
-    return BatchList(
-        data=found,
-        first_id=found[0].id if found else None,
-        last_id=found[-1].id if found else None,
-        has_more=has_more,
-    )
+    return BatchList.of(found, has_more)
 
 
 @router.get(

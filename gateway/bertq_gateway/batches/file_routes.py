@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
 from bertq_gateway.batches import forms
 from bertq_gateway.batches.files import FileObject
+from bertq_gateway.batches.objects import ObjectList
 from bertq_gateway.batches.service import Batches
 from bertq_gateway.batches.storage import (
     DEFAULT_EXPIRY_SECONDS,
@@ -22,14 +23,8 @@ from bertq_gateway.state import State
 router = APIRouter(prefix="/v1", tags=["OpenAI: files and batches"])
 
 
-class FileList(BaseModel):
+class FileList(ObjectList[FileObject]):
     """Some of the files."""
-
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool = Field(description="Whether there are more: send after=LAST_ID for them.")
 
 
 class FileDeleted(BaseModel):
@@ -153,12 +148,7 @@ async def list_files(
     batches = Batches.of(request)
     store = batches.store(request).files
     found, has_more = await batches.serve(store.page, after, limit, purpose, order == "asc")
-    return FileList(
-        data=found,
-        first_id=found[0].id if found else None,
-        last_id=found[-1].id if found else None,
-        has_more=has_more,
-    )
+    return FileList.of(found, has_more)
 
 
 @router.get(

@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from bertq_gateway.batches import storage
+from bertq_gateway.batches.objects import Identified
 from bertq_gateway.batches.storage import CONTENT
 from bertq_gateway.errors import Refused
 
@@ -28,10 +29,9 @@ _RECORD = "object.json"
 Purpose = Literal["batch", "batch_output"]
 
 
-class FileObject(BaseModel):
+class FileObject(Identified):
     """A file, as in OpenAI's API."""
 
-    id: str
     object: Literal["file"] = "file"
     bytes: int = Field(description="Its size.")
     created_at: int

@@ -1,6 +1,6 @@
 """The objects of the Batch API, and the record of a batch on disk."""
 
-from typing import Literal
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -10,6 +10,31 @@ ENDPOINT = "/v1/embeddings"
 #: States in which a batch does not change any more.
 Ended = Literal["completed", "failed", "expired", "cancelled"]
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+class Identified(BaseModel):
+    """An object with an id."""
+
+    id: str
+
+
+_Item = TypeVar("_Item", bound=Identified)
+
+
+class ObjectList(BaseModel, Generic[_Item]):
+    """A part of a list of objects."""
+
+    object: Literal["list"] = "list"
+    data: list[_Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool = Field(description="Whether there are more: send after=LAST_ID for them.")
+
+    @classmethod
+    def of(cls, found: list[_Item], has_more: bool) -> Self:
+        """Return a part of a list, and whether there are more objects."""
+        first_id, last_id = (found[0].id, found[-1].id) if found else (None, None)
+        return cls(data=found, first_id=first_id, last_id=last_id, has_more=has_more)
 
 
 class LineProblem(BaseModel):
@@ -58,10 +83,9 @@ class BatchUsage(BaseModel):
     total_tokens: int = 0
 
 
-class BatchObject(BaseModel):
+class BatchObject(Identified):
     """A batch, as in OpenAI's API."""
 
-    id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     input_file_id: str

@@ -60,48 +60,28 @@ class BatchStore:
         """
         self.files.find(input_file_id)
         with self.lock():  # nobody deletes the file
-            return self._create(
-                input_file_id, completion_window, window_seconds, output_expiry_seconds, metadata
+            self._check_new(input_file_id)
+            created = storage.now()
+            batch = BatchObject(
+                id=storage.new_id(PREFIX),
+                endpoint=ENDPOINT,
+                input_file_id=input_file_id,
+                completion_window=completion_window,
+                status="validating",
+                created_at=created,
+                expires_at=created + window_seconds,
+                metadata=metadata,
             )
-
-    def _create(
-        self,
-        input_file_id: str,
-        completion_window: str,
-        window_seconds: int,
-        output_expiry_seconds: int,
-        metadata: dict[str, str] | None,
-    ) -> BatchObject:
-        if self.files.find(input_file_id).purpose != "batch":
-            raise Refused(
-                422, "the file is the output of a batch: upload one", param="input_file_id"
-            )
-        self.files.check_quota()
-        if sum(record.batch.status not in ENDED for record in self.records()) >= MAX_OPEN_BATCHES:
-            raise Refused(
-                429, f"{MAX_OPEN_BATCHES} batches have not ended: wait for them", "too_many_batches"
-            )
-        created = storage.now()
-        batch = BatchObject(
-            id=storage.new_id(PREFIX),
-            endpoint=ENDPOINT,
-            input_file_id=input_file_id,
-            completion_window=completion_window,
-            status="validating",
-            created_at=created,
-            expires_at=created + window_seconds,
-            metadata=metadata,
-        )
-        record = BatchRecord(batch=batch, output_expiry_seconds=output_expiry_seconds)
-        directory = self.directory(batch.id)
-        storage.make_directory(directory)
-        try:
-            self.save(record)
-            storage.sync_directory(self._batches)
-        except BaseException:
-            storage.remove_tree(directory)
-            raise
-        return batch
+            record = BatchRecord(batch=batch, output_expiry_seconds=output_expiry_seconds)
+            directory = self.directory(batch.id)
+            storage.make_directory(directory)
+            try:
+                self.save(record)
+                storage.sync_directory(self._batches)
+            except BaseException:
+                storage.remove_tree(directory)
+                raise
+            return batch
 
     def find(self, batch_id: str) -> BatchObject:
         """Return a batch.
@@ -167,6 +147,17 @@ class BatchStore:
                     400, "a batch reads the file: cancel the batch first", "file_in_use", "file_id"
                 )
             self.files.delete(file_id)
+
+    def _check_new(self, input_file_id: str) -> None:
+        if self.files.find(input_file_id).purpose != "batch":
+            raise Refused(
+                422, "the file is the output of a batch: upload one", param="input_file_id"
+            )
+        self.files.check_quota()
+        if sum(record.batch.status not in ENDED for record in self.records()) >= MAX_OPEN_BATCHES:
+            raise Refused(
+                429, f"{MAX_OPEN_BATCHES} batches have not ended: wait for them", "too_many_batches"
+            )
 
     # -- for the gateway that runs a batch
 
