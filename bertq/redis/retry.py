@@ -1,7 +1,7 @@
 """Retries of commands while Redis is unreachable or full."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from redis import RedisError
@@ -52,7 +52,7 @@ def attempts(
     longest_pause_seconds: float = 1.0,
 ) -> Generator[float, None, _T]:
     """Call ``command`` like ``call_with_retries``, but yield each pause instead of waiting."""
-    pause_seconds = first_pause_seconds
+    pauses_seconds = pauses(first_pause_seconds, longest_pause_seconds)
     while True:
         check()
         try:
@@ -61,8 +61,15 @@ def attempts(
             failure = give_up(error)
         if failure is not None:
             raise failure
-        yield pause_seconds
-        pause_seconds = min(2 * pause_seconds, longest_pause_seconds)
+        yield next(pauses_seconds)
+
+
+def pauses(first_seconds: float, longest_seconds: float) -> Iterator[float]:
+    """Yield pauses between attempts, without end; each is twice as long, up to the longest."""
+    seconds = first_seconds
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, longest_seconds)
 
 
 def _run(steps: Generator[float, None, _T], wait: Callable[[float], object]) -> _T:

@@ -16,7 +16,7 @@ from bertq_gateway.batches.lines import FileCheck, LineReader, RequestLine
 from bertq_gateway.batches.objects import BatchRecord, Ended, LineProblem, LineProblems
 from bertq_gateway.batches.output import BatchOutput, ModelChanged
 from bertq_gateway.batches.saving import BatchSaver
-from bertq_gateway.batches.settings import BatchSettings
+from bertq_gateway.batches.settings import BatchSettings, retry_pauses
 from bertq_gateway.batches.storage import StorageLog
 from bertq_gateway.batches.store import BatchStore
 from bertq_gateway.errors import Refused
@@ -28,9 +28,6 @@ _BLOCKS_IN_FLIGHT = 4
 
 #: Most bytes of the lines of a block; a longer line is a block by itself.
 _MAX_BLOCK_BYTES = 8 * 1024**2
-
-#: Seconds between two attempts while workers or Redis cannot be used.
-_MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
 
 #: Seconds between two checks whether the batch is cancelled or has expired.
 _CHECK_SECONDS = 1.0
@@ -216,15 +213,14 @@ class BatchRun:
         self, encoder: BlockEncoder, block: Sequence[RequestLine]
     ) -> list[LineOutcome]:
         """Return the outcomes of a block, waiting for workers and for Redis if necessary."""
-        delay = _MIN_RETRY_SECONDS
+        pauses_seconds = retry_pauses()
         while True:
             try:
                 return await encoder.encode(block)
             except encoding.OUTAGES as error:
                 if isinstance(error, BertqError):
                     errors.to_refused(error)  # logs the reason
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, _MAX_RETRY_SECONDS)
+            await asyncio.sleep(next(pauses_seconds))
 
     async def _write_outcomes(self, output: BatchOutput, outcomes: list[LineOutcome]) -> None:
         try:

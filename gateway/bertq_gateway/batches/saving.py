@@ -12,11 +12,9 @@ from bertq_gateway.batches.files import PREFIX as FILE_PREFIX
 from bertq_gateway.batches.lease import BatchLease, LeaseLost
 from bertq_gateway.batches.objects import BatchRecord, Ended
 from bertq_gateway.batches.output import BatchOutput
+from bertq_gateway.batches.settings import retry_pauses
 from bertq_gateway.batches.storage import StorageLog
 from bertq_gateway.batches.store import BatchStore
-
-#: Seconds between two attempts while the disk is full.
-_MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 15.0
 
 
 class BatchSaver:
@@ -154,7 +152,7 @@ class BatchSaver:
         Raises:
             OSError: the directory cannot be used.
         """
-        delay = _MIN_RETRY_SECONDS
+        pauses_seconds = retry_pauses()
         while True:
             await self._lease.wait_until_held()
             try:
@@ -163,5 +161,4 @@ class BatchSaver:
                 if not storage.is_disk_full(error):
                     raise
                 self._storage_log.failed(error)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, _MAX_RETRY_SECONDS)
+            await asyncio.sleep(next(pauses_seconds))

@@ -2,11 +2,21 @@
 
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertq.errors import SettingsError
 from bertq.protocol import time_to_live
+from bertq.redis.retry import pauses
+
+#: Seconds between two attempts while workers, Redis or the disk cannot be used.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0
+
+
+def retry_pauses() -> Iterator[float]:
+    """Return the pauses in seconds between attempts, without end."""
+    return pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass(frozen=True)
