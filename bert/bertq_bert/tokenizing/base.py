@@ -115,12 +115,10 @@ class Tokenizer(ABC):
             texts: the texts.
             special_tokens: whether to add those around a text.
         """
-        before = [
-            TokenPlace(number, self.token(number), None, None) for number in self.template.before
-        ]
-        behind = [
-            TokenPlace(number, self.token(number), None, None) for number in self.template.behind
-        ]
+        before, behind = (
+            [TokenPlace(number, self.token(number), None, None) for number in numbers]
+            for numbers in (self.template.before, self.template.behind)
+        )
         rows = []
         for text, spans in zip(texts, self.spans(texts), strict=True):
             row = [
