@@ -28,7 +28,7 @@ from redis import Redis, ResponseError
 
 from bertq.redis.outage import OutageLog, code
 from bertq.state import jobs
-from bertq_workers.celery_compat.notes import Note
+from bertq.state.unacked_note import Note
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")

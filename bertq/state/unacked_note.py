@@ -1,7 +1,6 @@
-"""A note of messages in ``unacked``, by a script that also reads the records of their jobs.
+"""A note in ``unacked`` of messages that a worker has taken.
 
-Relies on a private part of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
-checks it): the form of ``unacked`` and of its index, a sorted set of tags by the time of delivery.
+The script that writes it also reads the records of the messages' jobs.
 """
 
 import time
