@@ -24,9 +24,9 @@ def run(*arguments: str, input: str = "") -> Result:
 def test_callers_get_an_error_and_nothing_is_left(redis: Redis, redis_url: str) -> None:
     with BertClient(redis_url=redis_url, queue="gpu7") as client:
         texts = [f"text {number}" for number in range(10_000)]
+        job = client.submit(texts)  # first: beside many waiting chunks it would send only some
         large = client.encode_async(texts)
         small = [client.encode_async([text]) for text in texts[:20]]
-        job = client.submit(texts)
         redis.lpush("gpu7", "not a message", json.dumps({"headers": 3}), "[" * 9999)
         # Three messages, 40 chunks of the large request, 40 of the job, and the small ones.
         eventually(lambda: redis.llen("gpu7") > 83)
