@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from bertq_cli.bench import corpus
@@ -19,6 +21,9 @@ from bertq_client import BertClient
 TimedAnswer = tuple[float, float]
 
 _TIMEOUT_SECONDS = 120.0
+
+#: Lines of the log to show if a process ends.
+_TAIL_LINES = 5
 
 
 def send_one_by_one(
@@ -33,6 +38,20 @@ def send_one_by_one(
         answers.append(((now := time.monotonic()), now - start))
         number += 1
     return answers
+
+
+def send_from_threads(
+    client: BertClient, count: int, first: int, begin: float, end: float
+) -> list[list[TimedAnswer]]:
+    """Have threads of one client send as the processes of ``ClientProcesses.send`` do."""
+    texts = corpus.clauses()
+
+    def send(number: int) -> list[TimedAnswer]:
+        rotated = take_texts(texts, first + 127 * number, len(texts))
+        return send_one_by_one(client, rotated, begin, end)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(send, range(count)))
 
 
 def main(url: str) -> None:
@@ -58,7 +77,7 @@ class ClientProcesses:
             for _ in range(count)
         ]
         for process in self._processes:
-            _read_answer(process)
+            read_answer(process)
 
     def send(self, count: int, first: int, begin: float, end: float) -> list[list[TimedAnswer]]:
         """Have ``count`` of them send for a while; return each one's answers.
@@ -74,7 +93,7 @@ class ClientProcesses:
             command = {"first": first + 127 * number, "begin": begin, "end": end}
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
-        return [_read_answer(process) for process in processes]
+        return [read_answer(process) for process in processes]
 
     def kill(self) -> None:
         """Kill the processes; a running command fails."""
@@ -90,11 +109,18 @@ class ClientProcesses:
             process.communicate()
 
 
-def _read_answer(process: "subprocess.Popen[str]") -> Any:
+def read_answer(process: "subprocess.Popen[Any]", log: Path | None = None) -> Any:
+    """Read a line of JSON from a process with clients.
+
+    Raises:
+        RuntimeError: the process has ended; the message has the last lines of its log.
+    """
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"a client process has ended with status {process.wait()}")
+        tail = log.read_text().splitlines()[-_TAIL_LINES:] if log is not None else []
+        ended = f"a process with clients has ended with status {process.wait()}"
+        raise RuntimeError("\n".join([ended, *tail]))
     return json.loads(line)
 
 

@@ -5,17 +5,15 @@ that of ``benchmarks.peers``: the same sentences, the same number of threads, ro
 the same vectors before anything is timed.
 """
 
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from benchmarks.measuring import percentiles
-from benchmarks.peers.__main__ import PEERS, Comparison, check_vectors, measure, start_peer
-from benchmarks.peers.random_models import SHAPES
+from benchmarks.peers.comparison import PEERS, Comparison, check_vectors, measure, start_peer
+from benchmarks.peers.peer_main import Settings
+from benchmarks.peers.random_models import SHAPES, write_model
 from benchmarks.results import RESULTS, describe_context, write_results
 from bertq.system import cores
 from bertq_cli.bench import corpus
@@ -49,18 +47,14 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bertq-families-") as scratch:
         for shape in shapes:
             directory = Path(scratch) / shape
-            program = [peers_python, "-m", "benchmarks.peers.random_models"]
-            subprocess.run([*program, shape, str(tokenizer), str(directory)], check=True)
+            write_model(peers_python, shape, tokenizer, directory)
             click.echo(shape, err=True)
-            settings = (directory, max_seq_len, threads)
+            settings = Settings(directory, max_seq_len, threads)
             comparisons[shape] = _compare(
                 settings, texts, rounds, min(singles, sentences), peers_python
             )
     versions = {
-        name: v
-        for comparison in comparisons.values()
-        for process in comparison.processes.values()
-        for name, v in process.versions.items()
+        name: v for comparison in comparisons.values() for name, v in comparison.versions.items()
     }
     facts = {
         **describe_context(packaged.DEMO.fetch()),
@@ -73,18 +67,17 @@ def main(
 
 
 def _compare(
-    settings: tuple[Path, int, int], texts: list[str], rounds: int, singles: int, python: str
+    settings: Settings, texts: list[str], rounds: int, singles: int, python: str
 ) -> Comparison:
     """Measure bertq and sentence-transformers on one model."""
     comparison = Comparison()
     with ExitStack() as stack:
-        start_peer(comparison, stack, "own", settings, sys.executable)
+        start_peer(comparison, stack, "own", settings, python)
         start_peer(comparison, stack, "sbert", settings, python)
-        if len(comparison.processes) < 2:
+        if comparison.left_out:
             raise click.ClickException("; ".join(comparison.left_out))
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        check_vectors(comparison, texts[:64], scratch)
-        measure(comparison, texts, rounds, singles, scratch)
+        check_vectors(comparison, texts[:64])
+        measure(comparison, texts, rounds, singles)
     return comparison
 
 
@@ -95,7 +88,7 @@ def build_document(comparisons: dict[str, Comparison], facts: dict[str, str]) ->
         for variant in PEERS["own"][1]:
             own, peer = ("own", variant), ("sbert", variant)
             speeds = comparison.speeds[own], comparison.speeds[peer]
-            waits = [percentiles(comparison.waits[one]) for one in (own, peer)]
+            waits = [comparison.percentiles(one) for one in (own, peer)]
             rows.append([
                 f"{shape}, {variant}",
                 speeds[0].text(),

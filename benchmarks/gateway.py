@@ -10,8 +10,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import click
 import numpy as np
 
-from benchmarks.client_process import TimedAnswer, send_one_by_one
+from benchmarks.client_process import TimedAnswer, send_from_threads
 from benchmarks.measuring import answers_per_second, percentiles_ms
 from benchmarks.results import RESULTS, describe_context, write_results
 from benchmarks.service import (
@@ -175,20 +175,10 @@ class Bench:
             self.results.add(HTTP, answers, begin)
             self.results.memory.append(_memory(self._port))
             begin = time.monotonic()
-            with ThreadPoolExecutor(self._callers) as pool:
-                end = begin + self._seconds
-                futures = [
-                    pool.submit(
-                        send_one_by_one,
-                        self._client,
-                        take_texts(texts, 127 * caller, len(texts)),
-                        begin,
-                        end,
-                    )
-                    for caller in range(self._callers)
-                ]
-                threads = [answer for future in futures for answer in future.result()]
-            self.results.add(CLIENT, threads, begin)
+            threads = send_from_threads(
+                self._client, self._callers, 0, begin, begin + self._seconds
+            )
+            self.results.add(CLIENT, list(chain.from_iterable(threads)), begin)
 
     async def _call_over_http(
         self, texts: Sequence[str], name: str, expected: dict[str, Any], end: float

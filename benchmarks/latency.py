@@ -7,14 +7,13 @@ process, without a queue. The measurements alternate.
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import click
 
-from benchmarks.client_process import ClientProcesses, TimedAnswer, send_one_by_one
+from benchmarks.client_process import ClientProcesses, TimedAnswer, send_from_threads
 from benchmarks.latency_page import IN_PROCESS, LatencyResults, build_document
 from benchmarks.measuring import answers_per_second
 from benchmarks.peers.process import PeerProcess
@@ -27,7 +26,6 @@ from benchmarks.service import (
     start_encoder,
 )
 from bertq_cli.bench import corpus
-from bertq_cli.bench.senders import take_texts
 from bertq_cli.models import packaged
 from bertq_cli.service.supervisor import Service
 from bertq_client import BertClient
@@ -98,7 +96,7 @@ class Bench:
         in_process: list[float] = []
         for start in range(0, self._options.singles, _BLOCK_SENTENCES):
             block = self._encoder_process.call(
-                "single", variant="float32", start=start, count=_BLOCK_SENTENCES
+                "calls", variant="float32", start=start, count=_BLOCK_SENTENCES
             )
             in_process += block
             waits = []
@@ -112,25 +110,13 @@ class Bench:
 
     def _measure_in_process(self, number: int) -> None:
         start = 200 * number
-        block = self._encoder_process.call("single", variant="float32", start=start, count=100)
+        block = self._encoder_process.call("calls", variant="float32", start=start, count=100)
         self.results.add(IN_PROCESS, block, len(block) / sum(block))
 
     def _measure_threads(self, count: int, number: int) -> None:
-        texts = corpus.clauses()
         begin = time.monotonic() + 0.1
         end = begin + self._options.seconds
-        with ThreadPoolExecutor(count) as pool:
-            futures = [
-                pool.submit(
-                    send_one_by_one,
-                    self._client,
-                    take_texts(texts, 64 * number + 127 * client, len(texts)),
-                    begin,
-                    end,
-                )
-                for client in range(count)
-            ]
-            answers = [future.result() for future in futures]
+        answers = send_from_threads(self._client, count, 64 * number, begin, end)
         self._add_answers(f"{count} {_plural(count, 'thread')} of one client", answers, begin)
 
     def _measure_processes(self, count: int, number: int) -> None:

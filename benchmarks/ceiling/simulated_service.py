@@ -61,7 +61,7 @@ class SimulatedService(Service):
         variables = {"BERTQ_MAX_SEQ_LEN": "40"}
         if case.model_dir is not None:
             variables["BERTQ_MODEL_DIR"] = str(case.model_dir)
-        queues = [f"cpu{number}" for number in range(case.workers)]
+        queues = [f"gpu{number}" for number in range(case.workers)]
         super().__init__(url, queues, [1] * case.workers, variables)
         self._case = case
 

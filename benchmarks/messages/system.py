@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.client_process import TimedAnswer
+from benchmarks.client_process import TimedAnswer, read_answer
 from benchmarks.measuring import cpu_seconds
 from benchmarks.messages.cost import Reading
 from benchmarks.soak import processes
@@ -24,9 +24,6 @@ _FOLDER = Path(__file__).resolve().parent
 
 #: The packages of a checkout.
 _PACKAGES = ("", "bert", "cli", "client", "gateway", "workers")
-
-#: Lines of the log to show if a client ends.
-_TAIL_LINES = 5
 
 #: Seconds that a worker has for its end.
 _END_SECONDS = 10.0
@@ -111,7 +108,7 @@ class System:
                 stack.callback(processes.end_process, client, 0.0)
                 self._clients.append(client)
             for client in self._clients:
-                _read_answer(client, folder / "log")
+                read_answer(client, folder / "log")
             self._stack = stack.pop_all()
         return self
 
@@ -128,7 +125,7 @@ class System:
 
     def collect(self, clients: int) -> list[TimedAnswer]:
         """Return the answers of the client processes that have sent."""
-        return [answer for client in self._clients[:clients] for answer in _read_answer(client)]
+        return [answer for client in self._clients[:clients] for answer in read_answer(client)]
 
     def read(self) -> Reading:
         """Read all counters."""
@@ -149,12 +146,3 @@ def _descendants(pid: int) -> list[int]:
         for tasks in Path(f"/proc/{parent}/task").iterdir():
             found += map(int, (tasks / "children").read_text().split())
     return found
-
-
-def _read_answer(client: "subprocess.Popen[bytes]", log: Path | None = None) -> Any:
-    assert client.stdout is not None
-    line = client.stdout.readline()
-    if not line:
-        tail = log.read_text().splitlines()[-_TAIL_LINES:] if log is not None else []
-        raise RuntimeError("\n".join([f"a client has ended with status {client.wait()}", *tail]))
-    return json.loads(line)

@@ -1,11 +1,10 @@
-"""ONNX Runtime on the CPU, float32: length-sorted, in batches of 32 and of 64.
+"""ONNX Runtime on the CPU, float32 and int8: length-sorted, in batches of 32 and of 64.
 
 ``plain`` is the graph that PyTorch exports, with what ONNX Runtime fuses by itself; ``fused`` went
-through its optimizer for BERT before, which also fuses attention and embeddings.
+through its optimizer for BERT before, which also fuses attention and embeddings. ``int8`` is the
+fused graph after dynamic quantization: weights in int8, and tokens in uint8 as they come.
 """
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -14,35 +13,45 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.peer_main import Encode, Rows
+from benchmarks.peers.onnx_export import export
+from benchmarks.peers.padding import open_tokenizer, pad, split, tokenize
+from benchmarks.peers.peer_main import Encode, Rows, Settings
 
 NAME = "ONNX Runtime"
 PACKAGES = ("onnxruntime", "onnx", "torch", "tokenizers")
-VARIANTS = ("plain, batches of 32", "plain, batches of 64", "fused, batches of 32",
-            "fused, batches of 64")  # fmt: skip
+VARIANTS = ("float32, plain, batches of 32", "float32, plain, batches of 64",
+            "float32, fused, batches of 32", "float32, fused, batches of 64",
+            "int8, fused, batches of 32")  # fmt: skip
 
 
-def load(
-    model_dir: Path, max_seq_len: int, threads: int, variants: Sequence[str]
-) -> dict[str, Encode]:
+def load(settings: Settings, variants: Sequence[str]) -> dict[str, Encode]:
     """Export the model and open a session for each form of the graph."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_seq_len)
-    sessions = {}
-    with tempfile.TemporaryDirectory(prefix="bertq-onnx-") as scratch:
-        for form in dict.fromkeys(variant.partition(",")[0] for variant in variants):
-            path = Path(scratch) / f"{form}.onnx"
-            program = [sys.executable, "-m", "benchmarks.peers.onnx_export"]
-            subprocess.run([*program, str(model_dir), str(path), form], check=True)
-            sessions[form] = _open(path, threads)
+    tokenizer = open_tokenizer(settings.model_dir, settings.max_seq_len)
+    sessions: dict[tuple[str, str], Any] = {}
     loaded: dict[str, Encode] = {}
-    for variant in variants:
-        form, _, batch = variant.partition(",")
-        loaded[variant] = partial(_encode, sessions[form], tokenizer, int(batch.split()[-1]))
+    with tempfile.TemporaryDirectory(prefix="bertq-onnx-") as scratch:
+        for variant in variants:
+            dtype, form, batch = variant.split(", ")
+            if (dtype, form) not in sessions:
+                path = export(settings.model_dir, Path(scratch) / f"{form}.onnx", form)
+                path = _quantize(path) if dtype == "int8" else path
+                sessions[dtype, form] = _open(path, settings.threads)
+            size = int(batch.split()[-1])
+            loaded[variant] = partial(_encode, sessions[dtype, form], tokenizer, size)
     return loaded
+
+
+def _quantize(path: Path) -> Path:
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantized = path.with_suffix(".int8.onnx")
+    # The shape inference does not know the fused operators, and all of their outputs are floats.
+    floats = {"DefaultTensorType": TensorProto.FLOAT}
+    quantize_dynamic(
+        path, quantized, per_channel=True, weight_type=QuantType.QInt8, extra_options=floats
+    )
+    return quantized
 
 
 def _open(path: Path, threads: int) -> Any:
@@ -55,17 +64,11 @@ def _open(path: Path, threads: int) -> Any:
 
 
 def _encode(session: Any, tokenizer: Any, size: int, texts: Sequence[str]) -> Rows:
-    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    blocks = []
-    for start in range(0, len(order), size):
-        batch = [ids[index] for index in order[start : start + size]]
-        block = np.zeros((len(batch), len(batch[-1])), np.int64)
-        mask = np.zeros_like(block)
-        for row, tokens in enumerate(batch):
-            block[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        blocks += session.run(None, {"input_ids": block, "attention_mask": mask})
-    rows = np.concatenate(blocks)
-    rows[order] = rows.copy()
-    return np.asarray(rows, np.float32)
+    ids = tokenize(tokenizer, texts)
+    blocks, order = [], []
+    for batch in split(ids, size):
+        blocks += session.run(None, pad([ids[row] for row in batch]))
+        order.append(batch)
+    rows = np.empty((len(ids), blocks[0].shape[1]), np.float32)
+    rows[np.concatenate(order)] = np.concatenate(blocks)
+    return rows

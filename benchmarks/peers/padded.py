@@ -7,12 +7,11 @@ sentences come. Shapes: B rows, T = max_seq_len, H hidden size, A heads of D eac
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.peers.peer_main import Encode, Rows
+from benchmarks.peers.peer_main import Encode, Rows, Settings
 from bertq.protocol.queues import Device
 from bertq_bert import Source, read_source
 from bertq_bert.config import NetworkConfig
@@ -27,19 +26,17 @@ Tensor: TypeAlias = Any
 _BATCH = 256
 
 
-def load(
-    model_dir: Path, max_seq_len: int, threads: int, variants: Sequence[str]
-) -> dict[str, Encode]:
+def load(settings: Settings, variants: Sequence[str]) -> dict[str, Encode]:
     """Trace the network."""
     devices.pin(Device("cpu", 0), os.environ)
-    devices.configure(threads)
+    devices.configure(settings.threads)
     source = read_source(
-        model_dir,
-        max_seq_len=max_seq_len,
+        settings.model_dir,
+        max_seq_len=settings.max_seq_len,
         pooling_strategy="REDUCE_MEAN",
         pooling_layers=(-1,),
     )
-    function = network(source.config, source.weights, max_seq_len)
+    function = network(source.config, source.weights, settings.max_seq_len)
     return {variant: partial(_encode, source, function) for variant in variants}
 
 

@@ -1,4 +1,4 @@
-"""One peer in a process of its own: ``PEER MODEL_DIR MAX_SEQ_LEN THREADS VARIANT...``.
+"""Runs one peer: ``PEER MODEL_DIR MAX_SEQ_LEN THREADS DEVICE VARIANT...``.
 
 Reads commands from standard input and answers on standard output, a line of JSON each. The output
 of libraries goes to standard error. Between two commands the process is idle.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,31 @@ Rows: TypeAlias = npt.NDArray[np.float32]
 Encode: TypeAlias = Callable[[Sequence[str]], Rows]
 
 
-def main(peer: str, model_dir: str, max_seq_len: str, threads: str, *variants: str) -> None:
+class Settings(NamedTuple):
+    """Settings that all peers share.
+
+    Attributes:
+        model_dir: directory of the model.
+        max_seq_len: wordpieces that are read.
+        threads: of each library.
+        device: ``cpu`` or ``gpu``; only some peers run on a GPU.
+    """
+
+    model_dir: Path
+    max_seq_len: int
+    threads: int
+    device: str = "cpu"
+
+
+def main(
+    peer: str, model_dir: str, max_seq_len: str, threads: str, device: str, *variants: str
+) -> None:
     """Load the peer and run commands until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module = importlib.import_module(f"benchmarks.peers.{peer}")
-    loaded = module.load(Path(model_dir), int(max_seq_len), int(threads), variants)
-    commands = PeerCommands(module, loaded)
+    settings = Settings(Path(model_dir), int(max_seq_len), int(threads), device)
+    commands = PeerCommands(module, module.load(settings, variants))
     print(json.dumps(commands.versions()), file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
@@ -63,15 +81,27 @@ class PeerCommands:
         """Encode all of them; return the seconds."""
         return _seconds(self._loaded[variant], self._texts)
 
-    def single(self, variant: str, start: int, count: int) -> list[float]:
-        """Encode some of them, one after another; return the seconds of each."""
+    def compute(self, variant: str) -> float:
+        """Encode all of them, which are tokenized before; return the seconds."""
+        compute = self._module.prepare(self._loaded[variant], self._texts)
+        start = time.perf_counter()
+        compute()
+        return time.perf_counter() - start
+
+    def calls(self, variant: str, start: int, count: int, size: int = 1) -> list[float]:
+        """Encode ``count`` times ``size`` of them, one call after another; return the seconds."""
         encode = self._loaded[variant]
-        return [_seconds(encode, [text]) for text in self._texts[start : start + count]]
+        starts = range(start, start + count * size, size)
+        return [_seconds(encode, self._texts[first : first + size]) for first in starts]
 
     def batches(self, variant: str) -> list[float]:
         """Encode them batch by batch; return the seconds of each."""
         encode = self._loaded[variant]
         return [_seconds(encode, batch) for batch in self._module.batches(encode, self._texts)]
+
+    def warm_up(self, variant: str, singles: int) -> Any:
+        """Encode them until all is compiled; return the costs, as the peer reports them."""
+        return self._module.warm_up(self._loaded[variant], self._texts, singles)
 
     def vectors(self, variant: str, path: str) -> list[int]:
         """Write their vectors to a ``.npy`` file; return the shape."""

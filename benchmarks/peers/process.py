@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from benchmarks.peers.peer_main import Settings
+
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 5
 
@@ -26,9 +28,7 @@ class PeerProcess:
 
     Args:
         peer: name of its file.
-        model_dir: the model, for all peers the same.
-        max_seq_len: wordpieces that are read.
-        threads: of each library.
+        settings: the model and the device, for all peers the same.
         variants: the variants to load.
         python: the interpreter that has its packages.
 
@@ -39,23 +39,23 @@ class PeerProcess:
     def __init__(
         self,
         peer: str,
-        model_dir: Path,
-        max_seq_len: int,
-        threads: int,
+        settings: Settings,
         variants: Sequence[str],
         python: str = sys.executable,
     ) -> None:
         self.peer = peer
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
         program = [python, "-m", "benchmarks.peers.peer_main", peer]
-        program += [str(model_dir), str(max_seq_len), str(threads), *variants]
-        limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        program += [*map(str, settings), *variants]
+        limited = {name: str(settings.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "true"}
-        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "HF_HUB_OFFLINE": "1"}
+        gpus = {"CUDA_VISIBLE_DEVICES": "-1"}
+        if settings.device == "gpu":  # all libraries number them as nvidia-smi does
+            gpus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         self._process = subprocess.Popen(
             program,
             cwd=_ROOT,
-            env={**os.environ, **limited, **quiet, **hidden},
+            env={**os.environ, **limited, **quiet, **gpus, "HF_HUB_OFFLINE": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

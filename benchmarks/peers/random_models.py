@@ -6,6 +6,7 @@ is measured is the network.
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ from typing import Any
 #: Of each shape: transformers' name of the family, and what its config has beside the base shape.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "BERT-base": ("Bert", {"vocab_size": 30522}),
+    "BERT-large": (
+        "Bert",
+        {
+            "vocab_size": 30522,
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+        },
+    ),
     "XLM-R-base": (
         "XLMRoberta",
         {
@@ -46,6 +57,12 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def write_model(python: str, shape: str, tokenizer: Path, out: Path) -> None:
+    """Run this program in an interpreter."""
+    program = [python, "-m", "benchmarks.peers.random_models"]
+    subprocess.run([*program, shape, str(tokenizer), str(out)], check=True)
+
+
 def main(shape: str, tokenizer: str, out: str) -> None:
     """Write the model as a directory of sentence-transformers: mean of the last layer."""
     import torch
@@ -75,7 +92,7 @@ def main(shape: str, tokenizer: str, out: str) -> None:
         {"idx": 0, "name": "0", "path": "", "type": f"{start}Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{start}Pooling"},
     ]
-    pooling = {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}
+    pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_mean_tokens": True}
     (directory / "1_Pooling").mkdir()
     for name, value in (
         ("tokenizer_config.json", described),

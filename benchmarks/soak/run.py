@@ -13,6 +13,7 @@ from redis import RedisError
 from benchmarks.soak import plan, processes
 from benchmarks.soak.clients import CANCELLER, ClientGroup
 from benchmarks.soak.redis_server import RedisServer, count_bindings, find_leftovers
+from benchmarks.soak.replicated import ReplicatedRedis
 from benchmarks.soak.workers import WorkerGroup
 
 _TICK_SECONDS = 0.05
@@ -41,6 +42,7 @@ class Options:
         batch_ms: time that a worker takes for 256 rows.
         dim: numbers in a row.
         answer_timeout_seconds: seconds that answers are waited for at the end.
+        failover_seconds: time between two failovers; 0 for one server, without replicas.
     """
 
     seconds: float
@@ -54,6 +56,12 @@ class Options:
     batch_ms: float
     dim: int
     answer_timeout_seconds: float
+    failover_seconds: float = 0.0
+
+    @property
+    def failovers(self) -> int:
+        """The number of failovers."""
+        return int(self.seconds / self.failover_seconds) if self.failover_seconds else 0
 
 
 @dataclass
@@ -102,7 +110,9 @@ class SoakRun:
         self._stack = ExitStack()
         with ExitStack() as stack:  # ends the processes if a later one cannot start
             log = stack.enter_context((directory / "redis.log").open("ab"))
-            self._redis = RedisServer(directory, log)
+            self._redis: RedisServer | ReplicatedRedis = (
+                ReplicatedRedis(directory) if options.failovers else RedisServer(directory, log)
+            )
             stack.callback(self._redis.stop)
             self._redis.start()
             url = self._redis.url
@@ -129,7 +139,7 @@ class SoakRun:
         options = self._options
         events = plan.plan_events(
             options.seconds, options.seed, options.kills, options.restarts, options.wipes,
-            options.client_kills,
+            options.client_kills, options.failovers,
         )  # fmt: skip
         self._started = time.monotonic()
         failure = ""
@@ -159,6 +169,8 @@ class SoakRun:
         while self._elapsed() < last or (pending and self._elapsed() < last + _EXTRA_SECONDS):
             self._workers.check()
             self._clients.check()
+            if isinstance(self._redis, ReplicatedRedis):
+                self._redis.check()
             # An event that needs a ready worker waits; later events do not wait for it.
             pending = [
                 event
@@ -173,6 +185,8 @@ class SoakRun:
             return self._workers.kill(event.signal_name)
         if event.action == "client":
             self._clients.kill()
+        elif isinstance(self._redis, ReplicatedRedis):
+            return self._redis.fail(event.signal_name)
         else:
             self._redis.restart(event.signal_name, without_data=event.action == "wipe")
         return True
@@ -181,7 +195,7 @@ class SoakRun:
         now, options = self._elapsed(), self._options
         if now - self._sampled >= max(1.0, options.seconds / _MAX_SAMPLES):
             self._sampled = now
-            pids = {"Redis": self._redis.pid}
+            pids = {} if options.failovers else {"Redis": self._redis.pid}
             if self._workers.survivor is not None:
                 pids["the worker that is not killed"] = self._workers.survivor.process.pid
             for kind, client in self._clients.clients.items():

@@ -35,13 +35,12 @@ class Budget:
         shares = rows / self.rows, tokens / self.tokens, rows * longest**2 / self.scores
         return min(1.0, max(shares))  # a single row may be more than that
 
-    def split(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> list[Indices]:
+    def split(self, lengths: Sequence[int]) -> list[list[int]]:
         """Deal rows, given the tokens of each, into batches of like length, the shortest first."""
-        sizes = np.asarray(lengths)
-        order = np.argsort(sizes, kind="stable")
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
         batches, start, tokens = [], 0, 0
-        for end, row in enumerate(order.tolist()):
-            length = int(sizes[row])
+        for end, row in enumerate(order):
+            length = lengths[row]
             if end > start and not self.fits(end - start + 1, tokens + length, length):
                 batches.append(order[start:end])
                 start, tokens = end, 0

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,14 @@ import numpy.typing as npt
 
 from bertq_bert.batches import Budget, Indices
 from bertq_bert.checkpoint import Array
+from bertq_bert.compile_cache import CompileCache
 from bertq_bert.errors import BadIds
 from bertq_bert.model import Model
 from bertq_bert.quantization import check_request, finish_rows
 from bertq_bert.source import Source, read_source
-from bertq_bert.tokenizing.sequences import marks
 
 if TYPE_CHECKING:
+    from bertq_bert.network.compiled import CompileStats
     from bertq_bert.network.graph import Graph
 
 #: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
@@ -44,18 +44,29 @@ class Encoder(Model):
     _graph: "Graph" = field(repr=False)
 
     @classmethod
-    def build(cls, source: Source, *, lanes: int = 1) -> "Encoder":
+    def build(
+        cls,
+        source: Source,
+        *,
+        lanes: int = 1,
+        compiles: bool | None = None,
+        cache: CompileCache | None = None,
+    ) -> "Encoder":
         """Put a model on the device that TensorFlow sees; imports TensorFlow.
 
         ``lanes`` batches run at once: on a CPU one for each core, with TensorFlow's intra-op
         threads set to 1 and its inter-op threads to ``lanes``, beats all cores working on one
-        batch; and a batch that is alone runs on two of them.
+        batch; and a batch that is alone runs on two of them. ``compiles``: whether XLA compiles
+        batches of the shapes that are used, in a thread; None: on a GPU. ``cache`` stores them.
         """
         from bertq_bert.network.graph import Graph
 
         model = source.model
         bound = _MAX_SCORES if model.max_seq_len > _LONG_TOKENS else None
-        graph = Graph(source.config, source.weights, source.pooling, model.dtype, bound)
+        graph = Graph(
+            source.config, source.weights, source.pooling, model.dtype, bound,
+            compiles=compiles, cache=cache, fingerprint=model.fingerprint,
+        )  # fmt: skip
         tokens = _GPU_TOKENS if graph.on_gpu else _CPU_TOKENS
         budget = Budget(model.max_batch_size, tokens, tokens * _SCORES_PER_TOKEN)
         return cls(**vars(model), budget=budget, lanes=lanes, _graph=graph)
@@ -111,10 +122,10 @@ class Encoder(Model):
             BadIds: a sequence is empty, longer than ``max_seq_len``, or names an unknown token.
         """
         self.check(ids)
-        lengths = [len(row) for row in ids]
+        lengths = list(map(len, ids))
         rows = self.blank(lengths)
 
-        def compute(batch: Indices) -> None:
+        def compute(batch: list[int]) -> None:
             place(rows, batch, self.run([ids[row] for row in batch]))
 
         batches = self.budget.split(lengths)
@@ -133,9 +144,12 @@ class Encoder(Model):
         It must be checked (``check``), not empty, and within the ``budget``. float32
         [len(ids), dim]; for NONE [len(ids), tokens of the longest, dim].
         """
-        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
-        return self._graph(flat, lengths, marks(ids, lengths))
+        return self._graph(ids)
+
+    def compile_stats(self) -> "CompileStats | None":
+        """Return what XLA has compiled; None if it compiles nothing."""
+        compiled = self._graph.compiled
+        return None if compiled is None else compiled.stats()
 
     def blank(self, lengths: Sequence[int]) -> Array:
         """Zeros for the rows of sequences of these lengths: float32 [len(lengths), *row_shape]."""
@@ -172,7 +186,7 @@ def load_encoder(model_dir: str | os.PathLike[str], *, lanes: int = 1, **options
     return Encoder.build(read_source(model_dir, **options), lanes=lanes)
 
 
-def place(rows: Array, indices: Indices, block: Array) -> None:
+def place(rows: Array, indices: Indices | list[int], block: Array) -> None:
     """Put the rows of a batch, as ``Encoder.run`` returns them, where they belong in ``rows``."""
     if rows.ndim == 2:
         rows[indices] = block

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.errors import BadIds, NoPairs, UnknownPrompt
 from bertq_bert.pooling import MODES
 from bertq_bert.tokenizing.base import Text, Tokenizer, check_pairs
 from bertq_bert.tokenizing.sequences import Ids, Tokenized, TokenPlace
+
+if TYPE_CHECKING:
+    from bertq_bert.network.compiled import CompileStats
 
 #: Names of prompts that ``input_type="document"`` stands for, the first that the model has.
 _DOCUMENT = ("document", "passage", "corpus")
@@ -204,6 +207,10 @@ class Model:
     def tokens(self, ids: Sequence[Sequence[int]]) -> list[list[str]]:
         """The tokens that rows of ids stand for, the special ones included."""
         return [self.tokenizer.tokens(row) for row in ids]
+
+    def compile_stats(self) -> "CompileStats | None":
+        """Return what XLA has compiled; None if it compiles nothing."""
+        return None
 
     @property
     def description(self) -> str:

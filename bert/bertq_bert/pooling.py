@@ -39,8 +39,9 @@ POOLING_STRATEGIES: tuple[str, ...] = (*_BERT_AS_SERVICE, *_SPARSE, *MODES)
 #: The activation of the labels of bert-as-service's heads.
 _HEADS = {"CLASSIFICATION": "softmax", "REGRESSION": "sigmoid"}
 
-#: Compute dtypes of the dense layers; rows are float32 with each of them.
-DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
+#: Compute dtypes of the dense layers; rows are float32 with each of them. ``tf32`` is float32 whose
+#: products a GPU computes with 10 bits of mantissa.
+DTYPES: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)

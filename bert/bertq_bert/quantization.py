@@ -56,9 +56,11 @@ def finish_rows(
     """
     rows = _shorten(rows, dimensions)
     if normalize:
-        # In float64: in float32 the squares of small numbers are zero.
-        norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
-        rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        # In float64: in float32 the squares of small numbers are zero. np.linalg.norm is slower.
+        wide = rows.astype(np.float64)
+        norms = np.sqrt(np.einsum("...i,...i->...", wide, wide))[..., None]
+        norms[norms == 0] = 1
+        rows = (wide / norms).astype(np.float32)
     if precision == "float32":
         return rows
     if precision == "float16":

@@ -21,6 +21,7 @@ from bertq_bert.model import Model
 from bertq_bert.pooling import Pooling, check_dtype
 from bertq_bert.quantization import read_ranges
 from bertq_bert.tokenizing.loading import load_model_tokenizer
+from bertq_bert.tokenizing.word_cache import remember_words
 from bertq_bert.variables import Parts
 
 log = logging.getLogger("bertq.model")
@@ -122,7 +123,7 @@ def read_source(
         cased=cased,
         no_position_embeddings=no_position_embeddings or None,
     )
-    tokenizer = load_model_tokenizer(files, description, config, cased)
+    tokenizer = remember_words(load_model_tokenizer(files, description, config, cased))
     length = find_max_length(
         max_seq_len, description, config, files.config,
         min_tokens=tokenizer.template.size + 1, has_positions=not no_position_embeddings,

@@ -148,7 +148,8 @@ class Settings:
         parsers.lower,
         "float32",
         "--dtype",
-        "Type that the graph computes in: float32, bfloat16 or float16. Rows are float32.",
+        "Type that the graph computes in: float32, tf32 (on a GPU), bfloat16 or float16. Rows are "
+        "float32.",
         "NAME",
     )
     int8_ranges: str | None = setting(
@@ -173,6 +174,21 @@ class Settings:
         "there is no limit.",
         "SHARE",
     )
+    compile: bool | None = flag(
+        None,
+        "--compile",
+        "Whether XLA compiles batches of the shapes that are used, while the worker serves; by "
+        "default on a GPU.",
+        "--compile/--no-compile",
+    )
+    compile_cache: str | None = setting(
+        parsers.path,
+        None,
+        "--compile-cache",
+        "Directory that stores what XLA has compiled, up to 1 GiB, for the next start; workers can "
+        "share it. By default nothing is stored.",
+        "DIR",
+    )
     batch_timeout: float = setting(
         parsers.seconds,
         300.0,
@@ -192,6 +208,12 @@ class Settings:
         "Whether the worker obeys Celery's remote control, which the Flower dashboard uses: anyone "
         "who may publish on this Redis can end the worker.",
         "--remote-control/--no-remote-control",
+    )
+    standby: bool = flag(
+        False,
+        "--standby",
+        "Load the model and wait until the queues are given to it by bertq models switch, or no "
+        "worker of another model holds them.",
     )
     metrics_port: int | None = setting(
         parsers.port,

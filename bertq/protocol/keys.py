@@ -8,6 +8,12 @@ too (``bertq.state.queue_expiry``, ``bertq_workers.celery_compat.expiry``).
 #: Sorted set: node name of a worker -> Unix time when it was last seen, by its own clock.
 WORKERS = "bertq:workers"
 
+#: The same for workers that drain: they finish the chunks that they have, and take no others.
+DRAINING = "bertq:draining"
+
+#: The same for workers that have loaded a model and wait for its queues.
+STANDBY = "bertq:standby"
+
 #: Sorted set: queue that a client has sent to -> Unix time of the last request.
 QUEUES = "bertq:queues"
 
@@ -88,6 +94,21 @@ def redeliveries(chunk: int) -> str:
 def worker(node: str) -> str:
     """Return the key of a worker's info, a JSON document."""
     return f"bertq:worker:{node}"
+
+
+def draining(node: str) -> str:
+    """Return the key of the info of a worker that drains."""
+    return f"bertq:draining:{node}"
+
+
+def standby(node: str) -> str:
+    """Return the key of the info of a worker that stands by."""
+    return f"bertq:standby:{node}"
+
+
+def drain(instance: str) -> str:
+    """Return the key that asks a run of a worker to drain, within so many seconds."""
+    return f"bertq:drain:{instance}"
 
 
 def claim(queue: str) -> str:

@@ -16,6 +16,9 @@ QUEUE_SECONDS = 24 * 3600
 #: Seconds without an update after which a worker counts as dead, and its claim on a queue ends.
 WORKER_SECONDS = 15
 
+#: Seconds within which a worker must read the request to drain.
+DRAIN_REQUEST_SECONDS = 60
+
 #: Seconds that the set of workers is stored after the last update of any worker.
 WORKERS_SECONDS = 600
 

@@ -21,14 +21,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bertq.errors import VersionMismatch, WireError
-from bertq.protocol import sparse
+from bertq.errors import WireError
+from bertq.protocol import sparse, versions
 from bertq.protocol.sparse import AnyRows, SparseRows
 from bertq.protocol.tokens import Token
-
-#: Version of everything that clients and workers send to each other: the message of a chunk and its
-#: result. It changes with either of them.
-WIRE_VERSION = 3
 
 #: Name of the serializer in kombu's registry, and the content type of its payloads.
 SERIALIZER = "bertq"
@@ -79,6 +75,7 @@ class ChunkResult:
         cut: numbers of the sentences with more tokens than the model reads.
         max_seq_len: number of tokens that the model reads.
         lengths: number of tokens read from each sentence, if requested.
+        wire: format to write it in.
     """
 
     rows: AnyRows
@@ -87,6 +84,7 @@ class ChunkResult:
     cut: Sequence[int] = ()
     max_seq_len: int = 0
     lengths: Sequence[int] | None = None
+    wire: int = versions.WIRE_VERSION
 
     def __repr__(self) -> str:
         # Celery puts the repr of a task's result into events and logs: show the shape, never a
@@ -98,7 +96,7 @@ class ChunkResult:
         """Return the result as plain values for ``dumps``."""
         rows = sparse.to_wire(self.rows) if isinstance(self.rows, SparseRows) else self.rows
         value: dict[str, Any] = {
-            "wire": WIRE_VERSION, "rows": rows, "fingerprint": self.fingerprint
+            "wire": self.wire, "rows": rows, "fingerprint": self.fingerprint
         }  # fmt: skip
         if self.tokens is not None:
             value["tokens"] = self.tokens
@@ -113,13 +111,14 @@ class ChunkResult:
         """Check a decoded value and return it as a result.
 
         Raises:
-            VersionMismatch: the value comes from a worker of another version.
+            VersionMismatch: the value has a format that this release does not read.
             WireError: the value does not have this form.
         """
         if not isinstance(value, dict):
             raise WireError(f"a result must be a map, not {type(value).__name__}")
-        # Check the version first: in another version, the other fields may have another meaning.
-        check_version(value.get("wire"), sender="worker", receiver="client")
+        # Check the format first: in another one, the other fields may have another meaning.
+        wire: Any = value.get("wire")
+        versions.check(wire, sender="worker", receiver="client")
         rows = value.get("rows")
         if isinstance(rows, dict):
             rows = sparse.from_wire(rows)
@@ -135,28 +134,8 @@ class ChunkResult:
         if any(number >= len(rows) for number in found.cut):
             raise WireError("a result names a truncated text that it does not have")
         return cls(
-            rows, found.fingerprint, found.tokens, found.cut, found.max_seq_len, found.lengths
+            rows, found.fingerprint, found.tokens, found.cut, found.max_seq_len, found.lengths, wire
         )
-
-
-def check_version(version: Any, *, sender: str, receiver: str) -> None:
-    """Refuse data that another version of bertq has sent, or that does not state its version.
-
-    Args:
-        version: the wire version that the sender states.
-        sender: role of the sender, for the error message: client or worker.
-        receiver: role of the receiver, which checks.
-
-    Raises:
-        VersionMismatch: the version is not ``WIRE_VERSION``.
-    """
-    if type(version) is int and version == WIRE_VERSION:
-        return
-    found = f"wire format {version}" if type(version) is int else "no known wire format"
-    raise VersionMismatch(
-        f"the {sender} speaks {found} and this {receiver} {WIRE_VERSION}: install the same "
-        "version of bertq on both"
-    )
 
 
 def dumps(value: Any) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.connection import ConnectionPool, SSLConnection, parse_url
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -18,15 +19,22 @@ from redis.exceptions import (
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
-    ReadOnlyError,
     ResponseError,
     TryAgainError,
 )
 from redis.retry import Retry
 
 from bertq.errors import BertqError, RedisFull, RedisUnavailable, SettingsError
-from bertq.redis import redis_url, server, tls
+from bertq.redis import redis_url, sentinel, server, tls
 from bertq.redis.outage import code, refuses_writes, server_message
+from bertq.redis.primary import (
+    NO_REPLICAS,
+    Primary,
+    PrimaryConnection,
+    PrimaryTLSConnection,
+    ReadOnlyServer,
+)
+from bertq.redis.sentinel import SentinelError
 
 #: Maximum seconds for one command, and for connecting. Longer than any blocking read.
 SOCKET_TIMEOUT_SECONDS = 5.0
@@ -37,6 +45,9 @@ _CHECK_SECONDS = 2.0
 
 #: Where the URL of Redis is set, for errors.
 _SOURCES = "BERTQ_REDIS_URL or --redis-url"
+
+#: What the unreachable primary of Sentinels means, and what to do.
+_FAILOVER = "a failover may be in progress, try again"
 
 
 def connect(url: str, timeout: float | None = None) -> Redis:
@@ -49,12 +60,31 @@ def connect(url: str, timeout: float | None = None) -> Redis:
         url: URL of the server.
         timeout: maximum seconds for a command, and for connecting, if the defaults are too long.
     """
-    return Redis.from_url(
-        url,
+    pool = ConnectionPool(
         socket_timeout=min(SOCKET_TIMEOUT_SECONDS, timeout or SOCKET_TIMEOUT_SECONDS),
         socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout or CONNECT_TIMEOUT_SECONDS),
         retry=Retry(NoBackoff(), 0),
+        **connection_options(url),
     )
+    return Redis.from_pool(pool)
+
+
+def connection_options(url: str) -> dict[str, Any]:
+    """Return the class of the connections to ``url``, and its arguments without the timeouts.
+
+    The connections find the primary, and leave it when it is one no more.
+    """
+    options: dict[str, Any] = {"primary": Primary()}
+    if sentinel.is_url(url):
+        service = sentinel.parse(url)
+        has_tls = service.tls is not None
+        options |= {"sentinels": service.sentinels, "db": service.database, **service.login}
+        options |= service.tls or {}
+    else:
+        options |= parse_url(url)  # type: ignore[no-untyped-call]
+        has_tls = options.pop("connection_class", None) is SSLConnection
+    options["connection_class"] = PrimaryTLSConnection if has_tls else PrimaryConnection
+    return options
 
 
 def run_script(redis: Any, script: str, names: list[str], *arguments: str | float) -> Any:
@@ -121,9 +151,11 @@ def explain(error: BaseException, url: str) -> RedisFailure:
     if isinstance(error, AuthenticationError):
         message = f"{where} refuses the login: check user and password in {_SOURCES}"
         if "@" not in url:
+            address = "HOST:PORT/SERVICE/0" if sentinel.is_url(url) else "HOST:PORT/0"
+            scheme = url.partition("://")[0]
             message = (
-                f"{where} requires a login: set {_SOURCES} to redis://:PASSWORD@HOST:PORT/0 or "
-                "redis://USER:PASSWORD@HOST:PORT/0"
+                f"{where} requires a login: set {_SOURCES} to {scheme}://:PASSWORD@{address} or "
+                f"{scheme}://USER:PASSWORD@{address}"
             )
         return RedisFailure(RedisUnavailable(message), final=True)
     if is_cluster_error(error):
@@ -134,9 +166,15 @@ def explain(error: BaseException, url: str) -> RedisFailure:
             "role)"
         )
         return RedisFailure(RedisUnavailable(message), final=True)
-    if isinstance(error, ReadOnlyError):
-        message = f"{where} is a replica and takes no writes: set {_SOURCES} to its primary"
+    if isinstance(error, ReadOnlyServer):
+        remedy = _FAILOVER if sentinel.is_url(url) else f"set {_SOURCES} to its primary"
+        message = f"{where} is a replica and takes no writes: {remedy}"
+        if error.code == NO_REPLICAS:
+            message = f"{where} takes no writes without its replicas ({NO_REPLICAS}): start them"
         return RedisFailure(RedisUnavailable(message), final=False)
+    if isinstance(error, SentinelError):
+        message = f"{where} cannot be reached: {error}"
+        return RedisFailure(RedisUnavailable(message), final=error.is_final)
     if isinstance(error, ResponseError):
         message = f"{where} refuses: {server_message(error)}"
         return RedisFailure(RedisUnavailable(message), final=not refuses_writes(error))
@@ -146,7 +184,10 @@ def explain(error: BaseException, url: str) -> RedisFailure:
         message = f"{where} does not answer as Redis does: check the port in {_SOURCES}"
         return RedisFailure(RedisUnavailable(message), final=False)
     message = f"{where} cannot be reached: {str(error).rstrip('.') or type(error).__name__}"
-    if any(isinstance(cause, ConnectionRefusedError) for cause in tls.causes(error)):
+    is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in tls.causes(error))
+    if sentinel.is_url(url):
+        message += f"; {_FAILOVER}"
+    elif is_refused:
         message += (
             f". Start a Redis (bertq serve and bertq redis include one), or set {_SOURCES} to the "
             "address of yours"

@@ -8,7 +8,9 @@ import re
 import threading
 
 from redis import ResponseError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import OutOfMemoryError
+
+from bertq.redis.primary import ReadOnlyServer
 
 #: Error codes without a class in redis-py: a failing disk, and missing replicas.
 _CODES = ("MISCONF", "NOREPLICAS")
@@ -20,6 +22,8 @@ _QUOTED = "caused error: "
 
 def code(error: BaseException) -> str:
     """Return the name of an error for a log, without the command, which may hold a user's text."""
+    if isinstance(error, ReadOnlyServer):
+        return error.code
     if type(error) is not ResponseError:
         return type(error).__name__
     first_word = server_message(error).split(" ", 1)[0]
@@ -33,7 +37,7 @@ def server_message(error: ResponseError) -> str:
 
 def refuses_writes(error: BaseException) -> bool:
     """Return whether Redis currently takes no writes at all."""
-    return isinstance(error, OutOfMemoryError | ReadOnlyError) or code(error) in _CODES
+    return isinstance(error, OutOfMemoryError | ReadOnlyServer) or code(error) in _CODES
 
 
 class OutageLog:
@@ -57,7 +61,7 @@ class OutageLog:
             is_new = not self._failing
             self._failing.add(caller)
             if is_new:
-                self._is_refused = isinstance(error, ResponseError)
+                self._is_refused = isinstance(error, ResponseError | ReadOnlyServer)
         if is_new:
             verb = "refuses" if self._is_refused else "does not answer"
             self._log.warning("Redis %s (%s): %s", verb, code(error), self._effect)
@@ -71,4 +75,4 @@ class OutageLog:
             is_over = not self._failing
         if is_over:
             state = "no longer refuses" if self._is_refused else "answers again"
-            self._log.info("Redis %s, the outage is over: %s", state, self._effect)
+            self._log.info("Redis %s, the outage is over (was: %s)", state, self._effect)

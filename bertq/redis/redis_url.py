@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
 from bertq.errors import SettingsError
 from bertq.integers import as_int
-from bertq.redis import tls
+from bertq.redis import sentinel, tls
 
 HOST, PORT = "localhost", 6379
 DEFAULT = f"redis://{HOST}:{PORT}/0"
@@ -41,13 +41,17 @@ def check(url: str, source: str = "redis_url") -> str:
     Opens the certificate files that the URL names, to check their contents.
 
     Args:
-        url: ``redis://`` or ``rediss://`` with optional user, password, port and database number.
+        url: ``redis://`` or ``rediss://`` with optional user, password, port and database number;
+            or the URL of ``bertq.redis.sentinel``.
         source: name of the setting, for the error.
 
     Raises:
         SettingsError: the URL is invalid; the message does not repeat the password.
     """
-    shape = "redis://[[user]:password@]host[:port][/database] or rediss:// for TLS"
+    shape = (
+        "redis://[[user]:password@]host[:port][/database], rediss:// for TLS, or "
+        "sentinel://[[user]:password@]host[:port],.../SERVICE[/database]"
+    )
     if not isinstance(url, str):
         raise SettingsError(f"{source} is a {type(url).__name__}: it must be {shape}")
     scheme, separator, rest = url.partition("://")
@@ -56,13 +60,17 @@ def check(url: str, source: str = "redis_url") -> str:
         # The message shows no part of the password.
         raise SettingsError(
             f"{source} cannot be read: in user and password write / as %2F, ? as %3F, # as %23, "
-            "and unprintable characters as %XX"
+            "and unprintable characters as %XX; in sentinel_password also @ as %40, + as %2B"
         )
     login, at, address = authority.rpartition("@")
     if login and ":" not in login:
         raise SettingsError(
             f"{source} has a login without a colon: write redis://:PASSWORD@host, or "
             "redis://USER:@host for a user without a password"
+        )
+    if sentinel.is_url(url) and not re.search(r"[\s;\\]", address):
+        return sentinel.check(
+            f"{_quote_login(login)}{at}", "".join([scheme, separator, address, *tail]), source
         )
     if re.search(r"[\s;,\\]", address):
         raise SettingsError(f"{source} has an invalid host: it must be {shape}")
@@ -94,6 +102,14 @@ def check(url: str, source: str = "redis_url") -> str:
             "",
         )
     )
+
+
+def first_host(url: str) -> tuple[str | None, int]:
+    """Return host and port of the server, or of the first Sentinel, of a checked URL."""
+    if sentinel.is_url(url):
+        return sentinel.parse(url).sentinels.addresses[0]
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or PORT
 
 
 def redact(url: str) -> str:

@@ -60,7 +60,10 @@ def attempts(
         except (RedisError, OSError) as error:
             failure = give_up(error)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # it refers to this call: the cycle would keep the caller's objects
         yield next(pauses_seconds)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis, ResponseError
+from redis.exceptions import NoPermissionError
 
 from bertq.protocol import keys, queues, scripts, time_to_live
 from bertq.redis.connection import run_script
@@ -33,6 +34,9 @@ _MAX_GROUP = 1000
 
 #: Fields of a record that are written in one transaction.
 _MAX_FIELDS = 10_000
+
+#: Milliseconds of one wait for a replica.
+_WAIT_MILLISECONDS = 500
 
 #: Bytes of a plan in one command.
 _MAX_PLAN_BYTES = 1 << 20
@@ -149,14 +153,35 @@ def commit(
     return bool(run_script(redis, _COMMIT, names, ttl, *_FEED_LIMITS, len(starts), *fields))
 
 
+def replicate(redis: Redis, job_id: str) -> tuple[bool, bool]:
+    """Wait, for a moment, until a replica has a job; at once if Redis has no replica.
+
+    Returns:
+        Whether Redis has the job, and whether a replica has confirmed it, or there is none.
+    """
+    try:
+        replication: Any = redis.info("replication")
+    except NoPermissionError:
+        replication = {}
+    numbers = range(replication.get("connected_slaves", 0))
+    has_replica = any(replication[f"slave{number}"]["state"] == "online" for number in numbers)
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.job(job_id))
+        # WAIT is about the writes of its own connection, and of all before them.
+        pipe.set(keys.PROBE, "", ex=1)
+        if has_replica:
+            pipe.wait(1, _WAIT_MILLISECONDS)
+        has_job, _, *confirmed = pipe.execute()
+    return bool(has_job), not confirmed or confirmed[0] > 0
+
+
 def _write_fields(redis: Redis, name: str, fields: Mapping[str, int | bytes]) -> None:
     """Write some fields of a hash before ``commit``; it expires if nothing follows."""
     mapping: dict[Any, Any] = dict(fields)
     with redis.pipeline() as pipe:
         pipe.hset(name, mapping=mapping)
         # Never shorter: the job may be committed already, if the answer was lost.
-        pipe.expire(name, WRITE_TTL_SECONDS, nx=True)
-        pipe.expire(name, WRITE_TTL_SECONDS, gt=True)
+        queue_expiry.extend(pipe, name, WRITE_TTL_SECONDS)
         pipe.execute()
 
 
@@ -288,7 +313,7 @@ def renew(redis: Redis, info: JobInfo, ttl: int) -> bool:
         for name in (keys.messages(info.id), keys.plan(info.id), keys.reply(info.id)):
             pipe.expire(name, ttl)
         pipe.zadd(keys.DURABLE_JOBS, {info.id: now[0] + ttl}, xx=True)
-        pipe.expire(keys.DURABLE_JOBS, ttl, gt=True)
+        queue_expiry.extend(pipe, keys.DURABLE_JOBS, ttl)
         queue_expiry.extend(pipe, info.queue, max(ttl, time_to_live.QUEUE_SECONDS))
         has_record = bool(pipe.execute()[0])
     for names in _result_groups(info):

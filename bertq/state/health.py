@@ -61,7 +61,7 @@ def of_node(redis: Redis, node: str, max_batch_seconds: float = MAX_BATCH_SECOND
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    found = [worker for worker in worker_info.read(redis) if worker.node == node]
+    found = [worker for worker in _read_running(redis) if worker.node == node]
     return _check_all(found, f"worker {node}", max_batch_seconds)
 
 
@@ -74,10 +74,16 @@ def of_queue(redis: Redis, queue: str, max_batch_seconds: float = MAX_BATCH_SECO
     host = socket.gethostname()
     found = [
         worker
-        for worker in worker_info.read(redis)
+        for worker in _read_running(redis)
         if queue in worker.queues and worker.node.partition("@")[2] == host
     ]
     return _check_all(found, f"worker of {host} on queue {queue}", max_batch_seconds)
+
+
+def _read_running(redis: Redis) -> list[WorkerInfo]:
+    """Return all workers that an orchestrator should leave running."""
+    lists = (worker_info.SERVING, worker_info.DRAINING, worker_info.STANDBY)
+    return [worker for where in lists for worker in worker_info.read(redis, where)]
 
 
 def _check_all(found: list[WorkerInfo], expected: str, max_batch_seconds: float) -> Health:

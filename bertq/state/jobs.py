@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script, script_command
@@ -108,6 +108,32 @@ def withdraw(redis: Redis, queue: str, messages: Iterable[str]) -> int:
         return sum(pipe.execute())
 
 
+def has_chunk(redis: Redis, job_id: str, task_id: str, queue: str, message: str) -> bool:
+    """Return whether Redis has a job's record, and one of its chunks or the answer to it.
+
+    Args:
+        redis: a connection.
+        job_id: id of the job.
+        task_id: id of the chunk.
+        queue: queue of the chunk.
+        message: its message, exactly as it was sent.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.job(job_id))
+        pipe.hexists(keys.UNACKED, task_id)
+        pipe.exists(keys.result(task_id))
+        pipe.lpos(queue, message)
+        has_record, is_unacked, is_stored, position = pipe.execute(raise_on_error=False)
+    for answer in (has_record, is_unacked, is_stored):
+        if isinstance(answer, Exception):
+            raise answer
+    # Without the right to run LPOS, the chunk may be sent twice.
+    is_waiting = position is not None and not isinstance(position, NoPermissionError)
+    if is_waiting and isinstance(position, Exception):
+        raise position
+    return bool(has_record and (is_unacked or is_stored or is_waiting))
+
+
 def read(redis: Redis, job_id: str) -> JobRecord:
     """Return a job's record; a job without one is not active."""
     fields: Any = redis.hmget(keys.job(job_id), ["state", "chunks", "fingerprint"])
@@ -132,19 +158,28 @@ def parse(fields: Sequence[bytes | None]) -> JobRecord:
     return _record(*fields)
 
 
-def count_delivery(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobRecord:
+def count_delivery(
+    redis: Redis, job_id: str, chunk: int, delivery: str, *, queue: str, fingerprint: str
+) -> JobRecord:
     """Return a job's record for one of its chunks, and count the delivery of the chunk.
+
+    Nothing is counted if the job must be answered by another model: the record names it, also if no
+    chunk is answered yet and the queue has been given to that model.
 
     Args:
         redis: a connection.
         job_id: id of the job.
         chunk: number of the chunk.
         delivery: ``"new"`` counts an attempt at the chunk, if it is the first one; ``"again"``
-            counts a redelivery; any other value counts nothing.
+            counts a redelivery too; so does ``"uncounted"``, and an earlier attempt is assumed, as
+            groups of small requests do not count it; any other value counts nothing.
+        queue: queue of the chunk.
+        fingerprint: fingerprint of the worker's model.
     """
-    names, fields = [keys.job(job_id)], (keys.attempts(chunk), keys.redeliveries(chunk))
+    names = [keys.job(job_id), keys.claim(queue)]
+    fields = (keys.attempts(chunk), keys.redeliveries(chunk))
     try:
-        found = run_script(redis, _COUNT_DELIVERY, names, *fields, delivery)
+        found = run_script(redis, _COUNT_DELIVERY, names, *fields, delivery, fingerprint)
     except ResponseError:  # Redis takes no writes
         return read(redis, job_id)
     return _record(*found)
@@ -153,6 +188,11 @@ def count_delivery(redis: Redis, job_id: str, chunk: int, delivery: str) -> JobR
 def count_attempt(redis: Redis, job_id: str, chunk: int) -> None:
     """Count an attempt at a chunk."""
     run_script(redis, _COUNT_ATTEMPT, [keys.job(job_id)], keys.attempts(chunk))
+
+
+def forget_attempts(redis: Redis, job_id: str, chunk: int) -> None:
+    """Forget the attempts at a chunk that a worker has computed without harm, and returns."""
+    redis.hdel(keys.job(job_id), keys.attempts(chunk))
 
 
 def _record(
@@ -171,10 +211,15 @@ def _number(text: bytes | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def pin(redis: Redis, job_id: str, fingerprint: str) -> str:
-    """Pin a job to a model, unless it is already pinned; return the job's fingerprint."""
-    pinned: bytes = run_script(redis, _PIN, [keys.job(job_id)], fingerprint)
-    return pinned.decode()
+def pin(redis: Redis, job_id: str, queue: str, fingerprint: str) -> str:
+    """Pin a job to a model, unless it is already pinned, or the queue has been given to another.
+
+    Returns:
+        The fingerprint of the model that must answer the job.
+    """
+    names = [keys.job(job_id), keys.claim(queue)]
+    pinned: bytes = run_script(redis, _PIN, names, fingerprint)
+    return pinned.decode(errors="replace")  # anybody may have written a claim
 
 
 def renew(redis: Redis, job_ids: Sequence[str], queues: Iterable[str] = ()) -> list[str]:

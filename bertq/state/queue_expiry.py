@@ -10,13 +10,14 @@ from typing import Any
 
 from redis import Redis
 
-from bertq.protocol import keys, time_to_live
+from bertq.protocol import keys, scripts, time_to_live
+
+_EXTEND = scripts.load("extend_expiry")
 
 
 def extend(pipe: Any, name: str, seconds: int = time_to_live.QUEUE_SECONDS) -> None:
     """Let a key live at least some seconds longer, as part of a pipeline."""
-    pipe.expire(name, seconds, nx=True)  # a key without a time to live
-    pipe.expire(name, seconds, gt=True)
+    pipe.eval(_EXTEND, 1, name, seconds)
 
 
 def extend_served(redis: Redis, queues: Iterable[str]) -> None:

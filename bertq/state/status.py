@@ -8,7 +8,7 @@ from redis import Redis
 
 from bertq.protocol import keys, queues
 from bertq.redis import server
-from bertq.state import counters, worker_info
+from bertq.state import backlog, counters, worker_info
 from bertq.state.worker_info import WorkerInfo
 
 
@@ -22,12 +22,15 @@ class QueueStatus:
         workers: node names of the workers that take from the queue.
         fingerprint: fingerprint of the model that has claimed the queue; None for a device's queue,
             or an idle one.
+        waiting_seconds: seconds that the workers need for the waiting chunks; None if no worker of
+            the queue has computed anything yet.
     """
 
     name: str
     chunks: int
     workers: list[str]
     fingerprint: str | None
+    waiting_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Status:
 
     Attributes:
         workers: live workers, by node name.
+        draining: workers that finish the chunks that they have, and take no others.
+        standby: workers that have loaded a model and wait for its queues.
         queues: the shared queues, those of live workers, and those that clients have sent to.
         unacked: number of unacknowledged chunks.
         statistic: the counters of ``bertq.state.counters``.
@@ -49,6 +54,8 @@ class Status:
     statistic: dict[str, Any]
     time: float
     warnings: list[str]
+    draining: list[WorkerInfo]
+    standby: list[WorkerInfo]
 
     def document(self) -> dict[str, Any]:
         """Return the status as plain values, some under the names of bert-as-service."""
@@ -58,6 +65,8 @@ class Status:
             "server_current_time": str(datetime.fromtimestamp(self.time)),
             "statistic": self.statistic,
             "workers": {worker.node: asdict(worker) for worker in self.workers},
+            "draining": {worker.node: asdict(worker) for worker in self.draining},
+            "standby": {worker.node: asdict(worker) for worker in self.standby},
             "queues": {queue.name: asdict(queue) for queue in self.queues},
             "unacked": self.unacked,
             "warnings": self.warnings,
@@ -73,6 +82,8 @@ def read(redis: Redis) -> Status:
     """
     server.refuse_cluster(redis)
     workers = worker_info.read(redis)
+    draining = worker_info.read(redis, worker_info.DRAINING)
+    standby = worker_info.read(redis, worker_info.STANDBY)
     used: Any = redis.zrange(keys.QUEUES, 0, -1)
     names = {queues.SHARED, queues.SMALL, *(name.decode() for name in used)}
     names.update(name for worker in workers for name in worker.queues)
@@ -92,6 +103,7 @@ def read(redis: Redis) -> Status:
                 chunks=answers[2 * number],
                 workers=[worker.node for worker in workers if name in worker.queues],
                 fingerprint=claim.decode() if (claim := answers[2 * number + 1]) else None,
+                waiting_seconds=backlog.waiting_seconds(name, answers[2 * number], workers),
             )
             for number, name in enumerate(ordered)
         ],
@@ -99,4 +111,6 @@ def read(redis: Redis) -> Status:
         statistic=counters.read(redis),
         time=seconds + microseconds / 1e6,
         warnings=[warning] if (warning := server.eviction_warning(redis)) else [],
+        draining=draining,
+        standby=standby,
     )

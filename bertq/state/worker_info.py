@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,10 @@ from redis.exceptions import ResponseError
 
 from bertq.protocol import keys, scripts, time_to_live
 from bertq.redis.connection import run_script
+from bertq.redis.primary import ReadOnlyServer
+
+#: The wire format of workers that do not say which ones they read.
+_FIRST_WIRE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class WorkerStats:
         rejected: number of chunks answered with an error because of their caller's mistake, such as
             an unknown prompt; 0 from an older worker.
         truncated: number of sentences that were truncated; 0 from an older worker.
+        held_chunks: number of chunks taken and not answered yet; 0 from an older worker.
+        max_sentences_per_second: rate while the model runs in all lanes, over the last minute with
+            work; 0 before that, and from an older worker.
+        chunk_sentences, small_chunk_sentences: average number of sentences in a chunk of large and
+            of small requests, likewise.
     """
 
     chunks: int = 0
@@ -52,6 +62,10 @@ class WorkerStats:
     batch_seconds: float = 0.0
     rejected: int = 0
     truncated: int = 0
+    held_chunks: int = 0
+    max_sentences_per_second: float = 0.0
+    chunk_sentences: float = 0.0
+    small_chunk_sentences: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ class WorkerInfo:
         similarity: how the model's authors compare two vectors, such as ``"cosine"``,
             if they say so.
         labels: names of the labels, for the task ``"score"``.
+        wire: wire formats that the worker reads; ``[3]`` from an older worker.
         activation: activation of the scores, for the task ``"score"``: ``"identity"`` for logits,
             ``"sigmoid"``, ``"softmax"``, ...; None from an older worker.
     """
@@ -116,6 +131,7 @@ class WorkerInfo:
     similarity: str | None = None
     labels: list[str] = field(default_factory=list)
     activation: str | None = None
+    wire: list[int] = field(default_factory=lambda: [_FIRST_WIRE_VERSION])
 
     @property
     def row_bytes(self) -> int:
@@ -150,42 +166,72 @@ _FORGET = scripts.load("forget_worker")
 _MAX_WORKERS = 10_000
 
 
-def publish(redis: Redis, worker: WorkerInfo) -> None:
+@dataclass(frozen=True)
+class WorkerList:
+    """A list of workers in Redis.
+
+    Attributes:
+        nodes: key of the sorted set of their names.
+        info: returns the key of a worker's info.
+    """
+
+    nodes: str
+    info: Callable[[str], str]
+
+
+#: The workers that take chunks, those that only finish the chunks that they have, and those that
+#: wait until their model gets its queues.
+SERVING = WorkerList(keys.WORKERS, keys.worker)
+DRAINING = WorkerList(keys.DRAINING, keys.draining)
+STANDBY = WorkerList(keys.STANDBY, keys.standby)
+
+
+def publish(redis: Redis, worker: WorkerInfo, where: WorkerList = SERVING) -> None:
     """Write or renew a worker's info."""
     with redis.pipeline() as pipe:
         pipe.set(
-            keys.worker(worker.node), json.dumps(asdict(worker)), ex=time_to_live.WORKER_SECONDS
+            where.info(worker.node), json.dumps(asdict(worker)), ex=time_to_live.WORKER_SECONDS
         )
-        pipe.zadd(keys.WORKERS, {worker.node: time.time()})
+        pipe.zadd(where.nodes, {worker.node: time.time()})
         # A worker with a new name each time, as in a container, leaves its name if it is killed.
-        pipe.zremrangebyrank(keys.WORKERS, 0, -_MAX_WORKERS - 1)
-        pipe.expire(keys.WORKERS, time_to_live.WORKERS_SECONDS)
+        pipe.zremrangebyrank(where.nodes, 0, -_MAX_WORKERS - 1)
+        pipe.expire(where.nodes, time_to_live.WORKERS_SECONDS)
         pipe.execute()
 
 
-def withdraw(redis: Redis, worker: WorkerInfo) -> None:
+def withdraw(redis: Redis, worker: WorkerInfo, where: WorkerList = SERVING) -> None:
     """Remove a worker's info, unless another run with the same name has replaced it."""
-    stored = _parse(redis.get(keys.worker(worker.node)))
+    stored = _parse(redis.get(where.info(worker.node)))
     if stored is None or stored.instance == worker.instance:
         with redis.pipeline() as pipe:
-            pipe.delete(keys.worker(worker.node))
-            pipe.zrem(keys.WORKERS, worker.node)
+            pipe.delete(where.info(worker.node))
+            pipe.zrem(where.nodes, worker.node)
             pipe.execute()
 
 
-def read(redis: Redis) -> list[WorkerInfo]:
-    """Return the info of the live workers, by node name."""
-    members: Any = redis.zrange(keys.WORKERS, 0, -1)
+def read(redis: Redis, where: WorkerList = SERVING) -> list[WorkerInfo]:
+    """Return the info of the live workers of a list, by node name."""
+    members: Any = redis.zrange(where.nodes, 0, -1)
     nodes = sorted(member.decode(errors="replace") for member in members)
     if not nodes:
         return []
-    documents: Any = redis.mget([keys.worker(node) for node in nodes])
+    documents: Any = redis.mget([where.info(node) for node in nodes])
     expired = [node for node, text in zip(nodes, documents, strict=True) if text is None]
     # A Redis that takes no writes can still be read.
-    with suppress(ResponseError):
+    with suppress(ResponseError, ReadOnlyServer):
         for node in expired:
-            run_script(redis, _FORGET, [keys.WORKERS, keys.worker(node)], node)
+            run_script(redis, _FORGET, [where.nodes, where.info(node)], node)
     return [worker for text in documents if (worker := _parse(text)) is not None]
+
+
+def seconds_left(
+    redis: Redis, workers: Sequence[WorkerInfo], where: WorkerList = SERVING
+) -> list[float]:
+    """Return the seconds until the info of each worker expires; negative if it has gone."""
+    with redis.pipeline(transaction=False) as pipe:
+        for worker in workers:
+            pipe.pttl(where.info(worker.node))
+        return [milliseconds / 1000 for milliseconds in pipe.execute()]
 
 
 def _parse(text: Any) -> WorkerInfo | None:

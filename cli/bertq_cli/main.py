@@ -1,8 +1,11 @@
 """The ``bertq`` command and its sub-commands."""
 
+import _thread
 import os
 import signal
 import sys
+import threading
+from typing import Any
 
 import click
 
@@ -10,6 +13,9 @@ import bertq
 from bertq.errors import BertqError
 from bertq_cli.help import print_error, print_usage_error, print_warnings_of_bertq
 from bertq_cli.lazy_group import Entry, LazyGroup
+
+#: Seconds after which an ignored Ctrl-C is repeated.
+_REPEAT_SECONDS = 0.05
 
 _SECTIONS = {
     "Begin": {
@@ -96,6 +102,16 @@ _SECTIONS = {
             "Check the service, or one worker: exit status 0 or 1.",
             ("bertq health", "bertq health --queue gpu0 --probe"),
         ),
+        "drain": Entry(
+            "operate.drain:drain_workers",
+            "Have workers finish their chunks, and end.",
+            ("bertq drain gpu1@host", "bertq drain 'gpu*@rack2' --timeout 300"),
+        ),
+        "models": Entry(
+            "operate.switch:models",
+            "Replace the model of running workers.",
+            ("bertq models switch 9f21c0", "bertq models switch bge-m3 --wait-for-jobs 600"),
+        ),
         "purge": Entry(
             "commands.purge:purge_queue",
             "Remove the waiting chunks of a queue.",
@@ -141,6 +157,7 @@ def cli() -> None:
 def main() -> None:
     """Run the ``bertq`` command; print an error of bertq on one line, without a traceback."""
     print_warnings_of_bertq()
+    sys.unraisablehook = _repeat_interrupt
     try:
         status = cli.main(prog_name="bertq", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
@@ -162,3 +179,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print_error(error)
         sys.exit(1)
+
+
+def _repeat_interrupt(ignored: Any) -> None:
+    """Interrupt the command again, soon, if Ctrl-C came in a finalizer: Python ignores it there."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        timer = threading.Timer(_REPEAT_SECONDS, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(ignored)

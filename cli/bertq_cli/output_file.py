@@ -1,35 +1,9 @@
-"""Output files and directories: types of options, and checks before the work begins."""
+"""Checks of output files before the work begins."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import click
 
 from bertq.errors import OutputError
-
-
-class _NamedPath(click.Path):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty name, which would mean the working directory."""
-        if not str(value):
-            kind = "file" if self.file_okay else "directory"
-            self.fail(f"the name of the {kind} is empty", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class OutputPath(_NamedPath):
-    """The path of a file to write."""
-
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
-
-
-class OutputDirectory(_NamedPath):
-    """The path of a directory to write to."""
-
-    def __init__(self) -> None:
-        super().__init__(file_okay=False, path_type=Path)
 
 
 def check(output: Path, source: str = "", *, overwrite: bool) -> None:

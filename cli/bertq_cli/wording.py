@@ -39,11 +39,6 @@ _REPLACEMENTS = [
             "(bertq serve, or celery -A bertq worker); --timeout limits the time",
         ),
         (
-            r"Connection refused\.?$",
-            "Connection refused. Start a Redis (bertq serve and bertq redis include one), or set "
-            "--redis-url to the address of yours",
-        ),
-        (
             rf"(?<![\w./-])(?<!its )({'|'.join(_OPTIONS)})\b(?![./])",
             lambda found: f"--{found[1].replace('_', '-')}",
         ),

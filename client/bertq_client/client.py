@@ -69,8 +69,9 @@ class BertClient(TokenCalls[Vectors], SearchCalls, StreamCalls, DurableCalls):
         ip: host of the Redis server.
         port: port of the Redis server.
         redis_url: full address, ``redis://[[user]:password@]host[:port][/database]``, or
-            ``rediss://`` for TLS. The default is the variable ``BERTQ_REDIS_URL``, unless ``ip``
-            or ``port`` is given.
+            ``rediss://`` for TLS, or ``sentinel://[[user]:password@]host[:port],.../SERVICE`` for
+            the primary that Sentinels name. The default is the variable ``BERTQ_REDIS_URL``,
+            unless ``ip`` or ``port`` is given.
         output_fmt: ``"ndarray"``, or ``"list"`` for nested lists of float.
         show_server_config: print the worker info of all workers.
         identity: name of the client, for the counters and the names of keys; random by default.

@@ -1,12 +1,12 @@
 """The base class of the client: it opens, forks, describes and closes the connection."""
 
 import asyncio
+import atexit
 import os
 import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from redis import Redis, RedisError
 
@@ -56,15 +56,16 @@ class ClientBase:
     @property
     def status(self) -> dict[str, Any]:
         """The state of this client, under bert-as-service's names; does not ask Redis."""
-        address, pending = urlsplit(self._url), self._session.pending
+        host, port = redis_url.first_host(self._url)
+        pending = self._session.pending
         return {
             "identity": self.identity,
             "num_request": self._session.submitted,
             "num_pending_request": len(pending),
             "pending_request": pending,
             "output_fmt": self._output_fmt,
-            "server_ip": address.hostname,
-            "port": address.port or redis_url.PORT,
+            "server_ip": host,
+            "port": port,
             "client_version": bertq.__version__,
             "timeout": self._timeout,
         }
@@ -137,8 +138,9 @@ class ClientBase:
 
     def _open(self) -> None:
         self._session = self._create_session()
-        # Also runs when the client is garbage-collected, and when the interpreter exits.
-        self._closer = weakref.finalize(self, self._session.close)
+        # Python ignores Ctrl-C while it collects the client, so this does not wait for Redis.
+        self._closer = weakref.finalize(self, self._session.close, wait=False)
+        self._closer.atexit = False  # see ``_close_clients``
 
     def _after_fork(self) -> None:
         # Threads and requests stay in the parent: the child starts with a new session.
@@ -155,7 +157,11 @@ class ClientBase:
         Closing takes a few milliseconds, or about two seconds when Redis does not answer. Further
         calls do nothing.
         """
-        self._closer()
+        self._close(wait=True)
+
+    def _close(self, *, wait: bool) -> None:
+        if self._closer.detach() is not None:
+            self._session.close(wait=wait)
 
     async def aclose(self) -> None:
         """Close the client like ``close``, without blocking the event loop."""
@@ -178,6 +184,13 @@ class ClientBase:
 
 
 _clients: "weakref.WeakSet[ClientBase]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_clients() -> None:
+    # All wait for Redis at the same time: see ``threads.join_at_exit``.
+    for client in list(_clients):
+        client._close(wait=False)
 
 
 def _renew_clients() -> None:

@@ -6,6 +6,7 @@ from redis import Redis, ResponseError
 
 from bertq.errors import ClientClosed
 from bertq.protocol import time_to_live
+from bertq.redis.primary import ReadOnlyServer
 from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state.counters import RequestCounter
 from bertq.state.lost_chunks import LOST_AFTER_SECONDS
@@ -29,6 +30,7 @@ class ClientTimings:
         count_interval_seconds: time between two sendings of the counters.
         commit_interval_seconds: time between two commits of ``encode_file``. A killed run must
             encode the rows of this time again.
+        replica_seconds: how long a durable job waits until a replica has it.
     """
 
     retry_seconds: float = RETRY_SECONDS
@@ -39,6 +41,7 @@ class ClientTimings:
     renewal_interval_seconds: float = time_to_live.JOB_SECONDS / 4
     commit_interval_seconds: float = 1.0
     count_interval_seconds: float = 1.0
+    replica_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class SessionContext:
         """Return a helper that retries commands while Redis is unreachable or full."""
 
         def note(error: Exception) -> None:
-            if not isinstance(error, ResponseError):  # Redis did not answer
+            if not isinstance(error, ResponseError | ReadOnlyServer):  # Redis did not answer
                 self.directory.note_failure(error)
 
         return Retry(

@@ -40,7 +40,7 @@ class Deadlines:
     def _explain_timeout(self, request: Request) -> Timeout:
         waited = f"no answer within {request.timeout:g} s"
         if self._directory.failure is not None:
-            return Timeout(f"{waited}: Redis at {self._address} {self._directory.failure}")
+            return Timeout(f"{waited}: {self._directory.failure}")
         workers = self._directory.known(request.queue)
         if not workers:
             return NoWorker(

@@ -7,7 +7,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,10 @@ from bertq.errors import TruncationWarning
 from bertq_client import threads
 
 log = logging.getLogger("bertq.client")
+
+#: Most seconds of one wait of a caller. A signal that arrives just before a thread begins to wait
+#: for a lock does not end the wait, so Ctrl-C would have no effect on a wait without a limit.
+MAX_WAIT_SECONDS = 0.5
 
 #: Modules that are not the caller's code, for the line of a warning.
 _INTERNAL_MODULES = ("bertq_client.", "concurrent.futures", "asyncio.")
@@ -155,9 +160,31 @@ class EncodeFuture(Future[Any]):
             TimeoutError: the vectors have not arrived yet.
             Exception: the errors of ``BertClient.encode``.
         """
+        if timeout is None:
+            self._wait()
         value = super().result(timeout)
         self._warn()
         return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the vectors, and return the error of ``result``, or None.
+
+        Args:
+            timeout: seconds to wait here; the request continues afterwards.
+
+        Raises:
+            TimeoutError: the vectors have not arrived yet.
+            CancelledError: the request was cancelled.
+        """
+        if timeout is None:
+            self._wait()
+        return super().exception(timeout)
+
+    def _wait(self) -> None:
+        """Wait until the future is done."""
+        while not self.done():
+            with suppress(TimeoutError, CancelledError):
+                super().exception(MAX_WAIT_SECONDS)
 
     def _warn(self) -> None:
         message, self._warning = self._warning, None

@@ -7,6 +7,7 @@ from itertools import chain
 
 import numpy as np
 
+from bertq.protocol import versions
 from bertq.protocol.encoding import Encoding
 from bertq_client.inbox.assembly import Assembly
 from bertq_client.inputs import Text
@@ -37,9 +38,10 @@ class Job:
         texts: the sentences of all requests, concatenated.
         open_requests: the requests that are not answered, by number; the registry maintains it.
         assembly: the answer so far; set before the first chunk is sent.
-        is_recorded: whether the job's record is in Redis.
+        is_recorded: whether the job's record is in Redis, and no caller reads the answer itself.
         may_be_recorded: the same, but also True if the answer of Redis was lost.
         pending: the chunks that are sent and not answered; the registry maintains it.
+        wire: wire format of its messages, chosen when the chunks are planned.
         sent_at: by the number of a chunk: Unix time at which it was first sent, or was about to be.
     """
 
@@ -56,6 +58,7 @@ class Job:
         self.is_recorded = False
         self.may_be_recorded = False
         self.pending: dict[int, Sending] = {}
+        self.wire = versions.WIRE_VERSION
         self.sent_at: dict[int, float] = {}
 
     @property

@@ -28,16 +28,16 @@ class Bar:
     """A progress bar.
 
     Args:
-        bar: the bar of tqdm.
+        bar: the bar of tqdm; None for an invisible one.
     """
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any = None) -> None:
         self._bar = bar
         self._drawn_at = time.time()
 
     def show(self, done: int) -> None:
         """Show how much is done; move the clock if nothing has changed."""
-        if self._bar.disable:
+        if self._is_invisible:
             return
         if self._bar.update(done - self._bar.n):
             self._drawn_at = time.time()
@@ -46,8 +46,12 @@ class Bar:
 
     def finish(self) -> None:
         """Show a bar that was too quick to appear."""
-        if not self._bar.disable and not self.is_drawn:
+        if not self._is_invisible and not self.is_drawn:
             self._draw()
+
+    @property
+    def _is_invisible(self) -> bool:
+        return self._bar is None or self._bar.disable  # by the variable TQDM_DISABLE
 
     @property
     def is_drawn(self) -> bool:
@@ -95,19 +99,21 @@ def open_bar(
         is_shown: False for an invisible bar.
         unit: what the bar counts.
     """
+    if not is_shown:
+        yield Bar()
+        return
     # Imported here: importing tqdm takes a tenth of a second, and few requests need it.
     from tqdm.auto import tqdm
 
     with tqdm(
         total=total, initial=initial, unit=f" {unit}", unit_scale=True, dynamic_ncols=True,
-        disable=not is_shown, delay=_DELAY_SECONDS,
+        delay=_DELAY_SECONDS,
         bar_format=_FORMAT_WITHOUT_TOTAL if total is None else _FORMAT,
     ) as tqdm_bar:  # fmt: skip
         bar = Bar(tqdm_bar)
         line_breaks = _LineBreaks(bar, tqdm_bar)
         log = logging.getLogger("bertq.client")
-        if is_shown:
-            log.addFilter(line_breaks)
+        log.addFilter(line_breaks)
         try:
             yield bar
             bar.finish()
@@ -118,11 +124,14 @@ def open_bar(
 @contextmanager
 def open_bytes_bar(size: int | None, *, is_shown: bool) -> Iterator[Bar]:
     """Show a progress bar that counts bytes of a file; it appears only if reading is slow."""
+    if not is_shown:
+        yield Bar()
+        return
     from tqdm.auto import tqdm
 
     with tqdm(
         total=size, desc="checking", unit="B", unit_scale=True, dynamic_ncols=True, delay=1.0,
-        leave=False, disable=not is_shown,
+        leave=False,
     ) as tqdm_bar:  # fmt: skip
         yield Bar(tqdm_bar)
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from bertq_client.job import Job, Sending
 from bertq_client.request import Request
@@ -31,7 +32,7 @@ class Registry:
         self._positions = itertools.count(1)
         self._closed = threading.Event()
         self._lock = threading.RLock()
-        self._job_recorded = threading.Condition(self._lock)
+        self._gatherer_has_work = threading.Condition(self._lock)
         self._deadline_changed = threading.Condition(self._lock)
 
     # -- requests
@@ -111,10 +112,10 @@ class Registry:
             return found
 
     def mark_recorded(self, job: Job) -> None:
-        """Note that the record of a job is in Redis: from now on its answer may arrive."""
+        """Note that the record of a job is in Redis, and that the gatherer reads its answer."""
         with self._lock:
             job.is_recorded = True
-            self._job_recorded.notify_all()
+            self._gatherer_has_work.notify_all()
 
     def mark_sent(self, job: Job, number: int, epoch: str | None) -> None:
         """Note that a chunk was sent, possibly again."""
@@ -176,18 +177,27 @@ class Registry:
         with self._lock:
             return list(self._jobs.values())
 
-    def wait_for_job(self) -> bool:
-        """Wait until a job is in Redis, or the registry is closed.
+    def wait_for_job(self, seconds_left: Callable[[], float | None]) -> bool:
+        """Wait until a job is in Redis, the registry is closed, or ``wake_gatherer`` is called.
+
+        Args:
+            seconds_left: returns the maximum seconds to wait; None for no limit.
 
         Returns:
             Whether a job is in Redis.
         """
         with self._lock:
-            self._job_recorded.wait_for(lambda: self.is_closed or self.has_recorded_job())
+            if not self.is_closed and not self.has_recorded_job():
+                self._gatherer_has_work.wait(seconds_left())
             return not self.is_closed and self.has_recorded_job()
 
+    def wake_gatherer(self) -> None:
+        """End ``wait_for_job``, because ``seconds_left`` has changed."""
+        with self._lock:
+            self._gatherer_has_work.notify_all()
+
     def has_recorded_job(self) -> bool:
-        """Return whether a job is in Redis, and not answered."""
+        """Return whether the gatherer must read the answer of a job."""
         with self._lock:
             return any(job.is_recorded for job in self._jobs.values())
 
@@ -209,6 +219,6 @@ class Registry:
             requests = list(self._requests.values())
             self._requests.clear()
             self._jobs.clear()
-            self._job_recorded.notify_all()
+            self._gatherer_has_work.notify_all()
             self._deadline_changed.notify_all()
             return requests

@@ -57,6 +57,7 @@ class Request:
         check_length: whether to warn the caller about truncated sentences.
         job: the job that carries it, from sending until it is answered.
         may_share_job: whether it may share a job with other requests.
+        num_restarts: how often it was sent again because its model was replaced.
         is_counted: whether the counters include it.
         traceparent: context of its span (``bertq.tracing``), or None.
         on_answer: called with the answer before the caller gets it.
@@ -73,6 +74,7 @@ class Request:
     check_length: bool
     job: "Job | None" = None
     may_share_job: bool = True
+    num_restarts: int = 0
     is_counted: bool = False
     traceparent: str | None = None
     on_answer: Callable[[RequestAnswer], object] | None = None

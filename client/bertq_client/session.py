@@ -15,9 +15,12 @@ from bertq.errors import ClientClosed
 from bertq.protocol.encoding import Encoding
 from bertq.redis.connection import connect
 from bertq.state.counters import RequestCounter
+from bertq_client import threads
 from bertq_client.context import ClientTimings, SessionContext
 from bertq_client.deadlines import Deadlines
+from bertq_client.direct import DirectSender
 from bertq_client.futures import Callbacks, EncodeFuture
+from bertq_client.inbox.answers import Answers
 from bertq_client.inbox.gatherer import Gatherer
 from bertq_client.inputs import Text
 from bertq_client.outbox.sender import Sender
@@ -30,9 +33,6 @@ from bertq_client.worker_directory import WorkerDirectory
 # imports modules.
 with suppress(importlib.metadata.PackageNotFoundError):
     importlib.metadata.version("redis")
-
-#: Seconds that ``close`` waits for Redis.
-_JOIN_SECONDS = 2.0
 
 
 class Session:
@@ -75,6 +75,7 @@ class Session:
         self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._gatherer: Gatherer | None = None
+        self._direct: DirectSender | None = None
         self._deadlines: Deadlines | None = None
 
     def create_request(
@@ -126,8 +127,8 @@ class Session:
             if self._registry.is_closed:  # a signal handler closed the client during this call
                 request.fail(ClientClosed("the client was closed during the call"))
                 self._sender.close([], lambda: None, 0.0)
-        if is_direct:
-            self._sender.send_now(request)  # without the lock: it may wait for Redis
+        if is_direct and self._direct is not None:
+            self._direct.send(request)  # without the lock: it waits for Redis
 
     def _add_pending(self, number: int, future: EncodeFuture) -> None:
         pending = self._pending_futures
@@ -143,16 +144,20 @@ class Session:
     def _start(self) -> Sender:
         sender = Sender(self.context)
         try:
-            self._gatherer = Gatherer(self.context, sender)
+            answers = Answers(self.context, sender)
+            self._direct = DirectSender(self.context, sender, answers)
+            self._gatherer = Gatherer(self.context, answers)
         except BaseException:  # no second thread can be started; the first would wait forever
             sender.close([], lambda: None, 0.0)
             raise
         return sender
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Fail open requests, tell the workers, and end the threads; further calls do nothing.
 
-        It takes a few milliseconds, or ``_JOIN_SECONDS`` when Redis does not answer.
+        Args:
+            wait: whether to wait for the threads: a few milliseconds, or ``JOIN_SECONDS`` when
+                Redis does not answer. Otherwise the exit of the interpreter waits for them.
         """
         with self._lock:
             if self._registry.is_closed:
@@ -160,15 +165,20 @@ class Session:
             open_requests = self._registry.close()
         for request in open_requests:
             request.fail(ClientClosed("the client was closed before the vectors had arrived"))
+        if self._direct is not None:
+            self._direct.close()
         if self._sender is not None and self._gatherer is not None:
             # A client may be collected on one of its own threads, which must not wait here: the
             # sender waits for the gatherer.
             own_threads = (self._sender.thread, self._gatherer.thread)
-            timeout = 0.0 if threading.current_thread() in own_threads else _JOIN_SECONDS
+            wait = wait and threading.current_thread() not in own_threads
+            timeout = threads.JOIN_SECONDS if wait else 0.0
             self._sender.close(open_requests, self._gatherer.stop, timeout)
+            if not wait:
+                threads.join_at_exit(self._sender.thread)
         self._callbacks.close()
-        # Wakes threads that are still waiting for an answer.
-        self.context.redis.close()
+        if wait or self._sender is None:
+            self.context.redis.close()  # wakes threads that are still waiting for an answer
 
     def abandon(self) -> None:
         """Fail all futures in a forked child: only the parent's threads could complete them."""

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from redis import Redis, RedisError
 
 import bertq
+from bertq.errors import VersionMismatch
+from bertq.protocol import versions
 from bertq.protocol.limits import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS
 from bertq.redis import redis_url
 from bertq.redis.connection import explain
+from bertq.redis.outage import code, refuses_writes
 from bertq.state import epoch, worker_info
 from bertq.state.worker_info import WorkerInfo
 
@@ -21,6 +24,9 @@ _NEAR_SECONDS = 0.02
 
 #: Seconds for which worker info is cached.
 MAX_AGE_SECONDS = 2.0
+
+#: Seconds without a failure after which an outage of Redis is over. Longer than any command waits.
+_OUTAGE_SECONDS = 15.0
 
 
 class WorkerDirectory:
@@ -48,14 +54,14 @@ class WorkerDirectory:
         max_age_seconds: float = MAX_AGE_SECONDS,
     ) -> None:
         self.workers: list[WorkerInfo] = []
-        self.failure: str | None = "has not answered yet"
         self.epoch: str | None = None
         self._url = url
         self._address = redis_url.redact(url)
+        self.failure: str | None = f"Redis at {self._address} has not answered yet"
         self._redis = redis
         self._must_check_versions = check_version
         self._max_age_seconds = max_age_seconds
-        self._is_away = False
+        self._failed_at = -math.inf
         self._read_at = -max_age_seconds
         self._shortest_trip_seconds = math.inf
 
@@ -119,7 +125,6 @@ class WorkerDirectory:
         if self._must_check_versions:
             self._check_versions()
         self.failure = None
-        self._is_away = False
         self._read_at = time.monotonic()
         self._shortest_trip_seconds = min(self._shortest_trip_seconds, self._read_at - began)
 
@@ -142,16 +147,42 @@ class WorkerDirectory:
     def note_failure(self, error: Exception) -> None:
         """Note that Redis is unreachable; the next refresh asks Redis.
 
-        Log this once, unless retrying is useless: the caller then gets the error at once.
+        Log this once for each outage, unless retrying is useless: the caller then gets the error at
+        once. An outage ends after some seconds without a failure: a Redis that takes no writes
+        can still be read.
         """
-        self.failure = f"cannot be reached: {str(error) or type(error).__name__}"
+        failure = explain(error, self._url)
+        self.failure = str(failure.error)
         self.expire()
         self._shortest_trip_seconds = math.inf
-        if not self._is_away and not explain(error, self._url).final:
-            log.warning(
-                "Redis at %s is away (%s): trying again", self._address, type(error).__name__
-            )
-        self._is_away = True
+        now = time.monotonic()
+        is_new = now - self._failed_at > _OUTAGE_SECONDS
+        self._failed_at = now
+        if is_new and not failure.final:
+            state = "takes no writes" if refuses_writes(error) else "is away"
+            log.warning("Redis at %s %s (%s): trying again", self._address, state, code(error))
+
+
+def choose_format(workers: Iterable[WorkerInfo]) -> int:
+    """Return the newest wire format that these workers, perhaps none, and this client know.
+
+    Raises:
+        VersionMismatch: there is none.
+    """
+    listed, common = list(workers), set(versions.known())
+    for worker in listed:
+        common.intersection_update(worker.wire)
+    if common:
+        return max(common)
+    others = sorted(
+        f"{worker.node} reads {versions.describe(worker.wire)}"
+        for worker in listed
+        if versions.WIRE_VERSION not in worker.wire
+    )
+    raise VersionMismatch(
+        f"this client writes wire format {versions.describe(versions.known())}, and its workers "
+        f"do not read the same one: {', '.join(others)}; install the same version of bertq on all"
+    )
 
 
 def max_chunk_rows(workers: Iterable[WorkerInfo]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from redis import RedisError
 
 from bertq import BertClient
-from bertq.errors import NoWorker, SettingsError
+from bertq.errors import BertqError, NoWorker, SettingsError
 from bertq.redis.connection import explain
 from bertq.state.worker_info import WorkerInfo
 from bertq_client.vector_cache import CacheInfo
@@ -38,7 +38,7 @@ class Models:
         self._cache_rows = cache_rows
         self._closed_hits = self._closed_misses = 0  # of clients that were closed
         self._clients: dict[str | None, BertClient] = {}
-        self._reading = asyncio.Lock()
+        self._refresh: asyncio.Task[BertqError | None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._default_client = self._client(None)
 
@@ -49,14 +49,24 @@ class Models:
             RedisUnavailable: Redis cannot be reached.
         """
         directory = self._default_client.worker_directory
-        async with self._reading:
-            if not directory.is_fresh:
-                try:
-                    await asyncio.to_thread(directory.refresh)
-                except RedisError as error:
-                    raise explain(error, self._url).error from None
-                self._close_unused({worker.model_name for worker in directory.workers})
-            return directory.workers
+        if not directory.is_fresh:
+            # Requests that arrive meanwhile wait for the same answer: a Redis that does not answer
+            # delays all of them by one timeout, and not by one after the other.
+            if self._refresh is None or self._refresh.done():
+                self._refresh = asyncio.create_task(self._refresh_workers())
+            if failure := await asyncio.shield(self._refresh):
+                raise failure
+        return directory.workers
+
+    async def _refresh_workers(self) -> BertqError | None:
+        """Read the worker info, and close unused clients; return the error if that fails."""
+        directory = self._default_client.worker_directory
+        try:
+            await asyncio.to_thread(directory.refresh)
+        except RedisError as error:
+            return explain(error, self._url).error
+        self._close_unused({worker.model_name for worker in directory.workers})
+        return None
 
     async def names(self) -> dict[str, WorkerInfo]:
         """Return the names of the models, each with one worker that has the model."""

@@ -1,10 +1,11 @@
 """The arithmetic of the benchmarks: known work in, known rates, medians and ratios out."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from benchmarks import gateway, latency_page, overhead, routes
+from benchmarks import gateway, latency_page, memory, overhead, routes, startup
 from benchmarks.ceiling.__main__ import Result
 from benchmarks.ceiling.simulated_service import SimulatedCase
 from benchmarks.ceiling.throughput import Throughput
@@ -13,12 +14,15 @@ from benchmarks.measuring import answers_per_second, percentiles_ms
 from benchmarks.messages.__main__ import Case
 from benchmarks.messages.__main__ import build_document as build_messages_document
 from benchmarks.messages.cost import Cost, Reading
-from benchmarks.peers.__main__ import Comparison
-from benchmarks.peers.__main__ import build_document as build_peers_document
+from benchmarks.peers.comparison import Comparison
+from benchmarks.peers.page import Machine
+from benchmarks.peers.page import build_document as build_peers_document
 from benchmarks.soak.clients import CANCELLER
 from benchmarks.soak.report import sum_totals
 from benchmarks.soak.run import SoakResult
+from bertq_cli.bench.arithmetic import Arithmetic
 from bertq_cli.bench.document import Document
+from bertq_cli.bench.peak import Peak
 from bertq_cli.bench.senders import Rates
 from bertq_cli.bench.timing import MedianRange, measure_seconds
 
@@ -106,17 +110,48 @@ def test_the_page_about_routes_compares_turns_of_the_same_round() -> None:
 
 def test_the_page_about_peers() -> None:
     comparison = Comparison()
-    processes: Any = {"own": None, "sbert": None}
-    comparison.processes = processes
+    process: Any = None
     for peer, speed, wait in (("own", 300.0, 5.0), ("sbert", 100.0, 20.0)):
         for variant in ("float32", "bfloat16"):
+            comparison.processes[peer, variant] = process
             comparison.speeds[peer, variant] = MedianRange.from_values([speed])
-            comparison.waits[peer, variant] = [wait]
+            comparison.waits[peer, variant] = {1: [wait, wait], 8: [3 * wait]}
             comparison.agreement[peer, variant] = "1e-07"
-    page = build_peers_document(comparison, {})
+    # 1,000,000 numbers in matrices; for a sentence of 10 tokens 20,000,000 operations there and
+    # 2 * 100 * (50 + 50) in the attention.
+    network = Arithmetic(layer_parameters=1_000_000, hidden_size=50, reach=(None,))
+    machine = Machine(Peak({"float32": 10e9}, 1e9), network, lengths=[10, 10, 10])
+    page = build_peers_document(comparison, {}, machine)
     row = cells(page, 0, "sentence-transformers, float32")
     assert row[2] == "3.00"  # 300 / 100 sentences a second
     assert row[4] == "4.00"  # 20 / 5 ms
+    assert cells(page, 1, "sentence-transformers, float32")[1:] == ["20.0", "60.0"]
+    # 20,020,000 operations 300 times a second and in 5 ms; 4 MB in 5 ms
+    assert cells(page, 2, "bertq, float32")[1:] == ["6 (60%)", "4 (40%)", "0.8 (80%)"]
+    assert cells(page, 2, "bertq, bfloat16")[1:] == ["6", "4", "0.4 (40%)"]
+
+
+def test_the_steps_of_a_start() -> None:
+    times = {
+        "40.250": "loading: reading the model",
+        "40.500": "loading: starting TensorFlow",
+        "42.500": "loading: building the graph",
+        "42.750": "loading: warming up, 1 of 4 (1 x 3 tokens)",
+        "43.000": "loading: warming up, 2 of 4 (1 x 20 tokens)",
+        "43.500": "model m on cpu: x, float32; ready after 3.5 s, 700 MiB",
+        "43.750": "cpu0@host ready.",
+    }
+    lines = [f"[2026-11-28 20:00:{at.replace('.', ',')}: INFO/MainProcess] {text}"
+             for at, text in times.items()]  # fmt: skip
+    started = datetime(2026, 11, 28, 20, 0, 40).timestamp()
+    steps = startup.parse_steps("\n".join(["a banner", *lines]), started)
+    assert steps == pytest.approx({
+        "Python, Celery and bertq": 0.25, "reading the model": 0.25, "TensorFlow": 2.0,
+        "building the graph": 0.25, "warming up": 0.75, "connecting": 0.25, "in all": 3.75,
+    })  # fmt: skip
+    starts = [startup.Start(steps, cpu_seconds, 700.0) for cpu_seconds in (2.0, 4.0, 3.0)]
+    page = startup.build_document({"bertq": starts}, {})
+    assert cells(page, 0, "processor time")[1] == "3.00 (2.00\N{EN DASH}4.00)"
 
 
 def test_the_medians_of_a_simulated_case() -> None:
@@ -186,3 +221,13 @@ def test_the_totals_of_a_soak_test() -> None:
         "requests": 3, "asked": 10, "answered": 9, "wrong": 2, "doubled": 4, "lost": 2,
         "failed": 3, "resent": 4,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("last", "is_level"), [(104, True), (90, True), (106, False)])
+def test_the_memory_is_level_if_it_hardly_grows(last: int, is_level: bool) -> None:
+    work = memory.MixedWork("", 180.0)
+    # While the worker warms up, the memory may grow.
+    work.samples += [(float(at), (20, 100, last)[at // 60] << 20) for at in range(180)]
+    document = memory.build_document(work, {})
+    assert document.data["is_level"] is is_level
+    assert document.data["minutes"] == {1: 20 << 20, 2: 100 << 20, 3: last << 20}

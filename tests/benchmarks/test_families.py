@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.families import build_document
-from benchmarks.peers.__main__ import Comparison
+from benchmarks.peers.comparison import Comparison
 from benchmarks.peers.random_models import SHAPES
 from bertq_cli.bench.timing import MedianRange
 
@@ -14,7 +14,7 @@ def comparison() -> Comparison:
     for peer, speed, wait in (("own", 200.0, 5.0), ("sbert", 100.0, 20.0)):
         for variant in ("float32", "bfloat16"):
             found.speeds[peer, variant] = MedianRange.from_values([speed, speed, speed])
-            found.waits[peer, variant] = [wait] * 4
+            found.waits[peer, variant] = {1: [wait] * 4}
             found.agreement[peer, variant] = "1e-07"
     return found
 

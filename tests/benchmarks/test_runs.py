@@ -75,6 +75,14 @@ def test_messages(tmp_path: Path) -> None:
         assert cost["cpu_ms"]["worker"] > 0
 
 
+def test_startup(tmp_path: Path, tiny_model: Path) -> None:
+    found = run("startup", tmp_path, "--model-dir", str(tiny_model), "--rounds=1")
+    (start,) = found["starts"]["bertq"]
+    assert 0 < start["seconds"]["TensorFlow"] < start["seconds"]["in all"]
+    assert start["cpu_seconds"] > 0
+    assert start["mib"] > 100
+
+
 def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--rounds=2", "--sentences=32"]
     found = run("overhead", tmp_path, *arguments)
@@ -84,7 +92,7 @@ def test_overhead(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_latency(tmp_path: Path, tiny_model: Path) -> None:
     arguments = ["--model-dir", str(tiny_model), "--singles=10", "--rounds=1", "--seconds=0.2"]
-    found = run("latency", tmp_path, *arguments, "--clients=1", "--clients=2", "--bulk=12000")
+    found = run("latency", tmp_path, *arguments, "--clients=1", "--clients=2", "--bulk=40000")
     assert list(found["clients"]) == [
         "encoder, in process",
         "one client, one after another",
@@ -112,6 +120,32 @@ def test_routes(tmp_path: Path) -> None:
     assert found["wrong"] == 0
     for route in found["routes"].values():
         assert route["turns"][0]["cpu_ms"] > 0
+
+
+def test_memory(tmp_path: Path, tiny_model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", "--minutes=0.05", "--output", str(tmp_path),
+         "--model-dir", str(tiny_model)],
+        cwd=_ROOT, env=clean_environ(), capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "memory.json").read_text())
+    assert found["sentences"] > 0
+    assert list(found["minutes"]) == ["1"]
+    # The memory of the first seconds is not level.
+    assert done.returncode == (0 if found["is_level"] else 1), done.stderr
+
+
+def test_clients(tmp_path: Path) -> None:
+    arguments = ["--clients=2", "--clients=9", "--rate=60", "--seconds=1"]
+    few, many = run("clients", tmp_path, *arguments)["clients"].values()
+    for found in (few, many):
+        assert found["answers"] > 10
+        assert 0 < found["p50_ms"] <= found["p99_ms"]
+        # A stream for each client; nothing of them is left.
+        assert found["streams"] == found["clients"]
+        assert found["idle_keys"] < found["keys"]
+    assert many["idle_keys"] == few["idle_keys"]
+    assert many["connections"] <= few["connections"] + 7 * 6
 
 
 def test_a_client_process_that_ends(redis_url: str) -> None:

@@ -78,6 +78,19 @@ def test_rows_do_not_depend_on_their_batch(tiny_hf: Path, strategy: str) -> None
     np.testing.assert_allclose(backwards, together, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("tokens", [63, 64, 65, 511, 512, 513])
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN_MAX", "weightedmean", "SEP_TOKEN", "NONE"])
+def test_rows_do_not_depend_on_padding_tokens(tiny_hf: Path, strategy: str, tokens: int) -> None:
+    encoder = load_encoder(tiny_hf, max_seq_len=48, pooling_strategy=strategy, pooling_layers=[-1])
+    rows = [[7] * 15] * (tokens // 15) + [list(range(5, 5 + tokens % 15))]
+    assert sum(map(len, rows)) == tokens
+    together = encoder.run(rows)
+    for row in (rows[0], rows[-1]):
+        (alone,) = encoder.run([row])
+        found = together[rows.index(row)][: len(alone)]  # of NONE, without the padding
+        np.testing.assert_allclose(found, alone, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
 def test_rows_do_not_depend_on_the_batch_size(tiny_hf: Path, strategy: str) -> None:
     rows = sequences(50, 25)

@@ -1,5 +1,6 @@
 """The vectors of bert-as-service 1.10, from all-MiniLM-L6-v2."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from bertq_bert import load_encoder
+from bertq_bert.checkpoint import read_weights
+from bertq_bert.directory.layout import find_model
+from bertq_bert.families import read_config
+from bertq_bert.variables import Parts
 from tests.bert.conftest import GOLDEN
+from tests.bert.reference import Reference
 
 with np.load(GOLDEN / "minilm.npz") as _archive:
     ARRAYS = {name: _archive[name] for name in _archive.files}
@@ -73,3 +79,23 @@ def test_rows_do_not_depend_on_their_batch(demo_model: Path, golden: Golden) -> 
     np.testing.assert_array_equal(encoder.encode((sentences * 10)[:300]), many)
     alone = np.concatenate([encoder.encode([sentence]) for sentence in sentences])
     np.testing.assert_allclose(alone, many[:32], atol=1e-6, rtol=0)
+
+
+def test_rows_are_those_of_float64_at_all_edges(demo_model: Path) -> None:
+    encoder = load_encoder(demo_model, pooling_strategy="REDUCE_MEAN", pooling_layers=[-1])
+    files = find_model(demo_model)
+    weights = read_weights(files, *read_config(files.config), Parts(False))
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(1000, 20000, length).tolist() for length in (1, 7, 8, 9, 16, 17, 39, 40)]
+    reference = Reference(
+        json.loads(files.config.read_text()), {f"bert/{name}": a for name, a in weights.items()},
+        ids, 40,
+    ).rows("REDUCE_MEAN", [-1])  # fmt: skip
+    together = encoder.compute(ids)
+    np.testing.assert_allclose(together, reference, atol=5e-6, rtol=0)
+    alone = np.concatenate([encoder.compute([row]) for row in ids])
+    np.testing.assert_allclose(alone, reference, atol=5e-6, rtol=0)
+    # 8 tokens are the fewest of a batch, and a padded row has a multiple of 16
+    for batch in ([0, 1], [0, 6], [1, 2, 3, 4], [5] * 6, [4, 7] * 9):
+        rows = encoder.compute([ids[row] for row in batch])
+        np.testing.assert_allclose(rows, reference[batch], atol=5e-6, rtol=0)

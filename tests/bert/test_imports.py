@@ -21,7 +21,7 @@ print(",".join(heavy))
     [
         ("import bertq_bert; bertq_bert.POOLING_STRATEGIES; bertq_bert.ModelError", ""),
         ("import bertq_bert.errors, bertq_bert.pooling, bertq_bert.config", ""),
-        ("import bertq_bert.tokenizing.google", "numpy,tokenizers"),
+        ("import bertq_bert.tokenizing.google", "tokenizers"),
         ("from bertq_bert import Encoder, load_encoder", "numpy,safetensors,tokenizers"),
         ("from bertq_bert import Model, Source, read_source", "numpy,safetensors,tokenizers"),
     ],

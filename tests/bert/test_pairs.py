@@ -106,10 +106,8 @@ def test_any_tokens(texts: list[list[str]], length: int, end: str, bare: bool) -
     assert [tokenizer.tokens(ids) for ids in found.ids] == [row.tokens for row in wanted]
     assert [segments_of(ids) for ids in found.ids] == [row.segments for row in wanted]
     assert found.cut == [row for row, sentence in enumerate(wanted) if sentence.cut]
-    sizes = np.array([len(ids) for ids in found.ids], np.int32)
-    if len(texts) and sizes.min():
-        own = (marks(found.ids, sizes) < 2).astype(int).tolist()
-        assert own == [one for sentence in wanted for one in sentence.own]
+    own = [mark < 2 for mark in marks(found.ids)]
+    assert own == [one for sentence in wanted for one in sentence.own]
 
 
 @pytest.mark.parametrize("first", range(12))
@@ -232,8 +230,7 @@ def test_half_precision(small: Path) -> None:
 def test_marks() -> None:
     pair = Ids([2, 7, 3, 8, 8, 3], second=3, added=(0, 2, 5))
     bare = Ids([7, 8], second=1)
-    rows = [[2, 9, 3], pair, [2], bare]
-    found = marks(rows, np.array([3, 6, 1, 2], np.int32))
-    assert found.tolist() == [2, 0, 2, 2, 0, 2, 1, 1, 3, 2, 0, 1]
-    assert found.dtype == np.int32
+    prompt = Ids([2, 9, 7, 3], second=4, added=(0, 3), prompt=2)
+    rows = [[2, 9, 3], pair, [2], bare, prompt]
+    assert [*marks(rows)] == [2, 0, 2, 2, 0, 2, 1, 1, 3, 2, 0, 1, 6, 4, 0, 2]
     assert VOCABULARY[2:4] == ["[CLS]", "[SEP]"]

@@ -53,7 +53,7 @@ def test_no_layer() -> None:
 def test_dtypes() -> None:
     for dtype in DTYPES:
         check_dtype(dtype)
-    with pytest.raises(UnknownDtype, match="'float64' is unknown: use one of float32, bfloat16"):
+    with pytest.raises(UnknownDtype, match="'float64' is unknown: use one of float32, tf32"):
         check_dtype("float64")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -41,7 +42,7 @@ SMALL = [f"a {SECRET} request"]
 
 @pytest.fixture
 def server(start_own_server: StartServer) -> ValkeyServer:  # instead of the shared one
-    return start_own_server(**{"enable-protected-configs": "yes"})
+    return start_own_server()
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def client(redis_url: str) -> Iterator[BertClient]:
 
 
 def fill(redis: Redis) -> None:
-    redis.config_set("maxmemory", "1mb")
+    redis.config_set("maxmemory", "1")
 
 
 def empty(redis: Redis) -> None:
@@ -71,11 +72,8 @@ def empty(redis: Redis) -> None:
 
 
 def lose_disk(redis: Redis) -> None:
-    """Have the server save to a directory that does not exist, where even root cannot write."""
-    place = Path(str(redis.config_get("dir")["dir"])) / "gone"
-    place.mkdir()
-    redis.config_set("dir", str(place))
-    place.rmdir()
+    """Remove the directory to which the server saves, so that even root cannot write there."""
+    shutil.rmtree(str(redis.config_get("dir")["dir"]))
     redis.config_set("save", "1 1")  # without a schedule for saving, it would not refuse writes
     redis.bgsave()
     eventually(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err")
@@ -234,6 +232,7 @@ def test_a_stopping_worker_returns_a_chunk_without_a_stored_result(
     redis: Redis, store: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReplyBackend, "longest_pause_seconds", 0.01)
+    monkeypatch.setattr(ReplyBackend, "max_seconds_when_stopping", 0.1)
     monkeypatch.setattr(state, "should_stop", os.EX_OK)
     FULL.begin(redis)
     with ThreadPoolExecutor(1) as pool, pytest.raises(Reject) as caught:

@@ -29,7 +29,7 @@ def restart_until_done(start: Start, future: EncodeFuture) -> list[StandInWorker
     dead = []
     while not future.done():
         worker = start(20, "-Q", "cpu0", "--batch-timeout", "1")
-        eventually(lambda: future.done() or worker.process.poll() is not None, 30)  # noqa: B023
+        eventually(lambda: future.done() or worker.process.poll() is not None, 90)  # noqa: B023
         if worker.process.poll() is not None:
             dead.append(worker)
     return dead
@@ -52,7 +52,7 @@ def test_a_chunk_that_kills_its_worker(
     assert all(word not in worker.log and "3 word" not in worker.log for worker in dead)
     for future, first, count in ((neighbours[0], 0, 30), (neighbours[1], 50, 30), (small, 100, 3)):
         rows = standins.rows(TEXTS[first : first + count])
-        np.testing.assert_array_equal(future.result(30), rows)
+        np.testing.assert_array_equal(future.result(90), rows)
     np.testing.assert_array_equal(client.encode(TEXTS), standins.rows(TEXTS))
     check_nothing_is_left(redis)
 
@@ -67,11 +67,11 @@ def test_a_chunk_that_fails_in_the_graph(
     eventually(lambda: redis.llen("bertq") == 8)
     worker = start_poisoned(20, "-Q", "cpu0")
     with pytest.raises(RemoteError, match="ArithmeticError: the graph fails") as caught:
-        guilty.result(30)
+        guilty.result(90)
     assert 5 in caught.value.rows
     assert len(caught.value.rows) == 200  # of three chunks
     for n, future in enumerate(neighbours):
-        np.testing.assert_array_equal(future.result(30), standins.rows(TEXTS[n : n + 30]))
+        np.testing.assert_array_equal(future.result(90), standins.rows(TEXTS[n : n + 30]))
     assert worker.process.poll() is None
     check_nothing_is_left(redis)
 

@@ -1,6 +1,7 @@
 """Redis is killed in the middle of requests: they are answered, also if Redis lost its data."""
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,34 @@ def test_redis_is_killed(
     # Both workers are listed again and take chunks.
     eventually(lambda: len(worker_info.read(own)) == 2, 20)
     np.testing.assert_array_equal(own_client.encode(TEXTS), standins.rows(TEXTS))
+    check_nothing_is_left(own)
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["and comes back", "and stays away"])
+def test_redis_is_killed_while_a_worker_drains(
+    server: ValkeyServer, own: Redis, own_client: BertClient, start_on_own: Start, comes_back: bool
+) -> None:
+    first = start_on_own(300, "-Q", "cpu0")
+    future = own_client.encode_async(TEXTS)
+    eventually(lambda: bool(encoded_chunks(first)))
+    first.process.send_signal(signal.SIGTERM)
+    first.wait_for_log("Warm shutdown")
+    server.terminate()
+    first.wait_for_log("results cannot be stored")
+    if comes_back:
+        time.sleep(2)
+        server.start()
+    else:
+        first.process.send_signal(signal.SIGQUIT)
+    assert first.process.wait(60) == 0
+    assert first.log.count("could not be returned (ConnectionError); other") == (not comes_back)
+    assert "Traceback" not in first.log
+    if not comes_back:
+        server.start()
+    second = start_on_own(1, "-Q", "cpu1")
+    np.testing.assert_array_equal(future.result(90), standins.rows(TEXTS))
+    computed = encoded_chunks(first, second)
+    assert len(computed) == len(set(computed)) or not comes_back
     check_nothing_is_left(own)
 
 

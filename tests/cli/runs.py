@@ -1,6 +1,7 @@
 """Runs of the ``bertq`` command: in this process, or with a mark on all processes and files."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -43,6 +44,7 @@ class Run:
         environ = clean_environ() | {
             "TMPDIR": str(self.temporary),
             "BERTQ_TEST": self.mark,
+            "PYTHONFAULTHANDLER": "1",
             **variables,
         }
         self.path = tmp_path / f"output-{self.mark}"
@@ -64,8 +66,12 @@ class Run:
 
     def wait(self, timeout: float = 100) -> tuple[int, str]:
         """Wait for the end; return exit status and output."""
-        status = self.process.wait(timeout)
-        return status, self.output
+        try:
+            return self.process.wait(timeout), self.output
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it prints its stacks
+            self.process.wait(10)
+            raise AssertionError(self.output) from None
 
     def wait_for(self, text: str, timeout: float = 90, times: int = 1) -> None:
         """Wait until it has printed ``text`` ``times`` times; fail if it ends before."""

@@ -48,6 +48,8 @@ def test_the_four_tables(tmp_path: Path, tiny_model: Path) -> None:
     assert figures["client_batch_size", 64]["sentences_per_call"] == 64
     assert figures["num_client", 2]["num_client"] == 2
     assert figures["max_seq_len", 20]["filled"] is True
+    assert figures["max_seq_len", 20]["flops_per_device"] > 0
+    assert "- speed of the machine: products in float32 " in page
 
 
 def test_one_table(tmp_path: Path, tiny_model: Path) -> None:

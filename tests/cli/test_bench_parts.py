@@ -1,13 +1,17 @@
 """What `bertq bench` is made of: timing, plan, corpus, pages."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bertq_bert.config import NetworkConfig
 from bertq_cli.bench import corpus, machine, page
+from bertq_cli.bench.arithmetic import Arithmetic
 from bertq_cli.bench.campaign import Measurement, choose_call_size
 from bertq_cli.bench.document import Document, Table, grid
+from bertq_cli.bench.peak import Peak, PeakFailed, measure_peak
 from bertq_cli.bench.plan import TABLES, Point, Setup, points, select_feasible
 from bertq_cli.bench.senders import take_texts
 from bertq_cli.bench.timing import MedianRange
@@ -133,6 +137,56 @@ def test_the_table_by_clients_has_two_rates() -> None:
     made = page.build_document(figures, {"machine": "m"}, ["4 workers: none"], 3)
     assert made.context["left out"] == "4 workers: none"
     assert "medians of 3 rounds" in made.context["figures"]
+
+
+def test_the_operations_of_a_network() -> None:
+    config = NetworkConfig(
+        vocab_size=9, hidden_size=4, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=9, type_vocab_size=2, hidden_act="gelu",
+    )  # fmt: skip
+    bert = Arithmetic.of_network(config, layers=2)
+    # A layer has 4 matrices of 4 x 4, one of 4 x 8 and one of 8 x 4.
+    assert bert.parameters == 2 * (64 + 64)
+    assert bert.weight_bytes("bfloat16") == 512
+    # 5 tokens through two layers; each of 3 x 3 and 2 x 2 pairs: 4 multiplications for its score
+    # and 4 for its value.
+    assert bert.operations([3, 2]) == 2 * 256 * 5 + 2 * (9 + 4) * (4 + 4) * 2
+    gated = replace(config, gated=True, window=(None, 1, None), embedding_size=2)
+    local = Arithmetic.of_network(gated, layers=3)
+    assert local.parameters == 3 * (64 + 96) + 8
+    # In the second layer, 5 tokens attend to 3 tokens each.
+    assert local.operations([5]) == 2 * 488 * 5 + 2 * (25 + 15 + 25) * (4 + 4)
+
+
+def test_the_share_of_a_machine() -> None:
+    peak = Peak({"float32": 200e9}, 30e9).better(Peak({"float32": 190e9}, 40e9))
+    assert peak == Peak({"float32": 200e9}, 40e9)
+    assert peak.share("float32", 50e9) == "50 (25%)"
+    assert peak.share("int8", 50e9) == "50"
+    assert str(peak) == "products in float32 200 GFLOP/s, reads 40 GB/s"
+
+
+def test_a_machine_that_cannot_be_measured() -> None:
+    with pytest.raises(PeakFailed, match=r"cannot be measured: .*no-such-dtype"):
+        measure_peak("cpu", 1, ["no-such-dtype"])
+
+
+@pytest.mark.parametrize(("is_shared", "gflops"), [(True, "56 (28%)"), (False, "28 (14%)")])
+def test_the_table_by_length_has_shares(is_shared: bool, gflops: str) -> None:
+    figure = Measurement(
+        Point("max_seq_len", 20, Setup(2, 20, 256), 2048, 1),
+        call_size=64,
+        calls=1,
+        total=MedianRange.from_values([1e6]),
+        each=MedianRange.from_values([1e6]),
+    )
+    # 2 * 1000 * 20 operations in the matrices and 2 * 20 * 20 * (10 + 10) in the attention
+    network = Arithmetic(layer_parameters=1000, hidden_size=10, reach=(None,))
+    speeds = page.Speeds(Peak({"float32": 200e9}, 1e9), network, "float32", is_shared)
+    made = page.build_document([figure], {}, [], 3, speeds)
+    assert made.tables[0].header[-1] == "GFLOP/s, 2 workers"
+    assert made.tables[0].rows[0][-1] == gflops
+    assert made.data["figures"][0]["flops_per_device"] == (56e9 if is_shared else 28e9)
 
 
 def test_the_machine() -> None:

@@ -88,7 +88,7 @@ def test_ctrl_c(http: Http) -> None:
         (["--api-key-file", "{none}"], {}, "does not exist"),
         (["--max-batch", "0"], {}, "--max-batch"),
         (["--batch-dir", "{empty}"], {}, "--batch-dir"),
-        (["--batch-dir", ""], {}, "'--batch-dir': the name of the directory is empty"),
+        (["--batch-dir", ""], {}, "'--batch-dir': the path is empty"),
         ([], {"BERTQ_HTTP_BATCH_DIR": "/proc/none"}, "--batch-dir /proc/none: "),
     ],
 )

@@ -172,3 +172,28 @@ def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SystemExit) as ended:
         cli(["status"], prog_name="bertq")
     assert ended.value.code == 130
+
+
+CTRL_C_IN_A_FINALIZER = """
+import time
+from bertq_cli import main
+
+class Interrupted:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def run(**_):
+    Interrupted()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+main.cli.main = run
+main.main()
+"""
+
+
+def test_ctrl_c_in_a_finalizer() -> None:
+    command = [sys.executable, "-c", CTRL_C_IN_A_FINALIZER]
+    done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import BadInputValue, OutputError, SentenceTooLong, UnknownJob
+from bertq.protocol import keys
 from bertq_cli.commands.rerank import rerank
 from tests.cli.runs import invoke
 from tests.tiny_service import tiny_service
@@ -74,7 +76,10 @@ def test_a_file_of_queries(client: BertClient, url: str, tmp_path: Path) -> None
 def test_a_durable_job(client: BertClient, url: str, tmp_path: Path) -> None:
     source, query = tmp_path / "documents.txt", ["--query", "day"]
     source.write_text("\n\n".join(DOCUMENTS))
-    job_id = run(url, source, *query, "--submit").strip()
+    job_id = run(url, source, *query, "--submit", "--ttl", 1000).strip()
+    assert 900 < Redis.from_url(url).ttl(keys.job(job_id)) <= 1000
+    with pytest.raises(BadInputValue, match="ttl must be"):
+        run(url, source, *query, "--submit", "--ttl", 0.5)
     assert run(url, source, *query, "--job", job_id, "-n", "2") == run(url, source, *query, "-n", 2)
     source.write_text("another file")
     with pytest.raises(BadInputValue, match=r"has 3 documents, and .*documents.txt has 1: give"):

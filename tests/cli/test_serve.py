@@ -339,7 +339,7 @@ def test_a_port_that_is_taken(serve: Serve, options: list[str], port: int) -> No
         (["--host", "x" * 70, "--password", "x"], r"^Error: --host x+: not a host name"),
         (["--password", "\udcff"], r"^Error: the host and the password must be printable text"),
         (["--num-workers", "0"], r"^Error: Invalid value for '--num-workers'"),
-        (["--batch-dir", ""], r"'--batch-dir': the name of the directory is empty"),
+        (["--batch-dir", ""], r"'--batch-dir': the path is empty"),
         (["--device-map", "0"], r"^Error: --device-map names GPUs, and --cpu uses none"),
         (["--device-map", "0,,1"], r"^Error: Invalid value for '--device-map': '0,,1': give num"),
         (["--model-name", "a.b"], r"^Error: Invalid value for '--model-name': .*'a.b'"),

@@ -25,8 +25,9 @@ def run(*arguments: str) -> Result:
 def fill(redis: Redis) -> None:
     """Put a worker, waiting chunks and a request into the database."""
     work = WorkerStats(
-        chunks=9, sentences=12345, sentences_per_second=310.25, busy=0.934, failures=2
-    )
+        chunks=9, sentences=12345, sentences_per_second=310.25, busy=0.934, failures=2,
+        max_sentences_per_second=400.0, chunk_sentences=200.0,
+    )  # fmt: skip
     worker = dataclasses.replace(
         info(["bertq", "gpu0"]), work=work, started=time.time() - 3700, fingerprint="0123456789"
     )
@@ -46,8 +47,10 @@ def test_the_table(redis: Redis, redis_url: str) -> None:
     row = r"│ stub@test │ cpu +│ 01234567 │ 1 h 1 min │ +12,345 │ 310.2 │ 93 % │ +2 │"
     assert any(re.fullmatch(row, line) for line in lines), shown.output
     assert "model       01234567  stub, REDUCE_MEAN of -2, max_seq_len 25, float32" in lines
-    assert any(re.fullmatch(r"│ bertq +│ +1,234 │ +1 │ 01234567 +│", line) for line in lines)
-    assert any(re.fullmatch(r"│ gpu0 +│ +0 │ +1 │ - +│", line) for line in lines)
+    assert any(
+        re.fullmatch(r"│ bertq +│ +1,234 │ +617.0 s │ +1 │ 01234567 +│", line) for line in lines
+    )
+    assert any(re.fullmatch(r"│ gpu0 +│ +0 │ +0.0 s │ +1 │ - +│", line) for line in lines)
     assert "unacked     1 chunk with workers" in lines
     assert lines[-1] == (
         "requests    1 with 700 sentences, 0.02 per second in the last minute; 1 client, 1 active"
@@ -60,7 +63,7 @@ def test_a_model_with_a_name(redis: Redis, redis_url: str) -> None:
     shown = run("--redis-url", redis_url).output
     assert re.search(r"│ stub@test │ cpu +│ news 76543210 │", shown), shown
     assert "model       news 76543210  stub, REDUCE_MEAN of -2" in shown
-    assert re.search(r"│ bertq.news +│ +0 │ +1 │ - +│", shown), shown
+    assert re.search(r"│ bertq.news +│ +0 │ +0.0 s │ +1 │ - +│", shown), shown
 
 
 def test_the_task_of_a_model(redis: Redis, redis_url: str) -> None:
@@ -99,6 +102,7 @@ def test_for_programs(redis: Redis, redis_url: str) -> None:
         "chunks": 1234,
         "workers": ["stub@test"],
         "fingerprint": "0123456789",
+        "waiting_seconds": 617.0,
     }
     assert (document["unacked"], document["num_worker"]) == (1, 1)
     assert document["statistic"]["num_total_seq"] == 700

@@ -28,12 +28,6 @@ from bertq_cli.wording import for_command_line
             "no worker takes from queue x; start one, with bertq serve or celery -A bertq worker",
         ),
         (
-            "Redis at x cannot be reached: Error 111 connecting to x. Connection refused.",
-            "Redis at x cannot be reached: Error 111 connecting to x. Connection refused. Start a "
-            "Redis (bertq serve and bertq redis include one), or set --redis-url to the address of "
-            "yours",
-        ),
-        (
             "field is 'q', and the input is text: give input_format 'jsonl'",
             "--field is 'q', and the input is text: give --input-format 'jsonl'",
         ),

@@ -113,11 +113,15 @@ def stub_worker(url: str, *, max_batch_size: int = 256, row_size: int = DIM) -> 
     app.conf.worker_hijack_root_logger = False  # it is pytest's here, and so is its level
     level = logging.getLevelName(logging.getLogger().level)
 
+    # Not the backend's connection: the tests shorten its timeouts, which workers survive and the
+    # stub does not.
+    redis = Redis.from_url(url)
+
     @app.task(bind=True, name=ENCODE_TASK, shared=False)
     def encode(self: Any, texts: list[Any], options: dict[str, Any]) -> ChunkResult:
-        return stub.encode(self.request, self.backend.client, texts, options)
+        return stub.encode(self.request, redis, texts, options)
 
-    with Redis.from_url(url) as redis:
+    with redis:
         published = info(["bertq", "bertq.small"], max_batch_size, row_size)
         worker_info.publish(redis, published)
         redis.expire(keys.worker(published.node), 600)  # the stub does not renew its info

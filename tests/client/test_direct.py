@@ -1,5 +1,6 @@
-"""A lone request is sent by its caller's thread, as long as Redis answers quickly."""
+"""A lone request is sent by its caller's thread, which reads the answer, if both are quick."""
 
+import signal
 import threading
 import time
 
@@ -10,6 +11,7 @@ from redis import Redis
 from bertq import BertClient
 from bertq.errors import Timeout
 from bertq.protocol import keys
+from bertq_client.inbox import results
 from bertq_client.outbox.message import MessageBuilder
 from tests.client.stub import Stub, rows, stub_worker
 from tests.client.test_hangs import hung
@@ -28,6 +30,20 @@ def senders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return build(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MessageBuilder, "build", note_thread)
+    return found
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that have decoded results."""
+    found: list[str] = []
+    decode = results.decode
+
+    def note_thread(payload: bytes, task_id: str) -> object:
+        found.append(threading.current_thread().name)
+        return decode(payload, task_id)
+
+    monkeypatch.setattr(results, "decode", note_thread)
     return found
 
 
@@ -57,6 +73,56 @@ def test_which_thread_sends(client: BertClient, stub: Stub, senders: list[str]) 
     other.result(20)
     thread.join(20)
     assert senders == [threading.current_thread().name, *["bertq-sender"] * 4]
+
+
+def test_which_thread_reads(
+    client: BertClient, stub: Stub, redis: Redis, senders: list[str], readers: list[str]
+) -> None:
+    warm_up(client, senders)
+    own, gatherer = threading.current_thread().name, "bertq-gatherer"
+
+    def is_read_here() -> bool:
+        readers.clear()
+        np.testing.assert_array_equal(client.encode(["a"]), rows(["a"]))
+        return readers == [own]
+
+    eventually(is_read_here)
+    readers.clear()
+    client.encode_async(["b"]).result(20)
+    assert readers == [gatherer]
+    senders.clear()
+    stub.gate.clear()
+    threading.Timer(0.2, stub.gate.set).start()
+    np.testing.assert_array_equal(client.encode(["slow"]), rows(["slow"]))
+    assert (senders, readers[1:]) == ([own], [gatherer])
+    eventually(is_read_here)
+    # The gatherer's thread removes what was read.
+    stream = keys.reply(client.identity)
+    eventually(lambda: redis.xlen(stream) == 0 and not list(redis.scan_iter(keys.job("*"))))
+
+
+def test_an_exception_while_the_answer_is_awaited(
+    client: BertClient, stub: Stub, senders: list[str]
+) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    warm_up(client, senders)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(5):
+            stub.gate.clear()
+            with pytest.raises(Interrupted):  # noqa: PT012 - the timer may end at any moment
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                client.encode(["interrupted"])
+            stub.gate.set()
+            np.testing.assert_array_equal(client.encode(["next"]), rows(["next"]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_server_that_has_forgotten_the_scripts(
@@ -107,7 +173,7 @@ def test_an_answer_that_comes_late_is_read_by_the_sender(
         with hung(url):
             thread = threading.Thread(target=lambda: found.append(client.encode(["late"])))
             thread.start()
-            eventually(lambda: client._session._sender._direct._paused_until > 0)  # type: ignore[union-attr]
+            eventually(lambda: client._session._direct._paused_until > 0)  # type: ignore[union-attr]
         thread.join(20)
         np.testing.assert_array_equal(found[0], rows(["late"]))
         assert len(stub.chunks) == before + 1

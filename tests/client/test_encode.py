@@ -1,5 +1,6 @@
 """encode() against a stub worker on a real server."""
 
+import gc
 import logging
 import os
 import threading
@@ -26,6 +27,7 @@ from bertq.errors import (
 )
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
+from bertq.redis.primary import ReadOnlyServer
 from bertq.state import jobs, worker_info
 from bertq_client import inputs
 from bertq_client.context import ClientTimings
@@ -245,6 +247,17 @@ def test_an_unreachable_redis_is_a_warning_at_once(caplog: pytest.LogCaptureFixt
         assert not any(future.done() for future in futures)
 
 
+def test_an_outage_of_writes_is_one_warning(
+    client: BertClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = client.worker_directory
+    for _ in range(3):
+        directory.note_failure(ReadOnlyServer("NOREPLICAS", "not enough good replicas"))
+        directory.refresh()  # Redis can be read
+    (message,) = caplog.messages
+    assert message.endswith(" takes no writes (NOREPLICAS): trying again")
+
+
 def test_a_refused_login_is_no_reason_to_try_again(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -312,7 +325,9 @@ def test_a_refused_login_is_final(redis_url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_an_unreferenced_client_ends_its_threads(redis_url: str, stub: Stub) -> None:
+def test_an_unreferenced_client_ends_its_threads(redis: Redis, redis_url: str, stub: Stub) -> None:
+    redis.script_flush()  # a first command fails, and nothing may refer to its error
+    gc.collect()
     before = set(threading.enumerate())
     client = BertClient(redis_url=redis_url)
     client.encode(["a"])

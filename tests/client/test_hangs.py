@@ -210,6 +210,20 @@ def test_closing_on_a_thread_of_the_client(redis_url: str, stub: Stub, which: st
         client.encode(["c"])
 
 
+def test_an_unreferenced_client_waits_for_nothing(
+    own_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python ignores a Ctrl-C that comes while an object is collected."""
+    client = BertClient(redis_url=own_url, _timings=set_socket_timeouts(monkeypatch, 1.5))
+    with stub_worker(own_url):
+        client.encode(["a"])
+    sender, gatherer = threads_of(client)
+    with hung(own_url):
+        del client
+        assert sender.is_alive()  # Redis does not answer it
+    eventually(lambda: not sender.is_alive() and not gatherer.is_alive(), 20)
+
+
 def test_closing_in_a_finalizer(redis_url: str, stub: Stub) -> None:
     class Owner:
         def __init__(self) -> None:
@@ -227,7 +241,7 @@ def test_closing_in_a_finalizer(redis_url: str, stub: Stub) -> None:
     del owner
     gc.collect()
     assert len(ended) == 1
-    assert not any(thread.is_alive() for thread in threads)
+    eventually(lambda: not any(thread.is_alive() for thread in threads), 20)
 
 
 def test_a_closed_client_refuses_everything(redis_url: str, redis: Redis) -> None:

@@ -1,5 +1,6 @@
 """Interrupted calls: Ctrl-C, exceptions of signal handlers, cancelled tasks."""
 
+import _thread
 import asyncio
 import os
 import signal
@@ -95,6 +96,24 @@ def test_an_interrupted_call_cancels_its_requests(
     check_cancelled(client, stub, redis)
 
 
+def fetch_all(client: BertClient) -> None:
+    client.encode(["a"], blocking=False)
+    client.fetch_all()
+
+
+@pytest.mark.parametrize(
+    "call", [*CALLS.values(), lambda client, _: fetch_all(client)], ids=[*CALLS, "fetch"]
+)
+def test_a_signal_that_does_not_end_a_wait(
+    client: BertClient, stub: Stub, tmp_path: Path, call: Callable[[BertClient, Path], object]
+) -> None:
+    stub.gate.clear()
+    # Like a signal that comes right before the wait: Python notes it, and nothing wakes the thread.
+    threading.Timer(0.4, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        call(client, tmp_path)
+
+
 def test_the_loop_over_a_stream(
     client: BertClient, stub: Stub, redis: Redis, interrupt: Interrupt
 ) -> None:
@@ -119,8 +138,7 @@ def test_an_interrupt_at_any_moment(
     stub.gate.clear()
     interrupted = 0
     for number in range(150):
-        # As a user does: CPython loses the error of a handler that runs during a finalizer, and
-        # runs a handler only after the wait if the signal comes right before the wait for a lock.
+        # As a user does: CPython loses the error of a handler that runs during a finalizer.
         again = threading.Timer(4, os.kill, [os.getpid(), signal.SIGUSR1])
         again.start()
         try:

@@ -14,7 +14,8 @@ from bertq import BertClient
 from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import keys, wire
 from bertq.protocol.queues import ENCODE_TASK
-from bertq.protocol.wire import WIRE_VERSION, ChunkResult
+from bertq.protocol.versions import WIRE_VERSION
+from bertq.protocol.wire import ChunkResult
 from bertq_client.outbox.message import MessageBuilder
 from tests.apps import create_app
 from tests.client.stub import Stub, rows

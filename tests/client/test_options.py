@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,21 +249,27 @@ def test_tokens_without_rows(client: BertClient, stub: Stub) -> None:
     texts = [f"{number % 300} w" for number in range(700)]
     stub.gate.clear()
     futures = [client.encode_async(["a b"]), client.tokenize_async(["a b"])]
-    futures += [client.tokenize_async(texts), client.decode_async([[1, 20], [3]])]
+    futures += [client.tokenize_async(texts)]
+    ids: list[Any] = [[[1, 20], [3]], [np.array([1, 20]), np.array([3])]]
+    futures += map(client.decode_async, ids)
     stub.gate.set()
-    _, alone, several, decoded = (future.result(20) for future in futures)
+    _, alone, several, *decoded = (future.result(20) for future in futures)
     assert alone == [[Token(1, "a", 0, 1), Token(1, "b", 0, 1)]]
     assert [[token.text for token in row] for row in several] == [text.split() for text in texts]
-    assert decoded == ["1 20", "3"]
+    assert decoded == [["1 20", "3"]] * 2
     pairs: Any = [("a", "b")]
-    strings: Any = [["1"]]
+    wrong_ids: list[Any] = [[["1"]], [[True]], [[-1]], [[1.0]]]
+    no_lists: list[Any] = ["1", 1, [1, 2], ["1"]]
     wrong: list[tuple[Callable[[], Any], str]] = [
         (lambda: client.tokenize_async(pairs), r"texts\[0\] is a tuple"),
         (lambda: client.tokenize_async(["a" * (2**20 + 1)]), "more than 1048576 characters"),
-        (lambda: client.decode_async([[1], []]), r"texts\[1\] has no token"),
-        (lambda: client.decode_async([[-1]]), "none of them negative"),
-        (lambda: client.decode_async(strings), "lists of int"),
+        (lambda: client.decode_async([[1], []]), r"ids\[1\] is empty"),
     ]
+    wrong += [
+        (partial(client.decode_async, ids), r"ids\[0\] .* none of them negative")
+        for ids in wrong_ids
+    ]
+    wrong += [(partial(client.decode_async, ids), "must be a list, not a") for ids in no_lists]
     for call, message in wrong:
         with pytest.raises(BadInput, match=message):
             call()
@@ -274,20 +281,25 @@ def test_show_tokens_as_lists(redis_url: str, stub: Stub) -> None:
 
 
 def test_requests_of_a_kind_share_a_chunk(client: BertClient, stub: Stub) -> None:
-    stub.gate.clear()
-    client.encode_async(["first"])
-    eventually(lambda: stub.asked == 1)
-    plain = [client.encode_async([text]) for text in "ab"]
-    shown = [client.encode_async([f"{text} {text}"], show_tokens=True) for text in "cde"]
-    stub.gate.set()
+    # Many: the sender may take a request before the next one is there.
+    names = [f"w{number}" for number in range(30)]
+    plain = [client.encode_async([name]) for name in names]
+    shown = [client.encode_async([f"{name} {name}"], show_tokens=True) for name in names]
     wait([*plain, *shown], 20)
-    for text, future in zip("ab", plain, strict=True):
-        np.testing.assert_array_equal(future.result(), rows([text]))
-    for text, future in zip("cde", shown, strict=True):
+    for name, future in zip(names, plain, strict=True):
+        np.testing.assert_array_equal(future.result(), rows([name]))
+    for name, future in zip(names, shown, strict=True):
         vectors, tokens = future.result()
-        np.testing.assert_array_equal(vectors, rows([f"{text} {text}"]))
-        assert tokens == [[text, text]]
-    assert [(o == {"show_tokens": True}) for o in stub.options].count(True) == len(stub.chunks) - 2
+        np.testing.assert_array_equal(vectors, rows([f"{name} {name}"]))
+        assert tokens == [[name, name]]
+    for shows_tokens in (False, True):
+        sizes = [
+            size
+            for size, options in zip(stub.chunks, stub.options, strict=True)
+            if (options == {"show_tokens": True}) == shows_tokens
+        ]
+        assert sum(sizes) == len(names)
+        assert len(sizes) < len(names)
 
 
 def test_tokens_that_do_not_come(client: BertClient, stub: Stub) -> None:

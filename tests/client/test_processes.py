@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from bertq import BertClient
+from bertq.state import counters
 from tests.client.stub import Stub, rows, stub_worker
 from tests.waiting import eventually
 
@@ -304,6 +305,21 @@ def test_the_interpreter_ends_while_redis_is_away(pause: str) -> None:
 @pytest.mark.parametrize("pause", ["0", "0.1", "1"])
 def test_the_interpreter_ends_with_futures_pending(redis_url: str, pause: str) -> None:
     assert run(PENDING_AT_THE_END, redis_url, pause)[0] == "leaving False"
+
+
+FORGOTTEN_AT_THE_END = """
+def use():
+    check(BertClient(redis_url=url), ["a"])
+use()
+"""
+
+
+def test_the_interpreter_waits_for_an_unreferenced_client(
+    redis_url: str, stub: Stub, redis: Redis
+) -> None:
+    assert run(FORGOTTEN_AT_THE_END, redis_url) == []
+    assert not list(redis.scan_iter("bertq:reply:*"))
+    assert counters.read(redis)["num_data_request"] == 1
 
 
 WAITING_THREAD = """

@@ -14,9 +14,11 @@ from bertq.errors import LostResult
 from bertq.protocol import keys, wire
 from bertq.protocol.wire import ChunkResult
 from bertq.state import results
+from bertq_cli.service.embedded_redis import free_port
 from bertq_client.context import ClientTimings
 from bertq_client.futures import EncodeFuture
 from tests.client.stub import Stub, rows, stub_worker
+from tests.conftest import StartServer
 from tests.waiting import eventually
 
 TEXTS = [f"{number} {'x' * (number % 60)}" for number in range(256 * 4)]
@@ -120,6 +122,25 @@ def test_a_redis_that_lost_its_last_second(
     redis.delete("bertq", record)
     with stub_worker(redis_url):
         np.testing.assert_array_equal(future.result(30), rows(TEXTS))
+
+
+def test_another_primary_lacks_a_chunk_before_waiting_ones(start_own_server: StartServer) -> None:
+    port = start_own_server().port
+    url = f"redis://127.0.0.1:{port}/0"
+    with (
+        Redis(port=port) as redis,
+        BertClient(redis_url=url, timeout=30, _timings=TIMINGS) as client,
+    ):
+        future = send(redis, client, TEXTS, 4)
+        redis.rpop("bertq")
+        # As a promotion does, this changes the replication id.
+        redis.replicaof("127.0.0.1", free_port())
+        redis.replicaof("NO", "ONE")
+        redis.client_kill_filter(_type="normal", skipme=True)
+        eventually(lambda: sorted(sent_times(client)) == [1, 1, 1, 2])
+        assert redis.llen("bertq") == 4
+        with stub_worker(url):
+            np.testing.assert_array_equal(future.result(30), rows(TEXTS))
 
 
 def test_an_expired_job(redis_url: str, redis: Redis) -> None:

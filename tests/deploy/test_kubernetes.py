@@ -13,6 +13,8 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
 
+from benchmarks.scaling import policies
+from benchmarks.scaling.__main__ import compared_policies
 from bertq.config.settings import Settings, variable
 from bertq.protocol import queues
 from bertq_cli.commands.http import http as gateway_command
@@ -26,7 +28,8 @@ from tests.waiting import eventually
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 FILES = ["redis.yaml", "gateway.yaml", "worker-cpu.yaml", "worker-gpu.yaml"]
 OBJECTS = {
-    name: list(yaml.safe_load_all((DIRECTORY / name).read_text())) for name in [*FILES, "keda.yaml"]
+    name: list(yaml.safe_load_all((DIRECTORY / name).read_text()))
+    for name in [*FILES, "keda.yaml", "keda-prometheus.yaml"]
 }
 PAGE = (DIRECTORY.parents[1] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 COMPOSE = stack.read(stack.filled())
@@ -265,6 +268,32 @@ def test_keda() -> None:
         reached = int(described["listLength"]) * spec["maxReplicaCount"]
         assert reached <= MAX_PENDING_CHUNKS / 2
     assert lists == [queues.SHARED, queues.SMALL]
+
+
+def test_keda_with_prometheus() -> None:
+    """``test_prometheus.py`` runs the queries."""
+    (scaled,) = OBJECTS["keda-prometheus.yaml"]
+    (other,) = OBJECTS["keda.yaml"]
+    for part in ("apiVersion", "kind", "metadata"):
+        assert scaled[part] == other[part]
+    assert scaled["spec"]["scaleTargetRef"] == other["spec"]["scaleTargetRef"]
+    for trigger in scaled["spec"]["triggers"]:
+        assert trigger.keys() == {"type", "metadata"}
+        assert trigger["type"] == "prometheus"
+        assert trigger["metadata"].keys() == {"serverAddress", "query", "threshold"}
+        assert float(trigger["metadata"]["threshold"]) > 0
+    (work, busy) = (
+        float(trigger["metadata"]["threshold"]) for trigger in scaled["spec"]["triggers"]
+    )
+    spec = scaled["spec"]
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    policy = policies.by_work(
+        work, busy, window_seconds=behavior["scaleDown"]["stabilizationWindowSeconds"]
+    )
+    # It is one of the policies that the page compares.
+    assert policy.name in {one.name for one in compared_policies()}
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (policy.low, policy.high)
+    assert spec["pollingInterval"] == policies.POLL_SECONDS
 
 
 def test_rights_of_keda(start_own_server: StartServer) -> None:

@@ -17,6 +17,7 @@ from bertq_cli.service.embedded_redis import free_port
 from bertq_workers.observability.meter import Meter
 from bertq_workers.observability.metrics import WorkerMetrics
 from tests.client.stub import Stub, info
+from tests.deploy.test_kubernetes import OBJECTS
 from tests.deploy.test_monitoring import PANELS, PROMETHEUS, RULES, filled
 from tests.gateway.conftest import StartGateway, start_gateway, stub
 from tests.waiting import eventually
@@ -105,6 +106,12 @@ def test_every_rule_and_every_query(prometheus: Server) -> None:
     for panel in PANELS:
         for target in panel["targets"]:
             assert prometheus.series(filled(target["expr"])), panel["title"]
+
+    # The queries of the scaler, with a worker that has computed nothing.
+    (scaled,) = OBJECTS["keda-prometheus.yaml"]
+    for trigger in scaled["spec"]["triggers"]:
+        (series,) = prometheus.series(trigger["metadata"]["query"])
+        assert float(series["value"][1]) == 0
 
     def rules() -> list[Any]:
         groups = prometheus.ask("rules")["groups"]

@@ -132,6 +132,17 @@ def test_redis_is_away(silent_port: int) -> None:
         assert gateway.http.get("/healthz").text == "ok"
 
 
+def test_requests_share_the_timeout_of_a_frozen_redis() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as frozen,
+        running(f"redis://127.0.0.1:{frozen.getsockname()[1]}/0") as gateway,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        # One after the other, they would take longer than the caller waits.
+        for answer in pool.map(gateway.embed, "abcdefgh"):
+            check(answer, 503, "redis_unavailable")
+
+
 @pytest.fixture
 def silent_port() -> int:
     """A port that nothing listens on."""

@@ -11,7 +11,8 @@ import sys
 from contextlib import suppress
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Write what is read, until the end or an error; then close the writer."""
     with suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
@@ -26,7 +27,7 @@ async def _serve(listening: socket.socket, host: str, port: int) -> None:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(copy(reader, back), copy(there, writer))
 
     server = await asyncio.start_server(connected, sock=listening)
     await server.serve_forever()

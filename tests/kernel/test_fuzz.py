@@ -11,7 +11,8 @@ from msgspec import msgpack
 
 from bertq.errors import BertqError, WireError
 from bertq.protocol import wire
-from bertq.protocol.wire import WIRE_VERSION, ChunkResult
+from bertq.protocol.versions import WIRE_VERSION
+from bertq.protocol.wire import ChunkResult
 from bertq_client.inbox.results import decode
 
 #: The same examples in each run: a failure here is to be that of a change.

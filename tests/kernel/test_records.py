@@ -9,7 +9,7 @@ import pytest
 from redis import Redis, ResponseError
 
 from bertq.protocol import keys, time_to_live
-from bertq.state import counters, jobs, worker_info
+from bertq.state import claims, counters, jobs, worker_info
 from tests import records
 from tests.client.stub import info
 
@@ -167,11 +167,21 @@ def test_requests_that_cannot_be_counted_are_counted_later(redis: Redis) -> None
 
 def test_the_first_answer_pins_the_model_of_a_job(redis: Redis) -> None:
     create_job(redis)
-    assert jobs.pin(redis, "j", "mine") == "mine"
-    assert jobs.pin(redis, "j", "other") == "mine"
+    assert jobs.pin(redis, "j", "bertq", "mine") == "mine"
+    assert jobs.pin(redis, "j", "bertq", "other") == "mine"
     assert jobs.read(redis, "j").fingerprint == "mine"
 
 
+def test_no_job_is_pinned_to_a_model_whose_queue_was_given_to_another(redis: Redis) -> None:
+    create_job(redis, chunks=2)
+    claims.switch(redis, ["bertq"], "new", [], 1)
+    assert jobs.pin(redis, "j", "bertq", "old") == "new"
+    assert jobs.read(redis, "j").fingerprint is None
+    # The queue of a device has no claim.
+    assert jobs.pin(redis, "j", "gpu0", "old") == "old"
+    assert jobs.pin(redis, "j", "bertq", "new") == "old"
+
+
 def test_pinning_a_model_does_not_recreate_an_expired_job(redis: Redis) -> None:
-    assert jobs.pin(redis, "gone", "mine") == "mine"
+    assert jobs.pin(redis, "gone", "bertq", "mine") == "mine"
     assert redis.dbsize() == 0

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from bertq import SparseRows
 from bertq.errors import WireError
 from bertq.protocol import wire
-from bertq.protocol.wire import WIRE_VERSION, ChunkResult
+from bertq.protocol.versions import WIRE_VERSION
+from bertq.protocol.wire import ChunkResult
 
 DENSE = hnp.arrays(
     dtype=st.sampled_from([np.float32, np.float16]),

@@ -83,7 +83,7 @@ def test_an_idle_client_is_not_active(redis: Redis) -> None:
 
 def test_a_server_that_refuses_writes_can_be_read(redis_url: str, redis: Any) -> None:
     request(redis, "a", 1)
-    rights = ("~*", "+@read", "+@connection", "+time")
+    rights = ("~*", "+@read", "+@connection", "+select", "+time")
     redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", *rights)
     try:
         # Reading would remove a name, and count an access.

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from bertq.config import celery_config
 from bertq.errors import VersionMismatch, WireError
-from bertq.protocol import wire
-from bertq.protocol.wire import WIRE_VERSION, ChunkResult, check_version
+from bertq.protocol import versions, wire
+from bertq.protocol.versions import WIRE_VERSION
+from bertq.protocol.wire import ChunkResult
 
 ARRAYS = hnp.arrays(
     dtype=st.sampled_from(["<f4", "<f2", "<f8", "<i4", "<i8", "|u1", ">f4"]),
@@ -238,7 +239,7 @@ def test_another_version_is_refused_whatever_the_rest_is(version: Any) -> None:
     with pytest.raises(VersionMismatch, match=r"install the same version of bertq on both$"):
         ChunkResult.from_wire({"wire": version, "something": "else"})
     with pytest.raises(VersionMismatch, match=f"this worker {WIRE_VERSION}: "):
-        check_version(version, sender="client", receiver="worker")
+        versions.check(version, sender="client", receiver="worker")
 
 
 def test_a_result_shows_its_shape_and_no_vector() -> None:

@@ -24,7 +24,7 @@ def refused(done: subprocess.CompletedProcess[str], option: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@row_each("-graph_tmp_dir", "-xla", "-prefetch_size 10")
+@row_each("-graph_tmp_dir", "-prefetch_size 10")
 def gone_from_the_service(_deployment: Deployment, cell: str) -> None:
     option = "--" + cell.split()[0].removeprefix("-").replace("_", "-")
     refused(bertq("serve", option, "1"), option)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bertq.config.settings import Settings
 from bertq.errors import RemoteError, TruncationWarning
-from bertq_bert import ModelError, read_source
+from bertq_bert import Encoder, ModelError, read_source
 from bertq_cli.commands.serve import serve
 from tests.bert.checkpoints import TINY, tiny_variables
 from tests.bert.reference import Reference
@@ -25,6 +26,7 @@ from tests.migration.deployment import (
     reference,
 )
 from tests.migration.rows import row, row_each
+from tests.waiting import eventually
 
 
 def close(found: Any, wanted: Any, atol: float = 2e-5) -> None:
@@ -244,3 +246,18 @@ def half_precision(deployment: Deployment) -> None:
         half = client.encode(TEXTS, precision="float16")
     assert half.dtype == np.float16
     close(np.float32(half), served_plain(deployment), 5e-3)
+
+
+@row("-xla")
+def compiled_shapes(deployment: Deployment) -> None:
+    assert Settings.read({}, {"compile": True}).compile
+    source = read_source(deployment.home / "uncased_tiny")
+    encoder = Encoder.build(source, compiles=True)
+    rows = encoder.encode(TEXTS)
+
+    def is_compiled() -> bool:
+        stats = encoder.compile_stats()
+        return stats is not None and stats.shapes > 0
+
+    eventually(is_compiled, 60)
+    close(encoder.encode(TEXTS), rows, 5e-6)

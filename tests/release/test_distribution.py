@@ -106,7 +106,7 @@ def test_constraints_list_every_requirement() -> None:
             pinned[canonicalize_name(requirement.name)] = specifier.version
     extras = PROJECT["optional-dependencies"]
     wanted = list(PROJECT["dependencies"])
-    for name in extras.keys() - {"gpu", "integrations", "peers"}:  # not installed by CI
+    for name in extras.keys() - {"gpu", "integrations"}:  # not installed by CI
         wanted += extras[name]
     for line in wanted:
         requirement = Requirement(line)

@@ -17,6 +17,7 @@ from bertq import BertClient
 from bertq.errors import RedisUnavailable
 from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import StartServer, clean_environ
+from tests.programs import running
 from tests.security.roles import ROLES, Guarded
 from tests.waiting import eventually
 from tests.workers import standins
@@ -40,24 +41,6 @@ def working(url: str, log: Path, batch_ms: float, queue: str) -> Iterator[StandI
         yield worker
     finally:
         worker.kill()
-
-
-@contextmanager
-def running(url: str, *command: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a program that uses the Redis at ``url``."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env=clean_environ() | {"BERTQ_REDIS_URL": url, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def get(url: str, document: object = None) -> Any:
@@ -138,12 +121,12 @@ def test_a_dashboard_and_a_gateway(guarded: Guarded, tmp_path: Path) -> None:
     with (
         working(guarded.url("worker"), tmp_path / "worker.log", 1, "gpu0") as worker,
         running(
-            dashboard, "celery", "-A", "bertq", "flower", f"--port={flower}",
-            FLOWER_UNAUTHENTICATED_API="1",
+            dashboard, tmp_path / "flower.log", "celery", "-A", "bertq", "flower",
+            f"--port={flower}", FLOWER_UNAUTHENTICATED_API="1",
         ),
         running(
-            guarded.url("gateway"), "bertq_cli", "http", "--port", str(http),
-            "--batch-dir", str(tmp_path / "batches"),
+            guarded.url("gateway"), tmp_path / "gateway.log", "bertq_cli", "http",
+            "--port", str(http), "--batch-dir", str(tmp_path / "batches"),
         ),
     ):  # fmt: skip
         eventually(lambda: answers(f"http://127.0.0.1:{http}/readyz"), 30)

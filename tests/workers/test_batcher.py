@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -258,6 +259,62 @@ def test_lanes_compute_at_the_same_time() -> None:
     device.compute(3)
     np.testing.assert_array_equal(future.result(WAIT), answer(chunk(0, 25)))
     assert sorted(counted) == [(5, 0.5), (10, 1.0), (10, 1.0)]
+
+
+def test_a_full_batch_is_begun_ahead_of_time(device: Device) -> None:
+    batcher = Batcher(device, ahead=1, small_rows=2)
+    futures = [batcher.submit(chunk(0, 1))]
+    assert device.batch() == [0]
+    futures.append(batcher.submit(chunk(10, 9)))  # a batch has at most ten rows
+    futures.append(batcher.submit(chunk(20, 4)))
+    assert device.batch() == [*range(10, 19), 20]
+    futures.append(batcher.submit(chunk(30, 30)))
+    device.compute()
+    assert device.batch() == [21, 22, 23, *range(30, 37)], "and one more, after a batch has ended"
+    device.compute()
+    assert len(device.batch()) == 10
+    device.compute()
+    assert len(device.batch()) == 10
+    device.compute(2)
+    assert device.batch() == [57, 58, 59], "not full: begun when the device was free"
+    device.compute()
+    for future, (first, rows) in zip(futures, [(0, 1), (10, 9), (20, 4), (30, 30)], strict=True):
+        np.testing.assert_array_equal(future.result(WAIT), answer(chunk(first, rows)))
+
+
+def test_a_batch_that_is_not_full_is_not_begun_ahead_of_time(device: Device) -> None:
+    batcher = Batcher(device, ahead=1)
+    batcher.submit(chunk(0, 1))
+    assert device.batch() == [0]
+    waiting = [batcher.submit(chunk(first, 3)) for first in (10, 20, 30)]
+    device.compute()
+    assert len(device.batch()) == 9, "all three, after the first batch"
+    device.compute()
+    for future, first in zip(waiting, (10, 20, 30), strict=True):
+        np.testing.assert_array_equal(future.result(WAIT), answer(chunk(first, 3)))
+
+
+class OneByOne(Device):
+    """A device that computes one batch after another, each for a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def run(self, ids: Ids) -> NDArray[np.float32]:
+        with self._lock:
+            time.sleep(0.01)
+        return np.array([(row[0], len(row)) for row in ids], np.float32)
+
+
+def test_the_time_of_a_batch_begins_when_the_device_is_free() -> None:
+    seconds: list[float] = []
+    batcher = Batcher(OneByOne(), ahead=1, on_batch=lambda _, __, value: seconds.append(value))
+    started = time.monotonic()
+    batcher.submit(chunk(0, 95)).result(WAIT)
+    elapsed = time.monotonic() - started
+    assert len(seconds) == 10
+    assert sum(seconds) <= elapsed
 
 
 def test_nothing_is_nothing(batcher: Batcher) -> None:

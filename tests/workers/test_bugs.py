@@ -63,7 +63,7 @@ def test_values_that_bertq_has_not_written_end_no_thread(redis: Redis, redis_url
     mine = dataclasses.replace(info(["bertq"]), node=f"cpu0@{gethostname()}")
     redis.set(keys.claim("bertq"), b"\xff", ex=1)
     ended: list[str] = []
-    registration = Registration(redis_url, mine, Meter(), ended.append, 0.1)
+    registration = Registration(redis_url, mine, Meter(), ended.append, print, 0.1)
     registration.publish()
     registration.start()
     eventually(lambda: ended)
@@ -72,7 +72,7 @@ def test_values_that_bertq_has_not_written_end_no_thread(redis: Redis, redis_url
 
     redis.delete(keys.claim("bertq"))
     worker_info.publish(redis, dataclasses.replace(mine, pid=2**70))
-    registration = Registration(redis_url, mine, Meter(), print, 0.1)
+    registration = Registration(redis_url, mine, Meter(), print, print, 0.1)
     registration.publish()
     registration.start()
     eventually(lambda: worker_info.read(redis)[0].pid == mine.pid)

@@ -92,7 +92,7 @@ hardware = devices.configure(threads=3)
 assert "keras" not in sys.modules and "TF_USE_LEGACY_KERAS" not in os.environ
 import tensorflow as tf
 found = tf.config.list_physical_devices("GPU")
-print(hardware.name, hardware.lanes, found, os.environ["CUDA_VISIBLE_DEVICES"])
+print(hardware.name, hardware.lanes, hardware.ahead, found, os.environ["CUDA_VISIBLE_DEVICES"])
 print(tf.config.threading.get_intra_op_parallelism_threads())
 print(tf.config.threading.get_inter_op_parallelism_threads())
 
@@ -108,7 +108,9 @@ try:
 except SettingsError as error:
     print(error)
 devices.cuda.memory = [(80 << 30) - 1, 24 << 30].__getitem__
-print(devices.configure(1, 2, 0.25).name)
+hardware = devices.configure(1, 2, 0.25)
+print(hardware.name, hardware.lanes, hardware.ahead)
+print(tf.config.threading.get_inter_op_parallelism_threads())
 print([tf.config.get_logical_device_configuration(gpu)[0].memory_limit for gpu in gpus])
 print(os.environ["TF_FORCE_GPU_ALLOW_GROWTH"])
 try:
@@ -129,14 +131,15 @@ def said() -> list[str]:
 
 
 def test_tensorflow_comes_after_the_pin_and_sees_no_gpu(said: list[str]) -> None:
-    assert said[:3] == ["cpu 3 [] -1", "1", "3"]
+    assert said[:3] == ["cpu 3 0 [] -1", "1", "3"]
 
 
 def test_a_share_of_the_memory_of_each_gpu(said: list[str]) -> None:
     assert said[3:] == [
         "gpu_memory_fraction is 0.25, and NVIDIA's driver does not report the memory of GPU 0: "
         "leave the setting out",
-        "H100",
+        "H100 2 1",
+        "3",
         f"[{20 * 1024 - 1}, {6 * 1024}]",
         "true",
         # Why the other way of taking no more than is needed is not used.

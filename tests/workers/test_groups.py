@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from bertq.protocol import keys, queues
-from bertq.protocol.wire import WIRE_VERSION
+from bertq.protocol.versions import WIRE_VERSION
 from bertq.state import jobs
 from bertq_client.inbox.results import decode
 from bertq_client.outbox.message import MessageBuilder

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bertq.config.settings import Settings
-from bertq_workers.startup import devices, hardware, loading
+from bertq_bert.cpu import instructions
+from bertq_workers.startup import devices, loading
 from bertq_workers.startup.hardware import Hardware
 
 
@@ -24,6 +25,9 @@ from bertq_workers.startup.hardware import Hardware
         (Hardware("Tesla M40", 1, (5, 2)), "float16", False),
         (Hardware("Tesla V100", 1, (7, 0)), "float16", True),
         (Hardware("Tesla V100", 1, (7, 0)), "bfloat16", False),
+        (Hardware("Tesla V100", 1, (7, 0)), "tf32", False),
+        (Hardware("cpu", instructions=frozenset({"amx_bf16"})), "tf32", False),
+        (Hardware("H100", 1, (9, 0)), "tf32", True),
         (Hardware("H100", 1, (9, 0)), "bfloat16", True),
         (Hardware("some gpu"), "float16", True),
     ],
@@ -35,12 +39,12 @@ def test_which_dtypes_it_speeds_up(device: Hardware, dtype: str, faster: bool) -
 def test_instructions_of_a_machine(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor : 1\nflags : x\n")
-    assert hardware.instructions(path) == {"fpu", "avx2", "amx_bf16"}
+    assert instructions(path) == {"fpu", "avx2", "amx_bf16"}
     path.write_text("processor : 0\nFeatures : fp asimd bf16\n")
-    assert hardware.instructions(path) == {"fp", "asimd", "bf16"}
+    assert instructions(path) == {"fp", "asimd", "bf16"}
     path.write_text("nothing")
-    assert hardware.instructions(path) == frozenset()
-    assert hardware.instructions(tmp_path / "none") == frozenset()
+    assert instructions(path) == frozenset()
+    assert instructions(tmp_path / "none") == frozenset()
 
 
 @pytest.mark.parametrize(("known", "warned"), [({"avx2"}, True), ({"avx512_bf16"}, False)])
@@ -59,7 +63,7 @@ def test_settings_without_effect_are_a_warning(
     settings = Settings(model_dir=str(tiny_model), dtype="bfloat16", gpu_memory_fraction=0.5)
     caplog.set_level(logging.WARNING, "bertq.worker")
     source = loading.read(settings, None)
-    encoder, name = loading.build(source, settings, None)
-    assert (encoder.dtype, encoder.lanes, name) == ("bfloat16", 3, "cpu")
+    encoder, hardware = loading.build(source, settings, None)
+    assert (encoder.dtype, encoder.lanes, hardware.name) == ("bfloat16", 3, "cpu")
     assert ("does not compute faster in bfloat16" in caplog.text) is warned
     assert "gpu_memory_fraction 0.5 has no effect: this worker runs on the CPU" in caplog.text

@@ -103,3 +103,27 @@ def test_how_long_the_oldest_batch_takes() -> None:
     meter = Meter(Clock())
     meter.oldest_batch_seconds = lambda: 12.5
     assert meter.read().batch_seconds == 12.5
+
+
+def test_the_rate_of_the_last_minute_with_work() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.lanes = 2
+    meter.start()
+    work = meter.read()
+    assert (work.max_sentences_per_second, work.chunk_sentences) == (0, 0)
+    for rows in (200, 100, 16, 2):
+        clock.now += 1
+        meter.count_batch(rows, 0.5, 1.0)
+        meter.count_chunk(rows, 10 * rows)
+    for _ in range(2):
+        work = meter.read()
+        # Four seconds of one of two lanes: two seconds of the whole worker.
+        assert work.max_sentences_per_second == pytest.approx(318 / 2)
+        assert (work.chunk_sentences, work.small_chunk_sentences) == (150, 9)
+        clock.now += 300  # five minutes without work change nothing
+    meter.count_batch(30, 0.5, 2.0)
+    meter.count_chunk(30, 10)
+    work = meter.read()
+    assert work.max_sentences_per_second == pytest.approx(30)
+    assert (work.chunk_sentences, work.small_chunk_sentences) == (30, 9)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from bertq.state import jobs, worker_info
 from bertq_cli.service.embedded_redis import free_port
 from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.observability import metrics
+from bertq_workers.observability.meter import Meter
 from tests.chaos.poison import FAIL, HANG
 from tests.conftest import StartServer, StartWorker, WorkerProcess
 from tests.docs.tables import DOCS
@@ -39,8 +41,11 @@ NAMES = {
     "sentences", "tokens", "truncated_sentences", "chunks", "failures", "rejected_chunks",
     "redelivered_chunks", "batches", "batch_rows", "batch_fill", "queue_wait_seconds",
     "compute_seconds", "store_seconds", "lanes", "held_chunks", "batch_seconds_running",
-    "queue_length", "device_memory_bytes", "device_memory_peak_bytes", "info",
+    "queue_length", "waiting_seconds", "device_memory_bytes", "device_memory_peak_bytes", "info",
 }  # fmt: skip
+
+#: Those of a worker that compiles.
+COMPILE_NAMES = {"compiled_shapes", "compile_seconds"}
 
 
 class PoisonWorker(StandInWorker):
@@ -125,6 +130,7 @@ def test_metrics_count_what_was_encoded(
     queues = {"bertq", "bertq.small", "cpu0"}
     assert {labels["queue"] for labels in found.labels("queue_length")} == queues
     assert all(found.get("queue_length", queue=queue) == 0 for queue in queues)
+    assert all(found.get("waiting_seconds", queue=queue) == 0 for queue in queues)
     assert SECRET not in found.text
     assert "_created" not in found.text
     assert "process_resident_memory_bytes" in found.names
@@ -302,11 +308,22 @@ def test_the_default_registry_is_not_used() -> None:
     assert not any(name.startswith("bertq") for name in names)
 
 
+def test_metrics_of_compiled_shapes(redis_url: str) -> None:
+    collector = metrics.WorkerMetrics(Meter(), redis_url)
+    names = {f"bertq_worker_{name}" for name in COMPILE_NAMES}
+    assert names.isdisjoint(family.name for family in collector.collect())
+    stats: Any = SimpleNamespace(shapes=3, seconds=4.5, errors=0)
+    collector.compile_stats = lambda: stats
+    found = {family.name: family.samples[0].value for family in collector.collect()}
+    assert found["bertq_worker_compiled_shapes"] == 3
+    assert found["bertq_worker_compile_seconds"] == 4.5
+
+
 def test_the_documentation_lists_every_metric() -> None:
     page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `bertq_worker_(\w+)` \| (\w+) \|", page, re.MULTILINE)
-    assert len(listed) == len(NAMES)
+    assert len(listed) == len(NAMES | COMPILE_NAMES)
     counters = {name.removesuffix("_total") for name, kind in listed if kind == "counter"}
     others = {name for name, kind in listed if kind != "counter"}
-    assert counters | others == NAMES
-    assert counters == set(metrics._TOTALS)
+    assert counters | others == NAMES | COMPILE_NAMES
+    assert counters == {*metrics._TOTALS, "compile_seconds"}

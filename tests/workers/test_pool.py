@@ -126,11 +126,16 @@ def test_callbacks_come_in_the_order_in_which_the_bodies_ended(
     assert [name for name, _ in calls.received] == [f"done{number}" for number in order]
 
 
-def test_threads_are_used_again(pool: ChunkPool, calls: Calls) -> None:
-    for count in range(1, 6):
-        calls.apply(pool, lambda: None)
+def test_the_last_used_thread_is_used_again(pool: ChunkPool, calls: Calls) -> None:
+    both, used = threading.Barrier(2), set[int]()
+    for _ in range(2):
+        calls.apply(pool, lambda: both.wait(10))
+    for count in range(2, 7):
         turn(pool, lambda count=count: len(calls.received) == 2 * count)  # type: ignore[misc]
-    assert pool.info["threads"] == 1
+        calls.apply(pool, lambda: used.add(threading.get_ident()))
+    turn(pool, lambda: len(calls.received) == 14)
+    assert pool.info["threads"] == 2
+    assert len(used) == 1
 
 
 def test_rows_and_bytes_are_counted_in_and_out(pool: ChunkPool, calls: Calls) -> None:
@@ -174,7 +179,7 @@ def test_the_message_of_a_failing_callback_is_returned_once(
     request = FailingRequest(is_redelivered=is_redelivered)
     pool.apply_async(lambda: None, callback=request.on_success)
     calls.apply(pool, lambda: 1)
-    turn(pool, lambda: calls.received[-1:] == [("done", 1)])
+    turn(pool, lambda: calls.received[-1:] == [("done", 1)] and not pool.capacity.chunks)
     assert request.rejected == [not is_redelivered]
     assert pool.capacity.chunks == 0
     assert "the end of a chunk could not be reported: ConnectionError" in caplog.text

@@ -29,7 +29,7 @@ def start(
 ) -> Registration:
     """Register a worker; the reasons for which it should end go to ``ended``."""
     end_worker = ([] if ended is None else ended).append
-    registration = Registration(url, info, Meter(), end_worker, interval_seconds)
+    registration = Registration(url, info, Meter(), end_worker, print, interval_seconds)
     registration.start()
     return registration
 
@@ -79,7 +79,7 @@ def test_a_dead_worker_with_the_same_name_is_no_warning(
 
 def test_work_is_published(redis_url: str, redis: Redis) -> None:
     meter = Meter()
-    registration = Registration(redis_url, info(["bertq"]), meter, print)
+    registration = Registration(redis_url, info(["bertq"]), meter, print, print)
     meter.count_chunk(250, 6000)
     registration.start()
     registration.publish()

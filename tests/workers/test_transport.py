@@ -1,19 +1,27 @@
 """Taking messages and acknowledging them on a real server, against kombu's own way of it."""
 
+import gc
 import inspect
 import json
 import logging
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from kombu import Connection, Consumer, Producer, Queue
+from celery.backends.redis import RedisBackend
+from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.transport import redis as stock
+from kombu.transport import virtual
 from redis import Redis, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bertq_client.outbox.message import MessageBuilder
+from bertq_workers.celery_compat import message_parsing
+from bertq_workers.celery_compat.expiry import ExpiringTransport
 from bertq_workers.celery_compat.transport import Channel, Transport
 from tests import records
 
@@ -61,7 +69,8 @@ def take(connection: Any, at_once: int = 1, count: int = 1) -> tuple[Any, list[A
     channel = connection.channel()
     if isinstance(channel, Channel):
         channel.max_messages = lambda: at_once
-    consumer = Consumer(channel, [Queue("q")], on_message=messages.append)
+    # A full Redis before 7.2 does not answer the transaction that declares a queue.
+    consumer = Consumer(channel, [Queue("q", no_declare=True)], on_message=messages.append)
     consumer.consume()
     while len(messages) < count:
         connection.drain_events(timeout=10)
@@ -128,6 +137,43 @@ def test_records_are_read_while_messages_are_delivered(connect: Any, redis: Redi
         for message in messages:
             message.ack()
         channel.close()
+
+
+@pytest.mark.parametrize("knows_script", [True, False])
+@pytest.mark.parametrize("jobs", ["aabb", "abab", "aaab", "aaa"])
+def test_a_chunk_that_is_in_the_queue_twice(
+    connect: Any, redis: Redis, jobs: str, knows_script: bool
+) -> None:
+    """As after a failover: workers return chunks, and clients send them again."""
+    take_small(connect(), redis, *set(jobs))[0].close()  # returns them
+    if not knows_script:
+        redis.script_flush()
+    channel, messages, (found,) = take_small(connect(), redis, *jobs)
+    tags = sorted({f"{job}-0" for job in jobs})
+    assert sorted(message.delivery_tag for message in messages) == sorted(found) == tags
+    assert all(message.delivery_info["redelivered"] for message in messages)
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == len(tags)
+    for message in messages:
+        message.ack()
+    channel.close()
+    assert not redis.exists("unacked", "unacked_index", "q")
+
+
+def test_messages_that_come_while_a_note_is_written(connect: Any, redis: Redis) -> None:
+    connection = connect()
+    channel, _, _ = take_small(connection, redis, "a")
+    text = MessageBuilder("me").build("inner-0", ["a"], "q")
+    _, entry = message_parsing.parse_envelope(text.encode(), "q")
+
+    def write_others() -> None:
+        for _ in range(2):
+            assert "inner-0" in channel.qos.write({"inner-0": entry})
+
+    for job in ("inner", "outer", "next"):
+        records.write(redis, job)
+    outer = {f"{job}-0": entry for job in ("outer", "next")}
+    assert set(channel.qos.write(outer, write_others)) >= set(outer)
+    assert redis.hlen("unacked") == 4
 
 
 def test_a_note_whose_answer_is_lost(
@@ -289,6 +335,85 @@ def test_a_channel_has_one_client(connect: Any) -> None:
         assert third.ping()
 
 
+def test_kombu_adds_one_callback_to_the_event_loop(
+    connect: Any, event_loop: Callable[[Any], object]
+) -> None:
+    hub: Any = Hub()
+    event_loop(hub)
+    callbacks = set(hub.on_tick)
+    connection = connect(stock.Transport)
+    connection.transport.register_with_event_loop(connection.connection, hub)
+    assert len(hub.on_tick - callbacks) == 1
+    hub.close()
+
+
+def test_sockets_are_added_to_the_event_loop_once(
+    connect: Any, send: Any, event_loop: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub: Any = Hub()
+    event_loop(hub)
+    connection = connect()
+    messages: list[Any] = []
+    channel = connection.channel()
+    Consumer(channel, [Queue("q")], on_message=messages.append).consume()
+    connection.transport.register_with_event_loop(connection.connection, hub)
+
+    def receive(body: int) -> None:
+        send(body)
+        while body not in bodies(messages):
+            hub.run_once()
+
+    receive(0)
+    register = Mock(side_effect=hub.poller.register)
+    monkeypatch.setattr(hub.poller, "register", register)
+    receive(1)
+    assert not register.called
+    channel.client.connection.disconnect()  # as kombu does if Redis does not answer
+    receive(2)
+    assert register.called
+    hub.close()
+
+
+@pytest.mark.parametrize("transport", [Transport, ExpiringTransport])
+def test_nothing_is_left_of_a_lost_connection(
+    connect: Any, redis: Redis, event_loop: Callable[[Any], object], transport: Any
+) -> None:
+    hub: Any = Hub()
+    event_loop(hub)
+    callbacks = set(hub.on_tick)
+    connection = connect(transport)
+    channels = [connection.channel() for _ in range(2)]
+    for channel in channels:
+        Consumer(channel, [Queue("q")], on_message=Mock()).consume()
+    connection.transport.register_with_event_loop(connection.connection, hub)
+    assert hub.on_tick != callbacks
+    hub.run_once()  # sends a blocking command
+    redis.client_kill_filter(_type="normal", skipme=True)
+    connection.collect()  # as Celery does with a lost connection
+    assert hub.on_tick == callbacks
+    assert not hub.readers
+    references = [weakref.ref(channel) for channel in channels]
+    del channel, channels
+    hub.close()
+    hub.timer.clear()  # Celery cancels timers by itself
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("transport", [Transport, ExpiringTransport])
+def test_a_broadcast_on_a_connection_to_an_old_primary(connect: Any, transport: Any) -> None:
+    exchange = Exchange("news", type="fanout")
+    connection = connect(transport)
+    channel = connection.channel()
+    Consumer(channel, [Queue("reader", exchange)], on_message=Mock()).consume()
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=0.2)  # subscribes
+    connection.transport.primary.leave()
+    Producer(connect().channel(), exchange).publish("hello")
+    with pytest.raises(RedisConnectionError):
+        connection.drain_events(timeout=10)
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "parameters"),
     [
@@ -296,11 +421,15 @@ def test_a_channel_has_one_client(connect: Any) -> None:
         (stock.Channel, "_brpop_start", ["self", "timeout"]),
         (stock.Channel, "_brpop_read", ["self", "options"]),
         (stock.Channel, "conn_or_acquire", ["self", "client"]),
+        (stock.Channel, "_connparams", ["self", "asynchronous"]),
         (stock.Channel, "_q_for_pri", ["self", "queue", "pri"]),
         (stock.Channel, "_flush_brpop_reauth", ["self"]),
         (stock.Channel, "_receive_one", ["self", "c"]),
         (stock.Channel, "_deliver_fanout_message", ["self", "message", "exchange"]),
         (stock.Channel, "maybe_refresh_binding_expiry", ["self"]),
+        (virtual.Message, "_decode", ["self"]),
+        (RedisBackend, "_create_client", ["self", "params"]),
+        (RedisBackend, "_params_from_url", ["self", "url", "defaults"]),
         (stock.QoS, "append", ["self", "message", "delivery_tag"]),
         (stock.QoS, "ack", ["self", "delivery_tag"]),
         (stock.QoS, "reject", ["self", "delivery_tag", "requeue"]),

@@ -195,7 +195,8 @@ def test_a_closed_channel_does_not_return_chunks_in_progress(
     channel, _ = take(connection, 2, 2)
     suffer(FULL)
     channel.close()
-    assert warnings(caplog) == ["2 chunks could not be returned: OutOfMemoryError"]
+    (line,) = warnings(caplog)
+    assert line.startswith("2 chunks could not be returned (OutOfMemoryError); other workers ")
     assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2  # for another worker
 
 

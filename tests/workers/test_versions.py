@@ -11,7 +11,7 @@ from redis import Redis
 from bertq import BertClient
 from bertq.errors import VersionMismatch, WireError
 from bertq.protocol import keys, wire
-from bertq.protocol.wire import WIRE_VERSION
+from bertq.protocol.versions import WIRE_VERSION
 from bertq_client.inbox.results import decode
 from bertq_client.outbox.message import MessageBuilder
 from tests import records
@@ -33,7 +33,8 @@ def test_a_client_of_another_version_is_told_so(
 ) -> None:
     texts = standins.sentences(40)
     with monkeypatch.context() as patch, BertClient(redis_url=redis_url, timeout=20) as other:
-        patch.setattr("bertq_client.outbox.message.WIRE_VERSION", WIRE_VERSION + 1)
+        # Its workers of that version have just ended.
+        patch.setattr("bertq_client.outbox.writer.choose_format", lambda _: WIRE_VERSION + 1)
         with pytest.raises(WireError) as caught:
             other.encode([SECRET, *texts])
     with BertClient(redis_url=redis_url, timeout=20) as client:
@@ -98,6 +99,8 @@ def test_an_id_in_the_arguments_is_refused(worker: StandInWorker, redis: Redis) 
     redis.lpush("bertq", json.dumps(message))
     worker.wait_for_log("more than the arguments of a chunk")
     assert SECRET not in worker.log
+    # The worker writes the line before the result.
+    eventually(lambda: redis.exists(keys.result("job-0")), 20)
     assert wire.loads(redis.get(keys.result("job-0")))["status"] == "FAILURE"
 
 

@@ -21,7 +21,7 @@ from celery import signals
 
 from bertq import tracing
 from bertq.errors import BadInput
-from bertq.protocol import wire
+from bertq.protocol import versions, wire
 from bertq.protocol.encoding import PLAIN, Encoding
 from bertq.state import durable_jobs, jobs, results
 from bertq.state.results import ComputedChunk
@@ -99,7 +99,7 @@ class GroupEncoder:
             and record.chunks == 1
             and record.attempts == record.redeliveries == 0
             and record.fingerprint in (None, self._encoder.fingerprint)
-            and headers["wire"] == wire.WIRE_VERSION
+            and versions.is_known(headers["wire"])
             and request.message.delivery_tag == request.id
             and request.id.endswith("-0")
             and headers["reply_to"] is not None
@@ -160,6 +160,7 @@ class GroupEncoder:
                 cut,
                 self._encoder.max_seq_len,
                 lengths[part] if encoding.count_tokens else None,
+                request.request_dict["wire"],
             )
             computed.append(
                 ComputedChunk(

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,10 +14,10 @@ from redis import Redis, RedisError
 from bertq import tracing
 from bertq.celery import app
 from bertq.errors import BadInput, BadInputValue, ModelMismatch
-from bertq.protocol import keys
+from bertq.protocol import keys, queues, versions
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.queues import ENCODE_TASK
-from bertq.protocol.wire import ChunkResult, check_version
+from bertq.protocol.wire import ChunkResult
 from bertq.state import durable_jobs, jobs
 from bertq_bert.errors import BadRequest
 from bertq_workers.batching import chunk, tokens
@@ -24,6 +26,7 @@ from bertq_workers.celery_compat.failures import summarize, type_name
 from bertq_workers.celery_compat.request import is_redelivered
 from bertq_workers.observability import logs
 from bertq_workers.observability.meter import Meter
+from bertq_workers.returns import queue_of, return_to_other
 from bertq_workers.startup import steps
 
 if TYPE_CHECKING:
@@ -91,10 +94,11 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
 
     Raises:
         Ignore: the job is not active any more; Celery acknowledges and forgets the chunk.
-        VersionMismatch: the client has another version.
+        Reject: another worker of the queue must compute the chunk; Celery returns it.
+        VersionMismatch: the client has another version, and so have all workers.
         BadInput: the message does not contain a chunk of sentences.
         SentenceTooLong: sentences are too long, and the options do not allow truncating them.
-        ModelMismatch: another model has answered a chunk of the same job.
+        ModelMismatch: another model has answered a chunk of the same job, and no worker has it.
         ModelError: the model cannot read the sentences (it has no such prompt, or does not accept
             pairs) or cannot return such rows, or its device has too little memory for them.
         TokenizerError: the text cannot be tokenized.
@@ -106,14 +110,15 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     if encoder is None or batcher is None:
         raise RuntimeError("this worker has no model: start it with celery -A bertq worker")
     record, is_suspicious = _check_job(self, encoder, task_id)
-    if is_suspicious:
+    is_again = is_suspicious or is_redelivered(self.request)
+    if is_again:
         self.meter.count_redelivered()
     started = time.perf_counter()
     encoding = Encoding.from_wire(options)
     if encoding.show_tokens and not self.show_tokens:
         raise BadInputValue("this worker shows no tokens (--no-show-tokens-to-client)")
     if encoding.output != "rows":
-        return tokens.answer(encoder, texts, encoding)
+        return replace(tokens.answer(encoder, texts, encoding), wire=self.request.get("wire"))
     ids, truncated = chunk.tokenize(encoder, texts, encoding)
     on_begin = partial(_count_attempt, self, task_id) if is_suspicious else None
     future = batcher.submit(ids, on_begin)
@@ -129,13 +134,16 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
         and record.fingerprint is None
         and (record.chunks > 1 or durable_jobs.is_durable(task_id, self.request.reply_to))
     ):
-        _check_model(encoder, _pin_model(self, task_id, encoder.fingerprint))
+        pinned = _pin_model(self, task_id, encoder.fingerprint)
+        if pinned != encoder.fingerprint:
+            _forget_attempts(self, task_id)
+        _check_model(self, encoder, pinned)
     lengths = list(map(len, ids))
     num_tokens = sum(lengths)
     shown = encoder.tokens(ids) if encoding.show_tokens else None
     finished = chunk.finish(encoder, rows, encoding)
     # The waiting time of a redelivered chunk includes its time in the other worker.
-    waited = None if is_suspicious else _waiting_seconds(self, future.started_at)
+    waited = None if is_again else _waiting_seconds(self, future.started_at)
     self.meter.count_chunk(len(finished), num_tokens, len(truncated), waited)
     tracing.record_chunk(
         self.request.get("traceparent"),
@@ -147,8 +155,9 @@ def encode(self: EncodeTask, texts: Any, options: Any = None) -> ChunkResult:
     logs.log_computed(task_id, len(finished), num_tokens, seconds)
     counted = lengths if encoding.count_tokens else None
     return ChunkResult(
-        finished, encoder.fingerprint, shown, truncated, encoder.max_seq_len, counted
-    )
+        finished, encoder.fingerprint, shown, truncated, encoder.max_seq_len, counted,
+        self.request.get("wire"),
+    )  # fmt: skip
 
 
 def _check_job(
@@ -157,22 +166,40 @@ def _check_job(
     """Return the record of the chunk's job, and whether the chunk may have ended a worker.
 
     Raises:
-        Ignore, VersionMismatch, BadInputValue, ModelMismatch, PoisonedChunk: as in ``encode``.
+        Ignore, Reject, VersionMismatch, BadInputValue, ModelMismatch, PoisonedChunk: as in
+            ``encode``.
     """
-    # A header of bertq. Celery makes attributes of the request from headers that it does not know.
-    check_version(task.request.get("wire"), sender="client", receiver="worker")
-    redelivered = is_redelivered(task.request)
-    record = _count_delivery(task, task_id, "again" if redelivered else "new")
+    _check_format(task)
+    delivery = "new"
+    if is_redelivered(task.request):
+        # Groups of small requests do not count the first attempt.
+        delivery = "uncounted" if queues.is_small(queue_of(task.request)) else "again"
+    record = _count_delivery(task, task_id, delivery)
     if record is None:
-        return None, redelivered
+        return None, is_redelivered(task.request)
     if not record.is_active:
         logs.log_dropped(task_id)
         raise Ignore()
     _check_number(task_id, record)
     _check_attempts(record)
     if record.fingerprint is not None:
-        _check_model(encoder, record.fingerprint)
-    return record, redelivered or record.attempts > 0
+        _check_model(task, encoder, record.fingerprint)
+    return record, record.attempts > 0
+
+
+def _check_format(task: EncodeTask) -> None:
+    """Check the wire format of a message.
+
+    Raises:
+        Reject: another worker of the queue reads it.
+        VersionMismatch: no worker does.
+    """
+    # A header of bertq. Celery makes attributes of the request from headers that it does not know.
+    wire = task.request.get("wire")
+    if type(wire) is int and not versions.is_known(wire):
+        reason = f"which reads wire format {wire}"
+        return_to_other(_redis(task), task.request, lambda worker: wire in worker.wire, reason)
+    versions.check(wire, sender="client", receiver="worker")
 
 
 def _is_active(task: EncodeTask, task_id: str) -> bool:
@@ -189,7 +216,7 @@ def _waiting_seconds(task: EncodeTask, started_at: float | None) -> float | None
 def _count_delivery(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRecord | None:
     """Return the record of the chunk's job, or None if Redis cannot be reached.
 
-    A new delivery also counts the first attempt, which is most likely the only one. Counting one
+    A delivery also counts the first attempt, which is most likely the only one. Counting one
     too many does no harm: from the second attempt on, a chunk is computed alone, and the attempt is
     counted when that begins.
     """
@@ -197,7 +224,13 @@ def _count_delivery(task: EncodeTask, task_id: str, delivery: str) -> jobs.JobRe
     if parts is None:
         return jobs.JobRecord(is_active=False, chunks=0, fingerprint=None)
     try:
-        return jobs.count_delivery(_redis(task), *parts, delivery)
+        return jobs.count_delivery(
+            _redis(task),
+            *parts,
+            delivery,
+            queue=queue_of(task.request),
+            fingerprint="" if task.encoder is None else task.encoder.fingerprint,
+        )
     except RedisError:
         # Redis cannot be reached for a moment. Compute the chunk; the backend retries storing the
         # rows.
@@ -231,12 +264,20 @@ def _count_attempt(task: EncodeTask, task_id: str) -> None:
         log.warning("chunk %s: the attempt could not be counted: %s", task_id, type(error).__name__)
 
 
+def _forget_attempts(task: EncodeTask, task_id: str) -> None:
+    """Forget the attempts at a chunk that was computed without harm, and is returned."""
+    parts = keys.split_task_id(task_id)
+    assert parts is not None  # otherwise the chunk was dropped
+    with suppress(RedisError):  # then the chunk is computed alone
+        jobs.forget_attempts(_redis(task), *parts)
+
+
 def _pin_model(task: EncodeTask, task_id: str, fingerprint: str) -> str:
     """Pin the chunk's job to this worker's model, and return the model that it is pinned to."""
     parts = keys.split_task_id(task_id)
     assert parts is not None  # otherwise there was no record
     try:
-        return jobs.pin(_redis(task), parts[0], fingerprint)
+        return jobs.pin(_redis(task), parts[0], queue_of(task.request), fingerprint)
     except RedisError:
         return fingerprint  # the rows name their model, and the client does not mix two
 
@@ -247,8 +288,20 @@ def _redis(task: EncodeTask) -> Redis:
     return client
 
 
-def _check_model(encoder: "Encoder", pinned: str) -> None:
+def _check_model(task: EncodeTask, encoder: "Encoder", pinned: str) -> None:
+    """Check that the model that must answer a job is this worker's.
+
+    Raises:
+        Reject: another worker of the queue has that model.
+        ModelMismatch: no worker has it.
+    """
     if pinned != encoder.fingerprint:
+        return_to_other(
+            _redis(task),
+            task.request,
+            lambda worker: worker.fingerprint == pinned,
+            f"which has model {pinned[:12]}",
+        )
         raise ModelMismatch(
             f"the request was begun by a worker with model {pinned[:12]}, and this worker has "
             f"model {encoder.fingerprint[:12]} ({encoder.name}): send it again"

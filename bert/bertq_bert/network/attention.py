@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
+from bertq_bert.network import onednn
 from bertq_bert.network.dense import Dense, Pieces
 from bertq_bert.network.positions import Positions, order_pairs
 from bertq_bert.network.token_layout import Tensor, TokenLayout
@@ -15,6 +16,7 @@ class SelectedTokens(NamedTuple):
     """One token of each row."""
 
     x: Tensor  # [M, H], the tokens of B <= M rows
+    residual: Tensor  # [M, H]  what the layer adds its results to
     position: Tensor  # [B]  where each is in its row
 
 
@@ -43,14 +45,15 @@ class Attention:
     def apply(
         self,
         x: Tensor,
+        residual: Tensor,
         layout: TokenLayout,
         at: str,
         positions: list[Positions],
         selected: SelectedTokens | None = None,
     ) -> Tensor:
-        """Attention and its output product of all tokens, or of one token of each row.
+        """residual + attention and its output product, of all tokens or of one of each row.
 
-        x [N, H] -> [N, H]; with selected [M, H], the tokens of B <= M rows, -> [M, H].
+        x, residual [N, H] -> [N, H]; with selected [M, H], the tokens of B <= M rows, -> [M, H].
         ``positions`` are those of each part.
         """
         parts = zip(self.query_key_value(at + "attention/self/"), positions, strict=True)
@@ -61,7 +64,8 @@ class Attention:
                 self.selected_contexts(selected, x, layout, *matrices, where)
                 for matrices, where in parts
             ]
-        return self.dense.combine(contexts, at + "attention/output/dense")
+            residual = selected.residual
+        return self.dense.combine(residual, contexts, at + "attention/output/dense")
 
     def contexts(
         self, x: Tensor, layout: TokenLayout, kernel: Array, bias: Array | None, where: Positions
@@ -74,7 +78,7 @@ class Attention:
         qkv = self.dense.matmul(x, kernel, bias)  # [N, 3H / P]
         # one gather pads and transposes: a separate transpose costs more than the products
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
-        q, k, v = (tf.gather(vectors, layout.slots(3, part)) for part in range(3))  # [B, A/P, T, D]
+        q, k, v = tf.unstack(tf.gather(vectors, layout.slots(3)), 3)  # [B, A / P, T, D] each
         context = self.attend_all(where.rotate(q), where.rotate(k), v, layout, where)
         context = tf.gather(tf.reshape(context, [-1, size]), layout.vector_index)  # [N, A / P, D]
         return tf.reshape(context, [-1, self.heads * size])
@@ -95,7 +99,7 @@ class Attention:
         q = self.dense.matmul(selected.x, kernel[:, :width], q_bias)[:rows]  # [B, H / P]
         kv = self.dense.matmul(x, kernel[:, width:], kv_bias)  # [N, 2H / P]
         vectors = tf.reshape(kv, [-1, size])  # [N * 2A / P, D]
-        k, v = (tf.gather(vectors, layout.slots(2, part)) for part in range(2))  # [B, A/P, T, D]
+        k, v = tf.unstack(tf.gather(vectors, layout.slots(2)), 2)  # [B, A / P, T, D] each
         q = tf.reshape(q, [rows, self.heads, 1, size])
         q, k = where.rotate_at(q, selected.position), where.rotate(k)
         bias = where.bias_of(selected.position[:, None])  # [B or 1, A / P or 1, 1, T]
@@ -108,7 +112,7 @@ class Attention:
     ) -> Tensor:
         """``attend`` for all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
 
-        if self.max_scores is None:
+        if self.max_scores is None or layout.is_static:
             return self.attend(q, k, v, where.bias)
         longest = layout.longest
         scores_per_query = tf.size(layout.is_token) * self.heads
@@ -138,6 +142,10 @@ class Attention:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """softmax(q k^T + bias) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
+        if self.dense.is_fused:
+            # in bfloat16 too, oneDNN adds the bias and computes the softmax in float32
+            scores = onednn.scores(q, k, tf.cast(bias, q.dtype))  # [B, A, S, T]
+            return tf.matmul(tf.nn.softmax(scores), v)
         scores = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [B, A, S, T]
         shares = tf.nn.softmax(scores + bias)  # [B, A, S, T]
         return tf.matmul(tf.cast(shares, self.dense.dtype), v)

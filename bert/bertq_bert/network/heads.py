@@ -1,7 +1,7 @@
 """The layers after the encoder: pooler, labels, masked-LM head, sentence-transformers modules.
 
-Shapes as in ``network``, X numbers in a pooled row. Products have at least ``min_tokens``
-rows, because fewer rows would pack their matrices in another way.
+Shapes as in ``network``, X numbers in a pooled row. Products have a multiple of ``min_tokens``
+rows: oneDNN prepares code for each number of rows, and multiplies a few rows in another way.
 """
 
 import tensorflow as tf
@@ -93,14 +93,13 @@ class Heads:
         if self.pooling.activation == "log1p_relu":
             weights = tf.math.log1p(weights)
         if self.pooling.modes == ("splade_max",):
-            return tf.math.segment_max(weights, layout.row)
-        return tf.math.segment_sum(weights, layout.row)
+            return layout.max(weights)
+        return layout.sum(weights)
 
     def pad_indices(self, indices: Tensor) -> Tensor:
-        """``indices`` and as many zeros as make ``min_tokens`` of them: [B] -> [M], B <= M."""
-        return tf.pad(indices, [[0, tf.maximum(self.min_tokens - tf.size(indices), 0)]])
+        """``indices`` and zeros up to a multiple of ``min_tokens``: [B] -> [M], B <= M."""
+        return tf.pad(indices, [[0, -tf.size(indices) % self.min_tokens]])
 
     def _norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:
-        return layer_norm(
-            x, self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta"), epsilon
-        )
+        gamma, beta = self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta")
+        return layer_norm(x, gamma, beta, epsilon, is_fused=self.dense.has_fused_norm)

@@ -11,16 +11,19 @@ to P parts, as in tensor parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle
 of a small batch.
 """
 
+import functools
+from typing import Any
+
 import tensorflow as tf
 
 from bertq_bert.checkpoint import Weights
 from bertq_bert.config import NetworkConfig, Rotary
-from bertq_bert.network.activations import activate
 from bertq_bert.network.attention import Attention, SelectedTokens
 from bertq_bert.network.dense import Dense
 from bertq_bert.network.heads import Heads
 from bertq_bert.network.normalization import layer_norm
-from bertq_bert.network.positions import Positions, padded_length
+from bertq_bert.network.padding import padded_length
+from bertq_bert.network.positions import Positions
 from bertq_bert.network.reduction import first_token_index, reduce
 from bertq_bert.network.token_layout import Tensor, TokenLayout
 from bertq_bert.pooling import Pooling
@@ -36,26 +39,29 @@ class Network:
         weights: Weights,
         pooling: Pooling,
         dtype: str,
-        words: Tensor,
         min_tokens: int,
-        constant: bool,
         parts: int,
         *,
+        is_fused: bool,
         max_scores: int | None = None,
     ) -> None:
-        """Plan a graph for batches of at least ``min_tokens`` tokens; ``words`` [V, E].
+        """Plan a graph for batches of at least ``min_tokens`` tokens.
 
-        The matrices of dense layers are constants of the graph, or tensors outside of it that exist
-        once. ``parts`` divides the number of heads and the intermediate size;
-        ``max_scores`` bounds the memory of attention.
+        ``parts`` divides the number of heads and the intermediate size. With ``is_fused``, the
+        operations are those of ``onednn``. ``max_scores`` bounds the memory of attention.
         """
         self.config = config
         self.weights = weights
         self.pooling = pooling
-        self.words = words
         self.min_tokens = min_tokens
         self.parts = parts
-        self.dense = Dense(weights, dtype, constant, parts)
+        self.dense = Dense(weights, dtype, parts, is_fused=is_fused)
+        words = weights.pop("embeddings/word_embeddings")
+        is_decoder = pooling.sparse and "predictions/decoder" not in weights
+        if is_decoder or self.dense.dtype == tf.float32:  # as a decoder, it gives the rows
+            self.words = tf.constant(words)  # [V, E]
+        else:
+            self.words = self.dense.tensor(words)
         self.heads = config.num_attention_heads // parts  # of each part
         self.attention = Attention(
             self.dense,
@@ -68,9 +74,35 @@ class Network:
         self.positions_cache: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
         self.head = Heads(config, weights, pooling, self.dense, min_tokens)
 
-    def rows(self, ids: Tensor, lengths: Tensor, marks: Tensor) -> Tensor:
-        """ids [N], lengths [B], marks [N] -> rows, float32."""
-        layout = TokenLayout.from_lengths(lengths, self.heads)
+    def trace(self, *, is_static: bool = False) -> Any:
+        """Return the traced function of ``rows``; with ``is_static``, XLA compiles it."""
+        function = tf.function(
+            functools.partial(self.rows, is_static=is_static),
+            input_signature=[tf.TensorSpec([None] * rank, tf.int32) for rank in (1, 1, 1, 1, 1, 2)],
+            autograph=False,
+            jit_compile=is_static or None,
+        )
+        return function.get_concrete_function()
+
+    def rows(
+        self,
+        ids: Tensor,
+        marks: Tensor,
+        lengths: Tensor,
+        row: Tensor,
+        position: Tensor,
+        token_index: Tensor,
+        *,
+        is_static: bool = False,
+    ) -> Tensor:
+        """Compute the rows of a batch, and of its padding, in float32.
+
+        Args:
+            ids, marks: [N], of each token.
+            lengths, row, position, token_index: as in ``TokenPlaces``.
+            is_static: whether XLA compiles the graph.
+        """
+        layout = TokenLayout(lengths, row, position, token_index, self.heads, is_static=is_static)
         self.positions_cache = {}
         mask = self.find_mask(marks)  # [N], or None for all
         x = self.embed(ids, marks, layout)  # [N, H]
@@ -126,7 +158,7 @@ class Network:
 
     def embed(self, ids: Tensor, marks: Tensor, layout: TokenLayout) -> Tensor:
         """Word + position + segment, normalised and projected: [N, H]."""
-        x = tf.gather(self.words, ids)  # [N, E]
+        x = tf.cast(tf.gather(self.words, ids), tf.float32)  # [N, E]
         # one table [S * P, E]: a second look-up for the segment would cost as much again
         positions = self.weights.get("embeddings/position_embeddings")  # [P, E], or none
         segments = self.weights.get("embeddings/token_type_embeddings")  # [S, E], or none
@@ -140,7 +172,9 @@ class Network:
                 else:
                     table = (segments[:, None] + positions).reshape(-1, positions.shape[1])
                     where += segment * len(positions)
-            x += tf.gather(tf.constant(table), where)  # [N, E]
+            with tf.init_scope():  # outside of the graph
+                table = tf.constant(table)
+            x += tf.gather(table, where)  # [N, E]
         x = self.layer_norm(x, "embeddings/LayerNorm")
         if "embeddings/project/kernel" in self.weights:
             x = self.dense.matmul_float32(x, *self.dense.linear("embeddings/project"))  # [N, H]
@@ -154,7 +188,8 @@ class Network:
         is_token = tf.cast(tf.not_equal(ids, self.config.padding_id), tf.int32)  # [N]
         count = tf.cumsum(is_token)  # [N]
         before = tf.gather(tf.cumsum(is_token, exclusive=True), layout.starts)  # [B]
-        return (count - tf.gather(before, layout.row)) * is_token
+        in_row = tf.cast(layout.row >= 0, tf.int32)
+        return (count - tf.gather(before, tf.maximum(layout.row, 0))) * is_token * in_row
 
     def positions(self, index: int, layout: TokenLayout) -> list[Positions]:
         """Return the positions for the attention of layer ``index``, one object for each part."""
@@ -184,27 +219,27 @@ class Network:
         read = self.layer_norm(x, before) if self.config.pre_norm and index else x
         positions = self.positions(index, layout)
         if selected is None:
-            attended = self.attention.apply(read, layout, at, positions)  # [N, H]
-            return self.after_attention(x, attended, at)
-        # M rows: with fewer than ``min_tokens`` the matrix would be packed in another way
+            return self.after_attention(self.attention.apply(read, x, layout, at, positions), at)
+        # M rows, a multiple of ``min_tokens``: oneDNN prepares code for each number of rows
         indices = self.head.pad_indices(selected)  # [M]
-        tokens = SelectedTokens(tf.gather(read, indices), tf.gather(layout.position, selected))
-        attended = self.attention.apply(read, layout, at, positions, tokens)  # [M, H]
-        return self.after_attention(tf.gather(x, indices), attended, at)[: tf.size(selected)]
+        tokens = SelectedTokens(
+            tf.gather(read, indices), tf.gather(x, indices), tf.gather(layout.position, selected)
+        )
+        attended = self.attention.apply(read, x, layout, at, positions, tokens)  # [M, H]
+        return self.after_attention(attended, at)[: tf.size(selected)]
 
-    def after_attention(self, x: Tensor, attended: Tensor, at: str) -> Tensor:
+    def after_attention(self, x: Tensor, at: str) -> Tensor:
         """Run the rest of a layer after attention, token by token: [M, H] -> [M, H]."""
-        x = x + attended  # [M, H]
         if self.config.pre_norm:
-            return x + self.feed_forward(self.layer_norm(x, at + "output/LayerNorm"), at)
+            return self.feed_forward(self.layer_norm(x, at + "output/LayerNorm"), x, at)
         x = self.layer_norm(x, at + "attention/output/LayerNorm")  # [M, H]
-        return self.layer_norm(x + self.feed_forward(x, at), at + "output/LayerNorm")
+        return self.layer_norm(self.feed_forward(x, x, at), at + "output/LayerNorm")
 
-    def feed_forward(self, x: Tensor, at: str) -> Tensor:
-        """The two dense layers with the activation between them: [M, H] -> [M, H]."""
+    def feed_forward(self, x: Tensor, residual: Tensor, at: str) -> Tensor:
+        """residual + the two dense layers of x, an activation between them: [M, H] -> [M, H]."""
         # the activation in the compute dtype, so that the product takes it in
         inner = [
-            activate(self.config.hidden_act, self.dense.matmul(x, *columns))  # [M, I / P]
+            self.dense.matmul(x, *columns, self.config.hidden_act)  # [M, I / P]
             for columns in self.dense.columns_of(at + "intermediate/dense")
         ]
         if self.config.gated:
@@ -213,9 +248,10 @@ class Network:
                 part * self.dense.matmul(x, *columns)
                 for part, columns in zip(inner, gates, strict=True)
             ]
-        return self.dense.combine(inner, at + "output/dense")  # [M, H]
+        return self.dense.combine(residual, inner, at + "output/dense")  # [M, H]
 
     def layer_norm(self, x: Tensor, name: str) -> Tensor:
         """LayerNorm with the weights of that name, float32: [N, H]."""
         gamma, beta = self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta")
-        return layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+        epsilon = self.config.layer_norm_eps
+        return layer_norm(x, gamma, beta, epsilon, is_fused=self.dense.has_fused_norm)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bertq_bert.checkpoint import Array
 from bertq_bert.config import Rotary
-from bertq_bert.network.token_layout import LANES, MASKED, Tensor, TokenLayout
+from bertq_bert.network.token_layout import MASKED, Tensor, TokenLayout
 
 #: Distance from which on MPNet's buckets are all the last one (T5's rule, Raffel et al. 2020).
 _MAX_DISTANCE = 128
@@ -77,19 +77,32 @@ class Positions:
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotate the vectors of all tokens by their positions: [B, A / P, T, D]."""
-        return x if self.rotations is None else rotate_pairs(x, self.all_rotations)
+        if self.rotations is None:
+            return x
+        return rotate_pairs(x, self.all_rotations, can_bitcast=not self.layout.is_static)
 
     def rotate_at(self, x: Tensor, position: Tensor) -> Tensor:
         """Rotate one vector of each row by its position [B]: [B, A / P, 1, D]."""
         if self.rotations is None:
             return x
-        return rotate_pairs(x, tf.gather(self.rotations, position)[:, None, None])
+        return rotate_pairs(
+            x,
+            tf.gather(self.rotations, position)[:, None, None],
+            can_bitcast=not self.layout.is_static,
+        )
 
 
-def rotate_pairs(x: Tensor, rotations: Tensor) -> Tensor:
-    """x [..., D], pairs of neighbours as complex numbers, times ``rotations`` [..., D / 2]."""
+def rotate_pairs(x: Tensor, rotations: Tensor, *, can_bitcast: bool = True) -> Tensor:
+    """x [..., D], pairs of neighbours as complex numbers, times ``rotations`` [..., D / 2].
+
+    XLA cannot take two numbers as one complex number (``can_bitcast``).
+    """
     shape = tf.shape(x)
     pairs = tf.reshape(tf.cast(x, tf.float32), tf.concat([shape[:-1], [shape[-1] // 2, 2]], 0))
+    if not can_bitcast:
+        product = tf.complex(pairs[..., 0], pairs[..., 1]) * rotations
+        rotated = tf.stack([tf.math.real(product), tf.math.imag(product)], -1)
+        return tf.cast(tf.reshape(rotated, shape), x.dtype)
     product = tf.bitcast(pairs, tf.complex64) * rotations
     return tf.cast(tf.reshape(tf.bitcast(product, tf.float32), shape), x.dtype)
 
@@ -133,8 +146,3 @@ def by_distance(table: Array, longest: int) -> Array:
     large = exact + (growth / math.log(_MAX_DISTANCE / exact) * (half - exact)).astype(np.int64)
     bucket = np.where(size < exact, size, np.minimum(large, half - 1))
     return np.ascontiguousarray(table[bucket + np.where(distance > 0, half, 0)].T)
-
-
-def padded_length(longest: int) -> int:
-    """The most slots that rows of up to ``longest`` tokens are padded to."""
-    return -(-longest // LANES) * LANES

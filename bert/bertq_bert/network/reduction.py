@@ -13,7 +13,7 @@ from bertq_bert.network.token_layout import Tensor, TokenLayout
 
 
 def reduce(modes: tuple[str, ...], x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """x [N, X] -> [B, X] for each of the modes, side by side; or [B, longest, X] for ``none``."""
+    """x [N, X] -> [B, X] for each of the modes, side by side; or [B, T, X] for ``none``."""
     if modes == ("none",):
         return padded(x, layout, mask)
     rows = [_MODES[mode](x, layout, mask) for mode in modes]
@@ -27,7 +27,7 @@ def mean(x: Tensor, layout: TokenLayout, mask: Tensor = None, *, root: bool = Fa
     else:
         x = tf.where(mask[:, None], x, 0.0)
         number = tf.maximum(count(layout, mask), 1.0)  # [B, 1]
-    sums = tf.math.segment_sum(x, layout.row)  # [B, X]
+    sums = layout.sum(x)  # [B, X]
     return sums / (tf.sqrt(number) if root else number)
 
 
@@ -36,15 +36,15 @@ def weighted_mean(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor
     weights = tf.cast(layout.position + 1, tf.float32)[:, None]  # [N, 1]
     if mask is not None:
         weights = tf.where(mask[:, None], weights, 0.0)
-    sums = tf.math.segment_sum(x * weights, layout.row)  # [B, X]
-    return sums / tf.maximum(tf.math.segment_sum(weights, layout.row), 1e-9)
+    sums = layout.sum(x * weights)  # [B, X]
+    return sums / tf.maximum(layout.sum(weights), 1e-9)
 
 
 def maximum(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
     """Greatest number of each row's tokens, column by column: [N, X] -> [B, X]."""
     if mask is None:
-        return tf.math.segment_max(x, layout.row)
-    greatest = tf.math.segment_max(tf.where(mask[:, None], x, x.dtype.min), layout.row)  # [B, X]
+        return layout.max(x)
+    greatest = layout.max(tf.where(mask[:, None], x, x.dtype.min))  # [B, X]
     return tf.where(count(layout, mask) > 0, greatest, 0.0)
 
 
@@ -58,7 +58,7 @@ def first_token_index(layout: TokenLayout, mask: Tensor = None) -> Tensor:
     if mask is None:
         return layout.starts
     index = tf.where(mask, layout.position, tf.int32.max)  # [N]
-    lowest = tf.math.segment_min(index, layout.row)  # [B]
+    lowest = layout.min(index)  # [B]
     return layout.starts + tf.where(lowest < layout.lengths, lowest, 0)
 
 
@@ -68,15 +68,14 @@ def last(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
 
 
 def padded(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Each row's tokens, zeros behind them: [N, X] -> [B, longest, X]."""
+    """Each row's tokens, zeros behind them: [N, X] -> [B, T, X]."""
     x = x if mask is None else tf.where(mask[:, None], x, 0.0)
-    block = tf.where(layout.is_token[:, :, None], layout.pad(x), 0.0)  # [B, T, X]
-    return block[:, : tf.reduce_max(layout.lengths)]
+    return tf.where(layout.is_token[:, :, None], layout.pad(x), 0.0)
 
 
 def count(layout: TokenLayout, mask: Tensor) -> Tensor:
     """Count the pooled tokens of each row: float32 [B, 1]."""
-    return tf.math.segment_sum(tf.cast(mask, tf.float32), layout.row)[:, None]
+    return layout.sum(tf.cast(mask, tf.float32))[:, None]
 
 
 _MODES: dict[str, Callable[..., Tensor]] = {

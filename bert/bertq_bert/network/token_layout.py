@@ -3,7 +3,6 @@
 Shapes as in ``network``.
 """
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -11,65 +10,70 @@ import tensorflow as tf
 #: TensorFlow has no types: every tensor is Any to mypy; the comments give the shapes.
 Tensor: TypeAlias = Any
 
-#: T is a multiple of this. A CPU's softmax adds up 16 numbers at a time and a shorter rest in
-#: another order: without rests, its sums do not depend on how far a row is padded.
-LANES = 16
 MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
 
 
-@dataclass(frozen=True)
 class TokenLayout:
-    """Where each token stands in the flat list and in the padded block."""
+    """Where each token stands: ``TokenPlaces`` in the graph, and what follows from them.
 
-    lengths: Tensor  # [B]
-    starts: Tensor  # [B]     flat index of each row's first token
-    row: Tensor  # [N]     row of each token
-    position: Tensor  # [N]     position of each token in its row
-    longest: Tensor  # T
-    columns: Tensor  # [T]     positions of the padded block
-    is_token: Tensor  # [B, T]  whether a slot holds a token
-    token_index: Tensor  # [B, T]  flat index of each slot's token; 0 for padding
-    bias: Tensor  # [B, 1, 1, T]  hides padding from attention
-    heads: int  # A, of one part
-    vector_index: Tensor  # [N, A]  where a token's head is among the vectors of [B, A, T]
+    Attributes:
+        lengths: [B], tokens of each row, 0 for a row that is padding.
+        row: [N], row of each token, -1 for padding.
+        position: [N], position of each token in its row.
+        token_index: [B, T], flat index of each slot's token, 0 for padding.
+        heads: A, of one part.
+        is_static: whether XLA compiles the graph.
+        starts, last: [B], flat index of each row's first and last token; 0 for padding.
+        longest: T.
+        columns: [T], positions of the padded block.
+        is_token: [B, T], whether a slot holds a token.
+        bias: [B, 1, 1, T], hides padding from attention.
+        vector_index: [N, A], where a token's head is among the vectors of [B, A, T].
+    """
 
-    @classmethod
-    def from_lengths(cls, lengths: Tensor, heads: int) -> "TokenLayout":
-        """Compute the layout from the rows' lengths."""
-        longest = (tf.reduce_max(lengths) + LANES - 1) // LANES * LANES
-        columns = tf.range(longest)  # [T]
-        head = tf.range(heads)  # [A]
-        starts = tf.cumsum(lengths, exclusive=True)  # [B]
-        is_token = columns < lengths[:, None]  # [B, T]
-        token_index = tf.where(is_token, starts[:, None] + columns, 0)  # [B, T]
-        where = tf.cast(tf.where(is_token), tf.int32)  # [N, 2]
-        row, position = where[:, 0], where[:, 1]  # [N]
-        bias = tf.where(is_token, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, T]
-        vector_index = (row[:, None] * heads + head) * longest + position[:, None]  # [N, A]
-        return cls(
-            lengths,
-            starts,
-            row,
-            position,
-            longest,
-            columns,
-            is_token,
-            token_index,
-            bias,
-            heads,
-            vector_index,
-        )
+    def __init__(
+        self,
+        lengths: Tensor,
+        row: Tensor,
+        position: Tensor,
+        token_index: Tensor,
+        heads: int,
+        *,
+        is_static: bool,
+    ) -> None:
+        self.lengths = lengths
+        self.row = row
+        self.position = position
+        self.token_index = token_index
+        self.heads = heads
+        self.is_static = is_static
+        self.starts = token_index[:, 0]
+        self.last = tf.maximum(self.starts + lengths - 1, 0)
+        self.longest = tf.shape(token_index)[1]
+        self.columns = tf.range(self.longest)
+        self.is_token = self.columns < lengths[:, None]
+        self.bias = tf.where(self.is_token, 0.0, MASKED)[:, None, None, :]
+        first = tf.maximum(row, 0)[:, None] * heads + tf.range(heads)  # [N, A]
+        self.vector_index = first * self.longest + position[:, None]
 
-    @property
-    def last(self) -> Tensor:
-        """Flat index of each row's last token: [B]."""
-        return self.starts + self.lengths - 1
-
-    def slots(self, parts: int, part: int) -> Tensor:
-        """Where each slot's vectors of one part are among those of [N, parts, A]: [B, A, T]."""
-        first = self.token_index[:, None, :] * parts + part  # [B, 1, T]
-        return first * self.heads + tf.range(self.heads)[None, :, None]
+    def slots(self, parts: int) -> Tensor:
+        """Where each slot's vectors are among those of [N, parts, A]: [parts, B, A, T]."""
+        part = tf.range(parts)[:, None, None, None]
+        first = self.token_index[:, None, :] * parts + part  # [parts, B, 1, T]
+        return first * self.heads + tf.range(self.heads)[:, None]
 
     def pad(self, x: Tensor) -> Tensor:
         """[N, X] -> [B, T, X]; padding repeats token 0."""
         return tf.gather(x, self.token_index)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum of each row's tokens: [N, X] -> [B, X]."""
+        return tf.math.unsorted_segment_sum(x, self.row, tf.size(self.lengths))
+
+    def max(self, x: Tensor) -> Tensor:
+        """Greatest number of each row's tokens: [N, X] -> [B, X]."""
+        return tf.math.unsorted_segment_max(x, self.row, tf.size(self.lengths))
+
+    def min(self, x: Tensor) -> Tensor:
+        """Least number of each row's tokens: [N, X] -> [B, X]."""
+        return tf.math.unsorted_segment_min(x, self.row, tf.size(self.lengths))

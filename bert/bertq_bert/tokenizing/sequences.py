@@ -1,10 +1,8 @@
 """Token ids of a text, where it is not the plain ``[CLS] tokens [SEP]`` of one segment."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 #: What ``marks`` says of a token, added up: it is of the second segment; it was added to the text,
 #: and no token of its own; it belongs to the prompt, which is left out of the pooling.
@@ -28,6 +26,16 @@ class Ids(list[int]):
         #: how many tokens, from the first on, are left out of the pooling
         self.prompt = prompt
 
+    def marks(self) -> bytes:
+        """``SECOND``, ``ADDED`` and ``PROMPT`` of each token: a byte for each."""
+        size = len(self)
+        found = bytearray(self.second) + bytes([SECOND]) * (size - self.second)
+        for place in self.added:
+            found[place] += ADDED
+        for place in range(min(self.prompt, size)):
+            found[place] += PROMPT
+        return bytes(found)
+
 
 class TokenPlace(NamedTuple):
     """A token, and where it is in its text."""
@@ -50,22 +58,17 @@ class Tokenized(NamedTuple):
     cut: list[int]
 
 
-def marks(ids: Sequence[Sequence[int]], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """``SECOND``, ``ADDED`` and ``PROMPT`` of each token, all texts end to end: int32 [N]."""
-    ends = np.cumsum(lengths)
-    found = np.zeros(int(ends[-1]), np.int32)
-    found[ends - 1] = found[ends - lengths] = ADDED
-    if Ids not in map(type, ids):
-        return found
-    for row, end in zip(ids, ends.tolist(), strict=True):
-        if not isinstance(row, Ids):
-            continue
-        start = end - len(row)
-        found[start:end] = 0
-        found[[start + place for place in row.added]] = ADDED
-        found[start + row.second : end] += SECOND
-        found[start : start + row.prompt] += PROMPT
-    return found
+def marks(ids: Sequence[Sequence[int]]) -> bytes:
+    """``SECOND``, ``ADDED`` and ``PROMPT`` of each token, all texts end to end: a byte for each."""
+    return b"".join(
+        [row.marks() if isinstance(row, Ids) else _marks_of_text(len(row)) for row in ids]
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _marks_of_text(size: int) -> bytes:
+    """Marks of a plain list of ids."""
+    return (bytes([ADDED]) + bytes(max(0, size - 2)) + bytes([ADDED]))[:size]
 
 
 def trim_like_google(first: int, second: int, max_tokens: int) -> tuple[int, int]:

@@ -83,7 +83,8 @@ def _is_stable(
 ) -> bool:
     """Whether parts of other lengths have the same ids."""
     # what repeats may be divided into tokens by its whole length: once more is another length
-    sizes = {size + 1, size + _find_period(text, size, truncate), size + size // 4 + 7}
+    sizes = {size + more for more in range(1, 9)}
+    sizes |= {size + _find_period(text, size, truncate), size + size // 4 + 7}
     others = tokenizer.pieces([_take_part(text, other, truncate) for other in sizes])
     if truncate == "left":
         return all(other[-tokens:] == ids[-tokens:] for other in others)

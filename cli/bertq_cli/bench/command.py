@@ -15,10 +15,13 @@ from bertq.errors import SettingsError
 from bertq.system import cores, extras
 from bertq_bert import DTYPES, ModelError
 from bertq_cli.bench import corpus, machine, page
+from bertq_cli.bench.arithmetic import read_arithmetic
 from bertq_cli.bench.campaign import Campaign
+from bertq_cli.bench.peak import measure_peak
 from bertq_cli.bench.plan import TABLES, WORKERS, points, select_feasible
 from bertq_cli.bench.services import run_with_redis
 from bertq_cli.models import packaged, selection
+from bertq_cli.paths import NamedPath
 from bertq_cli.seconds import Seconds
 from bertq_cli.signals import exit_on_signals
 
@@ -59,7 +62,7 @@ def _table_option(table: str) -> Callable[[Callable[..., Any]], Callable[..., An
 @click.command()
 @click.option(
     "--model-dir",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     envvar="BERTQ_MODEL_DIR",
     metavar="DIR",
     help=f"A model of your own instead of {packaged.DEMO.name}. [BERTQ_MODEL_DIR]",
@@ -99,7 +102,7 @@ def _table_option(table: str) -> Callable[[Callable[..., Any]], Callable[..., An
 )
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False),
     default="bertq-bench",
     show_default=True,
     metavar="DIR",
@@ -147,7 +150,10 @@ def bench(**options: Any) -> None:
         console.print(f"stopped     by {signal.Signals(stopped_by).name}; nothing was written")
         sys.exit(128 + stopped_by)
     context = {**context, **_context(campaign)}
-    document = page.build_document(campaign.measurements, context, left_out, campaign.rounds)
+    speeds = _measure_speeds(campaign, console) if "max_seq_len" in values else None
+    document = page.build_document(
+        campaign.measurements, context, left_out, campaign.rounds, speeds
+    )
     for path in page.write(document, campaign.measurements, output):
         console.print(f"written     {path}", markup=False, soft_wrap=True)
 
@@ -214,6 +220,15 @@ def _make_directory(output: Path) -> None:
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
         raise SettingsError(f"--output {output}: {error.strerror}") from None
+
+
+def _measure_speeds(campaign: Campaign, console: Console) -> page.Speeds:
+    worker = campaign.worker
+    assert worker is not None
+    with exit_on_signals(), console.status("measuring the speed of the machine"):
+        peak = measure_peak(campaign.device_kind, cores.available(), [worker.dtype])
+    arithmetic = read_arithmetic(campaign.model_dir, max(worker.pooling_layer))
+    return page.Speeds(peak, arithmetic, worker.dtype, is_shared=campaign.device_kind == "cpu")
 
 
 def _context(campaign: Campaign) -> dict[str, str]:

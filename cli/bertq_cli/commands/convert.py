@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bertq.errors import BertqError, SettingsError
 from bertq_cli.conversion.pickles import INDEX, PICKLE, SAFETENSORS, Weights, find
+from bertq_cli.paths import NamedPath
 from bertq_cli.service import child
 from bertq_cli.signals import exit_on_signals
 
@@ -29,7 +30,7 @@ class ConversionFailed(BertqError):
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=NamedPath())
 @click.option(
     "--python",
     "interpreter",

@@ -9,7 +9,7 @@ import click
 from bertq.protocol import encoding
 from bertq_cli.help import print_warning
 from bertq_cli.input_options import input_options, open_client
-from bertq_cli.output_file import OutputPath
+from bertq_cli.paths import NamedPath
 from bertq_cli.wording import for_command_line
 from bertq_client.files.run_options import BLANK
 
@@ -19,7 +19,7 @@ from bertq_client.files.run_options import BLANK
 @click.option(
     "-o",
     "--output",
-    type=OutputPath(),
+    type=NamedPath(dir_okay=False),
     required=True,
     help="The file to write, .npy or .jsonl.",
 )

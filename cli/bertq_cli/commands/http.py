@@ -10,7 +10,7 @@ from bertq.protocol.encoding import TRUNCATE
 from bertq.redis import redis_url
 from bertq.redis.connection import refuse_cluster
 from bertq.system import extras
-from bertq_cli.output_file import OutputDirectory
+from bertq_cli.paths import NamedPath
 from bertq_cli.redis_option import redis_option
 from bertq_cli.seconds import Seconds
 from bertq_gateway import config
@@ -40,7 +40,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--api-key-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(exists=True, dir_okay=False),
     envvar="BERTQ_HTTP_API_KEY_FILE",
     help="A file with an API key on each line. The variable BERTQ_HTTP_API_KEYS takes keys too, "
     "separated by commas. [BERTQ_HTTP_API_KEY_FILE]",
@@ -98,7 +98,7 @@ _KEYS_VARIABLE = "BERTQ_HTTP_API_KEYS"
 )
 @click.option(
     "--batch-dir",
-    type=OutputDirectory(),
+    type=NamedPath(file_okay=False),
     envvar="BERTQ_HTTP_BATCH_DIR",
     metavar="DIR",
     help="Serve OpenAI's Batch API, and store its files in this directory, which several gateways "

@@ -16,6 +16,7 @@ from bertq.errors import BadInputValue, ModelMismatch, OutputError
 from bertq.protocol.encoding import Options
 from bertq_cli import output_file
 from bertq_cli.input_options import input_options, open_client
+from bertq_cli.paths import NamedPath
 from bertq_client import BertClient
 from bertq_client.files.line import LineFormat
 from bertq_client.files.source import TextSource, kind_of
@@ -76,7 +77,7 @@ class Ranges:
 @click.option(
     "-o",
     "--output",
-    type=output_file.OutputPath(),
+    type=NamedPath(dir_okay=False),
     required=True,
     help="The file to write, for --int8-ranges of the workers.",
 )

@@ -19,6 +19,7 @@ from bertq.redis import redis_url
 from bertq.state.durable_jobs import JobInfo
 from bertq_cli import output_file
 from bertq_cli.commands.status import duration
+from bertq_cli.paths import NamedPath
 from bertq_cli.redis_option import redis_option
 from bertq_cli.signals import exit_on_signals
 from bertq_client import BertClient, DurableJob, SparseRows, progress_bar
@@ -73,7 +74,7 @@ def jobs(url: str, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=output_file.OutputPath(),
+    type=NamedPath(dir_okay=False),
     help="Wait for its vectors and write them to this file, .npy; sparse rows as .npz.",
 )
 @click.option("--overwrite", is_flag=True, help="Let -o replace a file.")

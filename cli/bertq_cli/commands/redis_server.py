@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bertq_cli.paths import NamedPath
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.embedded_redis import Server
 
@@ -33,7 +34,7 @@ _OPTIONS = (
     ),
     click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=NamedPath(),
         envvar="BERTQ_DATA_DIR",
         metavar="DIR",
         help="Where the embedded Redis keeps its queue; by default a directory of the user's, one "

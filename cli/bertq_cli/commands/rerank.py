@@ -14,9 +14,12 @@ from typing import Any, TextIO
 import click
 
 from bertq.errors import BadInputValue, BertqError, OutputError, RemoteError, SentenceTooLong
+from bertq.protocol import time_to_live
 from bertq.protocol.encoding import TRUNCATE, Truncate
 from bertq_cli import output_file
 from bertq_cli.input_options import input_options, open_client
+from bertq_cli.paths import NamedPath
+from bertq_cli.seconds import Seconds
 from bertq_client import BertClient, RankedDocument, inputs, progress_bar
 from bertq_client.files import line_errors
 from bertq_client.files.line import DEFAULT_FIELD, LineFormat
@@ -37,7 +40,7 @@ from bertq_client.search import rerank as reranking
 @click.option(
     "-o",
     "--output",
-    type=output_file.OutputPath(),
+    type=NamedPath(dir_okay=False),
     help="The file to write; by default standard output.",
 )
 @input_options(
@@ -53,6 +56,12 @@ from bertq_client.search import rerank as reranking
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--submit", is_flag=True, help="Only submit a durable job, and print its id.")
+@click.option(
+    "--ttl",
+    type=Seconds(),
+    metavar="SECONDS",
+    help="With --submit: seconds for which the job is stored; by default a day.",
+)
 @click.option("--job", "job_id", metavar="ID", help="Use the scores of the job of --submit.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress bar.")
 def rerank(
@@ -69,6 +78,7 @@ def rerank(
     truncate: Truncate,
     overwrite: bool,
     submit: bool,
+    ttl: float | None,
     job_id: str | None,
     quiet: bool,
 ) -> None:
@@ -82,6 +92,8 @@ def rerank(
     With --submit, workers score the documents as a durable job, which needs no command to run. The
     same command with --job instead waits for the scores and writes the output.
     """
+    if ttl is not None and not submit:
+        raise click.UsageError("--ttl is for the job of --submit: give both")
     if submit and (job_id is not None or output is not None):
         raise click.UsageError("--submit prints only the id of a job: leave out --job and --output")
     kind = kind_of(source, input_format)
@@ -112,7 +124,8 @@ def rerank(
             documents = _read_documents(numbered, lines.name)
             queries = [(query, [text for _, text in documents])]
         if submit:
-            click.echo(client.submit_rerank(queries, truncate=truncate).id)
+            seconds = time_to_live.DURABLE_JOB_SECONDS if ttl is None else ttl
+            click.echo(client.submit_rerank(queries, ttl=seconds, truncate=truncate).id)
             return
         try:
             if job_id is not None:

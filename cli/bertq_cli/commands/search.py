@@ -6,6 +6,7 @@ import click
 
 from bertq.errors import BadInputValue
 from bertq_cli.input_options import input_options, open_client
+from bertq_cli.paths import NamedPath
 from bertq_client import inputs
 from bertq_client.files import manifest
 from bertq_client.files.line import LineFormat
@@ -15,7 +16,7 @@ from bertq_client.search import similarity
 
 
 @click.command()
-@click.argument("vectors", metavar="VECTORS", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("vectors", metavar="VECTORS", type=NamedPath(dir_okay=False))
 @click.argument("source", metavar="INPUT")
 @click.argument("query", metavar="QUERY")
 @click.option(
@@ -34,13 +35,13 @@ from bertq_client.search import similarity
 )
 @click.option(
     "--int8-ranges",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False),
     metavar="FILE",
     help="For int8 and uint8 vectors: the file that the workers have as --int8-ranges.",
 )
 @click.option(
     "--rescore-with",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False),
     metavar="FILE",
     help="The float vectors of the same lines (.npy): the best candidates are compared again.",
 )

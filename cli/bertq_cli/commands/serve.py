@@ -19,7 +19,7 @@ from bertq.redis.connection import refuse_cluster
 from bertq.system import cores, extras
 from bertq_cli.commands import redis_server
 from bertq_cli.models import packaged, selection
-from bertq_cli.output_file import OutputDirectory
+from bertq_cli.paths import NamedPath
 from bertq_cli.service import embedded_redis
 from bertq_cli.service.output import StatusOutput
 from bertq_cli.service.supervisor import Service, run_until_stopped
@@ -90,7 +90,7 @@ class _Serve(click.Command):
 )
 @click.option(
     "--batch-dir",
-    type=OutputDirectory(),
+    type=NamedPath(file_okay=False),
     envvar="BERTQ_HTTP_BATCH_DIR",
     metavar="DIR",
     help="The gateway serves OpenAI's Batch API, and stores its files in this directory. "
@@ -161,6 +161,10 @@ def plan(options: dict[str, Any], stack: ExitStack) -> Service:
         raise SettingsError(
             "no model: give --model-dir DIR (or BERTQ_MODEL_DIR), --model NAME to download one, or "
             "--demo for a small one"
+        )
+    if settings.standby:
+        raise SettingsError(
+            "--standby is for workers that are started alone (celery -A bertq worker): leave it out"
         )
     selection.check_directory(settings.model_dir)
     devices = _devices(options["num_workers"], options["device_map"], options["cpu"])

@@ -34,6 +34,10 @@ def show(url: str, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(f"redis       {redis_url.redact(url)}", markup=False, soft_wrap=True)
     console.print(workers(found.workers) if found.workers else "workers     none is alive")
+    for worker in found.draining:
+        console.print(f"draining    {drains(worker)}", markup=False, soft_wrap=True)
+    for worker in found.standby:
+        console.print(f"standby     {worker.node}  {model(worker)}", markup=False, soft_wrap=True)
     for line in sorted({model(worker) for worker in found.workers}):
         console.print(f"model       {line}", markup=False, soft_wrap=True)
     console.print(queues(found.queues))
@@ -46,8 +50,11 @@ def show(url: str, as_json: bool) -> None:
 def workers(workers: Iterable[WorkerInfo]) -> Table:
     """Return a table of the workers."""
     table = Table("worker", "device", "model", "up", "sentences", "per s", "busy", "failed")
+    table.columns[0].overflow = "fold"  # bertq drain needs the whole name
     for column in table.columns[3:]:
         column.justify = "right"
+    for column in table.columns[4:]:
+        column.no_wrap = True
     for worker in workers:
         work = worker.work
         table.add_row(
@@ -63,6 +70,12 @@ def workers(workers: Iterable[WorkerInfo]) -> Table:
     return table
 
 
+def drains(worker: WorkerInfo) -> str:
+    """Return a description of a worker that drains."""
+    chunks = worker.work.held_chunks
+    return f"{worker.node}  {_short(worker)}, {chunks} {_plural(chunks, 'chunk')} to finish"
+
+
 def model(worker: WorkerInfo) -> str:
     """Return a model's name, the start of its fingerprint, and a description of its rows."""
     return f"{_short(worker)}  {worker.model}, {worker.meaning}"
@@ -74,12 +87,14 @@ def _short(worker: WorkerInfo) -> str:
 
 def queues(found: Iterable[QueueStatus]) -> Table:
     """Return a table of the queues."""
-    table = Table("queue", "chunks waiting", "workers", "claimed for")
-    for column in table.columns[1:3]:
+    table = Table("queue", "chunks waiting", "work", "workers", "claimed for")
+    for column in table.columns[1:4]:
         column.justify = "right"
     for queue in found:
         claim = queue.fingerprint[:8] if queue.fingerprint else "-"
-        table.add_row(queue.name, f"{queue.chunks:,}", str(len(queue.workers)), claim)
+        seconds = queue.waiting_seconds
+        work = "-" if seconds is None else f"{seconds:,.1f} s"
+        table.add_row(queue.name, f"{queue.chunks:,}", work, str(len(queue.workers)), claim)
     return table
 
 

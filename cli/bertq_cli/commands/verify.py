@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bertq.errors import BadInputValue
 from bertq.protocol.encoding import Options
 from bertq_cli.input_options import open_client, worker_options
+from bertq_cli.paths import NamedPath
 from bertq_client import BertClient
 from bertq_client.files import manifest
 from bertq_client.files.formats import pad_rows
@@ -44,7 +45,7 @@ _MAX_DIFFERENT_BITS = 0.02
 
 @click.command()
 @click.argument("source", metavar="INPUT")
-@click.argument("vectors", metavar="VECTORS", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("vectors", metavar="VECTORS", type=NamedPath(dir_okay=False))
 @worker_options(timeout="For the sample; by default there is no limit.")
 @click.option(
     "--rows",

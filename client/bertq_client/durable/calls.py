@@ -34,10 +34,10 @@ class DurableCalls(ClientBase):
     ) -> DurableJob:
         """Submit a durable job: workers encode it even if no client waits for it.
 
-        The call returns when the texts and the job's record are in Redis. From then on only a
-        worker is needed. The rows stay in Redis, and any process may read them. A durable job sends
-        its chunks gradually, so the limit on waiting chunks (``max_pending_chunks``) does not delay
-        it.
+        The call returns when the texts and the job's record are in Redis and, if it has replicas,
+        in one of them, so that they survive a failover. From then on only a worker is needed. The
+        rows stay in Redis, and any process may read them. A durable job sends its chunks gradually,
+        so the limit on waiting chunks (``max_pending_chunks``) does not delay it.
 
         Args:
             texts: as for ``encode``.
@@ -50,7 +50,8 @@ class DurableCalls(ClientBase):
 
         Raises:
             BadInputType, BadInputValue: the sentences or an option are invalid.
-            RedisFull, RedisUnavailable: Redis did not store all of it, and nothing of it remains.
+            RedisFull, RedisUnavailable: Redis did not store all of it, or no replica has confirmed
+                it within 10 s, and nothing of it remains.
             ClientClosed: the client is closed.
         """
         encoding = Encoding.from_options(

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertq.errors import NoWorker, RemoteError, SentenceTooLong, Timeout, TruncationWarning
+from bertq.errors import (
+    ModelMismatch,
+    NoWorker,
+    RemoteError,
+    SentenceTooLong,
+    Timeout,
+    TruncationWarning,
+)
 from bertq.protocol import keys, time_to_live
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.sparse import AnyRows
@@ -124,7 +131,7 @@ class DurableJob:
             task_id = keys.task_id(self.id, number)
             try:
                 assembly.add(number, results.decode(payload, task_id))
-            except (RemoteError, SentenceTooLong):
+            except (RemoteError, SentenceTooLong, ModelMismatch):
                 continue
             there[assembly.plan[number].places] = True
         return Partial(assembly.rows_so_far, there)

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from redis import RedisError
 
-from bertq.errors import LostResult
-from bertq.protocol import keys
+from bertq.errors import LostResult, RedisUnavailable
+from bertq.protocol import keys, versions
 from bertq.protocol.encoding import Encoding
+from bertq.redis import redis_url
 from bertq.state import counters, durable_jobs
 from bertq.state.counters import CountedRequest
 from bertq_client import inputs
@@ -21,7 +22,7 @@ from bertq_client.durable import plan
 from bertq_client.inputs import Text
 from bertq_client.outbox.deduplication import Deduplicator, PlannedChunk
 from bertq_client.outbox.message import MessageBuilder
-from bertq_client.worker_directory import max_chunk_rows
+from bertq_client.worker_directory import choose_format, max_chunk_rows
 
 _T = TypeVar("_T")
 
@@ -46,14 +47,19 @@ class Submission:
         self._retry = context.retry()
         self._check_open = context.check_open
         self._began_at = time.monotonic()
+        self._replica_seconds = context.timings.replica_seconds
+        self._address = redis_url.redact(context.url)
         self._id = uuid.uuid4().hex
+        self._wire = versions.WIRE_VERSION
 
     def write(self, texts: Sequence[Text], queue: str, encoding: Encoding, ttl: int) -> str:
         """Write the job and return its id: from then on only a worker is needed.
 
         Raises:
             BadInputType, BadInputValue: the sentences are invalid.
-            RedisUnavailable, RedisFull: Redis is unreachable or full.
+            VersionMismatch: the workers read no wire format that the client knows.
+            RedisUnavailable, RedisFull: Redis is unreachable or full, or no replica has confirmed
+                the job.
             LostResult: Redis has lost its data repeatedly during the call.
         """
         deduplicator, checked = Deduplicator(), list[Text]()
@@ -62,6 +68,7 @@ class Submission:
             checked += part
         workers = self._run(lambda: self._directory.serving(queue))
         chunks = deduplicator.plan_chunks(max_chunk_rows(workers))
+        self._wire = choose_format(workers)
         try:
             for _ in range(_MAX_ATTEMPTS):
                 if self._commit(checked, chunks, queue, encoding, ttl):
@@ -103,11 +110,29 @@ class Submission:
                 ttl=ttl,
             )
         )
+        committed = committed and self._wait_for_replica()
         if committed:
             request = CountedRequest(queue, len(texts), time.monotonic())
             with suppress(RedisError):
                 counters.count(self._redis, self._client_id, [request])
         return committed
+
+    def _wait_for_replica(self) -> bool:
+        """Wait until a replica has the job, if there are replicas; return whether Redis has it.
+
+        Raises:
+            RedisUnavailable: no replica has confirmed it in time.
+        """
+        deadline = time.monotonic() + self._replica_seconds
+        while time.monotonic() < deadline:
+            has_job, is_safe = self._run(lambda: durable_jobs.replicate(self._redis, self._id))
+            if is_safe or not has_job:
+                return has_job
+        raise RedisUnavailable(
+            f"no replica of Redis at {self._address} has confirmed the job within "
+            f"{self._replica_seconds:g} s, and a failover would lose it: check the replicas "
+            "(INFO replication), and submit it again"
+        )
 
     def _messages(
         self, texts: Sequence[Text], chunks: list[PlannedChunk], queue: str, encoding: Encoding
@@ -121,7 +146,9 @@ class Submission:
         size = 0
         for number, chunk in enumerate(chunks):
             chunk_texts = [texts[index] for index in chunk.sentences]
-            message = builder.build(keys.task_id(self._id, number), chunk_texts, queue, options)
+            message = builder.build(
+                keys.task_id(self._id, number), chunk_texts, queue, options, wire=self._wire
+            )
             messages[number] = message
             size += len(message)
             if size >= _TRANSACTION_BYTES:

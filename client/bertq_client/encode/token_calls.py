@@ -1,9 +1,10 @@
 """The calls of a client about tokens: the model does not run for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bertq.errors import BadInputType, BadInputValue
+from bertq.integers import as_int
 from bertq.protocol.encoding import Encoding
 from bertq.protocol.limits import MAX_LOCATED_CHARACTERS
 from bertq_client import inputs
@@ -71,12 +72,10 @@ class TokenCalls(EncodeCalls[Vectors]):
             BadInputType, BadInputValue: an argument is invalid.
             ClientClosed: the client is closed.
         """
-        if not all(type(number) is int and number >= 0 for row in ids for number in row):
-            raise BadInputType("ids must be lists of int, none of them negative")
+        rows = [_check_ids(row, f"ids[{place}]") for place, row in enumerate(_as_list(ids, "ids"))]
         encoding = Encoding(
             is_tokenized=True, show_tokens=True, output="text", special_tokens=special_tokens
         )
-        rows = [list(map(str, row)) for row in ids]
         return self._submit_small(rows, encoding, "ids", "digits and separators")
 
     def _submit_small(
@@ -89,3 +88,19 @@ class TokenCalls(EncodeCalls[Vectors]):
         request = self._create_request(texts, encoding, as_list=False)
         self._submit(request)
         return request.future
+
+
+def _as_list(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise BadInputType(f"{name} must be a list, not a {type(value).__name__}")
+    return list(value)
+
+
+def _check_ids(row: Any, name: str) -> list[str]:
+    """Return the token ids of one text as digits."""
+    numbers = [as_int(number) for number in _as_list(row, name)]
+    if not all(number is not None and number >= 0 for number in numbers):
+        raise BadInputType(f"{name} must be a list of whole numbers, none of them negative")
+    if not numbers:
+        raise BadInputValue(f"{name} is empty: give at least one id")
+    return list(map(str, numbers))

@@ -4,12 +4,13 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from bertq.protocol.sparse import SparseRows
-from bertq_client.futures import EncodeFuture
+from bertq_client.futures import MAX_WAIT_SECONDS, EncodeFuture
 
 
 class UnfetchedRequests:
@@ -61,12 +62,14 @@ class UnfetchedRequests:
                 return None
             self._expected -= 1
         try:
-            future: EncodeFuture = self._finished.get()
+            while True:
+                with suppress(queue.Empty):
+                    future: EncodeFuture = self._finished.get(timeout=MAX_WAIT_SECONDS)
+                    return future
         except BaseException:  # Ctrl-C: the answer will still arrive
             with self._lock:
                 self._expected += 1
             raise
-        return future
 
 
 def join(values: Sequence[Any]) -> Any:

@@ -53,6 +53,8 @@ class Assembly:
     def add(self, number: int, result: ChunkResult) -> bool:
         """Copy a chunk's rows to their places.
 
+        Safe to call on several threads: one of them copies the rows.
+
         Returns:
             False if the chunk has arrived before: a chunk may be delivered twice.
 
@@ -62,13 +64,24 @@ class Assembly:
         """
         if not 0 <= number < len(self.plan):
             raise WireError(f"there is no chunk {number}: the job has {len(self.plan)}")
-        if number not in self.missing:
-            return False
         chunk = self.plan[number]
         if len(result.rows) != len(chunk.sentences):
             raise WireError(
                 f"chunk {number} has {len(result.rows)} rows for {len(chunk.sentences)} sentences"
             )
+        try:
+            self.missing.remove(number)
+        except KeyError:
+            return False
+        try:
+            self._place_all(chunk, result)
+        except BaseException:
+            self.missing.add(number)
+            raise
+        self.done += len(chunk.places)
+        return True
+
+    def _place_all(self, chunk: PlannedChunk, result: ChunkResult) -> None:
         self._place(chunk, result)
         if result.tokens is not None:
             self._place_tokens(chunk, result.tokens)
@@ -77,9 +90,6 @@ class Assembly:
         if result.cut:
             self.cut += places_of(chunk, result.cut)
             self.max_seq_len = result.max_seq_len
-        self.missing.discard(number)
-        self.done += len(chunk.places)
-        return True
 
     def _place_tokens(self, chunk: PlannedChunk, tokens: list[list[Any]]) -> None:
         if self.tokens is None:

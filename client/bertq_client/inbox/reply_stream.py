@@ -57,13 +57,11 @@ class StreamReader:
         """
         if self.is_requested:
             return
-        # To Redis, 0 means forever.
-        block = () if seconds is None else ("BLOCK", max(1, int(seconds * 1000)))
         try:
+            if self._connection is not None and self._connection.is_stale:
+                self.close()
             connection = self._connection = self._connection or self._pool.get_connection()
-            connection.send_command(
-                "XREAD", "COUNT", MAX_NOTICES, *block, "STREAMS", self._stream, after
-            )
+            connection.send_command(*read_command(self._stream, after, seconds))
             self.is_requested = True
         except BaseException:
             self.close()
@@ -79,7 +77,7 @@ class StreamReader:
         try:
             answer = self._connection.read_response()
             self.is_requested = False
-            return _parse(answer)
+            return parse(answer)
         except BaseException:
             self.close()
             raise
@@ -101,8 +99,20 @@ class StreamReader:
             self._pool.release(connection)
 
 
-def _parse(answer: Any) -> list[Notice]:
-    """Return the entries in an answer to XREAD of one stream."""
+def read_command(stream: str, after: bytes | str, seconds: float | None) -> tuple[Any, ...]:
+    """Return the command that reads the entries of a stream.
+
+    Args:
+        stream: key of the stream.
+        after, seconds: as for ``StreamReader.request``.
+    """
+    # To Redis, 0 means forever.
+    block = () if seconds is None else ("BLOCK", max(1, int(seconds * 1000)))
+    return ("XREAD", "COUNT", MAX_NOTICES, *block, "STREAMS", stream, after)
+
+
+def parse(answer: Any) -> list[Notice]:
+    """Return the entries in an answer to ``read_command``."""
     # RESP2 answers with a list of streams, RESP3 with a map.
     streams = answer.values() if isinstance(answer, dict) else [item[1] for item in answer or ()]
     return [_notice(entry_id, values) for stream in streams for entry_id, values in stream]

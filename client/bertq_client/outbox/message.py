@@ -8,10 +8,10 @@ that a worker pops follows kombu 5.7: ``Producer.publish``, ``Channel.prepare_me
 the queue's name. Both versions are pinned. tests/client/test_message.py compares this message
 with theirs.
 
-Four headers are added. One has the client's wire format; workers refuse a message with another one
-or none. Another one says that the client reads small results from their notices, so that the worker
-stores them only once. One has the time of writing, for the worker's metrics. The last one, only of
-a traced request, has the context of its span (``bertq.tracing``).
+Four headers are added. One has the wire format of the message, which a worker must know. Another
+one says that the client reads small results from their notices, so that the worker stores them only
+once. One has the time of writing, for the worker's metrics. The last one, only of a traced request,
+has the context of its span (``bertq.tracing``).
 """
 
 import json
@@ -23,13 +23,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertq.protocol.queues import ENCODE_TASK
-from bertq.protocol.wire import WIRE_VERSION
+from bertq.protocol.versions import WIRE_VERSION
 from bertq_client.inputs import Text
 
 _to_json = json.JSONEncoder().encode
 
 #: Stand for the values of a message in its template: none of its other texts has such a character.
-_BODY, _ID, _QUEUE, _ARGUMENTS, _SENT = (f"\x01{number}" for number in range(5))
+_BODY, _ID, _QUEUE, _ARGUMENTS, _SENT, _WIRE = _NAMES = [f"\x01{number}" for number in range(6)]
+
+#: The same, as JSON.
+_PLACES = {name: _to_json(name) for name in _NAMES}
 
 #: The rest of a body, after the arguments: no keyword arguments, and no callbacks.
 _BODY_END = ', {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
@@ -76,6 +79,7 @@ class MessageBuilder:
         options: dict[str, Any] | None = None,
         sent_at: float | None = None,
         traceparent: str | None = None,
+        wire: int = WIRE_VERSION,
     ) -> str:
         """Return the message for a chunk, to be pushed to ``queue``.
 
@@ -88,21 +92,25 @@ class MessageBuilder:
             options: options of ``bertq.protocol.encoding.Encoding`` that differ from the defaults.
             sent_at: Unix time of writing; now by default.
             traceparent: context of the span of the request, for the header of this name.
+            wire: format of the message.
         """
         body = f"[{_to_json([texts, options or {}])}{_BODY_END}"
         # The arguments as shown in logs, events and the dashboard, without the user's text.
-        message = _replace(self._template, _ARGUMENTS, f"(<{len(texts)} sentences>,)")
-        message = _replace(message, _SENT, time.time() if sent_at is None else sent_at)
-        message = _replace(message, _QUEUE, queue)
-        message = _replace(message, _ID, task_id)
+        values = {
+            _ARGUMENTS: f'"(<{len(texts)} sentences>,)"',
+            _SENT: repr(time.time() if sent_at is None else sent_at),
+            _WIRE: str(wire),
+            _QUEUE: _to_json(queue),
+            _ID: _to_json(task_id),
+            _BODY: f'"{b64encode(body.encode()).decode()}"',
+        }
+        message = self._template
+        for name, value in values.items():
+            message = message.replace(_PLACES[name], value)
         if traceparent is not None:
             header = f'"headers": {{"traceparent": {_to_json(traceparent)}, '
             message = message.replace('"headers": {', header)
-        return _replace(message, _BODY, b64encode(body.encode()).decode())
-
-
-def _replace(message: str, name: str, value: str | float) -> str:
-    return message.replace(_to_json(name), _to_json(value))
+        return message
 
 
 def _headers(origin: str) -> dict[str, Any]:
@@ -128,5 +136,5 @@ def _headers(origin: str) -> dict[str, Any]:
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        "wire": WIRE_VERSION,
+        "wire": _WIRE,
     }

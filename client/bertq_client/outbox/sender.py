@@ -13,7 +13,6 @@ from bertq_client import threads
 from bertq_client.context import SessionContext
 from bertq_client.job import Job, Sending
 from bertq_client.outbox.coalescing import coalesce
-from bertq_client.outbox.direct import DirectSender
 from bertq_client.outbox.schedule import Schedule, Steps
 from bertq_client.outbox.writer import JobAbandoned, Writer
 from bertq_client.request import Request
@@ -26,10 +25,17 @@ _MAX_REMOVALS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Resending:
-    """Lost chunks of a job: their numbers, and the sendings that are lost."""
+    """Chunks of a job that are sent again.
+
+    Attributes:
+        job: the job.
+        lost: numbers of the chunks, with the sendings that are lost.
+        only_missing: whether to look for each chunk in Redis first.
+    """
 
     job: Job
     lost: dict[int, Sending]
+    only_missing: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,9 @@ class Sender:
 
     Small requests with the same queue and encoding that wait at the same moment become one job:
     more arrive while one is being written. The sender never waits for further requests.
+
+    Attributes:
+        writer: writes the jobs.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -63,8 +72,7 @@ class Sender:
         self._registry = context.registry
         self._directory = context.directory
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._writer = Writer(context, self.count)
-        self._direct = DirectSender(context, self._writer, self._resume)
+        self.writer = Writer(context, self.count)
         self._schedule = Schedule()
         self._has_timed_out = False  # ``close`` no longer waits for the thread
         self._abandoned: list[Job] = []  # jobs to cancel at the end
@@ -75,19 +83,19 @@ class Sender:
         """Send the chunks of a request, after all earlier work."""
         self._work.put(request)
 
-    def send_now(self, request: Request) -> None:
-        """Send a request on this thread if possible, which is that of a caller who waits for it."""
-        if not self._direct.send(request):
-            self.send(request)
-
-    def _resume(self, job: Job, read: Callable[[], int] | None) -> None:
+    def resume(self, job: Job, read: Callable[[], int] | None) -> None:
+        """Finish the creation of a job, as ``Writer.resume``."""
         self._work.put(Unfinished(job, read))
 
-    def resend(self, job: Job, numbers: list[int]) -> None:
-        """Send lost chunks of a job again."""
+    def call(self, call: Callable[[], object]) -> None:
+        """Call a function on the sender's thread, before it sends requests that wait."""
+        self._work.put(call)
+
+    def resend(self, job: Job, numbers: list[int], only_missing: bool = False) -> None:
+        """Send chunks of a job again, or only those that Redis does not have."""
         lost = {number: sending for number in numbers if (sending := job.pending.get(number))}
         if lost:
-            self._work.put(Resending(job, lost))
+            self._work.put(Resending(job, lost, only_missing))
 
     def cancel_request(self, request: Request) -> None:
         """Cancel a request; its job is cancelled in Redis once it has no open requests."""
@@ -132,7 +140,7 @@ class Sender:
         yield self._count_seconds
         self._is_counting = False
         with suppress(BertqError, JobAbandoned):  # the next time, or at the end
-            yield from self._writer.send_counters()
+            yield from self.writer.send_counters()
 
     def _run(self) -> None:
         # No variable here may refer to a finished job, or its client could not be collected.
@@ -142,6 +150,7 @@ class Sender:
                 is_ending = self._start_work()
             self._schedule.run_step(without_waiting=is_ending)
         self._clean_up()
+        self._redis.close()
 
     def _start_work(self) -> bool:
         """Start the queued work; wait for some until a step is due. Return True at the end."""
@@ -156,11 +165,11 @@ class Sender:
             if work is None:
                 return True  # queued requests are abandoned
             if isinstance(work, Resending):
-                steps = self._writer.resend(work.job, work.lost)
+                steps = self.writer.resend(work.job, work.lost, only_missing=work.only_missing)
                 self._schedule.add(self._run_steps(work.job, steps))
                 del steps
             elif isinstance(work, Unfinished):
-                steps = self._writer.resume(work.job, work.read)
+                steps = self.writer.resume(work.job, work.read)
                 self._schedule.add(self._run_steps(work.job, steps))
                 del steps
             elif not isinstance(work, Request):
@@ -189,8 +198,7 @@ class Sender:
         job = Job(requests)
         del requests
         if self._registry.add_job(job):
-            yield from self._run_steps(job, self._writer.write(job))
-        self._direct.prepare()
+            yield from self._run_steps(job, self.writer.write(job))
 
     def _run_steps(self, job: Job, steps: Steps) -> Steps:
         """Run the steps of a job; an error ends the job, but not the thread."""
@@ -219,12 +227,11 @@ class Sender:
 
     def _cancel_in_redis(self, job: Job) -> Steps:
         try:
-            yield from self._writer.cancel(job)
+            yield from self.writer.cancel(job)
         except JobAbandoned:  # the client was closed in the meantime
             self._abandoned.append(job)
 
     def _clean_up(self) -> None:
-        self._direct.close()
         if self._has_timed_out:
             return
         try:
@@ -235,7 +242,7 @@ class Sender:
             self._counter.send(self._redis)
             self._on_end()
             for job in abandoned:
-                for _ in self._writer.withdraw(job):
+                for _ in self.writer.withdraw(job):
                     if self._has_timed_out:
                         return
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from redis import RedisError, ResponseError
 
-from bertq.errors import BertqError, QueueFull
+from bertq.errors import BertqError, QueueFull, VersionMismatch
 from bertq.protocol import keys
 from bertq.redis import redis_url
 from bertq.state import jobs
@@ -22,7 +22,7 @@ from bertq_client.outbox.deduplication import Deduplicator
 from bertq_client.outbox.message import MessageBuilder
 from bertq_client.outbox.schedule import Steps
 from bertq_client.outbox.window import Window
-from bertq_client.worker_directory import max_chunk_rows
+from bertq_client.worker_directory import choose_format, max_chunk_rows
 
 log = logging.getLogger("bertq.client")
 
@@ -76,6 +76,7 @@ class Writer:
         Raises:
             JobAbandoned: the job has no open requests any more.
             QueueFull: too many chunks are waiting, and the client does not wait.
+            VersionMismatch: the workers read no wire format that the client knows.
             BadInputType, BadInputValue: its sentences are invalid.
             RedisUnavailable, RedisFull: Redis is unreachable or full.
         """
@@ -108,12 +109,13 @@ class Writer:
         except RedisError as error:
             log.debug("the chunks of job %s expire with their queue: %r", job.id, error)
 
-    def resend(self, job: Job, lost: dict[int, Sending]) -> Steps:
+    def resend(self, job: Job, lost: dict[int, Sending], *, only_missing: bool) -> Steps:
         """Write a job's record and send some of its chunks again, under the same ids.
 
         Args:
             job: the job.
             lost: numbers of the chunks, with the sendings that are lost.
+            only_missing: whether to look for each chunk in Redis first.
 
         Raises:
             JobAbandoned: the job has no open requests any more.
@@ -123,8 +125,14 @@ class Writer:
         for number, sending in lost.items():
             # Otherwise the chunk has been answered or sent again in the meantime.
             if job.pending.get(number) is sending and number in job.assembly.missing:
-                yield from self._write_record(job, number)
+                if not (only_missing and (yield from self._is_in_redis(job, number))):
+                    yield from self._write_record(job, number)
                 yield 0
+
+    def _is_in_redis(self, job: Job, number: int) -> Generator[float, None, bool]:
+        """Return whether Redis has a job's record, and one of its chunks or the answer to it."""
+        place = keys.task_id(job.id, number), job.queue, self._message(job, number)
+        return (yield from self._run(job, partial(jobs.has_chunk, self._redis, job.id, *place)))
 
     def plan_at_once(self, job: Job) -> bool:
         """Plan the only chunk of a job on the caller's thread.
@@ -136,7 +144,12 @@ class Writer:
             return False
         deduplicator = Deduplicator()
         deduplicator.add(job.texts)
-        plan = deduplicator.plan_chunks(max_chunk_rows(self._directory.known(job.queue)))
+        workers = self._directory.known(job.queue)
+        plan = deduplicator.plan_chunks(max_chunk_rows(workers))
+        try:
+            job.wire = choose_format(workers)
+        except VersionMismatch:
+            return False  # the sender's thread fails the job
         job.assembly = Assembly(plan)
         return len(plan) == 1
 
@@ -145,9 +158,9 @@ class Writer:
         return jobs.creation_command(job.id, **self._creation(job, 0))
 
     def finish_creation(self, job: Job, queue_length: int) -> None:
-        """Note that the record of a job is written, and its only chunk sent."""
+        """Note that the only chunk of a job is sent; the gatherer does not read the answer yet."""
         self._mark_sent(job, 0, queue_length)
-        self._mark_recorded(job)
+        self._on_recorded(job)
 
     def resume(self, job: Job, read: Callable[[], int] | None) -> Steps:
         """Finish the creation of a job that was begun on the caller's thread.
@@ -163,6 +176,7 @@ class Writer:
         if read is not None:
             with suppress(RedisError, OSError):
                 self.finish_creation(job, read())
+                self._registry.mark_recorded(job)
                 return
         yield from self._write_record(job, 0)
         self._mark_recorded(job)
@@ -186,6 +200,7 @@ class Writer:
             yield 0
             self._check_not_abandoned(job)
         job.texts = tuple(checked)
+        job.wire = choose_format(workers)
         job.assembly = Assembly(deduplicator.plan_chunks(max_chunk_rows(workers)))
 
     def _send(self, job: Job) -> Steps:
@@ -240,6 +255,7 @@ class Writer:
             job.encoding.to_wire(),
             sent_at,
             job.traceparent,
+            job.wire,
         )
 
     def _write_record(self, job: Job, number: int) -> Steps:

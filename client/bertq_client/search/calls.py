@@ -38,11 +38,14 @@ class SearchCalls(RerankCalls):
 
         Raises:
             BadInputType, BadInputValue: an argument is invalid, or the model returns no vectors.
+            ModelMismatch: the model was replaced during the call.
             NoWorker: vectors are given without ``function``, and no worker is alive.
             Exception: the other errors of ``encode``.
         """
         similarity.check_function(function)
-        left, right = self._vectors_of(a, "a", {}), self._vectors_of(b, "b", {})
+        left, model = self._vectors_of(a, "a", {})
+        right, other = self._vectors_of(b, "b", {})
+        _check_same_model(model, other)
         if left.shape[1] != right.shape[1]:
             raise BadInputValue(f"a has {left.shape[1]} dimensions, and b {right.shape[1]}")
         return similarity.compute(function or self._similarity_function(), left, right)
@@ -80,30 +83,34 @@ class SearchCalls(RerankCalls):
 
         Raises:
             BadInputType, BadInputValue: an argument is invalid, or the model returns no vectors.
-            ModelMismatch: the file of the corpus was made with another model.
+            ModelMismatch: the file of the corpus was made with another model, or the model was
+                replaced during the call.
             NoWorker: vectors are given without ``function``, and no worker is alive.
             Exception: the other errors of ``encode``.
         """
         similarity.check_function(function)
         top_k = check_count("top_k", top_k)
-        documents = self._documents(corpus, int8_ranges)
+        documents, model = self._documents(corpus, int8_ranges)
         exact = None if rescore_with is None else open_vectors(rescore_with, None, "rescore_with")
-        vectors = self._vectors_of(queries, "queries", {"input_type": "query"}, documents)
+        vectors, other = self._vectors_of(queries, "queries", {"input_type": "query"}, documents)
+        _check_same_model(model, other)
         function = function or self._similarity_function()
         return nearest.find(vectors, documents, top_k, function, exact)
 
-    def _documents(self, corpus: Any, int8_ranges: Any) -> Vectors:
+    def _documents(self, corpus: Any, int8_ranges: Any) -> tuple[Vectors, str | None]:
+        """Return the documents of a corpus, and the model that has just encoded them, if any."""
+        model = None
         is_text = not isinstance(corpus, str | os.PathLike | np.ndarray) or (
             isinstance(corpus, np.ndarray) and corpus.dtype.kind not in "fiub"
         )
         if is_text:
-            corpus = self._vectors_of(corpus, "corpus", {"input_type": "document"})
-        return open_vectors(corpus, int8_ranges, "corpus")
+            corpus, model = self._vectors_of(corpus, "corpus", {"input_type": "document"})
+        return open_vectors(corpus, int8_ranges, "corpus"), model
 
     def _vectors_of(
         self, given: Any, name: str, options: dict[str, Any], documents: Vectors | None = None
-    ) -> NDArray[np.float32]:
-        """Return vectors: those that are given, or those of given texts.
+    ) -> tuple[NDArray[np.float32], str | None]:
+        """Return vectors, and the fingerprint of the model if texts were encoded.
 
         Args:
             given: texts or vectors.
@@ -118,7 +125,7 @@ class SearchCalls(RerankCalls):
                     f"shape {given.shape} and numbers of type {given.dtype}"
                 )
             similarity.check_finite(given, name)
-            return given.astype(np.float32, copy=False)
+            return given.astype(np.float32, copy=False), None
         if isinstance(given, list | tuple) and given and not isinstance(given[0], str):
             raise BadInputType(
                 f"{name} is a {type(given).__name__} of {type(given[0]).__name__}: it must be a "
@@ -140,7 +147,7 @@ class SearchCalls(RerankCalls):
             raise BadInputValue("the model does not return one vector for each text")
         if documents is not None:
             _check_model(documents, request.future.fingerprint)
-        return cast("NDArray[np.float32]", rows)
+        return cast("NDArray[np.float32]", rows), request.future.fingerprint
 
     def _similarity_function(self) -> str:
         """Return how the authors of the model compare vectors."""
@@ -151,6 +158,19 @@ class SearchCalls(RerankCalls):
                 "such as 'cosine'"
             )
         return known.similarity or similarity.DEFAULT
+
+
+def _check_same_model(first: str | None, second: str | None) -> None:
+    """Refuse to compare the vectors of two models; None stands for vectors that were given.
+
+    Raises:
+        ModelMismatch: the model was replaced between the two requests of a call.
+    """
+    if None not in (first, second) and first != second:
+        raise ModelMismatch(
+            f"the texts of one side were encoded by model {str(first)[:12]}, those of the other by "
+            f"{str(second)[:12]}: the model was just replaced; call again"
+        )
 
 
 def _check_model(documents: Vectors, fingerprint: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from bertq.errors import BadInput, BadInputType
 from bertq.integers import check_count
-from bertq_client.futures import EncodeFuture
+from bertq_client.futures import MAX_WAIT_SECONDS, EncodeFuture
 from bertq_client.request import Request
 
 #: Sentences of a request: four chunks, so that several workers share it.
@@ -151,7 +151,7 @@ class RequestStream:
     def _wait_for_request(self) -> EncodeFuture:
         """Wait for the request of the next batch, and report the progress meanwhile."""
         due = [next(iter(self._open))] if self._ordered else list(self._open)
-        seconds = None if self.report is None else _REPORT_INTERVAL_SECONDS
+        seconds = MAX_WAIT_SECONDS if self.report is None else _REPORT_INTERVAL_SECONDS
         while not (done := wait(due, seconds, FIRST_COMPLETED).done):
             if self.report is not None:
                 self.report(self._taken + sum(future.progress.done for future in self._open))

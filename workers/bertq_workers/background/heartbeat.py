@@ -4,6 +4,9 @@ kombu delivers a message to another worker once ``visibility_timeout`` seconds h
 delivery, whether its worker is alive or not. A living worker therefore renews the delivery time of
 its unacknowledged chunks again and again. This allows a short timeout, so the chunks of a dead
 worker are soon delivered again.
+
+A channel may wait for the answer of a frozen primary. The commands of the thread have a timeout:
+when it reaches the new primary, the channels connect again (``bertq.redis.primary``).
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis import Redis, RedisError
 
 from bertq.protocol import time_to_live
-from bertq.state import claims, queue_expiry, worker_info
+from bertq.state import claims, drain, queue_expiry, worker_info
 from bertq.state.worker_info import WorkerInfo
 from bertq_workers.background.redis_thread import RedisThread
 from bertq_workers.celery_compat import worker_setup
@@ -32,6 +32,7 @@ class Registration:
         info: the worker info to publish.
         meter: the work of the worker.
         end_worker: called with a reason if another model has claimed a queue.
+        drain_worker: called with the maximum seconds if somebody asks the worker to drain.
         interval_seconds: time between two renewals; info and claims expire after three.
     """
 
@@ -41,12 +42,15 @@ class Registration:
         info: WorkerInfo,
         meter: Meter,
         end_worker: Callable[[str], None],
+        drain_worker: Callable[[float], None],
         interval_seconds: float = time_to_live.WORKER_SECONDS / 3,
     ) -> None:
         self.info = info
         self._meter = meter
         self._end_worker = end_worker
-        self._is_ready = self._name_was_checked = False
+        self._drain_worker = drain_worker
+        self._is_ready = self._name_was_checked = self._has_published = False
+        self._was_asked_to_drain = self._must_drain = self._is_withdrawn = False
         self._thread = RedisThread(
             "bertq-registration",
             url,
@@ -67,6 +71,14 @@ class Registration:
             self._is_ready = True
             self._thread.wake()
 
+    def drain(self) -> None:
+        """Have the thread withdraw info and claims, and show that the worker drains.
+
+        Does not wait, for signal handlers.
+        """
+        self._must_drain = True
+        self._thread.wake()
+
     def withdraw(self) -> None:
         """Have the thread withdraw info and claims; does not wait, for signal handlers."""
         self._thread.stop()
@@ -76,31 +88,74 @@ class Registration:
         self._thread.stop()
         self._thread.join(_WITHDRAW_SECONDS)
 
-    def _renew(self, redis: Redis) -> None:
+    def take_claims(self, redis: Redis) -> bool:
+        """Take or renew the claims; end the worker and return False if another model has one.
+
+        Also called before the worker takes chunks from a server that it has connected to: after a
+        failover, the new primary may not have the claims.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached.
+        """
+        if self._must_drain or self._was_asked_to_drain:
+            return True
         for queue in admission.claimed_queues(self.info):
             holder = claims.take(redis, queue, self.info.fingerprint)
             if holder != self.info.fingerprint:
-                # Redis could not be reached, or restarted empty, for long enough that other workers
-                # could claim the queue.
+                if self._begin_to_drain(redis):  # bertq models switch has done both
+                    return True
+                # Redis could not be reached, or has lost the claim, for long enough that other
+                # workers could claim the queue.
                 owner = admission.describe_holder(redis, queue, holder)
                 self._end_worker(f"queue {queue} is now claimed by {owner}")
                 self._thread.stop()
-                return
-        if self._is_ready:
+                return False
+        return True
+
+    def _renew(self, redis: Redis) -> None:
+        if self._must_drain:
+            # First: the worker is in one of the two lists at any time.
+            worker_info.publish(redis, self._describe(), worker_info.DRAINING)
+            if not self._is_withdrawn:
+                self._is_withdrawn = True
+                self._withdraw_claims(redis)
+            return
+        if not self._was_asked_to_drain and self._begin_to_drain(redis):
+            return
+        if self.take_claims(redis) and self._is_ready:
             if not self._name_was_checked:
                 _warn_of_same_name(redis, self.info)
                 self._name_was_checked = True
-            work = replace(self._meter.read(), memory=process.memory())
-            worker_info.publish(redis, replace(self.info, work=work))
+            worker_info.publish(redis, self._describe())
+            if not self._has_published:
+                self._has_published = True
+                worker_info.withdraw(redis, self.info, worker_info.STANDBY)
             queue_expiry.extend_served(redis, self.info.queues)
+
+    def _begin_to_drain(self, redis: Redis) -> bool:
+        """Drain the worker if somebody has asked for it; return whether that is so."""
+        seconds = drain.read(redis, self.info.instance) if self._is_ready else None
+        if seconds is None:
+            return False
+        self._was_asked_to_drain = True
+        self._drain_worker(seconds)  # which calls ``drain`` on the main thread
+        return True
 
     def _withdraw(self, redis: Redis) -> None:
         try:
-            worker_info.withdraw(redis, self.info)
-            for queue in admission.claimed_queues(self.info):
-                claims.release(redis, queue, self.info.fingerprint)
+            if self._is_withdrawn:
+                worker_info.withdraw(redis, self.info, worker_info.DRAINING)
+            self._withdraw_claims(redis)
         except (RedisError, OSError):
             log.debug("the worker's registration was not withdrawn, and will expire")
+
+    def _withdraw_claims(self, redis: Redis) -> None:
+        worker_info.withdraw(redis, self.info)
+        for queue in admission.claimed_queues(self.info):
+            claims.release(redis, queue, self.info.fingerprint)
+
+    def _describe(self) -> WorkerInfo:
+        return replace(self.info, work=replace(self._meter.read(), memory=process.memory()))
 
 
 def _warn_of_same_name(redis: Redis, info: WorkerInfo) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -77,13 +77,13 @@ class QueuedChunk:
             if not self.future.done():
                 self.future.set_exception(error)
 
-    def deliver(self, indices: Indices, block: Array) -> None:
-        """Copy rows to their places; the last ones complete the future."""
+    def deliver(self, indices: Indices, block: Array, places: Indices) -> None:
+        """Copy rows from their places in a block; the last ones complete the future."""
         try:
             if block.ndim == 3:
                 # Padded to the longest row of the batch, which may belong to another chunk.
                 block = block[:, : self.rows.shape[1]]
-            place(self.rows, indices, block)
+            place(self.rows, indices, block[places])
         except Exception as error:  # rows of a shape or type that the device has not announced
             self.fail(error)
         with self._lock:
@@ -101,14 +101,28 @@ class Piece:
         self.rows = chunk.order[start:end]
         self.lengths = chunk.lengths[start:end]
 
-    def deliver(self, block: Array) -> None:
-        """Copy the computed rows of this piece to their places."""
-        self.chunk.deliver(self.rows, block)
-
     def halves(self) -> "tuple[Piece, Piece]":
         """Return the half with the shorter sentences, and the half with the longer ones."""
         middle = (self.start + self.end) // 2
         return Piece(self.chunk, self.start, middle), Piece(self.chunk, middle, self.end)
+
+
+class ComputedPiece(NamedTuple):
+    """A piece whose rows are computed.
+
+    Attributes:
+        piece: the piece.
+        block: the rows of the batch, the shortest sentence first.
+        places: where the rows of the piece are in it.
+    """
+
+    piece: Piece
+    block: Array
+    places: Indices
+
+    def deliver(self) -> None:
+        """Copy the rows to their chunk."""
+        self.piece.chunk.deliver(self.piece.rows, self.block, self.places)
 
 
 def halves(pieces: list[Piece]) -> Iterator[list[Piece]]:

@@ -2,18 +2,18 @@
 
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
-from itertools import accumulate
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 
-from bertq_bert.checkpoint import Array
 from bertq_bert.errors import OutOfMemory
 from bertq_workers.background.worker_thread import WorkerThread
 from bertq_workers.batching.batch import (
     BatchBuilder,
+    ComputedPiece,
     GraphRunner,
     Ids,
     Piece,
@@ -21,6 +21,7 @@ from bertq_workers.batching.batch import (
     RowsFuture,
     halves,
 )
+from bertq_workers.batching.running_batches import RunningBatches
 from bertq_workers.celery_compat.shutdown import exit_process
 
 log = logging.getLogger("bertq.worker")
@@ -36,8 +37,12 @@ class Batcher:
     continues in the next batch. The rows of a batch are sorted by length; they equal those of
     ``Encoder.compute`` to 1e-6.
 
+    With ``ahead``, the device gets a full batch while it computes another one. It does not wait
+    while the rows of a batch are copied to their chunks and the next batch is merged.
+
     A suspicious chunk, which may end the process, is computed alone on the device; otherwise the
-    chunks computed with it would become suspicious too.
+    chunks computed with it would become suspicious too. If small chunks are waiting after it, a
+    batch of them is computed before the next suspicious one.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Batcher:
         device: GraphRunner,
         *,
         lanes: int = 1,
+        ahead: int = 0,
         small_rows: int = 16,
         on_batch: Callable[[int, float, float], None] = lambda rows, share, seconds: None,
         probe: Callable[[], object] = lambda: None,
@@ -54,6 +60,7 @@ class Batcher:
         Args:
             device: computes the batches.
             lanes: batches that may run at the same time.
+            ahead: full batches that may be given to the device while it computes others.
             small_rows: maximum rows of a small chunk.
             on_batch: called with the rows, budget share and seconds of each batch.
             probe: computes a valid batch; called after a batch has failed. If it raises, the
@@ -61,6 +68,7 @@ class Batcher:
         """
         self._device = device
         self._lanes = lanes
+        self._ahead = ahead
         self._probe = probe
         self._small_rows = small_rows
         self._on_batch = on_batch
@@ -69,10 +77,13 @@ class Batcher:
         self._large: deque[QueuedChunk] = deque()
         self._large_passed_over = False
         self._suspicious: deque[QueuedChunk] = deque()
+        self._small_passed_over = False  # by a suspicious chunk
         self._busy_lanes = 0
         self._is_exclusive = False  # whether a lane computes a suspicious chunk
-        self._started: dict[int, float] = {}  # lane -> start of its batch, on the monotonic clock
-        for number in range(lanes):
+        self._memory_lock = threading.Lock()
+        self._is_memory_short = False
+        self._running = RunningBatches(lanes)
+        for number in range(lanes + ahead):
             name = f"bertq-lane-{number}"
             WorkerThread(name, self._run_lane).start()
 
@@ -93,7 +104,7 @@ class Batcher:
             return chunk.future
         with self._changed:
             self._queue_for(chunk).append(chunk)
-            self._changed.notify()
+            self._notify_lane()
         return chunk.future
 
     def submit_small(self, ids: Ids) -> RowsFuture:
@@ -115,15 +126,19 @@ class Batcher:
             if batches:
                 self._busy_lanes += 1
             else:
-                self._changed.notify()
+                self._notify_lane()
         if batches:
             self._run(batches)
         return chunk.future
 
     def oldest_batch_seconds(self) -> float:
         """Return the seconds for which the oldest batch has been running; 0 without a batch."""
-        started = list(self._started.values())
-        return time.monotonic() - min(started) if started else 0.0
+        return self._running.oldest_seconds()
+
+    def _notify_lane(self) -> None:
+        """Wake a lane for a new chunk, if one may begin."""
+        if self._busy_lanes < self._lanes or (self._ahead and self._is_batch_full()):
+            self._changed.notify()
 
     def _queue_for(self, chunk: QueuedChunk) -> deque[QueuedChunk]:
         if chunk.on_begin is not None:
@@ -136,11 +151,12 @@ class Batcher:
             self._run(self._wait_for_batches())
 
     def _run(self, batches: list[list[Piece]]) -> None:
-        """Compute batches on this thread, which counts as a busy lane."""
+        """Compute batches on this thread, which counts as a busy lane until they are computed."""
+        computed: list[ComputedPiece] = []
         try:
             _call_on_begin(batches[0][0].chunk)
             for pieces in batches:
-                self._compute(pieces)
+                computed += self._compute(pieces)
         finally:
             with self._changed:
                 self._busy_lanes -= 1
@@ -149,6 +165,8 @@ class Batcher:
                     self._changed.notify_all()
                 elif self._small or self._large:
                     self._changed.notify()
+        for piece in computed:
+            piece.deliver()
 
     def _wait_for_batches(self) -> list[list[Piece]]:
         """Wait for batches to compute, and return them."""
@@ -160,16 +178,27 @@ class Batcher:
 
     def _choose_batches(self) -> list[list[Piece]]:
         """Return the batches that a free lane shall compute now, if there are any."""
-        while self._suspicious:
-            if self._busy_lanes:
-                return []  # wait for the running batches, and begin no other
-            if batches := self._take_suspicious():
-                self._is_exclusive = True
-                return batches
-        if self._is_exclusive or self._busy_lanes == self._lanes:
-            return []
-        pieces = self._take_batch()
-        return [pieces] if pieces else []
+        while (self._suspicious or self._small or self._large) and self._may_begin():
+            if self._begins_with_suspicious:
+                batches = self._take_suspicious()
+                self._is_exclusive = bool(batches)
+            else:
+                pieces = self._take_batch()
+                batches = [pieces] if pieces else []
+            if batches:
+                return batches  # otherwise the chunks were cancelled
+        return []
+
+    def _may_begin(self) -> bool:
+        """Return whether a lane may compute the next batch now."""
+        if self._is_exclusive or self._is_memory_short:
+            return False
+        if self._begins_with_suspicious:
+            return not self._busy_lanes  # wait for the running batches, and begin no other
+        if self._busy_lanes < self._lanes:
+            return True
+        # Without a full batch, wait: more chunks may come until the device is free.
+        return self._busy_lanes < self._lanes + self._ahead and self._is_batch_full()
 
     def _take_suspicious(self) -> list[list[Piece]]:
         """Return all batches of the oldest suspicious chunk, or none if it was cancelled."""
@@ -180,11 +209,31 @@ class Batcher:
             batch.fill(waiting)
             if batch.pieces:
                 batches.append(batch.pieces)
+        self._small_passed_over = self._small_passed_over or bool(batches)
         return batches
+
+    @property
+    def _begins_with_suspicious(self) -> bool:
+        return bool(self._suspicious) and not (self._small_passed_over and self._small)
+
+    @property
+    def _begins_with_large(self) -> bool:
+        return not self._small or (self._large_passed_over and not self._small_passed_over)
+
+    def _is_batch_full(self) -> bool:
+        """Return whether the next batch has the most rows or tokens that it may have."""
+        budget, rows, tokens = self._device.budget, 0, 0
+        chunks = chain(self._large, self._small) if self._begins_with_large else self._small
+        for chunk in chunks:
+            rows += len(chunk.ids) - chunk.taken
+            tokens += chunk.tokens[-1] - chunk.tokens[chunk.taken]
+            if not budget.fits(rows + 1, tokens + 1, 0):
+                return True
+        return False
 
     def _take_batch(self) -> list[Piece]:
         batch = BatchBuilder(self._device.budget)
-        if self._large_passed_over or not self._small:
+        if self._begins_with_large:
             batch.fill(self._large)
             batch.fill(self._small)
             self._large_passed_over = False
@@ -192,71 +241,95 @@ class Batcher:
             # Add no large chunk: it would delay the rows of the small ones.
             batch.fill(self._small)
             self._large_passed_over = bool(self._large)
+        if batch.pieces:
+            self._small_passed_over = False
         if self._small or self._large:
             self._changed.notify()  # another lane may be free
         return batch.pieces
 
-    def _compute(self, pieces: list[Piece]) -> None:
+    def _compute(self, pieces: list[Piece], *, is_alone: bool = False) -> list[ComputedPiece]:
         """Compute a batch; if it fails, compute its halves, so that only the faulty chunk fails.
 
-        If memory is short, also split the rows of a single chunk.
+        If memory is short, compute it without other batches, and also split the rows of a single
+        chunk.
+
+        Args:
+            pieces: the batch.
+            is_alone: whether the device computes no other batch.
+
+        Returns:
+            The pieces that were computed.
         """
         if all(piece.chunk.future.done() for piece in pieces):
-            return  # they have failed with another part
+            return []  # they have failed with another part
         try:
-            blocks = self._execute(pieces)
+            return self._execute(pieces)
         except BaseException as error:
             is_memory_short = isinstance(error, OutOfMemory | MemoryError)
             rows = sum(len(piece.rows) for piece in pieces)
+            if is_memory_short and not is_alone and self._lanes + self._ahead > 1:
+                with self._alone_on_device():
+                    return self._compute(pieces, is_alone=True)
             if is_memory_short:
                 log.warning("not enough memory for a batch of %d rows; computing its halves", rows)
             if len(pieces) == 1 and (not is_memory_short or rows == 1):
                 if not is_memory_short:
                     self._check_device()
                 pieces[0].chunk.fail(OutOfMemory(str(error)) if is_memory_short else error)
-                return
-            for half in halves(pieces):
-                self._compute(half)
-            return
-        for piece, block in zip(pieces, blocks, strict=True):
-            piece.deliver(block)
+                return []
+            return [
+                computed
+                for half in halves(pieces)
+                for computed in self._compute(half, is_alone=is_alone)
+            ]
 
     def _check_device(self) -> None:
         """End the process if the device cannot compute a valid batch.
 
         A worker whose GPU is lost would otherwise take all chunks from the queue and fail each.
         """
-        lane = threading.get_ident()
-        self._started[lane] = time.monotonic()
         try:
-            self._probe()
+            with self._running.add():
+                self._probe()
         except BaseException as error:
             exit_process(
                 f"the graph computes no batch any more ({type(error).__name__}); other workers "
                 "will receive its chunks"
             )
-        finally:
-            del self._started[lane]
 
-    def _execute(self, pieces: list[Piece]) -> list[Array]:
-        """Return the rows of each piece."""
+    @contextmanager
+    def _alone_on_device(self) -> Iterator[None]:
+        """Wait until the device computes no batch, and begin no other one meanwhile."""
+        with self._memory_lock:
+            with self._changed:
+                self._is_memory_short = True
+            self._running.wait_for_end()
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._is_memory_short = False
+                    self._changed.notify_all()
+
+    def _execute(self, pieces: list[Piece]) -> list[ComputedPiece]:
+        """Run a batch on the device."""
         lengths = np.concatenate([piece.lengths for piece in pieces])
         order = np.argsort(lengths, kind="stable")
         ids = [piece.chunk.ids[row] for piece in pieces for row in piece.rows.tolist()]
-        lane = threading.get_ident()
-        self._started[lane] = started = time.monotonic()
-        try:
-            block = self._device.run([ids[row] for row in order.tolist()])
-        finally:
-            del self._started[lane]
-        seconds = time.monotonic() - started
+        sorted_ids = [ids[row] for row in order.tolist()]
+        with self._running.add() as batch:
+            block = self._device.run(sorted_ids)
+            seconds = batch.seconds()
         share = self._device.budget.share(len(ids), int(lengths.sum()), int(lengths.max()))
         self._on_batch(len(ids), share, seconds)
         # For each row of the batch, in the order of the pieces, its place in the sorted block.
-        places = np.empty_like(order)
-        places[order] = np.arange(len(order))
-        ends = list(accumulate(len(piece.rows) for piece in pieces))
-        return [block[part] for part in np.split(places, ends[:-1])]
+        places = np.argsort(order)
+        computed, start = [], 0
+        for piece in pieces:
+            end = start + len(piece.rows)
+            computed.append(ComputedPiece(piece, block, places[start:end]))
+            start = end
+        return computed
 
 
 def _call_on_begin(chunk: QueuedChunk) -> None:

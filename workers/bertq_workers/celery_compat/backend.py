@@ -7,10 +7,12 @@ of chunks that were computed together are stored in one round trip.
 
 Relies on private parts of celery 5.7 (the version is pinned, and tests/kernel/test_backend.py
 checks each): ``_store_result``, ``_get_result_meta``, ``prepare_exception``, ``prepare_value``,
-``on_task_call``, ``exception_safe_to_retry`` and ``expires`` of the key-value backends.
+``on_task_call``, ``exception_safe_to_retry`` and ``expires`` of the key-value backends;
+``_create_client`` and ``url`` of the Redis backend.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +27,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bertq.errors import SentenceTooLong, WireError
 from bertq.protocol.wire import MAX_PAYLOAD_BYTES, ChunkResult
+from bertq.redis import redis_url
+from bertq.redis.connection import connect
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.retry import call_with_retries
 from bertq.state import results
@@ -32,10 +36,6 @@ from bertq.state.results import ComputedChunk, ResultWriter
 from bertq_workers.celery_compat.failures import summarize, type_name
 
 log = logging.getLogger("bertq.worker")
-
-#: Failed attempts of a stopping worker to store a result, after which the chunk is returned to its
-#: queue.
-_MAX_ATTEMPTS_WHEN_STOPPING = 5
 
 
 class ReplyBackend(RedisBackend):
@@ -45,19 +45,31 @@ class ReplyBackend(RedisBackend):
         on_stored: called with the seconds that storing a result took.
         first_pause_seconds, longest_pause_seconds: the pauses between two attempts to store a
             result that Redis refuses.
+        max_seconds_when_stopping: how long a stopping worker tries to store a result that Redis
+            does not accept, before it returns the chunk to its queue.
     """
 
     first_pause_seconds = 0.1
     longest_pause_seconds = 2.0
+    max_seconds_when_stopping = 60.0
 
+    app: Any
     expires: int
     _get_result_meta: Callable[..., dict[str, Any]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.url = str(self.app.conf.broker_url)
         self._storing = OutageLog(log, "results cannot be stored")
         self.on_stored: Callable[[float], object] = lambda seconds: None
         self._writer = ResultWriter(self.expires)
+
+    def _create_client(self, **params: Any) -> Any:
+        return connect(self.url)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Return the URL, for logs."""
+        return str(self.url) if include_password else redis_url.redact(self.url)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing; Celery's backend subscribes to the task's channel here."""
@@ -134,24 +146,27 @@ class ReplyBackend(RedisBackend):
     def _call_until_accepted(self, write: Callable[[], object]) -> None:
         """Write results; on a thread of the pool, wait while Redis is away or refuses writes.
 
-        There is no time limit: the chunk stays in the worker, which takes fewer others, and it
-        could not be returned to its queue either. Celery's own retries would log a traceback each
-        time.
+        There is no time limit in a running worker: the chunk stays in it, so that it takes fewer
+        others, and could not be returned to its queue either. Celery's own retries would log a
+        traceback each time.
 
         Raises:
-            Reject: the worker is stopping.
+            Reject: the worker is stopping, and its time is over.
             RedisError: Redis refuses the result for another reason, or this is the main thread.
         """
-        attempts_when_stopping = 0
+        ends_at = math.inf
 
         def give_up(error: Exception) -> Exception | None:
-            nonlocal attempts_when_stopping
+            nonlocal ends_at
             is_away = isinstance(error, RedisConnectionError | RedisTimeoutError)
             if not (is_away or refuses_writes(error)) or not _may_wait():
                 return error
             self._storing.failed(error)
-            attempts_when_stopping += _is_stopping()
-            if attempts_when_stopping < _MAX_ATTEMPTS_WHEN_STOPPING:
+            is_stopping, is_cold = _read_flags()
+            if not is_stopping:
+                return None
+            ends_at = min(ends_at, time.monotonic() + self.max_seconds_when_stopping)
+            if not is_cold and time.monotonic() < ends_at:
                 return None
             return Reject("the worker stops, and Redis does not accept results", requeue=True)
 
@@ -184,8 +199,9 @@ def _may_wait() -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-def _is_stopping() -> bool:
+def _read_flags() -> tuple[bool, bool]:
+    """Return whether the worker is shutting down, and whether in a cold shutdown."""
     # Imported late: other processes with this backend do not need Celery's worker.
-    from bertq_workers.celery_compat.shutdown import is_stopping
+    from bertq_workers.celery_compat import shutdown
 
-    return is_stopping()
+    return shutdown.is_stopping(), shutdown.is_cold()

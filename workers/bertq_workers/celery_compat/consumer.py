@@ -31,6 +31,7 @@ from redis.exceptions import NoPermissionError
 from bertq.protocol import keys
 from bertq.redis.connection import connect, explain, is_cluster_error
 from bertq.redis.outage import OutageLog, refuses_writes
+from bertq.redis.primary import ReadOnlyServer
 from bertq.redis.retry import call_with_retries
 from bertq_workers.celery_compat import message_parsing
 from bertq_workers.celery_compat.message_parsing import InvalidMessage, UnknownTask
@@ -82,7 +83,7 @@ class Consumer(CeleryConsumer):
 
         A missing permission and Redis Cluster end the worker, because waiting would not help.
         """
-        if isinstance(exc, ResponseError):
+        if isinstance(exc, ResponseError | ReadOnlyServer):
             self._wait(exc)
         else:
             super().on_connection_error_before_connected(exc)
@@ -90,10 +91,10 @@ class Consumer(CeleryConsumer):
     def on_connection_error_after_connected(self, exc: Any) -> None:
         """Close the connection, and proceed as in ``on_connection_error_before_connected``."""
         super().on_connection_error_after_connected(exc)
-        if isinstance(exc, ResponseError):
+        if isinstance(exc, ResponseError | ReadOnlyServer):
             self._wait(exc)
 
-    def _wait(self, error: ResponseError) -> None:
+    def _wait(self, error: RedisError) -> None:
         url = str(self.app.conf.broker_url)
         if isinstance(error, NoPermissionError) or is_cluster_error(error):
             end_worker(str(explain(error, url).error), os.EX_CONFIG)

@@ -10,8 +10,9 @@ full of large chunks still takes small ones.
 
 Relies on private parts of celery and kombu 5.7 (the versions are pinned, and
 tests/workers/test_intake.py checks each): ``can_consume`` and ``can_consume_max_estimate`` of a
-channel's QoS, ``cancel_by_queue`` before anything is consumed, and the consumer's
-``task_consumer``, ``initial_prefetch_count``, ``on_decode_error`` and ``create_task_handler``.
+channel's QoS, ``_create_client`` of a channel, ``cancel_by_queue`` before anything is consumed, and
+the consumer's ``task_consumer``, ``initial_prefetch_count``, ``on_decode_error`` and
+``create_task_handler``.
 """
 
 from typing import Any
@@ -46,6 +47,8 @@ class Intake(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Limit the consumer's channel, and open the channel of small requests."""
         channels = [consumer.task_consumer.channel]
+        # At this server, before the first chunk is taken from it.
+        consumer.pool.take_claims(channels[0]._create_client())
         selected = consumer.app.amqp.queues.consume_from
         # There is at most one, because a worker takes from the queues of one model.
         small = [queue for name, queue in selected.items() if queues.is_small(name)]

@@ -20,7 +20,6 @@ import os
 import queue
 import select
 import socket
-import threading
 import time
 import traceback
 from collections import deque
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple, Protocol
 
 from celery.concurrency.base import BasePool
 from celery.worker import state
+from redis import Redis
 
 from bertq.state.jobs import JobRecord
 from bertq_workers.background.worker_thread import WorkerThread
@@ -40,6 +40,9 @@ from bertq_workers.celery_compat.request import ChunkRequest, return_message
 from bertq_workers.celery_compat.shutdown import end_after_error
 
 log = logging.getLogger("bertq.worker")
+
+#: Most seconds of one wait for chunks in a warm shutdown.
+_MAX_WAIT_SECONDS = 0.5
 
 Callback = Callable[..., Any]
 
@@ -91,6 +94,13 @@ class Report(NamedTuple):
     answer: Any
 
 
+#: Work for a thread: to run one chunk, or to encode a group.
+Work = Callable[[], list[Report]]
+
+#: The work of one thread; None ends it.
+WorkQueue = queue.SimpleQueue[Work | None]
+
+
 class ChunkPool(BasePool):
     """A pool with one thread for each chunk or group, from start to end.
 
@@ -102,6 +112,8 @@ class ChunkPool(BasePool):
     Attributes:
         capacity: the capacity of the worker. Used on the hub's thread.
         groups: encodes groups of chunks; without it, each chunk runs alone.
+        take_claims: takes the worker's claims on its queues, on a connection; ends the worker if
+            another model has one.
     """
 
     #: The body of a message may be a view of the buffer that it was received in.
@@ -116,15 +128,17 @@ class ChunkPool(BasePool):
         super().__init__(*args, **options)
         self.capacity = WorkerCapacity()
         self.groups: Groups | None = None
-        #: Work for a thread: to run one chunk, or to encode a group.
-        self._queue: queue.SimpleQueue[Callable[[], list[Report]] | None] = queue.SimpleQueue()
-        self._queued_or_running = 0
+        self.take_claims: Callable[[Redis], object] = lambda redis: None
+        # Each thread has a queue: if several threads wait at one queue, each get also wakes another
+        # thread for nothing, which then wants the interpreter's lock.
+        self._queues: list[WorkQueue] = []
+        #: Queues of the threads that have no work, the last used one last.
+        self._idle: list[WorkQueue] = []
         #: Chunks of small requests that are not begun.
         self._small: list[PoolJob] = []
         self._jobs: set[PoolJob] = set()
-        self._threads: list[threading.Thread] = []
         self._is_open = True
-        self._finished: deque[list[Report]] = deque()
+        self._finished: deque[tuple[WorkQueue, list[Report]]] = deque()
         self._is_woken = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -163,11 +177,9 @@ class ChunkPool(BasePool):
             accept_callback(os.getpid(), time.monotonic())
         return job
 
-    def _put(self, work: Callable[[], list[Report]]) -> None:
-        self._queued_or_running += 1
-        if self._queued_or_running > len(self._threads):
-            self._start_thread()
-        self._queue.put(work)
+    def _put(self, work: Work) -> None:
+        work_queue = self._idle.pop() if self._idle else self._start_thread()
+        work_queue.put(work)
 
     def start_small(self, records: Mapping[str, JobRecord]) -> None:
         """Begin the chunks of small requests that were applied since the last call.
@@ -200,7 +212,8 @@ class ChunkPool(BasePool):
             self._wake()
             return
         while self._jobs and not state.should_terminate:
-            select.select([self._reader], [], [])
+            # A second signal that arrives just before the wait does not end it.
+            select.select([self._reader], [], [], _MAX_WAIT_SECONDS)
             self._on_wakeup()
         self._end()
 
@@ -217,7 +230,7 @@ class ChunkPool(BasePool):
         return {
             **info,
             "processes": [os.getpid()],
-            "threads": len(self._threads),
+            "threads": len(self._queues),
             "chunks": self.capacity.chunks,
             "rows": self.capacity.rows,
             "bytes": self.capacity.bytes,
@@ -226,20 +239,20 @@ class ChunkPool(BasePool):
 
     def _end(self) -> None:
         self._is_open = False
-        for _ in self._threads:
-            self._queue.put(None)
+        for work_queue in self._queues:
+            work_queue.put(None)
         self._reader.close()
         self._writer.close()
 
-    def _start_thread(self) -> None:
-        name = f"bertq-chunk-{len(self._threads)}"
-        thread = WorkerThread(name, self._work)
-        self._threads.append(thread)
-        thread.start()
+    def _start_thread(self) -> WorkQueue:
+        work_queue: WorkQueue = queue.SimpleQueue()
+        WorkerThread(f"bertq-chunk-{len(self._queues)}", partial(self._work, work_queue)).start()
+        self._queues.append(work_queue)
+        return work_queue
 
-    def _work(self) -> None:
-        while (work := self._queue.get()) is not None:
-            self._finished.append(work())
+    def _work(self, work_queue: WorkQueue) -> None:
+        while (work := work_queue.get()) is not None:
+            self._finished.append((work_queue, work()))
             self._wake()
             del work  # otherwise the chunk would stay in memory until the thread's next one
 
@@ -276,8 +289,9 @@ class ChunkPool(BasePool):
 
     def _drain(self) -> None:
         while self._finished:
-            self._queued_or_running -= 1
-            for report in self._finished.popleft():
+            work_queue, reports = self._finished.popleft()
+            self._idle.append(work_queue)
+            for report in reports:
                 self._finish(report)
 
     def _finish(self, report: Report) -> None:

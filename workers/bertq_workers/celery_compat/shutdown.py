@@ -1,12 +1,15 @@
 """The end of a running worker, and Celery's flags for it.
 
-Relies on private parts of celery 5.7 (the version is pinned; tests/workers/test_claims.py and
-tests/kernel/test_backend.py check each): the consumer's loop turns ``state.should_stop`` into the
-exit status; the flags are exit statuses, 0 included, or None, or False.
+Relies on private parts of celery 5.7 (the version is pinned; tests/workers/test_claims.py,
+tests/operate/test_drain.py and tests/kernel/test_backend.py check each): the consumer's loop turns
+``state.should_stop`` into the exit status; the flags are exit statuses, 0 included, or None, or
+False; SIGTERM begins a warm shutdown and SIGQUIT a cold one, in the main thread.
 """
 
 import logging
 import os
+import signal
+import threading
 from typing import Any, NoReturn
 
 from celery.worker import state
@@ -26,6 +29,26 @@ def end_worker(reason: str, status: int) -> None:
     log.critical("this worker ends: %s", reason)
     flags: Any = state
     flags.should_stop = status
+
+
+def drain_worker(max_seconds: float) -> None:
+    """End a running worker as SIGTERM does, from any thread.
+
+    Args:
+        max_seconds: after this time the worker returns unfinished chunks to their queues.
+    """
+    log.warning("this worker drains, as requested: it takes no more chunks (%g s)", max_seconds)
+    _send_signal(signal.SIGTERM)
+    timer = threading.Timer(max_seconds, _send_signal, [signal.SIGQUIT])
+    timer.daemon = True
+    timer.start()
+
+
+def _send_signal(number: signal.Signals) -> None:
+    main = threading.main_thread().ident
+    assert main is not None  # it has been started
+    # Not to the process: only a signal to its own thread interrupts a wait of the event loop.
+    signal.pthread_kill(main, number)
 
 
 def end_after_error(part: str, error: BaseException) -> None:
@@ -62,5 +85,11 @@ def _describe(part: str, error: BaseException) -> str:
 
 def is_stopping() -> bool:
     """Return whether the worker is shutting down."""
-    flags = (state.should_stop, state.should_terminate)
-    return any(flag is not None and flag is not False for flag in flags)
+    flag = state.should_stop
+    return (flag is not None and flag is not False) or is_cold()
+
+
+def is_cold() -> bool:
+    """Return whether the worker is in a cold shutdown: it returns unfinished chunks."""
+    flag = state.should_terminate
+    return flag is not None and flag is not False

@@ -8,14 +8,15 @@ its time is lost to the threads of the chunks. The differences are:
 - a channel has one client, while kombu makes a new one for each command;
 - unacknowledged messages are noted in fewer steps (see ``unacked``).
 
-If Redis refuses to deliver messages (it cannot write to its disk, or has become a replica), this
-transport retries after a pause. kombu's channel raises an error that ends the worker.
+If Redis refuses to deliver messages (it cannot write to its disk), this transport retries after a
+pause. kombu's channel raises an error that ends the worker. If Redis has become a replica, or
+another connection has reached another primary, the worker connects again.
 
 Relies on private parts of kombu 5.7 (the version is pinned, and tests/workers/test_transport.py
 checks each): ``_create_client``, ``_brpop_start``, ``_brpop_read``, ``_receive_one``,
-``_deliver_fanout_message``, ``_do_restore_message`` and ``maybe_refresh_binding_expiry`` of a
-channel; that the poller calls
-``can_consume`` before each BRPOP; the form of an entry of ``unacked``.
+``_deliver_fanout_message``, ``_do_restore_message``, ``maybe_refresh_binding_expiry`` and
+``_in_poll`` of a channel; that the poller calls ``can_consume`` before each BRPOP; the form of an
+entry of ``unacked``.
 """
 
 import logging
@@ -24,7 +25,6 @@ from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis as kombu_redis
 from redis import ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -32,7 +32,7 @@ from bertq.protocol import keys
 from bertq.redis.outage import refuses_writes
 from bertq.state.jobs import JobRecord
 from bertq_workers.celery_compat import message_parsing
-from bertq_workers.celery_compat.expiry import ExpiringChannel
+from bertq_workers.celery_compat.expiry import ExpiringChannel, ExpiringTransport
 from bertq_workers.celery_compat.unacked import OutageLogs, QoS
 
 log = logging.getLogger("bertq.worker")
@@ -80,6 +80,9 @@ class Channel(ExpiringChannel):
             self.qos.record_refusal(error)
 
     def _send_pop(self, timeout: float | None) -> None:
+        if self.connection.primary.changes or self.client.connection.is_stale:
+            # Connect again, with all connections, and take the claims there.
+            raise RedisConnectionError("Redis has another primary")
         count = self.max_messages()
         self._command = "BRPOP"
         if count < 2 or not self.active_queues or not self._can_use_blmpop():
@@ -150,6 +153,8 @@ class Channel(ExpiringChannel):
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Renew the binding of the remote control's queue; kombu calls this each second."""
+        if self._in_poll and self._in_poll.is_stale:
+            self._in_poll.disconnect()  # the old primary may never answer
         outage = self.connection.outages.bindings
         try:
             super().maybe_refresh_binding_expiry()
@@ -159,7 +164,7 @@ class Channel(ExpiringChannel):
             outage.succeeded(self)
 
     def _deliver_all(self, queue: str, texts: list[bytes]) -> None:
-        messages: list[Any] = []
+        messages: dict[str, Any] = {}
         entries: dict[str, str] = {}
         for text in texts:
             try:
@@ -167,13 +172,16 @@ class Channel(ExpiringChannel):
             except message_parsing.InvalidMessage as error:
                 log.error("refused a message of %d bytes: %s", len(text), error)
             else:
-                entries[message["properties"]["delivery_tag"]] = entry
-                messages.append(message)
+                # A chunk may be there twice: returned by a worker, and sent again by its client.
+                # ``unacked`` has one entry for both, and redeliveries are counted.
+                tag = message["properties"]["delivery_tag"]
+                if tag not in messages or message["properties"]["delivery_info"]["redelivered"]:
+                    messages[tag], entries[tag] = message, entry
         if not entries:
             return
 
         def deliver() -> None:
-            for message in messages:
+            for message in messages.values():
                 self.connection._deliver(message, queue)
 
         records: dict[str, JobRecord] = {}
@@ -198,7 +206,7 @@ class Channel(ExpiringChannel):
         return self._knows_blmpop
 
 
-class Transport(kombu_redis.Transport):
+class Transport(ExpiringTransport):
     """The transport of a worker's consumer."""
 
     Channel = Channel

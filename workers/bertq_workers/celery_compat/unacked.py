@@ -25,11 +25,12 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bertq.redis.outage import OutageLog, code
 from bertq.state import jobs
 from bertq.state.unacked_note import Note
-from bertq_workers.celery_compat.shutdown import end_after_error
+from bertq_workers.celery_compat.shutdown import end_after_error, is_stopping
 
 log = logging.getLogger("bertq.worker")
 
@@ -81,6 +82,7 @@ class QoS(kombu_redis.QoS):
         self._unwritten: dict[str, str] = {}
         self._returning: dict[str, None] = {}
         self._connection: Any = None  # for notes that are written while messages are delivered
+        self._is_note_sent = False  # its answer is the next one on that connection
         self._timer: Any = None
         self._ack_timer: Any = None
         self._paused_until = self._restore_after = 0.0
@@ -122,7 +124,10 @@ class QoS(kombu_redis.QoS):
             self._ack_timer = loop.call_later(_ACK_DELAY_SECONDS, self._on_ack_timer)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Return a message to its queue, or drop it."""
+        """Return a message to its queue, or drop it.
+
+        If the connection is lost, closing the channel returns it.
+        """
         if not requeue:
             self.ack(delivery_tag)
             return
@@ -130,8 +135,7 @@ class QoS(kombu_redis.QoS):
         try:
             self._run_refused()
         except self.channel.connection_errors:
-            del self._returning[delivery_tag]  # closing the channel returns it
-            raise
+            del self._returning[delivery_tag]  # Celery would log the error with its traceback
 
     def flush(self) -> None:
         """Send the acknowledgements to Redis."""
@@ -177,13 +181,15 @@ class QoS(kombu_redis.QoS):
         Returns:
             By tag, the records of the jobs of the messages that were written.
         """
-        if not self.reads_records or self._unwritten or self._returning:
+        if not self.reads_records or self._unwritten or self._returning or self._is_note_sent:
             records = self._write_now(entries)
             meanwhile()
             return records
         self._unwritten.update(entries)
         note = self._build_note()
         try:
+            if self._connection is not None and self._connection.is_stale:
+                raise RedisConnectionError("Redis has another primary")
             if self._connection is None:
                 self._connection = self.channel.pool.get_connection()
             self._connection.send_command(*note.command)
@@ -191,9 +197,11 @@ class QoS(kombu_redis.QoS):
             self._lose_note()
             raise
         self.written.update(entries)
+        self._is_note_sent = True
         try:
             meanwhile()
         finally:
+            self._is_note_sent = False
             records = self._read_records(note)
         return records
 
@@ -268,9 +276,15 @@ class QoS(kombu_redis.QoS):
         try:
             self._write_notes()
             super().restore_unacked_once(stderr)
-        except ResponseError as error:
+        except (ResponseError, *self.channel.connection_errors) as error:
+            if not isinstance(error, ResponseError) and not is_stopping():
+                raise  # the worker connects again, and finishes its chunks
             delivered: Any = self._delivered
-            log.warning("%d chunks could not be returned: %s", len(delivered), code(error))
+            if delivered:
+                log.warning(
+                    "%d chunks could not be returned (%s); other workers receive them after %g s",
+                    len(delivered), code(error), self.visibility_timeout,
+                )  # fmt: skip
             delivered.clear()
         finally:
             self._lose_note()

@@ -9,7 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from bertq.protocol import queues
 from bertq.state.worker_info import WorkerStats
 from bertq_workers.observability.distributions import Distributions
 
@@ -22,6 +24,9 @@ class _SecondOfWork:
     """The work done in one second. The number of such records is bounded."""
 
     sentences: int = 0
+    large_chunks: int = 0
+    small_chunks: int = 0
+    small_sentences: int = 0
     batches: int = 0
     rows: int = 0
     busy_seconds: float = 0.0
@@ -33,12 +38,14 @@ class Meter:
     Attributes:
         lanes: batches that may run at the same time.
         oldest_batch_seconds: returns the seconds for which the oldest batch has been running.
+        held_chunks: returns the number of chunks that were taken and not answered yet.
         distributions: the distributions of the work.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.lanes = 1
         self.oldest_batch_seconds: Callable[[], float] = lambda: 0.0
+        self.held_chunks: Callable[[], int] = lambda: 0
         self.distributions = Distributions()
         self._clock = clock
         self._lock = threading.Lock()
@@ -46,6 +53,7 @@ class Meter:
         self._totals: Counter[str] = Counter()  # by field of WorkerStats
         self._busy_seconds = 0.0
         self._seconds: dict[int, _SecondOfWork] = {}  # by whole seconds of the clock
+        self._latest: dict[str, Any] = {}  # of the last minute with work, by field of WorkerStats
 
     def start(self) -> None:
         """Start the clock of the rates: the worker is ready."""
@@ -68,7 +76,13 @@ class Meter:
             self._totals["sentences"] += sentences
             self._totals["tokens"] += tokens
             self._totals["truncated"] += truncated
-            self._second(self._clock()).sentences += sentences
+            last = self._second(self._clock())
+            last.sentences += sentences
+            if sentences <= queues.PRIORITY_BATCH_SIZE:
+                last.small_chunks += 1
+                last.small_sentences += sentences
+            else:
+                last.large_chunks += 1
         if waited is not None:
             # The clocks of two machines may differ.
             self.distributions.queue_wait_seconds.observe(max(0.0, waited))
@@ -121,14 +135,32 @@ class Meter:
                 work for second, work in self._seconds.items() if second >= now - WINDOW_SECONDS
             ]
             batches = sum(work.batches for work in recent)
+            self._update_latest(recent)
             return WorkerStats(
                 **self._totals,
+                **self._latest,
                 busy_seconds=self._busy_seconds,
                 sentences_per_second=sum(work.sentences for work in recent) / span,
                 busy=min(1.0, sum(work.busy_seconds for work in recent) / span / self.lanes),
                 batch_rows=sum(work.rows for work in recent) / max(batches, 1),
                 batch_seconds=self.oldest_batch_seconds(),
+                held_chunks=self.held_chunks(),
             )
+
+    def _update_latest(self, recent: list[_SecondOfWork]) -> None:
+        sentences = sum(work.sentences for work in recent)
+        small = sum(work.small_sentences for work in recent)
+        for name, part, whole in (
+            (
+                "max_sentences_per_second",
+                sentences,
+                sum(work.busy_seconds for work in recent) / self.lanes,
+            ),
+            ("chunk_sentences", sentences - small, sum(work.large_chunks for work in recent)),
+            ("small_chunk_sentences", small, sum(work.small_chunks for work in recent)),
+        ):
+            if part and whole:
+                self._latest[name] = part / whole
 
     def _second(self, now: float) -> _SecondOfWork:
         number = math.floor(now)

@@ -6,7 +6,7 @@ values. The endpoint has no login and no TLS.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -14,10 +14,14 @@ from prometheus_client.registry import Collector
 from redis import RedisError
 
 from bertq.redis.connection import connect
+from bertq.state import backlog, worker_info
 from bertq.state.worker_info import WorkerInfo, WorkerStats
 from bertq_workers.observability.distributions import PREFIX
 from bertq_workers.observability.meter import Meter
 from bertq_workers.startup import devices, process
+
+if TYPE_CHECKING:
+    from bertq_bert.network.compiled import CompileStats
 
 log = logging.getLogger("bertq.worker")
 
@@ -43,12 +47,14 @@ class WorkerMetrics(Collector):
     Attributes:
         info: the worker info, once the model is loaded.
         chunks_in_worker: returns how many chunks the worker has taken and not answered.
+        compile_stats: returns what XLA has compiled; None if it compiles nothing.
     """
 
     def __init__(self, meter: Meter, url: str) -> None:
         """``url`` is the address of the Redis with the worker's queues."""
         self.info: WorkerInfo | None = None
         self.chunks_in_worker: Callable[[], int] = lambda: 0
+        self.compile_stats: Callable[[], CompileStats | None] = lambda: None
         self._meter = meter
         self._redis: Any = connect(url, _REDIS_TIMEOUT_SECONDS)
 
@@ -82,6 +88,11 @@ class WorkerMetrics(Collector):
             "For how long the oldest batch has been computed that is not done; 0 without one.",
             work.batch_seconds,
         )
+        if (compiled := self.compile_stats()) is not None:
+            yield _gauge("compiled_shapes", "Shapes of batches that are compiled.", compiled.shapes)
+            yield CounterMetricFamily(
+                f"{PREFIX}_compile_seconds", "Time to compile them.", value=compiled.seconds
+            )
         if self.info is not None:
             yield _info(self.info)
             yield from _memory()
@@ -93,6 +104,7 @@ class WorkerMetrics(Collector):
                 for name in names:
                     pipe.llen(name)
                 lengths = pipe.execute()
+            workers = worker_info.read(self._redis)
         except RedisError:
             return  # no metric: 0 would mean that the queue is empty
         metric = GaugeMetricFamily(
@@ -100,9 +112,18 @@ class WorkerMetrics(Collector):
             "Chunks waiting on a queue of this worker, for any worker.",
             labels=["queue"],
         )
+        waiting = GaugeMetricFamily(
+            f"{PREFIX}_waiting_seconds",
+            "Seconds that all workers of the queue need for its waiting chunks.",
+            labels=["queue"],
+        )
         for name, length in zip(names, lengths, strict=True):
             metric.add_metric([name], length)
+            seconds = backlog.waiting_seconds(name, length, workers)
+            if seconds is not None:
+                waiting.add_metric([name], seconds)
         yield metric
+        yield waiting
 
 
 def _totals(work: WorkerStats) -> Iterator[Metric]:

@@ -4,11 +4,12 @@ import logging
 import time
 from functools import partial
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from bertq.errors import ModelMismatch
 from bertq.protocol import queues, time_to_live
 from bertq.redis.connection import explain
+from bertq.redis.outage import OutageLog
 from bertq.redis.retry import RETRY_SECONDS, Retry
 from bertq.state import claims, worker_info
 from bertq.state.worker_info import WorkerInfo
@@ -62,8 +63,42 @@ def admit(
     claimed = claimed_queues(info)
     for queue in claimed:
         _claim(redis, queue, info, retry, claim_seconds)
+    _wait_for_others(redis, claimed, info, retry, claim_seconds)
     if not claimed:
         retry.call(redis.ping)
+
+
+def stand_by(redis: Redis, info: WorkerInfo) -> None:
+    """Wait, without a limit, until the model of a worker has its queues; show the worker meanwhile.
+
+    It has them when no other model holds a claim, or when ``bertq models switch`` has given it the
+    claims; and when no worker of another model takes from the queues any more.
+    """
+    queues = claimed_queues(info)
+    outage = OutageLog(log, "this worker stands by until Redis answers again")
+    log.info("standing by until queues %s are given to %s", ", ".join(queues), describe_model(info))
+    renew_at = 0.0
+    while True:
+        try:
+            if time.monotonic() >= renew_at:
+                worker_info.publish(redis, info, worker_info.STANDBY)
+                renew_at = time.monotonic() + time_to_live.WORKER_SECONDS / 3
+            if _takes_claims(redis, queues, info.fingerprint):
+                return
+            outage.succeeded()
+        except (RedisError, OSError) as error:
+            outage.failed(error)
+        time.sleep(_INTERVAL_SECONDS)
+
+
+def _takes_claims(redis: Redis, queues: list[str], fingerprint: str) -> bool:
+    """Take or renew all claims if no other model has one; return whether the queues are free."""
+    # First look: a worker that stands by must not take one of two claims.
+    if not {*claims.holders(redis, queues)} <= {None, fingerprint}:
+        return False
+    if any(claims.take(redis, queue, fingerprint) != fingerprint for queue in queues):
+        return False
+    return not claims.others(redis, queues, fingerprint)
 
 
 def describe_holder(redis: Redis, queue: str, fingerprint: str) -> str:
@@ -82,6 +117,23 @@ def describe_holder(redis: Redis, queue: str, fingerprint: str) -> str:
 def describe_model(info: WorkerInfo) -> str:
     """Return the description of a model that distinguishes it from others, for messages."""
     return f"{info.model} ({info.meaning}, {info.fingerprint[:12]})"
+
+
+def _wait_for_others(
+    redis: Redis, claimed: list[str], info: WorkerInfo, retry: Retry, claim_seconds: float
+) -> None:
+    """Wait for workers of an old model that have not noticed yet that it lost its queues."""
+    deadline = time.monotonic() + claim_seconds
+    while others := retry.call(lambda: claims.others(redis, claimed, info.fingerprint)):
+        if time.monotonic() > deadline:
+            nodes = ", ".join(worker.node for worker in others)
+            raise ModelMismatch(
+                f"{nodes} with model {describe_model(others[0])} takes from the same queues as "
+                f"this worker, which has {describe_model(info)}: stop those first"
+            )
+        for queue in claimed:
+            retry.call(partial(claims.take, redis, queue, info.fingerprint))
+        time.sleep(_INTERVAL_SECONDS)
 
 
 def _claim(redis: Redis, queue: str, info: WorkerInfo, retry: Retry, claim_seconds: float) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 from bertq.errors import SettingsError
 from bertq.protocol.queues import Device
 from bertq.system import cores
+from bertq_bert.cpu import instructions
 from bertq_bert.tensorflow_import import import_tensorflow
 from bertq_workers.observability import stderr_relay, tensorflow_lines
 from bertq_workers.startup import cuda
-from bertq_workers.startup.hardware import Hardware, instructions
+from bertq_workers.startup.hardware import Hardware
 
 #: TensorFlow's variable for the lowest level of its C++ log, and the level for errors.
 _LOG_LEVEL, _ERRORS_ONLY = "TF_CPP_MIN_LOG_LEVEL", "2"
@@ -101,7 +102,8 @@ def configure(
     gpus = tf.config.list_physical_devices("GPU")
     lanes = concurrency if gpus else max(concurrency, count)
     tf.config.threading.set_intra_op_parallelism_threads(count if gpus else 1)
-    tf.config.threading.set_inter_op_parallelism_threads(lanes)
+    ahead = 1 if gpus else 0
+    tf.config.threading.set_inter_op_parallelism_threads(lanes + ahead)
     for index, gpu in enumerate(gpus):
         if memory_fraction is None:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -111,7 +113,7 @@ def configure(
         return Hardware("cpu", lanes, instructions=instructions())
     details = tf.config.experimental.get_device_details(gpus[0])
     name = str(details.get("device_name", "gpu"))
-    return Hardware(name, lanes, details.get("compute_capability"))
+    return Hardware(name, lanes, details.get("compute_capability"), ahead=ahead)
 
 
 def memory() -> tuple[int, int] | None:

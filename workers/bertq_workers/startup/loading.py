@@ -3,15 +3,18 @@
 import importlib.util
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertq.config.settings import Settings
 from bertq.errors import SettingsError
 from bertq.protocol.queues import Device
+from bertq_bert.compile_cache import CompileCache, log_errors
 from bertq_workers.startup import devices, process
 
 if TYPE_CHECKING:
     from bertq_bert import Encoder, Source
+    from bertq_workers.startup.hardware import Hardware
 
 log = logging.getLogger("bertq.worker")
 
@@ -71,11 +74,11 @@ def read(settings: Settings, device: Device | None) -> "Source":
 
 def build(
     source: "Source", settings: Settings, device: Device | None, concurrency: int = 1
-) -> "tuple[Encoder, str]":
+) -> "tuple[Encoder, Hardware]":
     """Build the graph on the device, to run ``concurrency`` batches at once, and warm it up.
 
     Returns:
-        The encoder, and the name of its device.
+        The encoder, and what it runs on.
 
     Raises:
         SettingsError: TensorFlow cannot be imported, cannot be limited to its share of the memory,
@@ -83,6 +86,7 @@ def build(
         OutOfMemory: the device has too little memory for the model.
     """
     share = settings.gpu_memory_fraction
+    cache = _open_compile_cache(settings, device)
     steps_log.info("loading: starting TensorFlow")
     try:
         with devices.quiet_tensorflow(device):
@@ -97,18 +101,39 @@ def build(
         log.warning("gpu_memory_fraction %g has no effect: this worker runs on the CPU", share)
     if not hardware.speeds_up(settings.dtype):
         log.warning(
-            "%s does not compute faster in %s than in float32; this dtype saves memory and costs "
-            "accuracy",
+            "%s does not compute faster in %s than in float32; use --dtype float32 unless "
+            "memory is short",
             hardware.name, settings.dtype,
         )  # fmt: skip
     steps_log.info("loading: building the graph")
     try:
-        encoder = Encoder.build(source, lanes=hardware.lanes)
+        encoder = Encoder.build(
+            source, lanes=hardware.lanes, compiles=settings.compile, cache=cache
+        )
         encoder.warm_up(_log_warm_up)
     except BadOption as error:
         raise SettingsError(str(error)) from None
     process.trim()
-    return encoder, hardware.name
+    return encoder, hardware
+
+
+def _open_compile_cache(settings: Settings, device: Device | None) -> CompileCache | None:
+    """Open the cache of compiled functions before TensorFlow is imported."""
+    if settings.compile_cache is None:
+        return None
+    is_cpu = device is not None and device.kind == "cpu"
+    if settings.compile is False or (is_cpu and not settings.compile):
+        log.warning(
+            "compile_cache %s has no effect: this worker compiles nothing; add --compile",
+            settings.compile_cache,
+        )
+        return None
+    path = Path(settings.compile_cache)
+    with log_errors(path):
+        cache = CompileCache(path)
+        cache.enable(os.environ)
+        return cache
+    return None
 
 
 def _log_warm_up(step: int, steps: int, rows: int, length: int) -> None:

@@ -14,6 +14,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +26,7 @@ import bertq
 from bertq.config.options import refuse_old_spelling
 from bertq.config.settings import Settings
 from bertq.errors import BertqError, SettingsError
-from bertq.protocol import queues
+from bertq.protocol import queues, versions
 from bertq.protocol.queues import ENCODE_TASK
 from bertq.redis import server
 from bertq.redis.connection import connect, refuse_cluster
@@ -36,7 +37,7 @@ from bertq_workers.background.registration import Registration
 from bertq_workers.background.watchdog import Watchdog
 from bertq_workers.celery_compat import worker_setup
 from bertq_workers.celery_compat.intake import Intake
-from bertq_workers.celery_compat.shutdown import end_worker
+from bertq_workers.celery_compat.shutdown import drain_worker, end_worker
 from bertq_workers.celery_compat.versions import check_versions
 from bertq_workers.observability import exporter, logs
 from bertq_workers.observability.meter import Meter
@@ -91,14 +92,21 @@ class ModelStep(bootsteps.Step):
             refuse_cluster(url)  # before the model is read
             source = loading.read(settings, device)
             info = _worker_info(worker, source.model, device, names)
+            build = partial(loading.build, source, settings, device, worker.concurrency)
+            if settings.standby:
+                encoder, hardware = build()
+                info = replace(info, device_name=hardware.name, started=time.time())
+                with connect(url) as redis:
+                    admission.stand_by(redis, info)
             _admit(url, info)
             registration = _start_registration(worker.app, url, info, meter)
-            encoder, device_name = loading.build(source, settings, device, worker.concurrency)
+            if not settings.standby:
+                encoder, hardware = build()
         except SettingsError as error:
             refuse(str(error), os.EX_CONFIG)
         except (exporter.PortTaken, OutOfMemory) as error:
             refuse(str(error), os.EX_UNAVAILABLE)
-        registration.info = replace(info, device_name=device_name, started=time.time())
+        registration.info = replace(info, device_name=hardware.name, started=time.time())
         # Imported late: until here the import might have failed.
         from bertq_workers.batching.batcher import Batcher
         from bertq_workers.groups import GroupEncoder
@@ -106,6 +114,7 @@ class ModelStep(bootsteps.Step):
         batcher = Batcher(
             encoder,
             lanes=encoder.lanes,
+            ahead=hardware.ahead,
             small_rows=settings.priority_batch_size,
             on_batch=meter.count_batch,
             probe=lambda: encoder.run([[0]]),
@@ -124,21 +133,27 @@ class ModelStep(bootsteps.Step):
         )
         Watchdog(batcher.oldest_batch_seconds, settings.batch_timeout)
         self._encoder = encoder
+        self._batches = encoder.lanes + hardware.ahead
+        self._registration = registration
+        self._meter = meter
         self._metrics = metrics
         if metrics is not None:
             metrics.info = registration.info
+            metrics.compile_stats = encoder.compile_stats
         log.info(
             "model %s on %s: %s, %s; ready after %.1f s, %d MiB",
-            encoder.name, device_name, encoder.description, encoder.dtype,
+            encoder.name, hardware.name, encoder.description, encoder.dtype,
             time.perf_counter() - started, process.memory() >> 20,
         )  # fmt: skip
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> None:
-        """Set the limits of the pool's capacity, and how it encodes groups."""
+        """Set the limits of the pool's capacity, how it encodes groups, and its claims."""
         worker.pool.groups = self._groups
+        worker.pool.take_claims = self._registration.take_claims
         capacity = worker.pool.capacity
-        capacity.set_limits(self._encoder.budget, self._encoder.lanes)
+        capacity.set_limits(self._encoder.budget, self._batches)
+        self._meter.held_chunks = lambda: capacity.chunks
         if self._metrics is not None:
             self._metrics.chunks_in_worker = lambda: capacity.chunks
 
@@ -162,6 +177,7 @@ def _start_registration(app: Celery, url: str, info: WorkerInfo, meter: Meter) -
         info,
         meter,
         end_worker=lambda reason: end_worker(reason, os.EX_UNAVAILABLE),
+        drain_worker=drain_worker,
         interval_seconds=timings.registration_seconds,
     )
     monitor = DurableJobMonitor(url, timings.monitor_seconds, timings.lost_after_seconds)
@@ -171,9 +187,12 @@ def _start_registration(app: Celery, url: str, info: WorkerInfo, meter: Meter) -
             registration.publish()
             monitor.start()
 
-    def shutting_down(**_: Any) -> None:
+    def shutting_down(how: str = "", **_: Any) -> None:
         # A signal handler. It gets only a name; there is one worker in a process.
-        registration.withdraw()
+        if how == "Warm":
+            registration.drain()
+        else:
+            registration.withdraw()
         monitor.stop()
 
     def shutdown(sender: Any = None, **_: Any) -> None:
@@ -226,6 +245,7 @@ def _worker_info(
         similarity=model.similarity,
         labels=list(model.labels),
         activation=model.activation,
+        wire=versions.known(),
     )
 
 

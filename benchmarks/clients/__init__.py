@@ -1,0 +1,1 @@
+"""Many clients on one Redis: connections, keys, memory and latency."""

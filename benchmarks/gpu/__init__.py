@@ -1,0 +1,1 @@
+"""bertq on a GPU: the encoder in process, beside PyTorch, and through the queue."""

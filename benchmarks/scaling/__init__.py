@@ -1,0 +1,1 @@
+"""Policies for the number of workers, simulated; the simulation is compared with real workers."""

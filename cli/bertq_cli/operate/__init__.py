@@ -1,0 +1,1 @@
+"""Commands that change running workers: drain them, and replace their model."""
