@@ -1,4 +1,4 @@
-"""One loaded model: texts in, rows out."""
+"""A model on a device, which computes the rows of texts."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
     from bertq_bert.network.compiled import CompileStats
     from bertq_bert.network.graph import Graph
 
-#: Tokens of one batch. On a CPU more gain nothing and keep others waiting; a GPU wants to be full.
+#: Maximum tokens of a batch. On a CPU, a larger batch saves no time and delays other requests. A
+#: GPU is efficient only with large batches.
 _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 
-#: Attention scores per token of a full batch: those of rows of 512 tokens. This bounds the memory
-#: of attention, and the padding of short rows that share a batch with a long one.
+#: Maximum attention scores of one head, per token of a full batch: as in rows of 512 tokens. The
+#: maximum limits the memory of attention, and the padding of short rows in a batch with a long one.
 _SCORES_PER_TOKEN = 512
 
-#: Tokens of a row from which on its own attention needs a bound on memory: scores of all heads that
-#: are there at once, 64 MiB in float32.
+#: If a model takes rows of more tokens than the first number, the attention of one row alone may
+#: need too much memory. Then at most so many scores of all heads, 64 MiB in float32, are in memory.
 _LONG_TOKENS, _MAX_SCORES = 1024, 2**24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Encoder(Model):
-    """A model on one device. Safe to use from many threads."""
+    """A model on one device; thread-safe."""
 
-    #: bounds on one execution of the graph
+    #: maximum size of one batch
     budget: Budget
-    #: how many batches ``compute`` runs at once
+    #: number of batches that ``compute`` runs at once
     lanes: int
     _graph: "Graph" = field(repr=False)
 
@@ -52,12 +53,16 @@ class Encoder(Model):
         compiles: bool | None = None,
         cache: CompileCache | None = None,
     ) -> "Encoder":
-        """Put a model on the device that TensorFlow sees; imports TensorFlow.
+        """Build the graph of a model on the device that TensorFlow sees. Imports TensorFlow.
 
-        ``lanes`` batches run at once: on a CPU one for each core, with TensorFlow's intra-op
-        threads set to 1 and its inter-op threads to ``lanes``, beats all cores working on one
-        batch; and a batch that is alone runs on two of them. ``compiles``: whether XLA compiles
-        batches of the shapes that are used, in a thread; None: on a GPU. ``cache`` stores them.
+        Args:
+            source: the model.
+            lanes: number of batches that run at once. On a CPU, one lane for each core, with 1
+                intra-op thread and ``lanes`` inter-op threads of TensorFlow, is faster than one
+                batch on all cores. A lone batch still runs on two cores.
+            compiles: whether XLA compiles the shapes of batches that occur, in a thread; None: on
+                a GPU only.
+            cache: stores the compiled functions.
         """
         from bertq_bert.network.graph import Graph
 
@@ -83,21 +88,23 @@ class Encoder(Model):
         dimensions: int | None = None,
         precision: str = "float32",
     ) -> npt.NDArray[Any]:
-        """Rows of texts, in their order, as a service with this model gives them.
+        """Return the rows of texts, in the order of ``texts``, as a service with this model does.
 
         Args:
-            texts: texts, and pairs of them.
+            texts: texts and pairs of texts.
             pairs: as for ``tokenize``.
             prompt_name, prompt, input_type: the prompt before each text, as for ``prompt_text``.
-            normalize: whether rows get the length 1; None: as the model says.
-            dimensions: how many numbers of a row are kept.
-            precision: type of the numbers, one of ``quantization.PRECISIONS``.
+            normalize: whether to normalize rows to length 1; None: the model's default.
+            dimensions: number of leading dimensions to keep; None keeps all.
+            precision: data type of the rows, one of ``quantization.PRECISIONS``.
 
         Returns:
-            [len(texts), *row_shape]; for task ``sparse`` dense rows, most numbers of them zero.
+            An array [len(texts), *row_shape]. For the task ``sparse``, the rows are dense arrays
+            in which most numbers are zero.
 
         Raises:
-            BadOption, BadIds: the rows cannot be as asked, or there is no such prompt.
+            BadOption: the rows cannot be normalized, shortened or quantized as requested.
+            BadIds: the model has no such prompt, or cannot read one of the texts.
         """
         check_request(self, normalize=normalize, dimensions=dimensions, precision=precision)
         before = self.prompt_text(prompt_name=prompt_name, prompt=prompt, input_type=input_type)
@@ -113,13 +120,16 @@ class Encoder(Model):
         )
 
     def compute(self, ids: Sequence[Sequence[int]]) -> Array:
-        """Rows of sequences of token ids, in their order: float32 [len(ids), *row_shape].
+        """Return the rows of sequences of token ids, in the order of ``ids``.
 
-        They run in batches of like length within the ``budget``; a row does not depend on what it
-        is batched with.
+        Sequences of similar length share a batch within the ``budget``. A row does not depend on
+        the other rows of its batch.
+
+        Returns:
+            A float32 array [len(ids), *row_shape].
 
         Raises:
-            BadIds: a sequence is empty, longer than ``max_seq_len``, or names an unknown token.
+            BadIds: a sequence is empty, longer than ``max_seq_len``, or has an unknown id.
         """
         self.check(ids)
         lengths = list(map(len, ids))
@@ -133,26 +143,34 @@ class Encoder(Model):
             for batch in batches:
                 compute(batch)
         else:
-            # the costliest first, so that the lanes end together
+            # The most expensive batches first, so that all lanes end at about the same time.
             with ThreadPoolExecutor(self.lanes, "bertq-lane") as pool:
                 list(pool.map(compute, reversed(batches)))
         return rows
 
     def run(self, ids: Sequence[Sequence[int]]) -> Array:
-        """Rows of one batch, in its order, by one execution of the graph.
+        """Return the rows of one batch, in the order of ``ids``, by one execution of the graph.
 
-        It must be checked (``check``), not empty, and within the ``budget``. float32
-        [len(ids), dim]; for NONE [len(ids), tokens of the longest, dim].
+        Args:
+            ids: sequences that have passed ``check``, at least one, within the ``budget``.
+
+        Returns:
+            A float32 array [len(ids), dim]; for the strategy ``NONE`` [len(ids), tokens of the
+            longest sequence, dim].
         """
         return self._graph(ids)
 
     def compile_stats(self) -> "CompileStats | None":
-        """Return what XLA has compiled; None if it compiles nothing."""
+        """Return statistics of XLA's compilations; None if XLA is not used."""
         compiled = self._graph.compiled
         return None if compiled is None else compiled.stats()
 
     def blank(self, lengths: Sequence[int]) -> Array:
-        """Zeros for the rows of sequences of these lengths: float32 [len(lengths), *row_shape]."""
+        """Return zeros for the rows of sequences with these lengths.
+
+        Returns:
+            A float32 array [len(lengths), *row_shape].
+        """
         longest = max(lengths, default=0)
         sizes = (longest if size is None else size for size in self.row_shape)
         return np.zeros((len(lengths), *sizes), np.float32)
@@ -161,10 +179,11 @@ class Encoder(Model):
         self,
         on_step: Callable[[int, int, int, int], object] = lambda step, steps, rows, length: None,
     ) -> None:
-        """Run a few shapes once, so that the first request does not pay for late initialization.
+        """Run batches of a few shapes, so that no request waits for TensorFlow's initialization.
 
-        ``on_step`` is called before each with its number, from 1, the number of steps, and the rows
-        and tokens of its batch.
+        Args:
+            on_step: called before each batch with its number, from 1, the number of batches, the
+                number of rows, and the tokens of each row.
         """
         shapes = ((1, 3), (1, 20), (1, self.max_seq_len), (32, 64))
         for step, (rows, longest) in enumerate(shapes, 1):
@@ -173,7 +192,11 @@ class Encoder(Model):
             self.compute([[0] * length] * rows)
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
-        """Raise ``BadIds`` for sequences that the graph cannot run."""
+        """Check that the graph can run sequences of token ids.
+
+        Raises:
+            BadIds: a sequence is empty, longer than ``max_seq_len``, or has an unknown id.
+        """
         for number, row in enumerate(ids):
             if not 0 < len(row) <= self.max_seq_len:
                 raise BadIds(f"row {number} has {len(row)} ids: give 1 to {self.max_seq_len}")
@@ -182,12 +205,18 @@ class Encoder(Model):
 
 
 def load_encoder(model_dir: str | os.PathLike[str], *, lanes: int = 1, **options: Any) -> Encoder:
-    """Read a model and build its graph: ``Encoder.build`` of ``read_source``, with its options."""
+    """Read a model and build its graph; ``options`` are those of ``read_source``."""
     return Encoder.build(read_source(model_dir, **options), lanes=lanes)
 
 
 def place(rows: Array, indices: Indices | list[int], block: Array) -> None:
-    """Put the rows of a batch, as ``Encoder.run`` returns them, where they belong in ``rows``."""
+    """Copy the rows of a batch to their places in the rows of all sequences.
+
+    Args:
+        rows: the array to write to, as ``Encoder.blank`` returns it.
+        indices: index in ``rows`` of each row of the batch.
+        block: the rows of the batch, as ``Encoder.run`` returns them.
+    """
     if rows.ndim == 2:
         rows[indices] = block
     else:

@@ -1,4 +1,4 @@
-"""A model as its users see it: its name, the meaning of its rows, and its tokenizer."""
+"""The public properties of a model: its name, the meaning of its rows, and its tokenizer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from bertq_bert.tokenizing.sequences import Ids, Tokenized, TokenPlace
 if TYPE_CHECKING:
     from bertq_bert.network.compiled import CompileStats
 
-#: Names of prompts that ``input_type="document"`` stands for, the first that the model has.
+#: Names of prompts for ``input_type="document"``: the first that the model has is used.
 _DOCUMENT = ("document", "passage", "corpus")
 
-#: How pooling modes are put into words.
+#: Descriptions of pooling modes.
 _WORDS = {
     "cls": "first token",
     "lasttoken": "last token",
@@ -29,59 +29,60 @@ _WORDS = {
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model as its users see it."""
+    """The public properties of a model."""
 
     #: base name of the model's directory
     name: str
-    #: hex SHA-256 over all that changes a row
+    #: SHA-256, in hexadecimal, of everything that changes a row
     fingerprint: str
-    #: longest sequence in ids, the special tokens counted
+    #: maximum token ids of a sequence, including special tokens
     max_seq_len: int
-    #: most rows in one batch
+    #: maximum rows of a batch
     max_batch_size: int
-    #: as asked for, one of ``POOLING_STRATEGIES``; or the directory's modes, joined by ``+``
+    #: the option, one of ``POOLING_STRATEGIES``; or the directory's modes, joined by ``+``
     pooling_strategy: str
-    #: layers that are read, -1 the last
+    #: encoder layers whose outputs are pooled, -1 for the last
     pooling_layers: tuple[int, ...]
-    #: dtype of the dense layers; rows are float32
+    #: compute dtype of the dense layers; rows are float32
     dtype: str
-    #: shape of one row: (dim,), or (tokens, dim) for NONE, where tokens is ``max_seq_len``,
-    #: or None for the longest of the call if the length is not fixed
+    #: shape of a row: (dim,), or (tokens, dim) for the strategy NONE. There, tokens is
+    #: ``max_seq_len``, or None if the length is not fixed: then rows are as long as the longest
+    #: sequence of the call
     row_shape: tuple[int | None, ...]
-    #: tokens of the embedding table: valid ids are below it
+    #: rows of the embedding table: a valid id is less than that
     vocab_size: int
     tokenizer: Tokenizer = field(repr=False)
-    #: kinds of segment that it was trained with: a pair of two segments needs two; 0 for networks
-    #: that know no segments
+    #: number of segment types that the network was trained with: a pair with two segments needs 2;
+    #: 0 for a network without segments
     segments: int
-    #: whether tokens that the caller made get no special tokens
+    #: whether lists of tokens get no special tokens
     no_special_token: bool
-    #: kind of rows: ``embed`` vectors, ``score`` a number for each label, ``sparse`` a number for
-    #: each token of the vocabulary
+    #: kind of rows: ``embed`` for vectors, ``score`` for a number for each label, ``sparse`` for a
+    #: number for each token of the vocabulary
     task: str = "embed"
-    #: whether rows get the length 1 unless a request says otherwise
+    #: whether rows are normalized to length 1 by default
     normalized: bool = False
-    #: texts that can be put before a text, by name
+    #: prompts, which are put before a text, by name
     prompts: Mapping[str, str] = field(default_factory=dict)
-    #: name of the prompt of requests that ask for none
+    #: name of the prompt for requests that select none
     default_prompt: str | None = None
-    #: whether the prompt's tokens are pooled
+    #: whether the pooling includes the tokens of the prompt
     include_prompt: bool = True
-    #: how vectors are to be compared: ``cosine``, ``dot``, ``euclidean`` or ``manhattan``, if the
-    #: directory says so
+    #: similarity function for the vectors, if the directory names one: ``cosine``, ``dot``,
+    #: ``euclidean`` or ``manhattan``
     similarity: str | None = None
-    #: of a classifier
+    #: names of the labels of a classifier
     labels: tuple[str, ...] = ()
     #: activation of a classifier's scores: ``identity`` for logits, ``sigmoid``, ``softmax``, ...
     activation: str | None = None
-    #: whether ``first ||| second`` is a pair unless a request says otherwise
+    #: whether ``first ||| second`` is a pair by default
     splits_pairs: bool = False
-    #: least and greatest value of each column, for int8 rows: float32 [2, dim]
+    #: minimum and maximum of each column, for int8 rows: float32 [2, dim]
     int8_ranges: Array | None = field(default=None, repr=False)
-    #: the modules between the pooling and the last normalization, in words
+    #: descriptions of the modules between the pooling and the last normalization
     modules: tuple[str, ...] = ()
-    #: where its settings come from: ``modules.json``, ``config.json`` or ``bert-as-service``; with
-    #: ``and options`` where options override it
+    #: source of the settings: ``modules.json``, ``config.json`` or ``bert-as-service``; with
+    #: ``and options`` if options override them
     origin: str = "bert-as-service"
 
     def tokenize(
@@ -93,19 +94,19 @@ class Model:
         pairs: bool | None = None,
         prompt: str | None = None,
     ) -> Tokenized:
-        """Ids of each text, or of the tokens of each, at most ``max_seq_len`` of them.
+        """Return the token ids of each text, at most ``max_seq_len`` for one.
 
         Args:
-            texts: texts and pairs (tuples or lists of two texts); or lists of tokens, a pair with
-                a token ``|||`` in between.
-            is_tokenized: whether they are lists of tokens, which are looked up as they are.
-            truncate: the end that is cut, ``"right"`` or ``"left"``.
-            pairs: whether a text ``first ||| second`` is a pair; None: as ``splits_pairs`` says.
-            prompt: put before each text that is no pair; None: the default prompt.
+            texts: texts and pairs (tuples or lists of two texts); or lists of tokens, where the
+                token ``|||`` separates the texts of a pair.
+            is_tokenized: whether ``texts`` are lists of tokens, which are only looked up.
+            truncate: the side on which long texts are truncated, ``"right"`` or ``"left"``.
+            pairs: whether a text ``first ||| second`` is a pair; None: as ``splits_pairs``.
+            prompt: put before each text, but not before pairs; None: the default prompt.
 
         Raises:
-            NoPairs: there is a pair, and the model has one kind of segment.
-            BadIds: an element is neither a text nor a pair, or tokens are to get a prompt.
+            NoPairs: one of ``texts`` is a pair, and the model has only one segment type.
+            BadIds: an element is neither a text nor a pair, or a prompt is given for tokens.
         """
         if is_tokenized:
             if prompt:
@@ -141,12 +142,12 @@ class Model:
     def locate(
         self, texts: Sequence[str], *, prompt: str | None = None, special_tokens: bool = True
     ) -> list[list[TokenPlace]]:
-        """All tokens of each text with their places in prompt and text; nothing is cut.
+        """Return the tokens of each text and their positions in it, without truncation.
 
         Args:
             texts: the texts.
-            prompt: as for ``tokenize``.
-            special_tokens: whether to add those around a text.
+            prompt: as for ``tokenize``; positions are those in the prompt and the text together.
+            special_tokens: whether to add the special tokens around a text.
         """
         before = (self.prompt_text() or "") if prompt is None else prompt
         return self.tokenizer.locate(
@@ -154,14 +155,14 @@ class Model:
         )
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool = False) -> list[str]:
-        """The text of each sequence of ids.
+        """Return the text of each sequence of token ids.
 
         Args:
             ids: the sequences.
-            skip_special: whether to leave out special tokens.
+            skip_special: whether to omit special tokens.
 
         Raises:
-            BadIds: the model has no such id.
+            BadIds: a sequence has an id that is not in 0..vocab_size-1.
         """
         for number, row in enumerate(ids):
             if not all(0 <= token < self.vocab_size for token in row):
@@ -175,17 +176,17 @@ class Model:
         prompt: str | None = None,
         input_type: str | None = None,
     ) -> str | None:
-        """The text that a request's choice of a prompt stands for; None for no prompt.
+        """Return the text of the prompt that a request selects; None if it selects none.
 
         Args:
             prompt_name: the name of one of ``prompts``.
-            prompt: the text itself.
-            input_type: ``"query"`` or ``"document"``: the prompt for that, or none if the model has
-                none, as for sentence-transformers' ``encode_query`` and ``encode_document``; or the
-                name of a prompt.
+            prompt: the text of a prompt.
+            input_type: ``"query"`` or ``"document"`` for the model's prompt for these, or an empty
+                one if the model has no such prompt, like ``encode_query`` and ``encode_document``
+                of sentence-transformers; or the name of a prompt.
 
         Raises:
-            UnknownPrompt: the model has no prompt of that name.
+            UnknownPrompt: the model has no prompt of that name, or several arguments are given.
         """
         given = [value for value in (prompt_name, prompt, input_type) if value is not None]
         if len(given) > 1:
@@ -194,7 +195,7 @@ class Model:
             return prompt
         if input_type in ("query", "document"):
             names = ("query",) if input_type == "query" else _DOCUMENT
-            # never the default one: that of queries would be put before documents
+            # Not the default prompt: the prompt for queries would be put before documents.
             return next((self.prompts[name] for name in names if name in self.prompts), "")
         name = prompt_name or input_type or self.default_prompt
         if name is None:
@@ -205,16 +206,16 @@ class Model:
         return self.prompts[name]
 
     def tokens(self, ids: Sequence[Sequence[int]]) -> list[list[str]]:
-        """The tokens that rows of ids stand for, the special ones included."""
+        """Return the tokens of sequences of ids, including special tokens."""
         return [self.tokenizer.tokens(row) for row in ids]
 
     def compile_stats(self) -> "CompileStats | None":
-        """Return what XLA has compiled; None if it compiles nothing."""
+        """Return statistics of XLA's compilations; None if XLA is not used."""
         return None
 
     @property
     def description(self) -> str:
-        """The meaning of a row in words: pooling, length, normalization, prompts, their source."""
+        """A description of the rows: pooling, length, normalization, prompts and their source."""
         parts = [self._pooling(), *self.modules, f"{self.max_seq_len} tokens"]
         if self.normalized:
             parts.append("L2-normalized")

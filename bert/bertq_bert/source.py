@@ -1,4 +1,4 @@
-"""Reads a model from its directory: network, tokenizer, weights, and the meaning of its rows."""
+"""Reads a model from its directory: network, tokenizer, weights, pooling and settings."""
 
 import logging
 import os
@@ -32,15 +32,15 @@ BERT_AS_SERVICE = "bert-as-service"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """All that an ``Encoder`` is built from, in main memory."""
+    """The parts of an ``Encoder``, in main memory."""
 
-    #: the model that the encoder will be
+    #: the settings and the tokenizer, which become those of the encoder
     model: Model
-    #: hyper-parameters
+    #: hyper-parameters of the network
     config: NetworkConfig
-    #: variables by our names
+    #: tensors by bertq's names (``families.family``)
     weights: Weights = field(repr=False)
-    #: the plan for the graph's rows
+    #: how the graph computes rows from token vectors
     pooling: Pooling
 
 
@@ -63,39 +63,42 @@ def read_source(
     no_position_embeddings: bool = False,
     int8_ranges: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """Read a model from a directory: sentence-transformers', Hugging Face's or Google's.
+    """Read a model from a directory of sentence-transformers, Hugging Face or Google.
 
-    A directory with ``modules.json`` or with a classifier decides how a text becomes a row; options
-    override it, with one warning in the log. Other directories get the defaults of bert-as-service.
-    This function reports every error in the directory or in an option. It imports TensorFlow for
-    Google's checkpoints only, and uses no device.
+    If the directory has ``modules.json`` or a classifier, its settings define how a text becomes a
+    row, and options override them, with one warning in the log. Any other directory gets the
+    defaults of bert-as-service. This function reports every error in the directory or in an option.
+    It imports TensorFlow only for Google's checkpoints, and does not use the device.
 
     Args:
-        model_dir: Google: ``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``. Others:
-            ``config.json``, ``model.safetensors``, ``tokenizer.json`` or ``vocab.txt``, and the
-            files of sentence-transformers.
-        tuned_model_dir: where the weights are, if not in ``model_dir``: fine-tuned ones.
-        ckpt_name, config_name: names of the checkpoint and of the config, where they are not the
-            usual ones.
-        compat: ``"bert-as-service"``: its defaults and tokenizer for any directory.
-        max_seq_len: longest sequence in ids, special tokens counted; ``"none"``: the network's own
-            limit; None: the directory decides, or it is 25.
-        max_batch_size: most rows that run at once.
-        pooling_strategy, pooling_layers: one of ``POOLING_STRATEGIES``, over these encoder layers
-            (-1 the last), concatenated. Layers above the highest are not computed. None: the
-            directory decides, or it is REDUCE_MEAN of -2.
-        num_labels: of a fine-tuned head (``CLASSIFICATION``, ``REGRESSION``); None takes it from
-            the checkpoint.
-        dtype: one of ``DTYPES``, for the dense layers.
-        cased: whether upper case is kept; None: the files decide.
-        mask_cls_sep: leave the special tokens that were added out of the pooling over tokens.
-        no_special_token: add no special tokens to lists of tokens.
-        no_position_embeddings: add no position to the tokens; ``max_seq_len`` has no limit then.
-        int8_ranges: a JSON file with the least and the greatest value of each column of the rows,
-            ``{"ranges": [[...], [...]]}``: needed for int8 and uint8 rows.
+        model_dir: a directory. Google's layout is ``bert_config.json``, ``vocab.txt`` and
+            ``bert_model.ckpt.*``; the others are ``config.json``, ``model.safetensors``,
+            ``tokenizer.json`` or ``vocab.txt``, and the files of sentence-transformers.
+        tuned_model_dir: the directory of fine-tuned weights, if they are not in ``model_dir``.
+        ckpt_name, config_name: names of the checkpoint and the config, if they are not the usual
+            names.
+        compat: ``"bert-as-service"`` selects its defaults and its tokenizer for any directory.
+        max_seq_len: maximum token ids of a sequence, including special tokens; ``"none"``: the
+            limit of the network; None: the limit of the directory, or 25 with the defaults of
+            bert-as-service.
+        max_batch_size: maximum rows of a batch.
+        pooling_strategy, pooling_layers: one of ``POOLING_STRATEGIES``, over the concatenated
+            outputs of these encoder layers (-1 is the last). Layers above the highest one are not
+            computed. None: as the directory defines it, or REDUCE_MEAN of layer -2 with the
+            defaults of bert-as-service.
+        num_labels: number of labels of a fine-tuned head (``CLASSIFICATION``, ``REGRESSION``);
+            None: as many as the checkpoint has.
+        dtype: compute dtype of the dense layers, one of ``DTYPES``.
+        cased: whether the tokenizer keeps upper case; None: as the files define it.
+        mask_cls_sep: whether pooling over tokens ignores the added special tokens.
+        no_special_token: whether lists of tokens get no special tokens.
+        no_position_embeddings: whether tokens get no position embeddings; ``max_seq_len`` has no
+            limit then.
+        int8_ranges: a JSON file with the minimum and the maximum of each column of the rows,
+            ``{"ranges": [[...], [...]]}``, which int8 and uint8 rows need.
 
     Raises:
-        ModelError: one of its subclasses, if the directory or an option cannot be used.
+        ModelError: a subclass of it, if the directory or an option cannot be used.
     """
     _check_options(dtype, compat, max_batch_size)
     root = find_directory(model_dir)
@@ -129,7 +132,7 @@ def read_source(
         min_tokens=tokenizer.template.size + 1, has_positions=not no_position_embeddings,
     )  # fmt: skip
     if config.rotary:
-        config = replace(config, max_position_embeddings=length)  # more need no table
+        config = replace(config, max_position_embeddings=length)  # larger tables have no use
     parts = Parts(
         pooler=pooling.modes == ("pooler",),
         classifier=pooling.has_labels,
@@ -169,14 +172,18 @@ def read_source(
     source = _with_fingerprint(Source(model, config, weights, pooling), is_fixed_length)
     if int8_ranges is None:
         return source
-    model = source.model  # the file of ranges names its fingerprint
+    model = source.model  # the file names the fingerprint of a model without ranges
     ranges = read_ranges(int8_ranges, model.fingerprint, model.row_shape[-1], model.task)
     source = replace(source, model=replace(model, int8_ranges=ranges))
     return _with_fingerprint(source, is_fixed_length)
 
 
 def _check_options(dtype: str, compat: str | None, max_batch_size: int) -> None:
-    """Refuse options that no model can be run with."""
+    """Check the options whose valid values are the same for all models.
+
+    Raises:
+        BadOption: an option is not valid; a subclass of it for some options.
+    """
     check_dtype(dtype)
     if compat not in (None, BERT_AS_SERVICE):
         raise BadOption(f"compat is {compat!r}: give {BERT_AS_SERVICE!r}, or leave it out")
@@ -185,7 +192,11 @@ def _check_options(dtype: str, compat: str | None, max_batch_size: int) -> None:
 
 
 def _check_positions(family: Family, config: NetworkConfig, no_position_embeddings: bool) -> None:
-    """Refuse ``no_position_embeddings`` for a network with rotary positions."""
+    """Check that a network can run without position embeddings, if the option says so.
+
+    Raises:
+        BadOption: the positions of the network are rotary.
+    """
     if no_position_embeddings and config.rotary:
         raise BadOption(
             f"no_position_embeddings has no meaning for {family.name} models, whose positions are "
@@ -201,7 +212,11 @@ def _read_all_weights(
     pooling: Pooling,
     description: Description | None,
 ) -> tuple[Weights, Pooling]:
-    """Read the weights of the network and of its modules; complete the plan of a classifier."""
+    """Read the weights of the network and of its modules.
+
+    Returns:
+        The weights, and the pooling, with the number of labels and the activation of a classifier.
+    """
     weights = read_weights(files, family, config, parts)
     if pooling.has_labels:
         num_labels = len(weights["output_bias"])
@@ -211,7 +226,7 @@ def _read_all_weights(
 
 
 def _with_fingerprint(source: Source, is_fixed_length: bool) -> Source:
-    """Return the source with the fingerprint of its model."""
+    """Return a copy of the source whose model has its fingerprint."""
     model = source.model
     digest = fingerprint(
         source.weights,
@@ -230,7 +245,7 @@ def _with_fingerprint(source: Source, is_fixed_length: bool) -> Source:
 
 
 def _find_overrides(description: Description | None, **options: object) -> list[str]:
-    """List the options that override the directory; warn if it has settings of its own."""
+    """List the options that are set; log a warning if they override the directory's settings."""
     overrides = [f"{name} {value!r}" for name, value in options.items() if value is not None]
     if overrides and description is not None:
         log.warning(

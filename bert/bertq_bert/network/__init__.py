@@ -2,4 +2,4 @@
 
 from bertq_bert.tensorflow_import import import_tensorflow
 
-import_tensorflow()  # before the modules of this package import it, with Keras
+import_tensorflow()  # otherwise the modules of this package import it with Keras

@@ -1,4 +1,4 @@
-"""Activations by the names that ``config`` and ``pooling`` give them."""
+"""Activations by their names in ``config`` and ``pooling``."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from bertq_bert.network.token_layout import Tensor
 
 
 def activate(name: str, x: Tensor) -> Tensor:
-    """Apply an activation, any shape."""
+    """Apply an activation to a tensor of any shape."""
     match name:
         case "gelu":
             return tf.nn.gelu(x, approximate=False)

@@ -1,4 +1,4 @@
-"""Attention of a layer, written into the graph; shapes as in ``network``."""
+"""Attention of a layer, as TensorFlow operations; letters in shapes as in ``network``."""
 
 from typing import NamedTuple
 
@@ -15,26 +15,26 @@ from bertq_bert.network.token_layout import Tensor, TokenLayout
 class SelectedTokens(NamedTuple):
     """One token of each row."""
 
-    x: Tensor  # [M, H], the tokens of B <= M rows
-    residual: Tensor  # [M, H]  what the layer adds its results to
-    position: Tensor  # [B]  where each is in its row
+    x: Tensor  # [M, H]  the tokens of B <= M rows
+    residual: Tensor  # [M, H]  the residual connection of the layer
+    position: Tensor  # [B]  position of each token in its row
 
 
 class Attention:
-    """Attention of ``heads`` heads in each part, ``size`` numbers each."""
+    """The attention of all layers."""
 
     def __init__(
         self, dense: Dense, heads: int, size: int, *, is_rotary: bool, max_scores: int | None
     ) -> None:
-        """Plan the attention of all layers.
+        """Store the settings.
 
         Args:
-            dense: has the weights.
-            heads: A / P.
-            size: D.
+            dense: the dense layers of the network.
+            heads: number of heads of each part, A / P.
+            size: size of a head, D.
             is_rotary: whether queries and keys are rotated by their positions.
-            max_scores: rows x heads x queries x keys that are in memory at once: more are computed
-                in blocks of queries. None: they are never too many.
+            max_scores: maximum scores (rows x heads x queries x keys) in memory at once. If a batch
+                has more, its queries are computed in blocks. None for no maximum.
         """
         self.dense = dense
         self.heads = heads
@@ -51,10 +51,18 @@ class Attention:
         positions: list[Positions],
         selected: SelectedTokens | None = None,
     ) -> Tensor:
-        """residual + attention and its output product, of all tokens or of one of each row.
+        """Add attention and its output product to the residual connection.
 
-        x, residual [N, H] -> [N, H]; with selected [M, H], the tokens of B <= M rows, -> [M, H].
-        ``positions`` are those of each part.
+        Args:
+            x: [N, H], the tokens.
+            residual: [N, H], the residual connection.
+            layout: the places of the tokens.
+            at: prefix of the names of the layer's weights.
+            positions: the positions, an object for each part.
+            selected: a token of each row; None for all tokens.
+
+        Returns:
+            [N, H] for all tokens; [M, H] for the selected tokens of B <= M rows.
         """
         parts = zip(self.query_key_value(at + "attention/self/"), positions, strict=True)
         if selected is None:
@@ -70,13 +78,13 @@ class Attention:
     def contexts(
         self, x: Tensor, layout: TokenLayout, kernel: Array, bias: Array | None, where: Positions
     ) -> Tensor:
-        """softmax(Q K^T / sqrt(D)) V of a part's heads, over the real tokens of each row.
+        """Return softmax(Q K^T / sqrt(D)) V of a part's heads, over the tokens of each row.
 
         x [N, H], kernel [H, 3H / P], bias [3H / P] -> [N, H / P].
         """
         size = self.size
         qkv = self.dense.matmul(x, kernel, bias)  # [N, 3H / P]
-        # one gather pads and transposes: a separate transpose costs more than the products
+        # One gather pads and transposes: a separate transpose takes longer than the products.
         vectors = tf.reshape(qkv, [-1, size])  # [N * 3A / P, D]
         q, k, v = tf.unstack(tf.gather(vectors, layout.slots(3)), 3)  # [B, A / P, T, D] each
         context = self.attend_all(where.rotate(q), where.rotate(k), v, layout, where)
@@ -92,7 +100,7 @@ class Attention:
         bias: Array | None,
         where: Positions,
     ) -> Tensor:
-        """The same for one token of each row: selected [M, H] -> [M, H / P]."""
+        """Return the result of ``contexts`` for a token of each row: [M, H] -> [M, H / P]."""
         size = self.size
         width, rows = self.heads * size, tf.size(layout.lengths)
         q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
@@ -110,8 +118,10 @@ class Attention:
     def attend_all(
         self, q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, where: Positions
     ) -> Tensor:
-        """``attend`` for all tokens, within a bound on its memory: [B, A, T, D] -> [B, A, T, D]."""
+        """Apply ``attend`` to all tokens, in blocks of queries if there are too many scores.
 
+        q, k, v [B, A, T, D] -> [B, A, T, D].
+        """
         if self.max_scores is None or layout.is_static:
             return self.attend(q, k, v, where.bias)
         longest = layout.longest
@@ -130,7 +140,7 @@ class Attention:
                 block = slice(start, start + block_size)
                 bias = where.bias_of(layout.columns[block])
                 context = self.attend(q[:, :, block], k, v, bias)  # [B, A, S, D]
-                # pieces of several lengths are joined along their first axis alone
+                # Blocks of different lengths can be concatenated only along their first axis.
                 return number + 1, found.write(number, tf.transpose(context, [2, 0, 1, 3]))
 
             _, found = tf.while_loop(
@@ -141,9 +151,9 @@ class Attention:
         return tf.cond(longest <= block_size, whole, blocks)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """softmax(q k^T + bias) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
+        """Return softmax(q k^T + bias) v: q [B, A, S, D], k and v [B, A, T, D] -> [B, A, S, D]."""
         if self.dense.is_fused:
-            # in bfloat16 too, oneDNN adds the bias and computes the softmax in float32
+            # Also in bfloat16, oneDNN adds the bias and computes the softmax in float32.
             scores = onednn.scores(q, k, tf.cast(bias, q.dtype))  # [B, A, S, T]
             return tf.matmul(tf.nn.softmax(scores), v)
         scores = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [B, A, S, T]
@@ -151,9 +161,9 @@ class Attention:
         return tf.matmul(tf.cast(shares, self.dense.dtype), v)
 
     def query_key_value(self, at: str) -> Pieces:
-        """Each part's Q, K and V as one matrix [H, 3H / P] and bias [3H / P].
+        """Return each part's weights of Q, K and V, as one kernel [H, 3H / P] and bias [3H / P].
 
-        The 1/sqrt(D) is folded into Q.
+        The weights of Q include the factor 1 / sqrt(D).
         """
         return self.dense.cached(at, lambda: self._query_key_value(at))
 

@@ -1,8 +1,8 @@
 """The network compiled by XLA for batches of fixed shapes.
 
-XLA makes a few kernels of some 600 operations, and needs a second or more for each shape of a
-batch. So batches are padded to a few shapes, which a thread compiles in the order of their use.
-Until a shape is ready, the caller computes its batches in another way.
+XLA compiles some 600 operations to a few kernels, and needs a second or more for each shape of a
+batch. So batches are padded to a few shapes, and a thread compiles these, the most used shape
+first. Until a shape is compiled, the caller computes its batches without XLA.
 """
 
 import atexit
@@ -25,15 +25,17 @@ from bertq_bert.tokenizing.sequences import marks
 
 log = logging.getLogger("bertq.worker")
 
-#: Shapes that a process compiles. One holds some megabytes of memory.
+#: Maximum shapes that a process compiles. Each takes some megabytes of memory.
 MAX_SHAPES = 64
 
-#: A batch may be padded to this multiple of its tokens and slots, if its own shape is not ready.
+#: Maximum multiple of its tokens and slots to which a batch is padded while its own shape is not
+#: compiled.
 _MAX_PADDING = 1.5
 
-#: Errors one after another after which no further shape is tried.
+#: Maximum consecutive errors; then no further shape is compiled.
 _MAX_ERRORS = 3
 
+#: Maximum seconds that the end of the process waits for a running compilation.
 _EXIT_SECONDS = 60.0
 
 
@@ -41,17 +43,20 @@ class Shape(NamedTuple):
     """A shape of a batch."""
 
     rows: int
-    tokens: int  # of all rows, end to end
-    longest: int  # tokens that a row is padded to in attention
+    tokens: int  # of all rows together
+    longest: int  # tokens to which attention pads each row
 
     @classmethod
     def around(cls, rows: int, tokens: int, longest: int, max_longest: int) -> "Shape":
-        """Return the shape that batches of this size are padded to: at most 1.25 of each number."""
+        """Return the shape to which batches of this size are padded.
+
+        Each of its numbers is at most 1.25 of that of the batch.
+        """
         slots = LANES * round_up(-(-longest // LANES))
         return cls(round_up(rows), round_up(max(tokens, LANES)), min(slots, max_longest))
 
     def fits(self, other: "Shape") -> bool:
-        """Whether ``other`` can be padded to this shape, without too much padding."""
+        """Return whether ``other`` can be padded to this shape without too much padding."""
         if any(size < wanted for size, wanted in zip(self, other, strict=True)):
             return False
         slots, wanted = self.rows * self.longest, other.rows * other.longest
@@ -60,13 +65,13 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class CompileStats:
-    """What has been compiled.
+    """Statistics of compilations.
 
     Attributes:
-        shapes: number of shapes that are ready.
-        seconds: time that all compilations took.
+        shapes: number of compiled shapes.
+        seconds: duration of all compilations together.
         errors: number of shapes that could not be compiled.
-        waiting: number of shapes that batches have used, and that are still to be compiled.
+        waiting: number of shapes that have occurred in batches and are not compiled yet.
     """
 
     shapes: int
@@ -76,21 +81,21 @@ class CompileStats:
 
 
 class CompiledNetwork:
-    """Compiled functions for several shapes. Safe in many threads.
+    """Compiled functions for several shapes; thread-safe.
 
     Attributes:
         on_start: called by the compiling thread before the first compilation.
-        on_compiled: called by this thread after each one.
+        on_compiled: called by the compiling thread after each successful compilation.
     """
 
     def __init__(self, function: Any, max_longest: int, *, max_shapes: int = MAX_SHAPES) -> None:
-        """Wait for the first batch, then compile its shape in a thread.
+        """Prepare to compile; the thread starts with the first batch.
 
         Args:
-            function: ids [N], marks [N], and ``TokenPlaces`` -> rows; XLA compiles it for each
-                shape of its inputs at the first call.
-            max_longest: greatest T.
-            max_shapes: the number of shapes that are compiled.
+            function: computes rows from ids [N], marks [N], and the arrays of ``TokenPlaces``. At
+                the first call with a shape of these, XLA compiles it.
+            max_longest: maximum T.
+            max_shapes: maximum number of shapes to compile.
         """
         self._function = function
         self._max_longest = max_longest
@@ -98,7 +103,7 @@ class CompiledNetwork:
         self.on_start: Callable[[], object] = lambda: None
         self.on_compiled: Callable[[], object] = lambda: None
         self._changed = threading.Condition()
-        self._uses: Counter[Shape] = Counter()  # of shapes that are not ready
+        self._uses: Counter[Shape] = Counter()  # of shapes that are not compiled yet
         self._ready: set[Shape] = set()
         self._failed: set[Shape] = set()
         self._seconds = 0.0
@@ -106,7 +111,11 @@ class CompiledNetwork:
         self._is_closed = False
 
     def choose(self, rows: int, tokens: int, longest: int) -> Shape | None:
-        """Return a compiled shape for a batch of this size, if there is one, and count the use."""
+        """Return a compiled shape for a batch of this size; None if no compiled shape fits.
+
+        If the shape for this size is not compiled, the call counts as a use of it, and requests its
+        compilation.
+        """
         wanted = Shape.around(rows, tokens, longest, self._max_longest)
         with self._changed:
             if wanted in self._ready:
@@ -121,20 +130,24 @@ class CompiledNetwork:
         )
 
     def __call__(self, shape: Shape, ids: Sequence[Sequence[int]]) -> Array:
-        """Compute a batch in a compiled shape: rows and tokens at its end are padding."""
+        """Compute a batch, padded to a shape.
+
+        Returns:
+            The rows of the batch, followed by rows of padding.
+        """
         places = TokenPlaces.of(np.fromiter(map(len, ids), np.int32, len(ids)), *shape)
         arrays = flatten(ids, shape.tokens), widen(marks(ids), shape.tokens), *places
         rows: Array = self._function(*map(tf.constant, arrays)).numpy()
         return rows
 
     def stats(self) -> CompileStats:
-        """Return what has been compiled."""
+        """Return statistics of the compilations until now."""
         with self._changed:
             waiting = len(self._uses) if self._can_compile() else 0
             return CompileStats(len(self._ready), self._seconds, len(self._failed), waiting)
 
     def close(self) -> None:
-        """Compile no more, and wait until a running compilation has ended."""
+        """Stop compiling, and wait until a running compilation has ended."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -150,7 +163,7 @@ class CompiledNetwork:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="bertq-compiler", daemon=True)
             self._thread.start()
-            # Python must not end while XLA's threads run.
+            # The process must not end while XLA's threads run.
             atexit.register(self.close)
 
     def _run(self) -> None:
@@ -176,7 +189,11 @@ class CompiledNetwork:
                 self.on_compiled()
 
     def _wait_for_shape(self) -> Shape | None:
-        """Return the most used shape that is not compiled; None when no more are."""
+        """Wait for a shape to compile.
+
+        Returns:
+            The most used shape that is not compiled; None when no more shapes may be compiled.
+        """
         with self._changed:
             while self._can_compile():
                 if self._uses:
@@ -192,7 +209,10 @@ class CompiledNetwork:
 
 
 def describe_device() -> str:
-    """Return what a compiled function depends on in the device: its kind, or its instructions."""
+    """Return the properties of the device on which compiled functions depend.
+
+    These are the details of a GPU, or the instruction sets of the CPU.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return str(sorted(tf.config.experimental.get_device_details(gpus[0]).items()))

@@ -17,45 +17,53 @@ Pieces: TypeAlias = list[tuple[Array, Array | None]]
 
 
 class Dense:
-    """Products with the weights, written into the graph; shapes as in ``network``.
+    """Products with the weights, as TensorFlow operations; letters in shapes as in ``network``.
 
-    The matrices are tensors outside of the graph: TensorFlow would hold a constant several times.
+    The matrices are tensors outside the graph, because TensorFlow stores a constant of the graph
+    several times.
     """
 
     def __init__(self, weights: Weights, dtype: str, parts: int, *, is_fused: bool) -> None:
-        """``parts`` divides the number of heads and the intermediate size.
+        """Prepare for products in the compute dtype ``dtype``.
 
-        With ``is_fused``, the operations are those of ``onednn``.
+        Args:
+            weights: tensors by bertq's names.
+            dtype: the compute dtype.
+            parts: P, which divides the number of heads and the intermediate size.
+            is_fused: whether to use the operations of ``onednn``.
         """
         self.weights = weights
         self.dtype = tf.as_dtype(dtype)
         self.parts = parts
         self.is_fused = is_fused
-        #: whether the graph that is traced has the fused LayerNorm
+        #: whether the next graph to trace uses the fused LayerNorm
         self.has_fused_norm = False
-        # layers may share their weights: both are kept while the network is traced
+        # Kept until the network is traced, because layers may share their weights.
         self._pieces: dict[str, Pieces] = {}
         self._matrices: dict[int, tuple[Array, Tensor]] = {}  # by the address of the array
 
     def cached(self, name: str, make: Callable[[], Pieces]) -> Pieces:
-        """Return what ``make`` makes for a name; the same arrays each time."""
+        """Return the pieces of a layer; the first call for its name creates them with ``make``."""
         if name not in self._pieces:
             self._pieces[name] = make()
         return self._pieces[name]
 
     def release(self) -> None:
-        """Forget the arrays, once the graph has them."""
+        """Free the arrays after the graph is traced."""
         self._pieces.clear()
         self._matrices.clear()
 
     def split(self, array: Array | None, axis: int) -> list[Array | None]:
-        """Split ``array`` along an axis, a piece for each part; None for each without an array."""
+        """Split an array along an axis into a piece for each part; None is a None for each."""
         return [None] * self.parts if array is None else list(np.split(array, self.parts, axis))
 
     def combine(self, x: Tensor, inner: list[Tensor], name: str) -> Tensor:
-        """x plus the dense layer ``name`` of P parts that lie side by side: float32 [N, out].
+        """Add a dense layer of the concatenated parts to ``x``: float32 [N, out].
 
-        x is [N, out], each part [N, in / P].
+        Args:
+            x: [N, out].
+            inner: [N, in / P] for each part.
+            name: name of the dense layer.
         """
         products = [
             self.matmul_float32(part, rows, bias)  # [N, out]
@@ -64,7 +72,7 @@ class Dense:
         return tf.add_n([x, *products])
 
     def rows_of(self, name: str) -> Pieces:
-        """Each part's rows of a kernel, [in / P, out]; the first one with the bias [out]."""
+        """Return each part's rows of a kernel, [in / P, out]; only the first has the bias [out]."""
 
         def make() -> Pieces:
             kernel, bias = self.linear(name)
@@ -74,7 +82,7 @@ class Dense:
         return self.cached(name, make)
 
     def columns_of(self, name: str) -> Pieces:
-        """Each part's columns of a kernel, [in, out / P], and of its bias [out / P]."""
+        """Return each part's columns of a kernel, [in, out / P], and of its bias, [out / P]."""
 
         def make() -> Pieces:
             kernel, bias = self.linear(name)
@@ -83,18 +91,18 @@ class Dense:
         return self.cached(name, make)
 
     def linear(self, name: str) -> tuple[Array, Array | None]:
-        """Kernel [in, out] and bias [out] of a dense layer, which may have none."""
+        """Return the kernel [in, out] and the bias [out] of a dense layer; None without a bias."""
         return self.weights[f"{name}/kernel"], self.weights.get(f"{name}/bias")
 
     def matmul(
         self, x: Tensor, kernel: Array, bias: Array | None, activation: str = "identity"
     ) -> Tensor:
-        """activation(x @ kernel + bias), in the compute dtype: [N, in] -> [N, out]."""
+        """Return activation(x @ kernel + bias) in the compute dtype: [N, in] -> [N, out]."""
         x, matrix = tf.cast(x, self.dtype), self.matrix(kernel)
         if self.is_fused:
             offset = np.zeros(kernel.shape[1], np.float32) if bias is None else bias
             name = activation if activation in onednn.ACTIVATIONS else "identity"
-            # packing gains nothing in float32
+            # In float32, packing does not save time.
             packed = self.dtype != tf.float32
             product = onednn.matmul(x, matrix, self.tensor(offset), name, packed=packed)
             return product if name == activation else activate(activation, product)
@@ -105,20 +113,24 @@ class Dense:
     def matmul_float32(
         self, x: Tensor, kernel: Array, bias: Array | None, activation: str = "identity"
     ) -> Tensor:
-        """The same in float32."""
+        """Return the result of ``matmul`` as float32: [N, in] -> [N, out]."""
         return tf.cast(self.matmul(x, kernel, bias, activation), tf.float32)
 
     def matrix(self, kernel: Array) -> Tensor:
-        """``kernel`` outside of the graph, once."""
+        """Return a kernel as a tensor outside the graph; the same tensor at each call."""
         entry = self._matrices.get(id(kernel))
         if entry is None:
             with tf.init_scope():
-                # with the array: while it exists, no other array can have its address
+                # The entry keeps the array, so that no other array can get its address.
                 entry = self._matrices[id(kernel)] = kernel, self.tensor(kernel)
         return entry[1]
 
     def tensor(self, array: Array) -> Tensor:
-        """``array`` in the compute dtype."""
+        """Return an array as a tensor of the compute dtype.
+
+        Raises:
+            UnknownDtype: a number is out of the range of the compute dtype.
+        """
         with np.errstate(over="ignore"):
             cast = array.astype(self.dtype.as_numpy_dtype, copy=False)
         if not np.isfinite(cast).all():

@@ -1,4 +1,4 @@
-"""The BERT encoder as a traced TensorFlow function that holds its weights.
+"""The network and its pooling as a traced TensorFlow function that contains its weights.
 
 Importing this module imports TensorFlow.
 """
@@ -23,32 +23,34 @@ from bertq_bert.network.token_layout import Tensor
 from bertq_bert.pooling import Pooling
 from bertq_bert.tokenizing.sequences import marks
 
-#: oneDNN multiplies fewer rows than this in another way.
+#: Minimum tokens of a batch: oneDNN uses another algorithm for a product of fewer rows.
 _MIN_TOKENS = 8
 
-#: The number of tokens of a batch is a multiple of the second number, up to the first.
+#: Each pair: up to the first number, the tokens of a batch are a multiple of the second.
 _STEPS = ((32, 2), (64, 4), (512, 16), (4096, 64), (2**31, 512))
 
-#: Tokens from which on the fused LayerNorm is faster: for 20 it takes 12 us where the public
-#: operations take 7, for 512 it takes 30 where they take 100. In float32, where the products take
-#: twice the time, that is 1 % of a full batch, and all batches have the public operations.
+#: Minimum tokens of a batch for which the fused LayerNorm is used. For 20 tokens it takes 12 us,
+#: and the public operations 7 us; for 512 tokens it takes 30 us, and they take 100 us. In float32,
+#: where products take twice the time, the difference is 1 % of the time of a full batch; so all
+#: batches use the public operations.
 _FUSED_NORM_TOKENS = 40
 
-#: Bytes of dense weights up to which smaller batches have a function of their own in bfloat16:
-#: oneDNN keeps a packed copy of each matrix for each function.
+#: Maximum bytes of dense weights of a network with a separate function for small batches in
+#: bfloat16: oneDNN stores a packed copy of each matrix for each function.
 _MAX_PACKED_TWICE_BYTES = 64 * 2**20
 
-#: Tokens of a row up to which its marks and places are kept for other rows.
+#: Maximum tokens of a row whose marks and places are cached for rows of the same length.
 _MAX_CACHED_TOKENS = 512
 
-#: Parts of a layer on a CPU: two threads can share a batch when it is the only one. A batch of 8 or
-#: 16 sentences then takes 0.6 of the time; on one thread, one sentence takes 1.06 and a full batch
-#: 1.0. It does not depend on the number of threads: other parts would round differently.
+#: Parts of a layer on a CPU, so that two threads can compute one batch together. This reduces the
+#: time of a batch of 8 or 16 sentences to 0.6; on one thread, one sentence takes 1.06 of the time,
+#: and a full batch 1.0. The number of parts does not depend on the number of threads, because rows
+#: are rounded differently with another number of parts.
 _PARTS = 2
 
 
 class Graph:
-    """A network with its pooling: token ids in, float32 rows out. Safe in many threads."""
+    """A network with its pooling, which computes float32 rows of token ids; thread-safe."""
 
     def __init__(
         self,
@@ -64,24 +66,26 @@ class Graph:
         cache: CompileCache | None = None,
         fingerprint: str = "",
     ) -> None:
-        """Trace the network. ``weights`` is emptied: the graph keeps its own copy.
+        """Trace the network. ``weights`` is emptied, because the graph has a copy of them.
 
         Args:
             config, weights, pooling: the network and its pooling.
-            dtype: of the dense layers and of the table of words.
-            max_scores: most scores of attention (rows x heads x queries x keys) that are in memory
-                at once; None for no bound.
-            cpu_parts: parts of a layer on a CPU, if they divide its heads and columns.
+            dtype: dtype of the dense layers and of the table of word embeddings.
+            max_scores: maximum scores of attention (rows x heads x queries x keys) that are in
+                memory at once; None for no maximum.
+            cpu_parts: number of parts of a layer on a CPU, if it divides the heads and the
+                intermediate size.
             is_fused: whether to use the operations of ``onednn``; None: if they work here.
-            compiles: whether XLA compiles the shapes of batches that are used (``compiled``), which
-                then are computed without the operations of ``onednn``; None: on a GPU.
-            cache: stores what XLA compiles.
-            fingerprint: of the model, for the cache.
+            compiles: whether XLA compiles the shapes of batches that occur (``compiled``); then no
+                batch uses the operations of ``onednn``; None: on a GPU only.
+            cache: stores the functions that XLA compiles.
+            fingerprint: fingerprint of the model, a part of the cache's key.
 
         Raises:
-            UnknownDtype: a weight is out of ``dtype``'s range (float16).
+            UnknownDtype: a weight is out of the range of ``dtype`` (float16).
         """
-        # a GPU would multiply float32 with 10 bits of mantissa (TF32): 1e-3 off, not 2e-5
+        # By default, a GPU multiplies float32 with 10 bits of mantissa (TF32). That makes errors of
+        # 1e-3 instead of 2e-5.
         tf.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
         dtype = "float32" if dtype == "tf32" else dtype
         self.on_gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -97,7 +101,7 @@ class Graph:
         )  # fmt: skip
         has_fused_norm = is_fused and dtype != "float32"
         is_small = sum(array.nbytes for array in weights.values()) <= _MAX_PACKED_TWICE_BYTES
-        #: the traced functions, by the fewest tokens of a batch that each is for
+        #: the traced functions, by the minimum tokens of their batches
         self.functions = {_FUSED_NORM_TOKENS: _trace(network, has_fused_norm=has_fused_norm)}
         self.functions[0] = (
             _trace(network, has_fused_norm=False)
@@ -107,7 +111,7 @@ class Graph:
         self._calls = {tokens: direct_call(traced) for tokens, traced in self.functions.items()}
         self.max_scores = max_scores
         self.heads = config.num_attention_heads
-        #: shapes of batches that XLA has compiled, if it shall
+        #: functions that XLA compiles; None if XLA is not used
         self.compiled: CompiledNetwork | None = None
         if compiles:
             self.compiled = self._compile(network, cache, fingerprint)
@@ -115,20 +119,20 @@ class Graph:
         weights.clear()
 
     def __call__(self, ids: Sequence[Sequence[int]]) -> Array:
-        """Rows of one batch of sequences of token ids, none of them empty.
+        """Return the rows of one batch of sequences of token ids, none of which is empty.
 
         Returns:
-            float32 [len(ids), dim]; for ``NONE`` [len(ids), longest, dim] with zeros behind each
-            row's end.
+            A float32 array [len(ids), dim]; for ``NONE`` [len(ids), tokens of the longest sequence,
+            dim], with zeros after the last token of each sequence.
 
         Raises:
-            OutOfMemory: the device has no room for the batch.
+            OutOfMemory: the device has too little memory for the batch.
         """
         lengths = list(map(len, ids))
         try:
             block = self._compute(ids, lengths)
         except (tf.errors.ResourceExhaustedError, MemoryError):
-            # TensorFlow's own message is a page of names of tensors
+            # TensorFlow's message is a page of tensor names.
             raise OutOfMemory(
                 f"the device has no memory for {len(ids)} sentences with {sum(lengths)} tokens: "
                 "lower max_seq_len or max_batch_size, or run fewer workers on it"
@@ -152,7 +156,7 @@ class Graph:
         return compiled
 
     def _compute(self, ids: Sequence[Sequence[int]], lengths: list[int]) -> Array:
-        """Return the rows of a batch, and perhaps of padding behind them."""
+        """Return the rows of a batch, perhaps followed by rows of padding."""
         count = sum(lengths)
         if self.compiled is not None:
             rows, longest = len(ids), max(lengths)
@@ -171,20 +175,21 @@ class Graph:
 
 
 def _find_places(marks_of_tokens: bytes, lengths: tuple[int, ...]) -> list[Tensor]:
-    """Return the marks of tokens and their places, as ``Network.rows`` takes them."""
+    """Return the marks and the places of tokens, in the order of the arguments of ``rows``."""
     tokens, slots = _round_tokens(len(marks_of_tokens)), padded_length(max(lengths))
     places = TokenPlaces.of(np.array(lengths, np.int32), round_up(len(lengths)), tokens, slots)
     return [make_tensor(array) for array in (widen(marks_of_tokens, tokens), *places)]
 
 
-#: The same for a batch of one row: texts of one length have the same marks and places.
+#: ``_find_places`` with a cache, for batches of one row: texts of the same length have the same
+#: marks and places.
 _find_places_of_row = functools.lru_cache(maxsize=512)(_find_places)
 
 
 def _round_tokens(tokens: int) -> int:
-    """Return the number of tokens that a batch is padded to.
+    """Return the number of tokens to which a batch is padded.
 
-    oneDNN prepares code for each number of rows of a product and keeps it, 0.2 to 0.6 MB.
+    oneDNN compiles and stores code for each number of rows of a product, 0.2 to 0.6 MB.
     """
     step = next(step for most, step in _STEPS if tokens <= most)
     return max(_MIN_TOKENS, -(-tokens // step) * step)

@@ -1,7 +1,8 @@
 """The layers after the encoder: pooler, labels, masked-LM head, sentence-transformers modules.
 
-Shapes as in ``network``, X numbers in a pooled row. Products have a multiple of ``min_tokens``
-rows: oneDNN prepares code for each number of rows, and multiplies a few rows in another way.
+The letters in shapes are those of ``network``, and X is the size of a pooled row. The number of
+rows of each product is a multiple of ``min_tokens``, because oneDNN compiles code for each number
+of rows, and uses another algorithm for a few rows.
 """
 
 import tensorflow as tf
@@ -19,7 +20,7 @@ _MODULE_EPSILON = 1e-5
 
 
 class Heads:
-    """The operations after the encoder."""
+    """The layers after the encoder."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Heads:
         self.min_tokens = min_tokens
 
     def rows(self, x: Tensor) -> Tensor:
-        """Finish pooled rows: [B, X] -> [B, dim]. Token vectors stay as they are."""
+        """Apply the layers to pooled rows: [B, X] -> [B, dim]; token vectors are not changed."""
         if not self.pooling.needs_pooler and not self.pooling.steps:
             return x
         rows = tf.shape(x)[0]
@@ -50,8 +51,8 @@ class Heads:
         return x[:rows]
 
     def pooled(self, x: Tensor) -> Tensor:
-        """The dense layer over one vector of each row, and its activation: [M, H] -> [M, H]."""
-        # bert-as-service's pooler is always tanh; a classifier has its family's activation
+        """Apply the pooler, a dense layer and its activation: [M, H] -> [M, H]."""
+        # In bert-as-service, it is always tanh; a classifier has the activation of its family.
         act = self.config.head_act if self.pooling.has_labels else "tanh"
         x = activate(act, self.dense.matmul_float32(x, *self.dense.linear("pooler/dense")))
         if self.pooling.has_labels and self.config.head_norm:
@@ -59,17 +60,18 @@ class Heads:
         return x
 
     def labels(self, x: Tensor) -> Tensor:
-        """The labels of a fine-tuned classifier: [M, H] -> [M, labels], in float32.
+        """Compute the labels of a fine-tuned classifier: [M, H] -> [M, labels], in float32.
 
-        The activation is the directory's; or, as in ``run_classifier.py`` of google-research/bert,
-        a softmax, and for a regression the logistic function, as in bert-as-service.
+        The activation is that of the directory. Otherwise it is softmax for a classification, as
+        in ``run_classifier.py`` of google-research/bert, and the logistic function for a
+        regression, as in bert-as-service.
         """
         kernel = tf.constant(self.weights["output_weights"].T)  # [H, labels]
         logits = tf.matmul(x, kernel) + self.weights["output_bias"]
         return activate(self.pooling.activation, logits)
 
     def step(self, x: Tensor, step: Step) -> Tensor:
-        """A module of sentence-transformers after the pooling: [M, X] -> [M, Y]."""
+        """Apply a module of sentence-transformers after the pooling: [M, X] -> [M, Y]."""
         at = f"modules/{step.number}"
         if step.kind == "normalize":
             return tf.math.l2_normalize(x, -1, epsilon=1e-24)
@@ -78,15 +80,20 @@ class Heads:
         return activate(step.activation, self.dense.matmul_float32(x, *self.dense.linear(at)))
 
     def vocabulary(self, x: Tensor, words: Tensor, layout: TokenLayout) -> Tensor:
-        """SPLADE's weights of the vocabulary's tokens: [N, H] -> [B, V].
+        """Compute SPLADE's weight for each token of the vocabulary: [N, H] -> [B, V].
 
-        max or sum over a row's tokens of log(1 + relu(logits)) (Formal et al. 2021); with
-        ``log1p_relu`` the logarithm twice (Shen et al. 2025).
+        It is the maximum or the sum, over the tokens of a row, of log(1 + relu(logits)) (Formal et
+        al. 2021). With ``log1p_relu``, the logarithm is applied twice (Shen et al. 2025).
+
+        Args:
+            x: the token vectors.
+            words: the table of word embeddings [V, E], which is the decoder if there is no other.
+            layout: the places of the tokens.
         """
         x = self.dense.matmul_float32(x, *self.dense.linear("predictions/dense"))  # [N, E]
         x = activate(self.config.masked_lm_act, x)
         x = self._norm(x, "predictions/LayerNorm", self.config.layer_norm_eps)
-        decoder = self.weights.get("predictions/decoder")  # [V, E], or the table of words
+        decoder = self.weights.get("predictions/decoder")  # [V, E], or none
         table = words if decoder is None else tf.constant(decoder)
         logits = tf.matmul(x, table, transpose_b=True) + self.weights["predictions/bias"]  # [N, V]
         weights = tf.math.log1p(tf.nn.relu(logits))
@@ -97,7 +104,7 @@ class Heads:
         return layout.sum(weights)
 
     def pad_indices(self, indices: Tensor) -> Tensor:
-        """``indices`` and zeros up to a multiple of ``min_tokens``: [B] -> [M], B <= M."""
+        """Pad indices with zeros to a multiple M of ``min_tokens``: [B] -> [M], B <= M."""
         return tf.pad(indices, [[0, -tf.size(indices) % self.min_tokens]])
 
     def _norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:

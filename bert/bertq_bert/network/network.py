@@ -1,14 +1,14 @@
-"""The network's operations, written into a TensorFlow graph while it is traced.
+"""The network's operations, which TensorFlow adds to a graph while it traces them.
 
-Source of the formulas: Devlin et al. 2018 and ``modeling.py`` of google-research/bert; the other
-families differ from BERT in what ``NetworkConfig`` names. Here the tokens of all rows are laid end
-to end, so that dense layers, LayerNorm and the activation see no padding; only attention gathers
-them into a padded block.
+The formulas are those of Devlin et al. 2018 and of ``modeling.py`` of google-research/bert. The
+fields of ``NetworkConfig`` describe how other families differ from BERT. The tokens of all rows are
+concatenated, so that dense layers, LayerNorm and the activation need no padding. Only attention
+gathers the tokens into a padded block.
 
-Shapes: N tokens of B rows, T columns of the padded block; H hidden size, I intermediate size, A
-heads of D each, E width of the embeddings. Each layer's heads and intermediate columns are dealt
-to P parts, as in tensor parallelism (Shoeybi et al. 2019, Megatron-LM, 3): idle threads take parts
-of a small batch.
+Letters in shapes: N tokens of B rows, T columns of the padded block, H hidden size, I intermediate
+size, A heads of D numbers each, E width of the embeddings. Each layer's heads and intermediate
+columns are divided into P parts, as in tensor parallelism (Shoeybi et al. 2019, Megatron-LM,
+section 3), so that idle threads can compute parts of a small batch.
 """
 
 import functools
@@ -31,7 +31,7 @@ from bertq_bert.tokenizing.sequences import ADDED, PROMPT
 
 
 class Network:
-    """The operations, written into the graph while TensorFlow traces ``rows``."""
+    """The operations of a network, which TensorFlow traces by a call of ``rows``."""
 
     def __init__(
         self,
@@ -45,10 +45,17 @@ class Network:
         is_fused: bool,
         max_scores: int | None = None,
     ) -> None:
-        """Plan a graph for batches of at least ``min_tokens`` tokens.
+        """Prepare the weights.
 
-        ``parts`` divides the number of heads and the intermediate size. With ``is_fused``, the
-        operations are those of ``onednn``. ``max_scores`` bounds the memory of attention.
+        Args:
+            config: the hyper-parameters.
+            weights: tensors by bertq's names; the table of word embeddings is removed from them.
+            pooling: how to compute rows from token vectors.
+            dtype: compute dtype of the dense layers.
+            min_tokens: minimum tokens of a batch.
+            parts: P, which must divide the number of heads and the intermediate size.
+            is_fused: whether to use the operations of ``onednn``.
+            max_scores: maximum scores of attention in memory, as for ``Graph``.
         """
         self.config = config
         self.weights = weights
@@ -58,7 +65,7 @@ class Network:
         self.dense = Dense(weights, dtype, parts, is_fused=is_fused)
         words = weights.pop("embeddings/word_embeddings")
         is_decoder = pooling.sparse and "predictions/decoder" not in weights
-        if is_decoder or self.dense.dtype == tf.float32:  # as a decoder, it gives the rows
+        if is_decoder or self.dense.dtype == tf.float32:  # a decoder computes rows, in float32
             self.words = tf.constant(words)  # [V, E]
         else:
             self.words = self.dense.tensor(words)
@@ -70,12 +77,12 @@ class Network:
             is_rotary=bool(config.rotary),
             max_scores=max_scores,
         )
-        #: positions in the traced batch, shared by layers with the same rotation and window
+        #: positions of the traced batch, for all layers with the same rotation and window
         self.positions_cache: dict[tuple[Rotary | None, int | None], list[Positions]] = {}
         self.head = Heads(config, weights, pooling, self.dense, min_tokens)
 
     def trace(self, *, is_static: bool = False) -> Any:
-        """Return the traced function of ``rows``; with ``is_static``, XLA compiles it."""
+        """Trace ``rows``, and return the function; with ``is_static``, XLA compiles it."""
         function = tf.function(
             functools.partial(self.rows, is_static=is_static),
             input_signature=[tf.TensorSpec([None] * rank, tf.int32) for rank in (1, 1, 1, 1, 1, 2)],
@@ -95,10 +102,10 @@ class Network:
         *,
         is_static: bool = False,
     ) -> Tensor:
-        """Compute the rows of a batch, and of its padding, in float32.
+        """Compute the rows of a batch and of its padding, in float32.
 
         Args:
-            ids, marks: [N], of each token.
+            ids, marks: [N], the id and the marks (``sequences.marks``) of each token.
             lengths, row, position, token_index: as in ``TokenPlaces``.
             is_static: whether XLA compiles the graph.
         """
@@ -110,7 +117,7 @@ class Network:
         for index in range(self.pooling.depth - 1):
             x = self.layer(x, layout, index)  # [N, H]
             outputs.append(x)
-        # the highest layer computes only the tokens that are read: all, or one of each row
+        # The highest layer computes only tokens that the pooling uses: all, or one of each row.
         selected = self.select_tokens(layout, mask)  # [B], or None for all
         top = self.layer(x, layout, self.pooling.depth - 1, selected)
         if self.config.pre_norm and self.pooling.depth == self.config.num_hidden_layers:
@@ -133,8 +140,8 @@ class Network:
         self.positions_cache = {}
 
     def find_mask(self, marks: Tensor) -> Tensor:
-        """Which tokens are pooled: [N]; None if all are."""
-        # not the bitwise and: a GPU would do that itself, and the host wait for it
+        """Return whether the pooling includes each token: [N]; None if it includes all."""
+        # A bitwise AND would run on the GPU, and the host would wait for it.
         mask = None
         if self.pooling.mask_cls_sep:
             mask = tf.less(tf.math.floormod(marks, 2 * ADDED), ADDED)
@@ -144,7 +151,11 @@ class Network:
         return mask
 
     def select_tokens(self, layout: TokenLayout, mask: Tensor) -> Tensor:
-        """Flat index of the one token of each row that is read: [B]; None if all are."""
+        """Return the flat index of the token of each row that the pooling uses.
+
+        Returns:
+            The indices [B]; None if the pooling uses all tokens.
+        """
         if self.pooling.has_labels:
             return layout.starts if self.config.head_pooling == "cls" else None
         match self.pooling.modes:
@@ -157,9 +168,9 @@ class Network:
         return None
 
     def embed(self, ids: Tensor, marks: Tensor, layout: TokenLayout) -> Tensor:
-        """Word + position + segment, normalised and projected: [N, H]."""
+        """Add up word, position and segment embeddings, normalize and project them: [N, H]."""
         x = tf.cast(tf.gather(self.words, ids), tf.float32)  # [N, E]
-        # one table [S * P, E]: a second look-up for the segment would cost as much again
+        # One table [S * P, E]: a look-up of the segment would take as long as the first one.
         positions = self.weights.get("embeddings/position_embeddings")  # [P, E], or none
         segments = self.weights.get("embeddings/token_type_embeddings")  # [S, E], or none
         if positions is not None or segments is not None:
@@ -172,7 +183,7 @@ class Network:
                 else:
                     table = (segments[:, None] + positions).reshape(-1, positions.shape[1])
                     where += segment * len(positions)
-            with tf.init_scope():  # outside of the graph
+            with tf.init_scope():  # outside the graph
                 table = tf.constant(table)
             x += tf.gather(table, where)  # [N, E]
         x = self.layer_norm(x, "embeddings/LayerNorm")
@@ -181,10 +192,10 @@ class Network:
         return x
 
     def table_rows(self, ids: Tensor, layout: TokenLayout) -> Tensor:
-        """Row of each token's position in the table of positions: [N]."""
+        """Return the index of each token's position in the position table: [N]."""
         if self.config.padding_id is None:
             return layout.position
-        # a padding token in a text takes row 0, and the others are counted from 1 on without it
+        # A padding token in a text has index 0. The other tokens are numbered from 1.
         is_token = tf.cast(tf.not_equal(ids, self.config.padding_id), tf.int32)  # [N]
         count = tf.cumsum(is_token)  # [N]
         before = tf.gather(tf.cumsum(is_token, exclusive=True), layout.starts)  # [B]
@@ -192,7 +203,7 @@ class Network:
         return (count - tf.gather(before, tf.maximum(layout.row, 0))) * is_token * in_row
 
     def positions(self, index: int, layout: TokenLayout) -> list[Positions]:
-        """Return the positions for the attention of layer ``index``, one object for each part."""
+        """Return the positions for the attention of layer ``index``, an object for each part."""
         config = self.config
         rotary = config.rotary[index] if config.rotary else None
         window = config.window[index] if config.window else None
@@ -212,15 +223,25 @@ class Network:
         return self.positions_cache[rotary, window]
 
     def layer(self, x: Tensor, layout: TokenLayout, index: int, selected: Tensor = None) -> Tensor:
-        """One encoder layer: [N, H] -> [N, H], or -> [B, H] of the selected tokens alone."""
+        """Apply an encoder layer.
+
+        Args:
+            x: [N, H], the output of the layer before.
+            layout: the batch.
+            index: number of the layer, from 0.
+            selected: [B], flat index of a token of each row; None for all tokens.
+
+        Returns:
+            The output of the layer for all tokens, [N, H], or for the selected ones, [B, H].
+        """
         at = f"encoder/layer_{self.config.stored_layer(index)}/"
         before = at + "attention/output/LayerNorm"
-        # the first layer of a pre-norm network reads embeddings that are normalised already
+        # The input of the first layer of a pre-norm network is normalized already.
         read = self.layer_norm(x, before) if self.config.pre_norm and index else x
         positions = self.positions(index, layout)
         if selected is None:
             return self.after_attention(self.attention.apply(read, x, layout, at, positions), at)
-        # M rows, a multiple of ``min_tokens``: oneDNN prepares code for each number of rows
+        # M is a multiple of ``min_tokens``: oneDNN compiles code for each number of rows.
         indices = self.head.pad_indices(selected)  # [M]
         tokens = SelectedTokens(
             tf.gather(read, indices), tf.gather(x, indices), tf.gather(layout.position, selected)
@@ -229,15 +250,18 @@ class Network:
         return self.after_attention(attended, at)[: tf.size(selected)]
 
     def after_attention(self, x: Tensor, at: str) -> Tensor:
-        """Run the rest of a layer after attention, token by token: [M, H] -> [M, H]."""
+        """Apply the part of a layer after attention, to each token: [M, H] -> [M, H]."""
         if self.config.pre_norm:
             return self.feed_forward(self.layer_norm(x, at + "output/LayerNorm"), x, at)
         x = self.layer_norm(x, at + "attention/output/LayerNorm")  # [M, H]
         return self.layer_norm(self.feed_forward(x, x, at), at + "output/LayerNorm")
 
     def feed_forward(self, x: Tensor, residual: Tensor, at: str) -> Tensor:
-        """residual + the two dense layers of x, an activation between them: [M, H] -> [M, H]."""
-        # the activation in the compute dtype, so that the product takes it in
+        """Add the feed-forward layer of ``x`` to ``residual``: [M, H] -> [M, H].
+
+        It consists of two dense layers with an activation between them.
+        """
+        # The activation is in the compute dtype, so that oneDNN can fuse it with the product.
         inner = [
             self.dense.matmul(x, *columns, self.config.hidden_act)  # [M, I / P]
             for columns in self.dense.columns_of(at + "intermediate/dense")
@@ -251,7 +275,7 @@ class Network:
         return self.dense.combine(residual, inner, at + "output/dense")  # [M, H]
 
     def layer_norm(self, x: Tensor, name: str) -> Tensor:
-        """LayerNorm with the weights of that name, float32: [N, H]."""
+        """Apply the LayerNorm with the weights ``name``, in float32: [N, H] -> [N, H]."""
         gamma, beta = self.weights[f"{name}/gamma"], self.weights.get(f"{name}/beta")
         epsilon = self.config.layer_norm_eps
         return layer_norm(x, gamma, beta, epsilon, is_fused=self.dense.has_fused_norm)

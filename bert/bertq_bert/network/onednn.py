@@ -1,9 +1,9 @@
 """Fused operations of oneDNN, for which TensorFlow has no public functions.
 
 TensorFlow's graph rewriting inserts these operations where it finds a pattern, and only for some
-shapes and constants. Created directly, they need no pattern, and the weights may be tensors outside
-of the graph, in memory once. They exist in TensorFlow 2.18 to 2.21 on x86; ``is_usable`` tries
-them, and the network uses public operations where they fail.
+shapes and constants. This module creates them directly, without a pattern. So the weights may be
+tensors outside the graph, which are in memory only once. The operations exist in TensorFlow 2.18 to
+2.21 on x86. ``is_usable`` tries them, and where they fail, the network uses public operations.
 """
 
 import functools
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from bertq_bert.network.token_layout import Tensor
 
-#: Activations that a product applies to its result, by our names and by theirs.
+#: Activations that oneDNN can fuse with a product: bertq's name, and oneDNN's name.
 ACTIVATIONS = {
     "gelu": "GeluExact",
     "gelu_new": "GeluApproximate",
@@ -28,19 +28,19 @@ ACTIVATIONS = {
 #: Dtypes for which oneDNN is faster on every CPU that has these operations.
 _DTYPES = ("float32", "bfloat16")
 
-#: How far from the public operations the results of a trial may be.
+#: Maximum difference between the results of these operations and of public ones in a trial.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 
 
 def matmul(x: Tensor, kernel: Tensor, bias: Tensor, activation: str, *, packed: bool) -> Tensor:
-    """activation(x @ kernel + bias): [N, in] -> [N, out].
+    """Return activation(x @ kernel + bias): [N, in] -> [N, out].
 
     Args:
         x: [N, in].
         kernel: [in, out], the same at every call.
         bias: [out].
         activation: one of ``ACTIVATIONS``, or ``identity``.
-        packed: whether to keep a copy of the kernel in oneDNN's own order of numbers.
+        packed: whether oneDNN stores a copy of the kernel in its own memory format.
     """
     fused = ["BiasAdd"] if activation == "identity" else ["BiasAdd", ACTIVATIONS[activation]]
     product = _create(
@@ -53,15 +53,18 @@ def matmul(x: Tensor, kernel: Tensor, bias: Tensor, activation: str, *, packed: 
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """LayerNorm over the last axis: [N, H] -> [N, H]."""
+    """Apply LayerNorm over the last axis: [N, H] -> [N, H]."""
     normed = _create("_MklLayerNorm", [x, gamma, beta], T=x.dtype, epsilon=epsilon)
     normed.set_shape(x.shape)
     return normed
 
 
 def scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
-    """q k^T + bias: q [B, A, S, D], k [B, A, T, D] -> [B, A, S, T]. ``bias`` may be broadcast."""
-    one = tf.constant(1, q.dtype)  # the addition comes after a multiplication only
+    """Return q k^T + bias for q [B, A, S, D] and k [B, A, T, D]: [B, A, S, T].
+
+    ``bias`` may have any shape that broadcasts to the result.
+    """
+    one = tf.constant(1, q.dtype)  # oneDNN fuses an addition only after a multiplication
     return _create(
         "_MklFusedBatchMatMulV2", [q, k, one, bias],
         T=q.dtype, adj_x=False, adj_y=True, num_args=2, fused_ops=["Mul", "Add"],
@@ -70,20 +73,20 @@ def scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
 
 @functools.cache
 def is_usable(dtype: str) -> bool:
-    """Whether the operations work here, and give what the public ones give."""
+    """Return whether the operations work here, with the results of the public operations."""
     is_off = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
     if is_off or dtype not in _DTYPES or tf.config.list_logical_devices("GPU"):
         return False
     try:
-        with tf.init_scope():  # not in the graph that is traced
+        with tf.init_scope():  # outside the graph that is being traced
             differences = tf.function(_try_all, autograph=False)(tf.as_dtype(dtype)).numpy()
     except (tf.errors.OpError, RuntimeError, TypeError, ValueError):
-        return False  # there is no such operation, attribute or instruction
+        return False  # an operation, attribute or instruction is missing
     return bool(np.all(differences <= _TOLERANCE[dtype]))
 
 
 def _try_all(dtype: Any) -> Tensor:
-    """Return how far each operation is from the public ones, for a few numbers."""
+    """Run each operation and its public equivalent; return the maximum difference of each."""
     numbers = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32)).astype(np.float32)
     x, kernel, other = (tf.cast(tf.constant(block), dtype) for block in numbers)
     bias = other[0]
@@ -117,7 +120,7 @@ _ACTIVATE = {
 
 
 def _create(kind: str, inputs: Sequence[Tensor], **attributes: Any) -> Tensor:
-    """Add an operation to the graph that is traced, and return its only result."""
+    """Add an operation to the graph that is being traced, and return its only result."""
     attrs = {name: _attribute(value) for name, value in attributes.items()}
     graph = tf.compat.v1.get_default_graph()
     operation = graph.create_op(

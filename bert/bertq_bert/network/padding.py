@@ -1,7 +1,8 @@
-"""Where the tokens of a batch stand, computed on the host.
+"""The places of the tokens of a batch, computed on the host.
 
-oneDNN prepares code for each shape of its inputs and keeps it, and XLA compiles each shape: so the
-numbers of rows, of tokens and of slots are rounded up, and the rest is padding.
+oneDNN compiles and stores code for each shape of its inputs, and XLA compiles each shape. So the
+numbers of rows, tokens and slots of a batch are rounded up, by padding. A slot is a column of a row
+in the padded block of attention.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int32]
 
-#: T is a multiple of this. A CPU's softmax adds up 16 numbers at a time and a shorter rest in
-#: another order: without rests, its sums do not depend on how far a row is padded.
+#: T is a multiple of this. On a CPU, softmax adds 16 numbers at a time, and a shorter remainder in
+#: another order. Without a remainder, the sums of a row do not depend on its padding.
 LANES = 16
 
 
 class TokenPlaces(NamedTuple):
-    """Where each token stands in the flat list of all tokens and in the padded block."""
+    """The place of each token in the flat list of all tokens and in the padded block."""
 
     lengths: Integers  # [B]     tokens of each row; 0 for a row that is padding
     row: Integers  # [N]     row of each token; -1 for a token that is padding
@@ -28,7 +29,7 @@ class TokenPlaces(NamedTuple):
 
     @classmethod
     def of(cls, lengths: Integers, rows: int, tokens: int, slots: int) -> "TokenPlaces":
-        """Compute the places of rows of these lengths, with padding at the end.
+        """Compute the places of the tokens of rows with these lengths, and padding at the end.
 
         Args:
             lengths: tokens of each row, at least 1.
@@ -50,17 +51,17 @@ class TokenPlaces(NamedTuple):
 
 
 def flatten(ids: Sequence[Sequence[int]], size: int) -> Integers:
-    """Return the ids of all rows end to end with zeros behind them: [size]."""
+    """Return the concatenated ids of all rows, padded with zeros at the end: [size]."""
     return np.fromiter(chain(chain.from_iterable(ids), repeat(0)), np.int32, size)
 
 
 def widen(marks: bytes, size: int) -> Integers:
-    """Return the marks of tokens (``sequences.marks``) with zeros behind them: [size]."""
+    """Return the marks of tokens (``sequences.marks``), padded with zeros at the end: [size]."""
     return np.frombuffer(marks.ljust(size, b"\0"), np.uint8).astype(np.int32)
 
 
 def pad(array: Integers, size: int) -> Integers:
-    """Return ``array`` with zeros behind it: [size]."""
+    """Return ``array``, padded with zeros at the end: [size]."""
     if len(array) == size:
         return array
     padded = np.zeros(size, np.int32)
@@ -69,11 +70,11 @@ def pad(array: Integers, size: int) -> Integers:
 
 
 def round_up(number: int) -> int:
-    """Return the least of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, ... that is not less."""
+    """Round up a number to one of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, ...."""
     unit = 1 << max(0, (number - 1).bit_length() - 3)
     return -(-number // unit) * unit
 
 
 def padded_length(longest: int) -> int:
-    """Return the number of slots that rows of up to ``longest`` tokens are padded to."""
+    """Return the number of slots to which rows of up to ``longest`` tokens are padded."""
     return -(-longest // LANES) * LANES

@@ -1,6 +1,7 @@
-"""Positions in attention: rotated queries and keys, biases by distance, windows.
+"""Positions in attention: rotated queries and keys, relative biases, windows.
 
-Shapes as in ``network``; S queries of a row, which are all of its T slots or a few of them.
+The letters in shapes are those of ``network``, and S is the number of queries of a row, which are
+all of its T slots or some of them.
 """
 
 import functools
@@ -14,12 +15,12 @@ from bertq_bert.checkpoint import Array
 from bertq_bert.config import Rotary
 from bertq_bert.network.token_layout import MASKED, Tensor, TokenLayout
 
-#: Distance from which on MPNet's buckets are all the last one (T5's rule, Raffel et al. 2020).
+#: Distance from which MPNet uses the last bucket (T5's rule, Raffel et al. 2020).
 _MAX_DISTANCE = 128
 
 
 class Positions:
-    """Positions for the attention of some layers, of the heads of one part, in one batch."""
+    """The positions of one batch, for the heads of one part, in layers with the same settings."""
 
     def __init__(
         self,
@@ -31,14 +32,14 @@ class Positions:
         relative: Array | None,
         size: int,
     ) -> None:
-        """Plan for sequences of up to ``longest`` tokens.
+        """Create the tables for sequences of up to ``longest`` tokens.
 
         Args:
             layout: the batch.
-            longest: most tokens of a sequence.
-            rotary: how queries and keys are rotated, if they are.
-            window: how far a token sees to either side; None for all the way.
-            relative: biases by the bucket of a distance [buckets, A / P], if there are any.
+            longest: maximum tokens of a sequence.
+            rotary: the rotation of queries and keys; None for none.
+            window: maximum distance of tokens to which a token attends; None for no maximum.
+            relative: biases of the buckets of distances [buckets, A / P]; None for none.
             size: D.
         """
         self.layout = layout
@@ -46,7 +47,7 @@ class Positions:
         self.window = window
         self.rotations: Tensor = None
         self.relative: Tensor = None
-        with tf.init_scope():  # one copy, outside of the graph
+        with tf.init_scope():  # one copy, outside the graph
             if rotary is not None:
                 self.rotations = tf.constant(rotation(rotary, size, longest))  # [longest, D / 2]
             if relative is not None:
@@ -57,11 +58,18 @@ class Positions:
 
     @functools.cached_property
     def bias(self) -> Tensor:
-        """The numbers added to the scores of all tokens: [B or 1, A / P or 1, T or 1, T]."""
+        """The bias to add to the scores of all queries: [B or 1, A / P or 1, T or 1, T]."""
         return self.bias_of(self.layout.columns)
 
     def bias_of(self, queries: Tensor) -> Tensor:
-        """The same for queries at the positions [S] or [B, 1]: [B or 1, A / P or 1, S, T]."""
+        """Return the bias to add to the scores of some queries.
+
+        Args:
+            queries: the positions of the queries, [S] for all rows or [B, 1].
+
+        Returns:
+            The bias [B or 1, A / P or 1, S or 1, T].
+        """
         bias = self.layout.bias  # [B, 1, 1, T]
         if self.window is None and self.relative is None:
             return bias
@@ -76,7 +84,7 @@ class Positions:
         return bias
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Rotate the vectors of all tokens by their positions: [B, A / P, T, D]."""
+        """Rotate the vectors of all slots by their positions: [B, A / P, T, D]."""
         if self.rotations is None:
             return x
         return rotate_pairs(x, self.all_rotations, can_bitcast=not self.layout.is_static)
@@ -93,9 +101,15 @@ class Positions:
 
 
 def rotate_pairs(x: Tensor, rotations: Tensor, *, can_bitcast: bool = True) -> Tensor:
-    """x [..., D], pairs of neighbours as complex numbers, times ``rotations`` [..., D / 2].
+    """Multiply pairs of adjacent numbers, as complex numbers, by rotations.
 
-    XLA cannot take two numbers as one complex number (``can_bitcast``).
+    Args:
+        x: [..., D].
+        rotations: complex numbers [..., D / 2].
+        can_bitcast: whether to reinterpret two numbers as a complex number, which XLA cannot do.
+
+    Returns:
+        The rotated vectors [..., D].
     """
     shape = tf.shape(x)
     pairs = tf.reshape(tf.cast(x, tf.float32), tf.concat([shape[:-1], [shape[-1] // 2, 2]], 0))
@@ -108,10 +122,14 @@ def rotate_pairs(x: Tensor, rotations: Tensor, *, can_bitcast: bool = True) -> T
 
 
 def order_pairs(kernel: Array, size: int) -> Array:
-    """Reorder the columns of queries or keys: numbers that rotate together become neighbours.
+    """Reorder the columns of queries or keys, so that each rotated pair is adjacent.
 
-    A model rotates numbers i and i + D / 2 of a head; products of queries and keys do not depend on
-    the order of the numbers. [..., A * D] -> [..., A * D].
+    A model rotates the numbers i and i + D / 2 of a head together. Products of queries and keys do
+    not depend on the order of the numbers.
+
+    Args:
+        kernel: a kernel or a bias [..., A * D].
+        size: D.
     """
     order = np.arange(size).reshape(2, -1).T.reshape(-1)
     heads = kernel.reshape(*kernel.shape[:-1], -1, size)
@@ -119,10 +137,10 @@ def order_pairs(kernel: Array, size: int) -> Array:
 
 
 def rotation(rotary: Rotary, size: int, longest: int) -> npt.NDArray[np.complex64]:
-    """The rotation of each pair of numbers at each position: [longest, size / 2].
+    """Compute the rotation of each pair of numbers at each position: [longest, size / 2].
 
-    Source: Su et al. 2021, equation 34. With an NTK factor f the base is multiplied by f and the
-    frequencies are divided by f^(2 / size) (https://kexue.fm/archives/9706, equation 6).
+    The formula is equation 34 of Su et al. 2021. With an NTK factor f, the base is multiplied by f,
+    and the frequencies are divided by f^(2 / size) (https://kexue.fm/archives/9706, equation 6).
     """
     steps = np.arange(0, size, 2) / size
     frequencies = (rotary.theta * rotary.ntk_factor) ** -steps
@@ -133,10 +151,18 @@ def rotation(rotary: Rotary, size: int, longest: int) -> npt.NDArray[np.complex6
 
 
 def by_distance(table: Array, longest: int) -> Array:
-    """MPNet's biases by distance: [buckets, A] -> [A, 2 * longest - 1], key minus query.
+    """Compute MPNet's bias for each distance, the position of the key minus that of the query.
 
-    Half of the buckets are for keys behind the query. Of each half, half are exact, and the others
-    grow logarithmically up to a distance of 128 (Raffel et al. 2020, T5).
+    Half of the buckets are for keys after the query. In each half, one half of the buckets has one
+    distance each; the ranges of the others grow logarithmically up to a distance of 128 (Raffel et
+    al. 2020, T5).
+
+    Args:
+        table: the biases of the buckets [buckets, A].
+        longest: maximum tokens of a sequence.
+
+    Returns:
+        The biases [A, 2 * longest - 1], for the distances from 1 - longest.
     """
     half = len(table) // 2
     exact = half // 2

@@ -1,7 +1,8 @@
-"""From the vectors of a row's tokens to the row, in TensorFlow's graph.
+"""Pooling of token vectors to rows, as TensorFlow operations.
 
-Shapes as in ``network``, X numbers in a token's vector. ``mask`` [N] says which tokens count, None
-that all do; a row without such a token is zeros. The modes are those of sentence-transformers.
+The letters in shapes are those of ``network``, and X is the size of a token's vector. ``mask`` [N]
+is true for tokens that the pooling includes; None includes all. A row without such a token is
+zeros, except in the modes ``cls`` and ``lasttoken``. The modes are those of sentence-transformers.
 """
 
 import functools
@@ -13,7 +14,17 @@ from bertq_bert.network.token_layout import Tensor, TokenLayout
 
 
 def reduce(modes: tuple[str, ...], x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """x [N, X] -> [B, X] for each of the modes, side by side; or [B, T, X] for ``none``."""
+    """Pool the tokens of each row.
+
+    Args:
+        modes: pooling modes.
+        x: [N, X], the token vectors.
+        layout: the places of the tokens.
+        mask: the tokens that the pooling includes.
+
+    Returns:
+        The concatenated results of the modes, each [B, X]; for ``none``, the tokens [B, T, X].
+    """
     if modes == ("none",):
         return padded(x, layout, mask)
     rows = [_MODES[mode](x, layout, mask) for mode in modes]
@@ -21,7 +32,10 @@ def reduce(modes: tuple[str, ...], x: Tensor, layout: TokenLayout, mask: Tensor 
 
 
 def mean(x: Tensor, layout: TokenLayout, mask: Tensor = None, *, root: bool = False) -> Tensor:
-    """Sum of each row's tokens by their number, or by its square root: [N, X] -> [B, X]."""
+    """Return the mean of the tokens of each row: [N, X] -> [B, X].
+
+    With ``root``, the sum is divided by the square root of the number of tokens.
+    """
     if mask is None:
         number = tf.cast(layout.lengths, tf.float32)[:, None]  # [B, 1]
     else:
@@ -32,7 +46,7 @@ def mean(x: Tensor, layout: TokenLayout, mask: Tensor = None, *, root: bool = Fa
 
 
 def weighted_mean(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Mean of each row's tokens, weighted by their positions from 1 on: [N, X] -> [B, X]."""
+    """Return the mean of the tokens of each row, weighted by position from 1: [N, X] -> [B, X]."""
     weights = tf.cast(layout.position + 1, tf.float32)[:, None]  # [N, 1]
     if mask is not None:
         weights = tf.where(mask[:, None], weights, 0.0)
@@ -41,7 +55,7 @@ def weighted_mean(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor
 
 
 def maximum(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Greatest number of each row's tokens, column by column: [N, X] -> [B, X]."""
+    """Return the maximum of the tokens of each row, by column: [N, X] -> [B, X]."""
     if mask is None:
         return layout.max(x)
     greatest = layout.max(tf.where(mask[:, None], x, x.dtype.min))  # [B, X]
@@ -49,12 +63,17 @@ def maximum(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
 
 
 def first(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Each row's first token that counts: [N, X] -> [B, X]."""
+    """Return the first token of each row that the pooling includes: [N, X] -> [B, X]."""
     return tf.gather(x, first_token_index(layout, mask))
 
 
 def first_token_index(layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Flat index of each row's first token that counts, or else of its first one: [B]."""
+    """Return the flat index of the first token of each row that the pooling includes.
+
+    Returns:
+        The indices [B]. If the pooling includes no token of a row, the index is that of its first
+        token.
+    """
     if mask is None:
         return layout.starts
     index = tf.where(mask, layout.position, tf.int32.max)  # [N]
@@ -63,18 +82,18 @@ def first_token_index(layout: TokenLayout, mask: Tensor = None) -> Tensor:
 
 
 def last(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Each row's last token: [N, X] -> [B, X]. It is never left out of the pooling."""
+    """Return the last token of each row, even if ``mask`` excludes it: [N, X] -> [B, X]."""
     return tf.gather(x, layout.last)
 
 
 def padded(x: Tensor, layout: TokenLayout, mask: Tensor = None) -> Tensor:
-    """Each row's tokens, zeros behind them: [N, X] -> [B, T, X]."""
+    """Return the tokens of each row, padded with zeros: [N, X] -> [B, T, X]."""
     x = x if mask is None else tf.where(mask[:, None], x, 0.0)
     return tf.where(layout.is_token[:, :, None], layout.pad(x), 0.0)
 
 
 def count(layout: TokenLayout, mask: Tensor) -> Tensor:
-    """Count the pooled tokens of each row: float32 [B, 1]."""
+    """Return the number of tokens of each row that the pooling includes: float32 [B, 1]."""
     return layout.sum(tf.cast(mask, tf.float32))[:, None]
 
 

@@ -1,34 +1,34 @@
-"""Where tokens stand: in the list of all rows end to end, and in attention's padded block.
+"""The places of tokens: in the concatenation of all rows, and in the padded block of attention.
 
-Shapes as in ``network``.
+The letters in shapes are those of ``network``.
 """
 
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-#: TensorFlow has no types: every tensor is Any to mypy; the comments give the shapes.
+#: TensorFlow has no type information, so a tensor is Any for mypy. Comments state the shapes.
 Tensor: TypeAlias = Any
 
-MASKED = -1e9  # added to float32 scores: their softmax is exactly 0
+MASKED = -1e9  # added to a float32 score, makes its softmax exactly 0
 
 
 class TokenLayout:
-    """Where each token stands: ``TokenPlaces`` in the graph, and what follows from them.
+    """The place of each token: ``TokenPlaces`` as tensors, and tensors derived from them.
 
     Attributes:
-        lengths: [B], tokens of each row, 0 for a row that is padding.
-        row: [N], row of each token, -1 for padding.
+        lengths: [B], number of tokens of each row; 0 for a row of padding.
+        row: [N], row of each token; -1 for padding.
         position: [N], position of each token in its row.
-        token_index: [B, T], flat index of each slot's token, 0 for padding.
-        heads: A, of one part.
+        token_index: [B, T], flat index of the token in each slot; 0 for padding.
+        heads: number of heads of one part.
         is_static: whether XLA compiles the graph.
-        starts, last: [B], flat index of each row's first and last token; 0 for padding.
+        starts, last: [B], flat index of the first and the last token of each row; 0 for padding.
         longest: T.
         columns: [T], positions of the padded block.
-        is_token: [B, T], whether a slot holds a token.
-        bias: [B, 1, 1, T], hides padding from attention.
-        vector_index: [N, A], where a token's head is among the vectors of [B, A, T].
+        is_token: [B, T], whether a slot has a token.
+        bias: [B, 1, 1, T], added to scores to mask padding.
+        vector_index: [N, A], index of each token's heads among the vectors of [B, A, T].
     """
 
     def __init__(
@@ -57,23 +57,27 @@ class TokenLayout:
         self.vector_index = first * self.longest + position[:, None]
 
     def slots(self, parts: int) -> Tensor:
-        """Where each slot's vectors are among those of [N, parts, A]: [parts, B, A, T]."""
+        """Return the index of each slot's vectors among those of [N, parts, A].
+
+        Returns:
+            The indices [parts, B, A, T].
+        """
         part = tf.range(parts)[:, None, None, None]
         first = self.token_index[:, None, :] * parts + part  # [parts, B, 1, T]
         return first * self.heads + tf.range(self.heads)[:, None]
 
     def pad(self, x: Tensor) -> Tensor:
-        """[N, X] -> [B, T, X]; padding repeats token 0."""
+        """Gather tokens into the padded block: [N, X] -> [B, T, X]; padding repeats token 0."""
         return tf.gather(x, self.token_index)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum of each row's tokens: [N, X] -> [B, X]."""
+        """Return the sum of the tokens of each row: [N, X] -> [B, X]."""
         return tf.math.unsorted_segment_sum(x, self.row, tf.size(self.lengths))
 
     def max(self, x: Tensor) -> Tensor:
-        """Greatest number of each row's tokens: [N, X] -> [B, X]."""
+        """Return the maximum of the tokens of each row, by column: [N, X] -> [B, X]."""
         return tf.math.unsorted_segment_max(x, self.row, tf.size(self.lengths))
 
     def min(self, x: Tensor) -> Tensor:
-        """Least number of each row's tokens: [N, X] -> [B, X]."""
+        """Return the minimum of the tokens of each row, by column: [N, X] -> [B, X]."""
         return tf.math.unsorted_segment_min(x, self.row, tf.size(self.lengths))
