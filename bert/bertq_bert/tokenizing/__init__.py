@@ -1,1 +1,1 @@
-"""Text to token ids."""
+"""Tokenizers, which convert texts to token ids."""

@@ -1,4 +1,4 @@
-"""The base class of tokenizers: cuts texts, adds special tokens, looks tokens up."""
+"""The base class of tokenizers, which truncates texts and adds special tokens."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,55 +9,60 @@ from bertq_bert.tokenizing import shortening
 from bertq_bert.tokenizing.sequences import Ids, Tokenized, TokenPlace, trim_like_transformers
 from bertq_bert.tokenizing.template import Template
 
-BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in text, among tokens
+BAR, BAR_TOKEN = " ||| ", "|||"  # between the sides of a pair: in a text, and in a list of tokens
 
-#: Characters of a side of a pair up to which its tokens are counted. Of longer ones the characters
-#: say which is the longer one.
+#: Maximum characters of a side of a pair whose tokens are counted. For a longer side, the number of
+#: characters is used instead, to find out which side is the longer one.
 _MAX_COUNTED_CHARACTERS = 50_000
 
-#: A text, or a pair of them.
+#: A text, or a pair of texts.
 Text: TypeAlias = str | tuple[str, str]
 
 
 class Tokenizer(ABC):
-    """Texts to token ids; safe to use from many threads."""
+    """Converts texts to token ids; thread-safe."""
 
+    #: the special tokens around texts
     template: Template
-    #: whether a second text without a token still makes a pair
+    #: whether a pair whose second text has no tokens is still a pair
     pairs_with_nothing = True
-    #: whether no token reaches over a space
+    #: whether no token extends across a space
     splits_at_spaces = True
-    #: tokens with their ids
+    #: ids of tokens
     vocabulary: dict[str, int]
 
     @abstractmethod
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All token ids of each text: nothing cut, no special tokens around them."""
+        """Return all token ids of each text, without special tokens around it."""
 
     @abstractmethod
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
-        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        """Return the tokens of ``pieces`` with their positions in each text.
+
+        Returns:
+            For each token its id, the index of its first character, and the index after its last.
+        """
 
     @abstractmethod
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
-        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        """Return the text of each sequence of ids, without special tokens if ``skip_special``."""
 
     @abstractmethod
     def identity(self) -> str:
-        """A text that is the same for tokenizers that give the same ids."""
+        """Return a string that changes with everything that changes an id."""
 
     @abstractmethod
     def token(self, number: int) -> str:
-        """The token that an id stands for."""
+        """Return the token with an id."""
 
     @abstractmethod
     def look_up_token(self, token: str) -> int:
-        """The id of a token; that of the unknown token for others."""
+        """Return the id of a token; of the unknown token if it is not in the vocabulary."""
 
     def split(self, text: str) -> Text:
-        """Split ``first ||| second``; a text without both sides stays as it is.
+        """Split a text ``first ||| second`` into a pair; return a text without two sides unchanged.
 
-        As in bert-as-service the last bar counts, with something on either side of it.
+        As in bert-as-service, the last bar with a text on both sides separates the pair.
         """
         if BAR not in text:
             return text
@@ -65,7 +70,7 @@ class Tokenizer(ABC):
         return (first, second) if bar else text
 
     def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
-        """How many tokens stay of the texts of a pair, so that ``max_tokens`` of them are left."""
+        """Return how many tokens of each text of a pair to keep, ``max_tokens`` together."""
         return trim_like_transformers(first, second, max_tokens)
 
     def encode(
@@ -77,14 +82,14 @@ class Tokenizer(ABC):
         prompt: str = "",
         mark_prompt: bool = False,
     ) -> Tokenized:
-        """Ids of each text, at most ``max_seq_len`` with the special tokens.
+        """Return the token ids of each text, with special tokens, and truncated.
 
         Args:
-            texts: texts, and pairs of them.
-            max_seq_len: most ids of one.
-            truncate: the end that is cut off a long text, ``"right"`` or ``"left"``.
+            texts: texts and pairs of texts.
+            max_seq_len: maximum ids of a text, including special tokens.
+            truncate: the side on which long texts are truncated, ``"right"`` or ``"left"``.
             prompt: put before each text, but not before pairs.
-            mark_prompt: whether the prompt's tokens are marked to be left out of the pooling.
+            mark_prompt: whether to mark the tokens of the prompt, so that the pooling ignores them.
         """
         pairs = [row for row, text in enumerate(texts) if not isinstance(text, str)]
         flat = [prompt + text if isinstance(text, str) else text[0] for text in texts]
@@ -109,11 +114,11 @@ class Tokenizer(ABC):
         return Tokenized(rows, cut)
 
     def locate(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[TokenPlace]]:
-        """All tokens of each text with their places; nothing cut.
+        """Return the tokens of each text and their positions in it, without truncation.
 
         Args:
             texts: the texts.
-            special_tokens: whether to add those around a text.
+            special_tokens: whether to add the special tokens around a text.
         """
         before, behind = (
             [TokenPlace(number, self.token(number), None, None) for number in numbers]
@@ -135,10 +140,17 @@ class Tokenizer(ABC):
         truncate: str = "right",
         bare: bool = False,
     ) -> Tokenized:
-        """Look up tokens as they are, with the result of ``encode``; other tokens are unknown.
+        """Return the ids of lists of tokens in the form of ``encode``.
 
-        The first token ``|||`` stands between the sides of a pair. With ``bare`` no special tokens
-        are added.
+        Args:
+            texts: lists of tokens. The first ``|||`` separates the texts of a pair. A token that is
+                not in the vocabulary gets the id of the unknown token.
+            max_seq_len: maximum ids of a list, including special tokens.
+            truncate: the side on which long lists are truncated, ``"right"`` or ``"left"``.
+            bare: whether to add no special tokens.
+
+        Raises:
+            BadIds: a token is not in the vocabulary, and the vocabulary has no unknown token.
         """
         rows: list[list[int]] = []
         cut = []
@@ -146,7 +158,7 @@ class Tokenizer(ABC):
             ids = [self.look_up_token(token) for token in tokens]
             bar = tokens.index(BAR_TOKEN) if BAR_TOKEN in tokens else len(ids)
             if bare and len(ids) == 1:
-                bar = 1  # nothing would be left of a bar alone
+                bar = 1  # otherwise the row of a lone bar would be empty
             if bare:
                 kept, is_cut = self._truncate_bare(ids[:bar], ids[bar + 1 :], max_seq_len, truncate)
             elif bar < len(ids) - 1:
@@ -161,11 +173,11 @@ class Tokenizer(ABC):
         return Tokenized(rows, cut)
 
     def wordpieces(self, texts: Sequence[str]) -> list[list[str]]:
-        """All tokens of each text: nothing cut, no special tokens added."""
+        """Return all tokens of each text, without special tokens around it."""
         return [self.tokens(ids) for ids in self.pieces(texts)]
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The tokens that ``ids`` stand for."""
+        """Return the tokens with these ids."""
         return [self.token(number) for number in ids]
 
     def _truncate_single(
@@ -180,9 +192,14 @@ class Tokenizer(ABC):
     def _counts(
         self, sides: tuple[tuple[str, list[int], int], ...], max_seq_len: int
     ) -> tuple[int, int]:
-        """How many tokens the sides of a pair have, as exactly as cutting them needs it.
+        """Return the number of tokens of each side of a pair, as exactly as truncation needs it.
 
-        Where both are cut, the longer one keeps the odd token.
+        If both sides are truncated, the longer one may keep one token more. Only then the exact
+        numbers are needed.
+
+        Args:
+            sides: for each side its text, its ids, which may be a part, and its known count.
+            max_seq_len: maximum ids of the pair, including special tokens.
         """
         max_tokens = max_seq_len - self.template.pair_size
         both = all(2 * count > max_tokens for _, _, count in sides)
@@ -228,10 +245,10 @@ class Tokenizer(ABC):
         return row, left + right < len(first) + len(second)
 
     def _prompt_tokens(self, prompt: str, max_seq_len: int) -> int:
-        """Leading tokens of a row that are the prompt's.
+        """Return the number of leading tokens of a row that belong to the prompt.
 
-        As sentence-transformers counts them: those of the prompt alone in its special tokens,
-        without the last special one.
+        Like sentence-transformers, it counts the tokens of the prompt alone with its special
+        tokens, except for the last special token.
         """
         (ids,) = self.pieces([prompt])
         whole = min(len(ids) + self.template.size, max_seq_len)
@@ -239,14 +256,18 @@ class Tokenizer(ABC):
 
 
 def _truncate_ids(ids: list[int], count: int, truncate: str) -> list[int]:
-    """The first ``count`` of some ids, or the last ones where they are cut on the left."""
+    """Return the first ``count`` ids; the last ones if they are truncated on the left."""
     if len(ids) <= count:
         return ids
     return ids[len(ids) - count :] if truncate == "left" else ids[:count]
 
 
 def check_pairs(texts: Sequence[object]) -> None:
-    """Raise ``BadIds`` for an element that is neither a text nor a pair of texts."""
+    """Check that each element is a text or a pair of texts.
+
+    Raises:
+        BadIds: an element is neither.
+    """
     for row, text in enumerate(texts):
         if isinstance(text, str):
             continue

@@ -1,7 +1,7 @@
-"""Google's FullTokenizer, done by the ``tokenizers`` library.
+"""Google's FullTokenizer, by means of the ``tokenizers`` library.
 
-Source of the rules: ``tokenization.py`` of google-research/bert. The library's normaliser
-differs from them in places, which ``CleanText`` puts right before it sees the text.
+The rules are those of ``tokenization.py`` of google-research/bert. Where the library's normalizer
+differs from them, ``CleanText`` changes the text before.
 """
 
 import json
@@ -29,13 +29,13 @@ from bertq_bert.tokenizing.vocabulary import (
 
 _CLS, _SEP, _UNK = "[CLS]", "[SEP]", "[UNK]"
 _SPECIAL_TOKENS = {_CLS, _SEP, _UNK, "[PAD]", "[MASK]"}
-_MAX_WORD_CHARACTERS = 100  # characters; a longer word is [UNK]
+_MAX_WORD_CHARACTERS = 100  # a longer word is [UNK]
 
 
 class GoogleTokenizer(Tokenizer):
-    """Text to WordPiece ids; safe to use from many threads.
+    """Google's WordPiece tokenizer; thread-safe.
 
-    No token is special to it: ``"[SEP]"`` in a text is ``[``, ``sep``, ``]``.
+    Special tokens in a text are like other characters: ``"[SEP]"`` becomes ``[``, ``sep``, ``]``.
     """
 
     pairs_with_nothing = False  # as in bert-as-service
@@ -48,7 +48,13 @@ class GoogleTokenizer(Tokenizer):
         strip_accents: bool | None = None,
         split_cjk: bool = True,
     ) -> None:
-        """Use ``vocabulary`` (token -> id); ``strip_accents=None`` strips them unless cased.
+        """Create the tokenizer.
+
+        Args:
+            vocabulary: ids of tokens.
+            cased: whether to keep upper case.
+            strip_accents: whether to remove accents; None removes them unless ``cased``.
+            split_cjk: whether each ideograph is a word.
 
         Raises:
             BadVocabulary: ``[CLS]``, ``[SEP]`` or ``[UNK]`` is missing.
@@ -79,13 +85,13 @@ class GoogleTokenizer(Tokenizer):
         self._rust.decoder = WordPieceDecoder()
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All token ids of each text: nothing cut, none added."""
+        """Return all token ids of each text, without special tokens around it."""
         cleaned = [text if text.isascii() else self._rewrite(text) for text in texts]
         pieces = self._rust.encode_batch_fast(cleaned, add_special_tokens=False)
         return [piece.ids for piece in pieces]
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
-        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        """Return (id, start, stop) of each token of ``pieces``, as ``Tokenizer`` defines them."""
         found = self._rust.encode_batch(list(map(self._rewrite, texts)), add_special_tokens=False)
         rows = []
         for text, row in zip(texts, found, strict=True):
@@ -99,7 +105,7 @@ class GoogleTokenizer(Tokenizer):
         return rows
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
-        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        """Return the text of each sequence of ids, without special tokens if ``skip_special``."""
         shown = [
             [number for number in row if self._tokens.get(number) not in _SPECIAL_TOKENS]
             if skip_special
@@ -110,22 +116,21 @@ class GoogleTokenizer(Tokenizer):
         return found
 
     def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
-        """As ``_truncate_seq_pair`` of google-research/bert."""
+        """Return how many tokens of each text of a pair to keep, as google-research/bert does."""
         return trim_like_google(first, second, max_tokens)
 
     def token(self, number: int) -> str:
-        """The token that an id stands for."""
+        """Return the token with an id."""
         return self._tokens[number]
 
     def look_up_token(self, token: str) -> int:
-        """The id of a token; that of ``[UNK]`` for others."""
+        """Return the id of a token; of ``[UNK]`` if it is not in the vocabulary."""
         return self.vocabulary.get(token, self._unk)
 
     def identity(self) -> str:
-        """Return all that changes an id.
+        """Return everything that changes an id, as JSON.
 
-        Python's Unicode version is part of it: it decides which characters are unassigned
-        and dropped.
+        Python's Unicode version is a part of it, because unassigned characters are removed.
         """
         settings = {
             "unicode": unicodedata.unidata_version,
@@ -138,12 +143,12 @@ class GoogleTokenizer(Tokenizer):
 
     def _rewrite(self, text: str) -> str:
         if not self.cased and "Σ" in text:
-            # Python lower-cases a final sigma as Google's code does, the library does not
+            # The library converts a final sigma to another lower case than Python and Google's code.
             text = text.translate(self._drop).lower()
         return text.translate(self._clean)
 
     def _places(self, text: str) -> list[int]:
-        """Where in the text each character of ``_rewrite`` comes from."""
+        """Return the index in the text of each character of ``_rewrite(text)``."""
         found: list[int] = []
         is_lowered = not self.cased and "Σ" in text
         for place, character in enumerate(text):
@@ -156,17 +161,20 @@ class GoogleTokenizer(Tokenizer):
 def load_tokenizer(
     model_dir: Path, *, cased: bool | None = None, embeddings: int | None = None
 ) -> GoogleTokenizer:
-    """Read ``vocab.txt`` or, without one, ``tokenizer.json`` (not its padding and truncation).
+    """Read ``vocab.txt``, or ``tokenizer.json`` without its settings of padding and truncation.
 
     Args:
         model_dir: the directory.
-        cased: None takes it from ``tokenizer_config.json``, then from ``tokenizer.json`` where that
-            is the vocabulary, then from the directory's name, else uncased.
-        embeddings: rows of the embedding table, which must not be fewer than tokens.
+        cased: whether to keep upper case. None takes it from ``tokenizer_config.json``; otherwise
+            from ``tokenizer.json``, if the vocabulary is read from that; otherwise from the name of
+            the directory, where the default is uncased.
+        embeddings: rows of the embedding table, at least the number of tokens; None for no check.
 
     Raises:
-        MissingFile, BrokenFile, BadVocabulary: there is no usable vocabulary.
-        UnsupportedModel: ``tokenizer.json`` holds another kind of tokenizer.
+        MissingFile: the directory has neither file.
+        BrokenFile: a file is damaged.
+        BadVocabulary: a special token is missing, or the vocabulary has too many tokens.
+        UnsupportedModel: ``tokenizer.json`` has another kind of tokenizer.
     """
     settings = read_settings(model_dir / "tokenizer_config.json")
     if (model_dir / "vocab.txt").is_file():
@@ -193,5 +201,5 @@ def load_tokenizer(
 
 
 def _cased_by_name(name: str) -> bool:
-    # Google's chinese_* and multilingual_* are uncased, multi_cased_* is cased
+    # Google's chinese_* and multilingual_* are uncased, and multi_cased_* is cased.
     return "cased" in name.lower().replace("uncased", "")

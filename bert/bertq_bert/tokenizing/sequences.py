@@ -1,33 +1,36 @@
-"""Token ids of a text, where it is not the plain ``[CLS] tokens [SEP]`` of one segment."""
+"""Sequences of token ids, and the marks of tokens."""
 
 import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-#: What ``marks`` says of a token, added up: it is of the second segment; it was added to the text,
-#: and no token of its own; it belongs to the prompt, which is left out of the pooling.
+#: Bits of the marks of a token: it is in the second segment; it is a special token that was added
+#: to the text; it belongs to a prompt, which the pooling ignores.
 SECOND, ADDED, PROMPT = 1, 2, 4
 
 
 class Ids(list[int]):
-    """The ids of a pair, of a text with a prompt, or of one without ``[CLS]`` or ``[SEP]``.
+    """The token ids of a pair, of a text with a prompt, or of one with other special tokens.
 
-    A plain list of ids is one segment, with one added token first and one last.
+    A plain list of ids is one segment, in which the first and the last token are special tokens
+    that were added, like ``[CLS]`` and ``[SEP]``.
+
+    Attributes:
+        second: index of the first token of the second segment; the number of ids without one.
+        added: indices of the special tokens that were added.
+        prompt: number of leading tokens that the pooling ignores.
     """
 
     def __init__(
         self, ids: Iterable[int], *, second: int, added: Iterable[int] = (), prompt: int = 0
     ) -> None:
         super().__init__(ids)
-        #: where the second segment begins: the number of ids without a second segment
         self.second = second
-        #: places of the tokens that were added
         self.added = tuple(added)
-        #: how many tokens, from the first on, are left out of the pooling
         self.prompt = prompt
 
     def marks(self) -> bytes:
-        """``SECOND``, ``ADDED`` and ``PROMPT`` of each token: a byte for each."""
+        """Return a byte with the marks ``SECOND``, ``ADDED`` and ``PROMPT`` for each token."""
         size = len(self)
         found = bytearray(self.second) + bytes([SECOND]) * (size - self.second)
         for place in self.added:
@@ -38,28 +41,28 @@ class Ids(list[int]):
 
 
 class TokenPlace(NamedTuple):
-    """A token, and where it is in its text."""
+    """A token and its position in a text."""
 
-    #: of the token
+    #: id of the token
     id: int
-    #: the characters of the text that it stands for; of a special token, its name
+    #: its characters in the text; the name of a special token
     text: str
-    #: places of its first character, and of the first one behind it; None for a special token
+    #: index of its first character, and index after its last; None for a special token
     start: int | None
     stop: int | None
 
 
 class Tokenized(NamedTuple):
-    """Texts as the graph takes them."""
+    """The token ids of texts."""
 
-    #: of each text; plain lists, or ``Ids``
+    #: token ids of each text: plain lists, or ``Ids``
     ids: list[list[int]]
-    #: numbers of the texts that had more tokens than are read
+    #: indices of the texts that were truncated
     cut: list[int]
 
 
 def marks(ids: Sequence[Sequence[int]]) -> bytes:
-    """``SECOND``, ``ADDED`` and ``PROMPT`` of each token, all texts end to end: a byte for each."""
+    """Return the marks of the tokens of all texts, concatenated: a byte for each token."""
     return b"".join(
         [row.marks() if isinstance(row, Ids) else _marks_of_text(len(row)) for row in ids]
     )
@@ -67,15 +70,19 @@ def marks(ids: Sequence[Sequence[int]]) -> bytes:
 
 @functools.lru_cache(maxsize=512)
 def _marks_of_text(size: int) -> bytes:
-    """Marks of a plain list of ids."""
+    """Return the marks of a plain list of ids."""
     return (bytes([ADDED]) + bytes(max(0, size - 2)) + bytes([ADDED]))[:size]
 
 
 def trim_like_google(first: int, second: int, max_tokens: int) -> tuple[int, int]:
-    """How many tokens stay of the sides of a pair, so that ``max_tokens`` of them are left.
+    """Return how many tokens of each text of a pair to keep, ``max_tokens`` together.
 
-    The longer side gives up a token at a time, the second one where they are equal: the result of
-    google-research/bert's ``_truncate_seq_pair`` in one step.
+    The result is that of ``_truncate_seq_pair`` of google-research/bert, which removes one token at
+    a time from the longer text, or from the second if they are equally long.
+
+    Args:
+        first, second: number of tokens of each text.
+        max_tokens: maximum tokens of both texts together.
     """
     excess = first + second - max_tokens
     if excess <= 0:
@@ -91,9 +98,14 @@ def trim_like_google(first: int, second: int, max_tokens: int) -> tuple[int, int
 
 
 def trim_like_transformers(first: int, second: int, max_tokens: int) -> tuple[int, int]:
-    """The same as transformers cuts a pair: where both must be cut, the longer keeps the odd token.
+    """Return how many tokens of each text of a pair to keep, as transformers truncates pairs.
 
-    The second one is the longer where they are equal, as in the ``tokenizers`` library.
+    If both texts must be truncated, and ``max_tokens`` is odd, the longer text keeps one token
+    more; if they are equally long, the second one, as in the ``tokenizers`` library.
+
+    Args:
+        first, second: number of tokens of each text.
+        max_tokens: maximum tokens of both texts together.
     """
     if first + second <= max_tokens:
         return first, second

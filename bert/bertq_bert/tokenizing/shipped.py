@@ -1,7 +1,7 @@
-"""The tokenizer that a model's directory ships: ``tokenizer.json`` as it is, but not its cutting.
+"""The tokenizer of a model's directory: ``tokenizer.json`` without its truncation and padding.
 
-Without that file it is made from ``vocab.txt`` and ``added_tokens.json``, or from ``vocab.json``
-and ``merges.txt``, as transformers does.
+If that file is missing, the tokenizer is created from ``vocab.txt`` and ``added_tokens.json``, or
+from ``vocab.json`` and ``merges.txt``, as transformers does.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ from bertq_bert.tokenizing.vocabulary_files import make_byte_pairs, make_wordpie
 
 log = logging.getLogger("bertq.model")
 
-#: Classes of transformers 5 that give the network ``token_type_ids`` by default.
+#: Classes of transformers 5 that return ``token_type_ids`` for the network by default.
 _WITH_SEGMENTS = {"BertTokenizer", "ElectraTokenizer", "FunnelTokenizer", "SplinterTokenizer"}
 
 
 class ShippedTokenizer(Tokenizer):
-    """Runs a tokenizer of the ``tokenizers`` library; safe to use from many threads."""
+    """A tokenizer of the ``tokenizers`` library; thread-safe."""
 
     def __init__(
         self, rust: RustTokenizer, *, unknown: str | None, identity: str, segments: bool = True
     ) -> None:
-        """Take over ``rust``.
+        """Use a tokenizer of the library, and change its settings.
 
         Args:
-            rust: the tokenizer, which no other object uses.
-            unknown: the token that stands for tokens that are looked up and not there.
-            identity: the same for tokenizers that give the same ids.
-            segments: whether the network is told which text of a pair a token is of.
+            rust: the tokenizer, which no other object may use.
+            unknown: the token for tokens that are not in the vocabulary.
+            identity: the result of ``identity``.
+            segments: whether the second text of a pair is a second segment for the network.
         """
         rust.no_truncation()
         rust.no_padding()
@@ -57,7 +57,7 @@ class ShippedTokenizer(Tokenizer):
         self.splits_at_spaces = _splits_at_spaces(rust)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All token ids of each text: nothing cut, none added."""
+        """Return all token ids of each text, without special tokens around it."""
         try:
             found = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
@@ -65,7 +65,7 @@ class ShippedTokenizer(Tokenizer):
         return [encoding.ids for encoding in found]
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
-        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        """Return (id, start, stop) of each token of ``pieces``, as ``Tokenizer`` defines them."""
         found = self._rust.encode_batch(_whole(texts), add_special_tokens=False)
         return [
             [
@@ -76,31 +76,35 @@ class ShippedTokenizer(Tokenizer):
         ]
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
-        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        """Return the text of each sequence of ids, without special tokens if ``skip_special``."""
         found: list[str] = self._rust.decode_batch(
             [list(row) for row in ids], skip_special_tokens=skip_special
         )
         return found
 
     def token(self, number: int) -> str:
-        """The token that an id stands for; nothing for ids without a token."""
+        """Return the token with an id; an empty string for an id without a token."""
         token: str | None = self._rust.id_to_token(number)
         return "" if token is None else token
 
     def look_up_token(self, token: str) -> int:
-        """The id of a token; that of the unknown token for others."""
+        """Return the id of a token; of the unknown token if it is not in the vocabulary.
+
+        Raises:
+            BadIds: it is not in the vocabulary, and there is no unknown token.
+        """
         number = self.vocabulary.get(token, self._unknown)
         if number is None:
             raise BadIds("a token is not in the vocabulary, which has no token for unknown ones")
         return number
 
     def identity(self) -> str:
-        """A digest of the files that the tokenizer was read from, and of the options."""
+        """Return a digest of the files of the tokenizer, and its options."""
         return self._identity
 
 
 def _decoder(rust: RustTokenizer) -> Any:
-    """The decoder of a tokenizer that has none, as the files of older models have not."""
+    """Return a decoder for a tokenizer without one, as in the files of older models."""
     if isinstance(rust.model, WordPiece):
         return decoders.WordPiece(rust.model.continuing_subword_prefix)
     if isinstance(rust.pre_tokenizer, ByteLevel):
@@ -109,7 +113,7 @@ def _decoder(rust: RustTokenizer) -> Any:
 
 
 def _whole(texts: Sequence[str]) -> list[str]:
-    """The texts with ``?`` for lone surrogates, which are no characters to the library."""
+    """Replace lone surrogates, which the library does not accept, by ``?``."""
     return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
 
 
@@ -119,7 +123,11 @@ def _splits_at_spaces(rust: RustTokenizer) -> bool:
 
 
 def _template(rust: RustTokenizer, *, segments: bool) -> Template:
-    """Find the tokens that the post-processor puts around texts, by running it."""
+    """Run the post-processor, to find the special tokens that it adds to texts.
+
+    Raises:
+        UnsupportedModel: the tokenizer has no token for the letter a.
+    """
     single, pair = rust.encode("a"), rust.encode("a", "a")
     if 0 not in single.sequence_ids:
         raise UnsupportedModel("the tokenizer makes no token of the letter a")
@@ -131,7 +139,7 @@ def _template(rust: RustTokenizer, *, segments: bool) -> Template:
 
 
 def _around(encoding: Any, texts: int) -> list[tuple[int, ...]]:
-    """The ids before, between and behind the texts of an encoding."""
+    """Return the ids before, between and after the texts of an encoding."""
     parts: list[list[int]] = [[] for _ in range(texts + 1)]
     seen = 0
     last = None
@@ -153,15 +161,17 @@ def load_shipped(
     """Read the tokenizer of a directory in Hugging Face's layout.
 
     Args:
-        directory: where the transformer's files are.
-        lower: make letters lower case before the tokenizer's own normalizer, as
+        directory: the directory of the transformer's files.
+        lower: whether to convert texts to lower case before the tokenizer's normalizer, as
             sentence-transformers does for ``do_lower_case``.
-        cased: overrides whether a BERT normalizer keeps capitals and accents.
-        embeddings: rows of the embedding table, which must not be fewer than tokens.
+        cased: whether a BERT normalizer keeps upper case and accents; None: as the files define it.
+        embeddings: rows of the embedding table, at least the number of tokens; None for no check.
 
     Raises:
-        MissingFile, BrokenFile, BadVocabulary: there is no usable tokenizer.
-        UnsupportedModel: there are only files that need another library.
+        MissingFile: the directory has no file of a tokenizer.
+        BrokenFile: a file is damaged.
+        BadVocabulary: a special token is missing, or the vocabulary has too many tokens.
+        UnsupportedModel: bertq cannot run the tokenizer, or its files need another library.
     """
     settings_file = directory / "tokenizer_config.json"
     settings = read_json(settings_file) if settings_file.is_file() else {}
@@ -196,7 +206,10 @@ def load_shipped(
 
 
 def _has_segments(settings: dict[str, Any]) -> bool:
-    """Whether transformers 5 gives the network ``token_type_ids``: by name, or by the class."""
+    """Return whether transformers 5 returns ``token_type_ids`` for the network.
+
+    ``model_input_names`` decides, or else the class of the tokenizer.
+    """
     names = settings.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
@@ -205,7 +218,10 @@ def _has_segments(settings: dict[str, Any]) -> bool:
 
 
 def _warn_of_differences(normalizer: Any, settings: dict[str, Any], path: Path) -> None:
-    """Warn where ``tokenizer_config.json`` differs, which transformers 5 would follow."""
+    """Log a warning for each setting in which ``tokenizer_config.json`` differs.
+
+    transformers 5 uses the values of that file.
+    """
     kind = settings.get("tokenizer_class")
     if not isinstance(normalizer, BertNormalizer) or kind in (None, "PreTrainedTokenizerFast"):
         return
@@ -234,13 +250,18 @@ def _read(path: Path) -> RustTokenizer:
 
 @contextmanager
 def _library_errors(path: Path) -> Iterator[None]:
-    """Refuse a file that the library cannot use."""
+    """Convert an error of the library while it reads a file.
+
+    Raises:
+        BrokenFile: the library cannot use the file.
+        UnsupportedModel: bertq does not support the tokenizer.
+    """
     try:
         yield
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{path}: {error}") from None
     except BaseException as error:
-        # the library raises Exception itself, and a panic of Rust is not even that
+        # The library raises a plain Exception, and for a panic in Rust a BaseException.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())[:200]
@@ -250,7 +271,11 @@ def _library_errors(path: Path) -> Iterator[None]:
 
 
 def _with_case(normalizer: Any, cased: bool, path: Path) -> Any:
-    """A BERT normalizer that keeps capitals and accents, or does not."""
+    """Set whether a BERT normalizer keeps upper case and accents.
+
+    Raises:
+        UnsupportedModel: the normalizer is another one.
+    """
     if not isinstance(normalizer, BertNormalizer):
         raise UnsupportedModel(
             f"{path}: cased has no meaning for this tokenizer, which has no BERT normalizer: leave "
@@ -271,7 +296,7 @@ def _with_lower_case(normalizer: Any) -> Any:
 
 
 def _unknown(rust: RustTokenizer) -> str | None:
-    """The token for unknown words that the model itself names."""
+    """Return the unknown token that the model of the tokenizer names, if any."""
     token: Any = getattr(rust.model, "unk_token", None)
     if isinstance(token, str):
         return token

@@ -1,24 +1,25 @@
-"""Shortens long texts before they are tokenized, where most of their tokens would be cut off.
+"""Shortens long texts before they are tokenized, if truncation would remove most of their tokens.
 
-A tokenizer's time grows with the text, not with the tokens that are kept. So a long text is first
-tokenized up to a space somewhere behind the tokens that are needed; if that gives enough of them,
-the rest is never looked at, otherwise the part is made twice as long. The last tokens of a part,
-which may depend on what follows, are not counted. Where there is no space, all tokens may depend on
-what follows: there the tokens that are needed must be the same in parts of several lengths.
+The time of a tokenizer depends on the length of the text, not on the number of tokens that are
+kept. So only a part of a long text, up to a space, is tokenized first. If the part has enough
+tokens, the rest of the text is not tokenized; otherwise the part is made twice as long. The tokens
+at the end of a part are not counted, because they may depend on the text after it. In a part
+without a space at its end, all tokens may depend on the text after it; then the needed tokens must
+be the same in parts of several lengths.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
-#: Characters of a text for each token that is needed, from which on it is worth it.
+#: Minimum characters, for each needed token, of a text that is shortened.
 _CHARACTERS_PER_TOKEN = 16
-#: Tokens at the cut that are not trusted.
+#: Number of tokens at the cut that are not counted.
 _MARGIN_TOKENS = 64
-#: Characters at the cut that are searched for something that repeats.
+#: Number of characters at the cut in which a repetition is searched.
 _WINDOW_CHARACTERS = 64
-#: Characters of a part from which on its tokens are used in any case.
+#: The tokens of a part with more characters are used without a check.
 _MAX_CHARACTERS = 500_000
-#: A cut is made at a space if there is one within so many characters.
+#: Number of characters in which a space is searched for the cut.
 _SEARCH_CHARACTERS = 512
 
 
@@ -31,17 +32,18 @@ class _Tokenizer(Protocol):
 def pieces(
     tokenizer: _Tokenizer, texts: Sequence[str], tokens: int, truncate: str
 ) -> tuple[list[list[int]], list[int]]:
-    """Tokenize texts when at most ``tokens`` ids of each are read.
+    """Tokenize texts of which at most ``tokens`` ids each are needed.
 
     Args:
-        tokenizer: gives all tokens of a text.
+        tokenizer: returns all tokens of a text.
         texts: the texts.
-        tokens: how many ids of a text can be needed.
-        truncate: the end that is cut, ``"right"`` or ``"left"``.
+        tokens: maximum number of ids of a text that are needed.
+        truncate: the side on which texts are truncated, ``"right"`` or ``"left"``.
 
     Returns:
-        Of each text all ids, or more than ``tokens`` of them from the end that is kept; and how
-        many it has, or its characters where that is not known: more than ``tokens`` too.
+        Two lists. The first has the ids of each text: all, or more than ``tokens`` of them from
+        the side that is kept. The second has the number of tokens of each text; where that is
+        unknown, its number of characters, which is also more than ``tokens``.
     """
     size = (tokens + _MARGIN_TOKENS) * _CHARACTERS_PER_TOKEN
     if max(map(len, texts), default=0) <= size:
@@ -59,11 +61,20 @@ def pieces(
 def _extend(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> tuple[list[int], int]:
-    """Go on with longer parts of one text until there are enough ids of it."""
+    """Tokenize longer and longer parts of a text until they have enough ids.
+
+    Args:
+        tokenizer, text, tokens, truncate: as for ``pieces``.
+        ids: the ids of the first part.
+        size: the characters of the first part.
+
+    Returns:
+        The ids, and the number of tokens of the text, as ``pieces`` returns them.
+    """
     while True:
         at_space = tokenizer.splits_at_spaces and _find_space(text, size, truncate) is not None
         if not at_space and len(text) <= 4 * size:
-            size = len(text)  # other parts would be as much work
+            size = len(text)  # several parts would take as long
         elif len(ids) > tokens + _MARGIN_TOKENS and (
             at_space
             or size > _MAX_CHARACTERS
@@ -81,8 +92,9 @@ def _extend(
 def _is_stable(
     tokenizer: _Tokenizer, text: str, ids: list[int], size: int, tokens: int, truncate: str
 ) -> bool:
-    """Whether parts of other lengths have the same ids."""
-    # what repeats may be divided into tokens by its whole length: once more is another length
+    """Return whether parts of other lengths have the same needed ids."""
+    # The tokens of a repeated pattern may depend on its whole length, so that one of the parts has
+    # the pattern once more.
     sizes = {size + more for more in range(1, 9)}
     sizes |= {size + _find_period(text, size, truncate), size + size // 4 + 7}
     others = tokenizer.pieces([_take_part(text, other, truncate) for other in sizes])
@@ -92,7 +104,7 @@ def _is_stable(
 
 
 def _find_period(text: str, size: int, truncate: str) -> int:
-    """After how many characters a part repeats itself at the cut; 1 if it does not."""
+    """Return the number of characters after which the text at the cut repeats; 1 if it does not."""
     start = len(text) - size if truncate == "left" else size - _WINDOW_CHARACTERS
     window = text[start : start + _WINDOW_CHARACTERS]
     periods = range(1, _WINDOW_CHARACTERS // 2 + 1)
@@ -100,7 +112,7 @@ def _find_period(text: str, size: int, truncate: str) -> int:
 
 
 def _take_part(text: str, size: int, truncate: str) -> str:
-    """About ``size`` characters of a text, up to a space if there is one near."""
+    """Return about ``size`` characters of a text, up to a space if one is near."""
     if size >= len(text):
         return text
     place = _find_space(text, size, truncate)
@@ -110,11 +122,11 @@ def _take_part(text: str, size: int, truncate: str) -> str:
 
 
 def _find_space(text: str, size: int, truncate: str) -> int | None:
-    """Return where to cut a text: the first of several spaces; None if no space is near."""
+    """Return the index of a space at which to cut a text, the first of adjacent ones, or None."""
     if truncate == "left":
         start = len(text) - size
         places = range(max(start, 1), min(start + _SEARCH_CHARACTERS, len(text) - 1))
     else:
         places = range(size, max(size - _SEARCH_CHARACTERS, 1), -1)
-    # other white space is dropped by some tokenizers, or a character like others
+    # Not at other white space: some tokenizers remove it, or handle it like any character.
     return next((at for at in places if text[at] == " " and text[at - 1] != " "), None)

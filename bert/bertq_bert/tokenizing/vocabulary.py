@@ -1,6 +1,6 @@
-"""The files that say which tokens there are, and how a text is normalised.
+"""Reads the files that define the vocabulary, and the normalization of texts.
 
-The settings' names are those of ``Tokenizer``: ``lowercase``, ``strip_accents``, ``split_cjk``.
+The settings of the normalization are ``lowercase``, ``strip_accents`` and ``split_cjk``.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from bertq_bert.errors import BadVocabulary, BrokenFile, UnsupportedModel
 
 
 def read_vocab(path: Path) -> dict[str, int]:
-    """Read ``vocab.txt``: one token on each line; the line number is its id.
+    """Read the ids of tokens from ``vocab.txt``: the id of a token is its line number, from 0.
 
     Raises:
-        BrokenFile: it is not UTF-8 text.
+        BrokenFile: the file is not UTF-8 text.
     """
     check_readable(path)
     try:
@@ -27,8 +27,17 @@ def read_vocab(path: Path) -> dict[str, int]:
 
 
 def check_size(vocabulary: dict[str, int], embeddings: int | None, path: Path) -> None:
-    """Raise ``BadVocabulary`` if there are more tokens than rows in the embedding table."""
-    # no text has the empty token of a blank line
+    """Check that the embedding table has a row for each token.
+
+    Args:
+        vocabulary: ids of tokens.
+        embeddings: rows of the table; None for no check.
+        path: the file of the vocabulary, for the message.
+
+    Raises:
+        BadVocabulary: the table has fewer rows.
+    """
+    # The empty token of a blank line does not occur in texts.
     size = max((number for token, number in vocabulary.items() if token), default=-1) + 1
     if embeddings is not None and size > embeddings:
         raise BadVocabulary(
@@ -38,11 +47,11 @@ def check_size(vocabulary: dict[str, int], embeddings: int | None, path: Path) -
 
 
 def read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, bool]]:
-    """Read the vocabulary of ``tokenizer.json``, and the settings of its normaliser.
+    """Read the vocabulary of ``tokenizer.json``, and the settings of its normalizer.
 
     Raises:
-        BrokenFile: it is damaged.
-        UnsupportedModel: it holds another kind of tokenizer.
+        BrokenFile: the file is damaged.
+        UnsupportedModel: the file has another kind of tokenizer than BERT's.
     """
     raw = read_json(path)
     model = _read_part(raw, "model", "WordPiece", path)
@@ -69,10 +78,10 @@ def _read_part(raw: dict[str, Any], name: str, wanted: str, path: Path) -> dict[
 
 
 def read_settings(path: Path) -> dict[str, bool]:
-    """Read what ``tokenizer_config.json`` says, if it is there.
+    """Read the settings in ``tokenizer_config.json``; empty if the file does not exist.
 
     Raises:
-        BrokenFile: it is there and damaged.
+        BrokenFile: the file is damaged.
     """
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Makes a tokenizer of vocabulary files, for directories without ``tokenizer.json``."""
+"""Creates tokenizers from vocabulary files, for directories without ``tokenizer.json``."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ _SPECIAL = (
 
 
 def make_wordpiece(path: Path, settings: dict[str, Any]) -> RustTokenizer:
-    """WordPiece as transformers makes it of ``vocab.txt``."""
+    """Create a WordPiece tokenizer from ``vocab.txt``, as transformers does.
+
+    Args:
+        path: the file.
+        settings: the contents of ``tokenizer_config.json``.
+
+    Raises:
+        BrokenFile: a file is damaged.
+        BadVocabulary: the vocabulary lacks a special token, or does not fit ``added_tokens.json``.
+    """
     directory = path.parent
     vocabulary = read_vocab(path)
     special = _special_tokens(directory, settings)
@@ -58,11 +67,22 @@ def make_wordpiece(path: Path, settings: dict[str, Any]) -> RustTokenizer:
 
 
 def make_byte_pairs(directory: Path, settings: dict[str, Any]) -> RustTokenizer:
-    """Byte pairs as transformers makes them of ``vocab.json`` and ``merges.txt`` (RoBERTa)."""
+    """Create a byte-pair tokenizer (RoBERTa's) from ``vocab.json`` and ``merges.txt``.
+
+    It is that of transformers.
+
+    Args:
+        directory: the directory of the files.
+        settings: the contents of ``tokenizer_config.json``.
+
+    Raises:
+        BrokenFile: a file is damaged.
+        BadVocabulary: the vocabulary lacks a special token, or does not fit ``added_tokens.json``.
+    """
     special = _special_tokens(directory, settings)
     try:
         model = BPE.from_file(str(directory / "vocab.json"), str(directory / "merges.txt"))
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # the library raises a plain Exception
         raise BrokenFile(
             f"{directory / 'vocab.json'} and merges.txt cannot be read: {type(error).__name__}"
         ) from None
@@ -87,20 +107,25 @@ def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]
 
 
 def read_token(token: Any) -> str | None:
-    """The text of a special token, which may be written as an object."""
+    """Return the text of a special token in a file, a string or an object; None if it has none."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) and _is_whole(text) else None
 
 
 def _is_whole(text: str) -> bool:
-    """Whether the library takes a text: it has no lone surrogates."""
+    """Return whether a text has no lone surrogates, which the library refuses."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _add_tokens(
     rust: RustTokenizer, directory: Path, special: dict[str, str], settings: dict[str, Any]
 ) -> None:
-    """Add special tokens and those of ``added_tokens.json``, which must get the ids named there."""
+    """Add special tokens, and the tokens of ``added_tokens.json`` and ``added_tokens_decoder``.
+
+    Raises:
+        BrokenFile: ``added_tokens.json`` is not a map from tokens to ids.
+        BadVocabulary: a token would get another id than the files state.
+    """
     path = directory / "added_tokens.json"
     numbers = read_json(path) if path.is_file() else {}
     described = settings.get("added_tokens_decoder")

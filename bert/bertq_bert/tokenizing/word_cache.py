@@ -1,7 +1,7 @@
-"""A tokenizer that remembers the ids of words.
+"""A tokenizer that caches the ids of words.
 
-The words of a language repeat: looking up the words of a sentence takes a tenth of the processor
-time of tokenizing it.
+Most words of a text have occurred before. To look up the words of a sentence takes a tenth of the
+CPU time of tokenizing it.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ from itertools import chain, product
 
 from bertq_bert.tokenizing.base import Tokenizer
 
-#: Words that are remembered. A full cache is emptied; its common words are back after few calls.
+#: Maximum words in the cache. A full cache is cleared; a few calls fill it with common words again.
 _MAX_WORDS = 32_768
-#: Characters of a word that is remembered: longer ones are addresses, codes, or whole sentences of
+#: Maximum characters of a cached word. Longer words are addresses, codes, or whole sentences of
 #: languages without spaces.
 _MAX_WORD_CHARACTERS = 32
 
-#: Unknown words of a call that are tokenized one by one in any case; each costs more than as part
-#: of its text.
+#: Number of unknown words of a call that are always tokenized separately, which takes longer for
+#: each than as a part of its text.
 _NEW_WORDS_PER_CALL = 64
 
-#: Share of tokens that continue a word in a vocabulary of WordPiece, at least.
+#: Minimum share of tokens that continue a word in a vocabulary of WordPiece.
 _MIN_CONTINUING_SHARE = 0.01
 
-#: Words with everything that normalizers change: case, accents, marks (also at the beginning),
-#: ligatures, final sigmas, ideographs, white space, punctuation and special tokens.
+#: Words with all kinds of characters that normalizers change: case, accents, combining marks (also
+#: as first characters), ligatures, final sigmas, ideographs, white space, punctuation and special
+#: tokens.
 _PROBES = (
     "", "a", "lord", "Lord's", "don't", "x-y,", "(1,000.5)", "##s", "[UNK]", "[MASK]", "</s>",
     "\N{LATIN CAPITAL LETTER E WITH ACUTE}t\N{LATIN SMALL LETTER E WITH ACUTE}", "e\u0301",
@@ -33,9 +34,10 @@ _PROBES = (
 
 
 def remember_words(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a tokenizer with the same ids that remembers words, if these do not depend on others.
+    """Return a tokenizer with the same ids that caches words, if possible.
 
-    That holds for WordPiece. The tokens of other kinds include the space before a word.
+    The ids of a word must not depend on other words, as in WordPiece. Other kinds of tokens include
+    the space before a word; then the tokenizer itself is returned.
     """
     return WordCache(tokenizer) if _has_independent_words(tokenizer) else tokenizer
 
@@ -55,24 +57,25 @@ def _has_independent_words(tokenizer: Tokenizer) -> bool:
 
 
 class WordCache(Tokenizer):
-    """A tokenizer that remembers the ids of words, the parts between spaces. Thread-safe."""
+    """A tokenizer that caches the ids of words, the parts of a text between spaces; thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Use ``tokenizer`` for other words, and for all else.
+        """Use ``tokenizer`` for words that are not cached, and for all other methods.
 
         Args:
-            tokenizer: gives for a text the ids of its words, one after another.
+            tokenizer: a tokenizer whose ids for a text are the concatenated ids of its words.
         """
         self._tokenizer = tokenizer
         self.template = tokenizer.template
         self.pairs_with_nothing = tokenizer.pairs_with_nothing
         self.splits_at_spaces = tokenizer.splits_at_spaces
         self.vocabulary = tokenizer.vocabulary
-        #: It only grows, and is replaced when it is full: threads that use it lose no word.
+        #: Words are only added, and a full cache is replaced, not cleared: a thread that uses it
+        #: still finds each word that it has found before.
         self._ids: dict[str, tuple[int, ...]] = {"": ()}
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All token ids of each text: nothing cut, none added."""
+        """Return all token ids of each text, without special tokens around it."""
         ids = self._ids
         look_up = ids.__getitem__
         rows: list[list[int]] = []
@@ -95,7 +98,14 @@ class WordCache(Tokenizer):
         incomplete: dict[int, list[str]],
         ids: dict[str, tuple[int, ...]],
     ) -> None:
-        """Tokenize the unknown words of texts, or whole texts where most words are unknown."""
+        """Tokenize the unknown words of texts, or whole texts in which many words are unknown.
+
+        Args:
+            rows: ids of each text; those of incomplete texts are written.
+            texts: the texts.
+            incomplete: the words of each incomplete text, by its index.
+            ids: the cache.
+        """
         unknown: set[str] = set()
         whole: list[int] = []
         for number, words in incomplete.items():
@@ -125,25 +135,25 @@ class WordCache(Tokenizer):
         self._ids.update(short)
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int, int]]]:
-        """The tokens of ``pieces``: id, and places of the first character and behind the last."""
+        """Return (id, start, stop) of each token of ``pieces``, as ``Tokenizer`` defines them."""
         return self._tokenizer.spans(texts)
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
-        """The text of each sequence of ids, without special tokens if ``skip_special``."""
+        """Return the text of each sequence of ids, without special tokens if ``skip_special``."""
         return self._tokenizer.decode(ids, skip_special=skip_special)
 
     def identity(self) -> str:
-        """A text that is the same for tokenizers that give the same ids."""
+        """Return a string that changes with everything that changes an id."""
         return self._tokenizer.identity()
 
     def token(self, number: int) -> str:
-        """The token that an id stands for."""
+        """Return the token with an id."""
         return self._tokenizer.token(number)
 
     def look_up_token(self, token: str) -> int:
-        """The id of a token; that of the unknown token for others."""
+        """Return the id of a token; of the unknown token if it is not in the vocabulary."""
         return self._tokenizer.look_up_token(token)
 
     def trim(self, first: int, second: int, max_tokens: int) -> tuple[int, int]:
-        """How many tokens stay of the texts of a pair, so that ``max_tokens`` of them are left."""
+        """Return how many tokens of each text of a pair to keep, ``max_tokens`` together."""
         return self._tokenizer.trim(first, second, max_tokens)
