@@ -1,7 +1,7 @@
-"""BERT for bertq: checkpoints, tokenizer and graph. It knows no queue.
+"""The models of bertq: checkpoints, tokenizers and graphs. The package does not use queues.
 
 Importing it imports neither TensorFlow nor the tokenizer. ``read_source`` reads a model,
-``Encoder.build`` puts it on a device, ``load_encoder`` does both.
+``Encoder.build`` builds its graph on a device, and ``load_encoder`` does both.
 """
 
 from typing import TYPE_CHECKING, Any

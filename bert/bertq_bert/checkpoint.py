@@ -1,7 +1,8 @@
-"""Reads the weights of a model into one dictionary, shapes checked against the config.
+"""Reads the weights of a model into one dictionary, and checks their shapes against the config.
 
-The keys are our names (``families.family``): those of google-research/bert without ``bert/``, where
-it has one. Dense kernels are [in, out] as there. Other tensors stay in the file.
+The keys are bertq's names (``families.family``): those of google-research/bert without ``bert/``,
+if it has the tensor. Dense kernels are [in, out], as there. Tensors that the network does not need
+are not read.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import ml_dtypes  # noqa: F401  (makes numpy, and so safetensors, know bfloat16)
+import ml_dtypes  # noqa: F401  (adds bfloat16 to numpy, and so to safetensors)
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
@@ -22,19 +23,26 @@ from bertq_bert.tensorflow_import import import_tensorflow
 from bertq_bert.variables import Parts, Variable, list_variables
 
 Array: TypeAlias = npt.NDArray[np.float32]
-#: Names of dtypes in safetensors that weights may have.
+#: Dtypes of weights in safetensors.
 _FLOATS = ("F64", "F32", "F16", "BF16")
-#: canonical name -> float32 array
+#: Float32 arrays by bertq's names of the tensors.
 Weights: TypeAlias = dict[str, Array]
 
 
 def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts: Parts) -> Weights:
-    """Read every tensor of ``parts`` as float32.
+    """Read the tensors of a network as float32.
+
+    Args:
+        files: the files of the model.
+        family: the family of the network.
+        config: the hyper-parameters.
+        parts: the optional parts of the network.
 
     Raises:
-        MissingVariable, WrongShape: the checkpoint lacks a tensor, or has it in another shape.
-        BrokenFile: a file is cut or damaged, or a tensor is not made of finite numbers.
-        UnsupportedModel: the family has no such head.
+        MissingVariable: the checkpoint lacks a tensor, or the family has no pooler.
+        WrongShape: a tensor has another shape.
+        BrokenFile: a file is incomplete or damaged, or a tensor has numbers that are not finite.
+        UnsupportedModel: bertq does not support the head for this family.
     """
     for wanted, table, head in (
         (parts.classifier, family.classifier, "classifier"),
@@ -56,7 +64,7 @@ def read_weights(files: ModelFiles, family: Family, config: NetworkConfig, parts
     }
     positions = found.get("embeddings/position_embeddings")
     if positions is not None and config.position_offset:
-        # with the padding token's position, if it has one
+        # The table keeps the position of the padding token, if there is one.
         first = config.position_offset - (config.padding_id is not None)
         found["embeddings/position_embeddings"] = positions[first:]
     return found
@@ -72,22 +80,27 @@ def open_checkpoint(files: ModelFiles) -> "Checkpoint":
 
 
 class Checkpoint(ABC):
-    """Tensors by name in one checkpoint; the layouts differ in names and orientation."""
+    """The tensors of a checkpoint by name; names and axes of kernels differ in each layout.
+
+    Attributes:
+        path: the file, for messages.
+        shapes: shapes of the stored tensors, by their names.
+    """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
 
     @abstractmethod
     def names(self, variable: Variable) -> Iterable[str]:
-        """The names that this layout has for ``variable``, the usual one first."""
+        """Return the names of a tensor in this layout, the usual name first."""
 
     @abstractmethod
     def transposed(self, variable: Variable) -> bool:
-        """Whether the file stores ``variable`` as [out, in]."""
+        """Return whether the file stores a tensor as [out, in]."""
 
     @abstractmethod
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Read one tensor as it is stored."""
+        """Read a tensor as it is stored."""
 
     def labels(self, family: Family) -> int:
         """Return the number of labels of the fine-tuned head; 1 without a head."""
@@ -96,11 +109,17 @@ class Checkpoint(ABC):
         return self.shapes[found][0] if found and self.shapes[found] else 1
 
     def find(self, variable: Variable) -> str | None:
-        """The name under which ``variable`` is there, if it is."""
+        """Return the name of a tensor in this checkpoint; None if it has no such tensor."""
         return next((name for name in self.names(variable) if name in self.shapes), None)
 
     def load(self, variable: Variable) -> Array:
-        """Read ``variable`` as a contiguous float32 array of the shape that it names."""
+        """Read a tensor as a contiguous float32 array with the axes and the part of ``variable``.
+
+        Raises:
+            MissingVariable: the checkpoint lacks the tensor.
+            WrongShape: the stored tensor has another shape.
+            BrokenFile: the file is damaged, or the tensor has numbers that are not finite.
+        """
         name = self.find(variable)
         if name is None:
             first = next(iter(self.names(variable)))
@@ -124,7 +143,7 @@ class Checkpoint(ABC):
 
 
 class _GoogleCheckpoint(Checkpoint):
-    """``bert_model.ckpt.*``, read by TensorFlow, which is imported here and not before."""
+    """``bert_model.ckpt.*``, read by TensorFlow, which is imported only by this class."""
 
     def __init__(self, prefix: Path) -> None:
         tf = import_tensorflow()
@@ -172,15 +191,15 @@ class Safetensors(Checkpoint):
         self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
 
     def names(self, variable: Variable) -> tuple[str, ...]:
-        """The names that versions of transformers have for ``variable``."""
+        """Return the names of a tensor in the versions of transformers."""
         return variable.stored
 
     def transposed(self, variable: Variable) -> bool:
-        """Whether it is a dense kernel."""
+        """Return whether a tensor is a dense kernel, which the file stores as [out, in]."""
         return variable.name.endswith("/kernel")
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Read one tensor as it is stored."""
+        """Read a tensor as it is stored."""
         try:
             dtype = self._file.get_slice(name).get_dtype()
             if dtype not in _FLOATS:
@@ -202,7 +221,7 @@ class Safetensors(Checkpoint):
 
 
 def _is_pointer(path: Path) -> bool:
-    """Whether a file stands for a larger one that git-lfs has not fetched."""
+    """Return whether a file is the pointer of Git LFS to a file that is not fetched."""
     try:
         with path.open("rb") as file:
             return file.read(20).startswith(b"version https://git")
@@ -211,7 +230,7 @@ def _is_pointer(path: Path) -> bool:
 
 
 class _Shards(Safetensors):
-    """Several safetensors files and ``model.safetensors.index.json``, their list of tensors."""
+    """Several safetensors files, and ``model.safetensors.index.json`` with their tensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,10 +1,10 @@
-"""XLA's compiled functions on disk, for the next start of a worker.
+"""Stores the functions that XLA compiles on disk, for the next start of a worker.
 
-TensorFlow can write what XLA compiles to a directory, and read it at the next start. It checks
-neither the contents nor the free space, it never removes a file, and a damaged file fails the
-batch. So TensorFlow gets a separate directory in each process, with copies of the stored files
-whose digest is right; files that TensorFlow adds are stored under their digests. Importing this
-module does not import TensorFlow.
+TensorFlow can write compiled functions to a directory, and read them at the next start. It checks
+neither the contents nor the free space, it never removes a file, and a damaged file makes a batch
+fail. So each process has a separate directory for TensorFlow, with copies of the stored files that
+have the right digest. Files that TensorFlow adds are stored with their digests in their names.
+Importing this module does not import TensorFlow.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from typing import Any
 
 log = logging.getLogger("bertq.worker")
 
-#: Bytes of all stored files of a directory; those that were not used for the longest time go first.
+#: Maximum bytes of the stored files of a directory. The least recently used are removed first.
 MAX_BYTES = 2**30
 
 _FLAGS = "TF_XLA_FLAGS"
@@ -32,16 +32,20 @@ _DIGEST_SIZE = 64
 
 
 class CompileCache:
-    """The compiled functions of one process and those that are stored.
+    """The compiled functions of one process, and the stored functions.
 
-    Errors of the disk cost time only: they are logged, and the functions are compiled again.
+    Errors of the disk are only logged: the functions are compiled again.
     """
 
     def __init__(self, directory: Path, max_bytes: int = MAX_BYTES) -> None:
-        """Make a directory for this process; ``directory`` may be shared by any processes.
+        """Create a directory for this process.
+
+        Args:
+            directory: the directory of the cache, which any number of processes may share.
+            max_bytes: maximum bytes of the stored files.
 
         Raises:
-            OSError: the directory cannot be written to.
+            OSError: the process cannot write to the directory.
         """
         self._root = directory
         self._max_bytes = max_bytes
@@ -50,7 +54,7 @@ class CompileCache:
         _remove_ended(runs)
         self._run = Path(tempfile.mkdtemp(dir=runs))
         unlocked = self._run / f".{_LOCK}"
-        self._lock = unlocked.open("w")  # locked while the process lives
+        self._lock = unlocked.open("w")  # locked until the process ends
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         unlocked.rename(self._run / _LOCK)
         self._known: set[str] = set()
@@ -58,9 +62,12 @@ class CompileCache:
         self._mutex = threading.Lock()
 
     def enable(self, environ: MutableMapping[str, str]) -> None:
-        """Have TensorFlow use the cache until Python ends.
+        """Make TensorFlow use the cache until the process ends.
 
-        Call it before TensorFlow is imported.
+        Call this before the import of TensorFlow.
+
+        Args:
+            environ: the environment of the process, whose ``TF_XLA_FLAGS`` is changed.
         """
         atexit.register(self.close)
         given = environ.get(_FLAGS, "")
@@ -71,10 +78,11 @@ class CompileCache:
         environ[_FLAGS] = f"{given} {flags}".strip()
 
     def load(self, **key: Any) -> int:
-        """Give TensorFlow the stored functions of a key, and return their number.
+        """Copy the stored functions of a key to TensorFlow's directory, and return their number.
 
         Args:
-            key: all that a compiled function depends on beside the operations: versions, device.
+            key: everything except the operations that a compiled function depends on: versions,
+                device.
         """
         text = json.dumps(key, sort_keys=True)
         count = 0
@@ -97,7 +105,7 @@ class CompileCache:
         return count
 
     def store(self) -> None:
-        """Store what TensorFlow has added since the last call."""
+        """Store the functions that TensorFlow has added since the last call."""
         with self._mutex, log_errors(self._root):
             if self._entries is None:
                 return
@@ -111,7 +119,7 @@ class CompileCache:
                     shutil.copyfile(made, scratch)
                     scratch.replace(stored)
                     for other in self._entries.glob(f"*.{made.name}"):
-                        if other != stored:  # two processes have compiled it
+                        if other != stored:  # another process has compiled the same function
                             other.unlink(missing_ok=True)
                 finally:
                     scratch.unlink(missing_ok=True)
@@ -125,7 +133,7 @@ class CompileCache:
     def _remove_oldest(self) -> None:
         found = []
         for stored in (self._root / _ENTRIES).glob("*/*"):
-            with suppress(FileNotFoundError):  # another process removes it
+            with suppress(FileNotFoundError):  # another process has removed it
                 status = stored.stat()
                 found.append((status.st_mtime, status.st_size, stored))
         total = sum(size for _, size, _ in found)
@@ -142,14 +150,14 @@ def _digest(path: Path) -> str:
 
 
 def _remove_ended(runs: Path) -> None:
-    """Remove the directories of processes that have been killed."""
+    """Remove the directories of processes that have ended without removing them."""
     for run in runs.iterdir():
         try:
             with (run / _LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(run, ignore_errors=True)
         except OSError:
-            continue  # it lives, or has just begun
+            continue  # the process is running, or has just started
 
 
 @contextmanager

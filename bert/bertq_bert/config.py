@@ -7,8 +7,8 @@ from typing import Any
 
 from bertq_bert.errors import BrokenFile, MissingFile
 
-#: Activations by transformers' names. ``gelu`` is the exact one (erf): the golden vectors of
-#: bert-as-service agree with it and not with the tanh form.
+#: Activations by their names in transformers. ``gelu`` is the exact form (erf): the reference
+#: vectors of bert-as-service agree with it, and not with the tanh form.
 ACTIVATIONS: tuple[str, ...] = (
     "gelu",
     "gelu_new",
@@ -27,19 +27,19 @@ class Rotary:
 
     #: base of the geometric series of wavelengths
     theta: float
-    #: NTK-aware scaling for longer sequences (https://kexue.fm/archives/9706); 1 for none
+    #: factor of NTK-aware scaling for longer sequences (https://kexue.fm/archives/9706); 1: none
     ntk_factor: float = 1.0
-    #: positions are divided by it (linear interpolation)
+    #: number by which positions are divided (linear interpolation)
     position_divisor: float = 1.0
-    #: the longest sequence that they hold for; None: any
+    #: maximum sequence length for which the positions are valid; None: no maximum
     longest: int | None = None
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The shapes and the arithmetic of a network of any family.
+    """The hyper-parameters of a network of any family.
 
-    The names are those of google-research/bert where it has one.
+    The names are those of google-research/bert, if it has the parameter.
     """
 
     vocab_size: int
@@ -47,72 +47,77 @@ class NetworkConfig:
     num_hidden_layers: int
     num_attention_heads: int
     intermediate_size: int
-    #: longest sequence that the positions allow; rotary ones may allow more
+    #: maximum sequence length for the positions; rotary positions may allow longer sequences
     max_position_embeddings: int
-    #: kinds of segment; 0: no table of segments
+    #: number of segment types; 0: no table of segments
     type_vocab_size: int
     hidden_act: str
     layer_norm_eps: float = 1e-12
     family: str = "BERT"
-    #: width of the embeddings before they are projected to ``hidden_size``; None: the same, and
-    #: no projection
+    #: width of the embeddings before they are projected to ``hidden_size``; None: they have that
+    #: width, and there is no projection
     embedding_size: int | None = None
-    #: rows of the position table before that of the first position
+    #: number of rows of the position table before the first position
     position_offset: int = 0
-    #: id of the padding token, if a padding token in a text takes the row before the first
-    #: position and is not counted; None if it is a token like any other
+    #: id of the padding token, if a padding token in a text has the row before the first position
+    #: and does not count as a position; None if it is like other tokens
     padding_id: int | None = None
     #: rows of the table of relative attention biases (MPNet); 0: no such table
     relative_buckets: int = 0
-    #: of each layer: its rotary positions; empty: a table of absolute positions
+    #: rotary positions of each layer; empty: a table of absolute positions
     rotary: tuple[Rotary, ...] = ()
-    #: of each layer: how far a token sees to either side, None for all the way; empty: all layers
-    #: see all
+    #: for each layer, the maximum distance of tokens to which a token attends, None for all tokens;
+    #: empty: all tokens in all layers
     window: tuple[int | None, ...] = ()
-    #: for each layer, the stored layer that has its weights; empty: no layers share weights
+    #: for each layer, the number of the stored layer with its weights; empty: no shared weights
     shared_layers: tuple[int, ...] = ()
-    #: LayerNorm before attention and feed-forward, and once at the end; otherwise after them
+    #: whether LayerNorm is before attention and before the feed-forward layer, and once after the
+    #: last layer; otherwise it is after them
     pre_norm: bool = False
-    #: the feed-forward layer multiplies the activation with a second product (GLU)
+    #: whether the feed-forward layer multiplies the activation by a second product (GLU)
     gated: bool = False
     attention_bias: bool = True
     feed_forward_bias: bool = True
     norm_bias: bool = True
     head_bias: bool = True
-    #: the classifier's activation, its pooling (``cls`` or ``mean``), whether it has a LayerNorm
+    #: activation of the classifier
     head_act: str = "tanh"
+    #: pooling of the classifier: ``cls`` or ``mean``
     head_pooling: str = "cls"
+    #: whether the classifier has a LayerNorm
     head_norm: bool = False
-    #: the masked-LM head's activation, and whether its last product is the table of words
+    #: activation of the masked-LM head
     masked_lm_act: str = "gelu"
+    #: whether the decoder of the masked-LM head is the table of word embeddings
     tied_embeddings: bool = True
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head."""
+        """The width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
     def embedding_width(self) -> int:
-        """Width of the tables of embeddings."""
+        """The width of the tables of embeddings."""
         return self.embedding_size or self.hidden_size
 
     def stored_layer(self, index: int) -> int:
-        """Return the number of the stored layer that has the weights of layer ``index``."""
+        """Return the number of the stored layer with the weights of layer ``index``."""
         return self.shared_layers[index] if self.shared_layers else index
 
 
 def shown(value: object) -> str:
-    """``repr`` of a value out of a file, shortened, for a message."""
+    """Return the ``repr`` of a value in a file, shortened for a message."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
+    """Read a file with a JSON object.
 
     Raises:
-        MissingFile, BrokenFile: the file is not there, or holds something else.
+        MissingFile: the file does not exist.
+        BrokenFile: the file cannot be read, or is not a JSON object.
     """
     value = read_json_value(path)
     if not isinstance(value, dict):
@@ -124,8 +129,8 @@ def check_readable(path: Path) -> None:
     """Check that a file can be opened.
 
     Raises:
-        MissingFile: it does not exist.
-        BrokenFile: it cannot be opened; the message has the reason of the system.
+        MissingFile: the file does not exist.
+        BrokenFile: the file cannot be opened; the message has the reason of the operating system.
     """
     try:
         path.open("rb").close()
@@ -141,7 +146,12 @@ def check_readable(path: Path) -> None:
 
 
 def read_json_value(path: Path) -> Any:
-    """Read a file that holds JSON of any kind; the errors are those of ``read_json``."""
+    """Read a file with any JSON value.
+
+    Raises:
+        MissingFile: the file does not exist.
+        BrokenFile: the file cannot be read, or is not JSON.
+    """
     check_readable(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,13 +1,13 @@
 """Errors of models and of requests to them.
 
     ModelError
-    ├── MissingFile         a directory or a file that is not there
-    ├── BrokenFile          a file that is there and cannot be read
+    ├── MissingFile         a directory or a file that does not exist
+    ├── BrokenFile          a file that exists and cannot be read
     ├── UnsafeCheckpoint    a pickle
     ├── UnsupportedModel    a family, module or tokenizer that bertq does not run
     ├── BadConfig           a hyper-parameter that is missing or impossible
     ├── MissingVariable     a tensor that the checkpoint lacks
-    ├── WrongShape          a tensor of another shape than the config says
+    ├── WrongShape          a tensor whose shape does not match the config
     ├── BadVocabulary       no [CLS], or more tokens than embeddings
     ├── BadOption           (also a ValueError)
     │   ├── UnknownPooling
@@ -22,7 +22,7 @@
     │       └── UnknownPrompt
     └── OutOfMemory         the device has too little memory for a batch
 
-Each message is one line with the value and the remedy. No message shows a user's text.
+Each message is one line with the value and the remedy. No message contains a user's text.
 """
 
 __all__ = [
@@ -58,7 +58,7 @@ class MissingFile(ModelError):
 
 
 class BrokenFile(ModelError):
-    """A file of the model exists and cannot be read: cut, damaged or of another format."""
+    """A file of the model cannot be read: it is incomplete, damaged or in another format."""
 
 
 class UnsafeCheckpoint(ModelError):
@@ -66,7 +66,7 @@ class UnsafeCheckpoint(ModelError):
 
 
 class UnsupportedModel(ModelError):
-    """The model is of a family, or has a module or a tokenizer, that bertq does not run."""
+    """The model's family, a module or the tokenizer is not supported."""
 
 
 class BadConfig(ModelError):
@@ -74,11 +74,11 @@ class BadConfig(ModelError):
 
 
 class MissingVariable(ModelError):
-    """The checkpoint lacks a tensor that the config calls for."""
+    """The checkpoint lacks a tensor that the config requires."""
 
 
 class WrongShape(ModelError):
-    """A tensor has another shape than the config calls for."""
+    """The shape of a tensor does not match the config."""
 
 
 class BadVocabulary(ModelError):
@@ -86,11 +86,11 @@ class BadVocabulary(ModelError):
 
 
 class BadOption(ModelError, ValueError):
-    """An option has a value that this model cannot be run with."""
+    """The value of an option is not valid for the model."""
 
 
 class UnknownPooling(BadOption):
-    """There is no such pooling strategy."""
+    """The pooling strategy is unknown."""
 
 
 class UnknownLayer(BadOption):
@@ -98,7 +98,7 @@ class UnknownLayer(BadOption):
 
 
 class UnknownDtype(BadOption):
-    """There is no such compute dtype."""
+    """The compute dtype is unknown, or its range does not include all weights."""
 
 
 class BadLength(BadOption):
@@ -114,11 +114,11 @@ class UnsuitedRows(BadOption, BadRequest):
 
 
 class BadIds(BadRequest, ValueError):
-    """A row of token ids is empty, too long, or names a token that is not there."""
+    """A sequence of token ids is empty, too long or has an unknown id, or a text is not valid."""
 
 
 class NoPairs(BadIds):
-    """A row is a pair of sentences, and the model knows no second segment."""
+    """A text is a pair of sentences, and the model has only one segment type."""
 
 
 class UnknownPrompt(BadIds):
@@ -126,4 +126,4 @@ class UnknownPrompt(BadIds):
 
 
 class OutOfMemory(ModelError):
-    """The device has no room for a batch."""
+    """The device has too little memory for a batch."""

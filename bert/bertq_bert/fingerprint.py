@@ -1,4 +1,4 @@
-"""The name of a model by its content: equal fingerprints give equal rows."""
+"""The fingerprint of a model: models with equal fingerprints compute equal rows."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from bertq_bert.config import NetworkConfig
 from bertq_bert.pooling import Pooling
 from bertq_bert.tokenizing.base import Tokenizer
 
-#: Raise it whenever the same inputs would give other rows than before.
+#: Increase it with each change after which the same model computes other rows.
 _VERSION = 3
 
 
@@ -23,9 +23,18 @@ def fingerprint(
     ranges: Array | None,
     **settings: Any,
 ) -> str:
-    """Hex SHA-256 over all that changes a row; the same for all layouts of one model.
+    """Return the SHA-256, in hexadecimal, of everything that changes a row.
 
-    ``max_batch_size`` is not part of it, nor the name of the directory.
+    It is the same for all layouts of a model. ``max_batch_size`` and the name of the directory are
+    not a part of it.
+
+    Args:
+        weights: the tensors by bertq's names.
+        config: the hyper-parameters of the network.
+        tokenizer: the tokenizer.
+        pooling: the pooling.
+        ranges: the ranges of int8 rows; None without ranges.
+        settings: other settings that change a row, as JSON values.
     """
     settings = settings | {
         "version": _VERSION,

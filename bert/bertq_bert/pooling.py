@@ -1,11 +1,11 @@
-"""From token vectors to a row: layers, pooling modes, and the modules after the pooling."""
+"""How a row is computed from token vectors: layers, pooling modes, modules after the pooling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bertq_bert.errors import BadOption, UnknownDtype, UnknownLayer, UnknownPooling
 
-#: Pooling strategies by the names that bert-as-service gave them, and their modes.
+#: Names of pooling strategies in bert-as-service, and their modes.
 _BERT_AS_SERVICE: dict[str, tuple[str, ...]] = {
     "NONE": ("none",),
     "REDUCE_MEAN": ("mean",),
@@ -20,7 +20,7 @@ _BERT_AS_SERVICE: dict[str, tuple[str, ...]] = {
     "REGRESSION": ("labels",),
 }
 
-#: Modes of sentence-transformers, in the order in which it concatenates those of old directories.
+#: Modes of sentence-transformers, in the order of concatenation for directories in the older form.
 MODES: tuple[str, ...] = (
     "cls",
     "max",
@@ -30,17 +30,17 @@ MODES: tuple[str, ...] = (
     "lasttoken",
 )
 
-#: Weights of the vocabulary's tokens by a masked-LM head (SPLADE).
+#: Strategies for weights of the vocabulary's tokens from a masked-LM head (SPLADE).
 _SPARSE = {"SPLADE_MAX": ("splade_max",), "SPLADE_SUM": ("splade_sum",)}
 
-#: Every name that ``pooling_strategy`` may have; several modes may be joined by ``+``.
+#: Values of ``pooling_strategy``. Several modes may also be joined by ``+``.
 POOLING_STRATEGIES: tuple[str, ...] = (*_BERT_AS_SERVICE, *_SPARSE, *MODES)
 
-#: The activation of the labels of bert-as-service's heads.
+#: Activations of the labels of bert-as-service's heads.
 _HEADS = {"CLASSIFICATION": "softmax", "REGRESSION": "sigmoid"}
 
-#: Compute dtypes of the dense layers; rows are float32 with each of them. ``tf32`` is float32 whose
-#: products a GPU computes with 10 bits of mantissa.
+#: Compute dtypes of the dense layers; rows are always float32. With ``tf32``, a GPU multiplies
+#: float32 numbers with 10 bits of mantissa.
 DTYPES: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 
 
@@ -48,13 +48,14 @@ DTYPES: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 class Step:
     """A module of sentence-transformers after the pooling.
 
-    Its weights are ``modules/NUMBER/...``, where ``number`` is its place in ``modules.json``.
+    The names of its weights are ``modules/NUMBER/...``, with its index in ``modules.json``.
     """
 
-    #: ``dense``, ``layer_norm`` or ``normalize``
+    #: ``dense``, ``dense_without_bias``, ``layer_norm`` or ``normalize``
     kind: str
+    #: index in ``modules.json``
     number: int
-    #: numbers in a row before and after it; None where it takes any
+    #: size of a row before and after the module; None if any size is possible
     inputs: int | None = None
     outputs: int | None = None
     activation: str = "identity"
@@ -68,45 +69,45 @@ class Step:
 
 @dataclass(frozen=True)
 class Pooling:
-    """A plan for the token vectors of a row, checked against a model.
+    """A plan to compute rows from token vectors, checked against a model.
 
-    Two plans that give the same rows are equal: synonyms are resolved, the pooler and the heads
-    always read the last layer, and ``mask_cls_sep`` is off where it changes nothing.
+    Plans that compute the same rows are equal: synonyms have the same modes, the pooler and the
+    heads always have the last layer, and ``mask_cls_sep`` is false if it has no effect.
     """
 
-    #: some of ``MODES``, concatenated; or ``none``, ``pooler``, ``labels``, ``splade_max`` or
-    #: ``splade_sum`` alone
+    #: some of ``MODES``, whose results are concatenated; or one of ``none``, ``pooler``,
+    #: ``labels``, ``splade_max`` and ``splade_sum``
     modes: tuple[str, ...]
-    #: negative layer numbers, -1 the last; concatenated in this order
+    #: negative numbers of layers, -1 for the last; their outputs are concatenated in this order
     layers: tuple[int, ...]
-    #: encoder layers of the model
+    #: number of encoder layers of the model
     num_layers: int
-    #: numbers that a fine-tuned head gives; None without one, or while it is not known
+    #: number of labels of a fine-tuned head; None without a head, or while it is unknown
     num_labels: int | None = None
-    #: whether the ``[CLS]`` and ``[SEP]`` that were added are left out
+    #: whether the pooling ignores the special tokens that were added (``[CLS]`` and ``[SEP]``)
     mask_cls_sep: bool = False
-    #: whether the tokens of the prompt are pooled
+    #: whether the pooling includes the tokens of the prompt
     include_prompt: bool = True
-    #: of the labels, or of SPLADE's logits (``relu`` or ``log1p_relu``)
+    #: activation of the labels, or of SPLADE's logits (``relu`` or ``log1p_relu``)
     activation: str = "identity"
-    #: modules after it, without the last one if that is ``normalize``: see ``normalized``
+    #: modules after the pooling, except for a last ``normalize`` (``normalized``)
     steps: tuple[Step, ...] = ()
-    #: whether rows get the length 1 unless a request says otherwise
+    #: whether rows are normalized to length 1 by default
     normalized: bool = False
 
     @property
     def depth(self) -> int:
-        """How many encoder layers must be computed."""
+        """The number of encoder layers that must be computed."""
         return self.num_layers + max(self.layers) + 1
 
     @property
     def needs_pooler(self) -> bool:
-        """Whether the dense layer over the first token is read."""
+        """Whether the dense layer of the pooler is applied."""
         return self.modes == ("pooler",) or self.has_labels
 
     @property
     def has_labels(self) -> bool:
-        """Whether a fine-tuned classifier follows."""
+        """Whether rows are the labels of a fine-tuned classifier."""
         return self.modes == ("labels",)
 
     @property
@@ -116,7 +117,7 @@ class Pooling:
 
     @property
     def per_token(self) -> bool:
-        """Whether a row keeps one vector per token."""
+        """Whether a row has a vector for each token."""
         return self.modes == ("none",)
 
     @property
@@ -125,7 +126,12 @@ class Pooling:
         return "score" if self.has_labels else "sparse" if self.sparse else "embed"
 
     def width(self, hidden_size: int, vocab_size: int = 0) -> int:
-        """Numbers in one row (of one token, where it keeps one vector per token)."""
+        """Return the size of a row, or of the vector of a token if a row has several.
+
+        Args:
+            hidden_size: size of a token's vector.
+            vocab_size: number of tokens of the vocabulary, for sparse rows.
+        """
         if self.has_labels and self.num_labels is not None:
             return self.num_labels
         if self.sparse:
@@ -142,11 +148,18 @@ def plan_pooling(
     num_labels: int | None = None,
     mask_cls_sep: bool = False,
 ) -> Pooling:
-    """Check a strategy and its layers against a model of ``num_layers`` encoder layers.
+    """Plan the pooling of a model, and check the options.
+
+    Args:
+        strategy: one of ``POOLING_STRATEGIES``, or several modes joined by ``+``.
+        layers: encoder layers whose outputs are concatenated, -1 for the last.
+        num_layers: number of encoder layers of the model.
+        num_labels: number of labels of a fine-tuned head; None: as many as the checkpoint has.
+        mask_cls_sep: whether the pooling ignores the special tokens that were added.
 
     Raises:
-        UnknownPooling: ``strategy`` is none of ``POOLING_STRATEGIES``.
-        BadOption: ``num_labels`` is given and there is no head, or it is below 1.
+        UnknownPooling: the strategy is unknown.
+        BadOption: ``num_labels`` is given and there is no head, or it is less than 1.
         UnknownLayer: ``layers`` is empty, or a layer is not in -num_layers..-1.
     """
     modes = (_BERT_AS_SERVICE | _SPARSE).get(strategy) or tuple(strategy.split("+"))
@@ -183,6 +196,10 @@ def plan_pooling(
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise ``UnknownDtype`` unless ``dtype`` is one of ``DTYPES``."""
+    """Check that a compute dtype is one of ``DTYPES``.
+
+    Raises:
+        UnknownDtype: it is not.
+    """
     if dtype not in DTYPES:
         raise UnknownDtype(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")

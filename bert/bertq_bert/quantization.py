@@ -1,7 +1,7 @@
-"""Rows as a request asks for them: shorter, normalized, of a smaller type.
+"""Shortens, normalizes and quantizes rows as a request specifies.
 
 The formulas are those of ``sentence_transformers.quantize_embeddings``, with one difference: int8
-and uint8 use ranges that are fixed for the model, so that a row never depends on its batch.
+and uint8 use ranges that are fixed for a model, so that a row does not depend on its batch.
 """
 
 import os
@@ -17,10 +17,10 @@ from bertq_bert.errors import BadOption, BrokenFile, UnsuitedRows
 if TYPE_CHECKING:
     from bertq_bert.model import Model
 
-#: A row's numbers; of the binary ones a byte holds eight.
+#: Data types of rows. A byte of a binary row has eight numbers.
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 
-#: Precisions that need ranges, and those that rows other than vectors can have.
+#: Precisions that need ranges, and precisions of rows that are not vectors.
 _RANGED, _PLAIN = ("int8", "uint8"), ("float32", "float16")
 
 _Floats = npt.NDArray[np.float32]
@@ -40,23 +40,24 @@ def finish_rows(
     precision: str,
     int8_ranges: _Floats | None,
 ) -> _Rows:
-    """Return rows as they were asked for.
+    """Shorten, normalize and quantize rows.
 
     Args:
         rows: float32 [n, dim] or [n, tokens, dim], not normalized.
-        normalize: give every vector the length 1; a vector of zeros stays one.
-        dimensions: how many numbers of a vector to keep, the first ones; None keeps all.
+        normalize: whether to normalize each vector to length 1; zeros remain zeros.
+        dimensions: number of leading dimensions to keep; None keeps all.
         precision: one of ``PRECISIONS``.
-        int8_ranges: float32 [2, dim], the smallest and the largest number of each column; what is
-            outside of them is clipped.
+        int8_ranges: float32 [2, dim], the minimum and the maximum of each column; numbers out of
+            the range are clipped.
 
     Raises:
         UnsuitedRows: the rows have fewer dimensions, or there are no ranges for them.
-        OverflowError: a number is too large for the precision.
+        OverflowError: a number is too large for the precision, or not finite.
     """
     rows = _shorten(rows, dimensions)
     if normalize:
-        # In float64: in float32 the squares of small numbers are zero. np.linalg.norm is slower.
+        # In float64, because the squares of small numbers are zero in float32. np.linalg.norm
+        # would be slower.
         wide = rows.astype(np.float64)
         norms = np.sqrt(np.einsum("...i,...i->...", wide, wide))[..., None]
         norms[norms == 0] = 1
@@ -66,7 +67,7 @@ def finish_rows(
     if precision == "float16":
         return _halves(rows)
     if precision == "binary":
-        return (np.packbits(rows > 0, axis=-1) ^ 0x80).view(np.int8)  # the same as - 128
+        return (np.packbits(rows > 0, axis=-1) ^ 0x80).view(np.int8)  # like subtracting 128
     if precision == "ubinary":
         return np.packbits(rows > 0, axis=-1)
     if precision in _RANGED:
@@ -78,14 +79,15 @@ def finish_rows(
 def check_request(
     model: "Model", *, normalize: bool | None, dimensions: int | None, precision: str
 ) -> None:
-    """Refuse a request that does not suit the rows of this model, before they are computed.
+    """Check that the rows of a model suit a request, before they are computed.
 
     Args:
-        model: which rows it gives.
-        normalize, dimensions, precision: as asked for; ``normalize=None`` follows the model.
+        model: the model.
+        normalize, dimensions, precision: as for ``finish_rows``; ``normalize=None`` is the default
+            of the model.
 
     Raises:
-        UnsuitedRows: such rows cannot be normalized, shortened or quantized.
+        UnsuitedRows: the rows cannot be normalized, shortened or quantized as requested.
     """
     if model.task != "embed":
         what = "scores" if model.task == "score" else "sparse rows"
@@ -113,17 +115,18 @@ def check_request(
 
 
 def read_ranges(path: str | os.PathLike[str], model: str, width: int | None, task: str) -> _Floats:
-    """Read the ranges of int8 rows: float32 [2, dim], the least and the greatest values.
+    """Read the ranges of int8 rows: float32 [2, dim], the minimum and the maximum of each column.
 
     Args:
         path: the file.
         model: fingerprint of the model without ranges.
-        width: numbers in its rows, which may be shortened.
-        task: the model's task.
+        width: size of the model's rows; the ranges may be for shortened rows.
+        task: task of the model.
 
     Raises:
-        MissingFile, BrokenFile: the file is not there, or not of that form.
-        BadOption: it is another model's, or the model has no int8 rows.
+        MissingFile: the file does not exist.
+        BrokenFile: the file has another format.
+        BadOption: the ranges are those of another model, or the model has no int8 rows.
     """
     if task != "embed":
         raise BadOption(
@@ -181,11 +184,11 @@ def _check_ranges(ranges: _Floats | None, width: int) -> _Floats:
 
 
 def _steps(rows: _Floats, ranges: _Floats | None) -> npt.NDArray[np.uint8]:
-    """In which of the 256 steps between the smallest and the largest number each one is."""
+    """Return the index of each number among 256 steps from the minimum to the maximum."""
     low, high = _check_ranges(ranges, rows.shape[-1])
     if not np.isfinite(rows).all():
         raise OverflowError("a number of the vectors is not finite: take float32")
     step = (high - low) / 255
-    step = np.where(step == 0, np.float32(1), step)  # a column that was always the same
+    step = np.where(step == 0, np.float32(1), step)  # a column with one value
     steps: npt.NDArray[np.float32] = np.floor((rows - low) / step)
     return np.clip(steps, 0, 255).astype(np.uint8)

@@ -15,8 +15,8 @@ _VARIABLE = "TF_USE_LEGACY_KERAS"
 def import_tensorflow() -> Any:
     """Import TensorFlow without Keras, which bertq does not use, and return it.
 
-    Keras imports scikit-learn, SciPy and matplotlib if they are installed. This takes nearly as
-    long as the rest of TensorFlow, and 100 MB of memory.
+    Keras imports scikit-learn, SciPy and matplotlib if they are installed. That takes nearly as
+    long as the rest of TensorFlow's import, and 100 MB of memory.
     """
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
@@ -38,10 +38,10 @@ def _without_keras() -> Iterator[None]:
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Make many objects that live as long as the process.
+    """Disable garbage collection, and exclude all objects from later collections.
 
-    Garbage collections would visit all of them, during the import and when the process ends: this
-    takes a second of CPU time.
+    An import creates many objects that exist as long as the process. Collections during the import
+    and at the end of the process would visit all of them, which takes a second of CPU time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -12,23 +12,24 @@ class Variable:
     """One tensor of the network: its names and its shape."""
 
     name: str
-    #: its names in safetensors, the usual one first
+    #: names in safetensors, the usual name first
     stored: tuple[str, ...]
-    #: as we hold it: dense kernels are [in, out]
+    #: shape in memory, where dense kernels are [in, out]
     shape: tuple[int, ...]
-    #: which of how many equal parts of the stored tensor's first axis it is
+    #: part of the stored tensor, along its first axis: ``(0, 3)`` is the first third
     part: tuple[int, int] = (0, 1)
-    #: whether it is part of the network, and not of a fine-tuned head
+    #: whether it is a part of the network, not of a fine-tuned head
     inside: bool = True
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Optional parts of a network: those besides word embeddings and layers."""
+    """The parts of a network that are optional, unlike word embeddings and layers."""
 
     pooler: bool = False
-    #: a fine-tuned classifier, and how many numbers it gives; None takes as many as there are
+    #: a fine-tuned classifier
     classifier: bool = False
+    #: number of labels of the classifier; None: as many as the checkpoint has
     num_labels: int | None = None
     masked_lm: bool = False
     positions: bool = True
@@ -37,7 +38,14 @@ class Parts:
 def list_variables(
     family: Family, config: NetworkConfig, parts: Parts, num_labels: int = 1
 ) -> Iterator[Variable]:
-    """List every tensor that these parts of a network have."""
+    """Generate the tensors of a network.
+
+    Args:
+        family: the family of the network.
+        config: the hyper-parameters.
+        parts: the optional parts of the network.
+        num_labels: number of labels of a classifier.
+    """
     size = {
         "V": config.vocab_size,
         "P": config.max_position_embeddings + config.position_offset,
@@ -63,7 +71,7 @@ def list_variables(
 
 
 def _has_line(line: Line, config: NetworkConfig, parts: Parts) -> bool:
-    """Whether a network of this config has the tensor of a line of its family's tables."""
+    """Return whether a network has the tensor of a line of its family's tables."""
     name = line.name
     if name == "embeddings/position_embeddings":
         return parts.positions

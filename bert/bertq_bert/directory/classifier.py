@@ -1,4 +1,4 @@
-"""Reads the settings of classifiers: cross-encoders, and others with a number for each label."""
+"""Reads the settings of classifiers of texts, for example cross-encoders."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from bertq_bert.errors import UnsupportedModel
 
 
 def is_classifier(config: dict[str, Any]) -> bool:
-    """Whether a ``config.json`` is that of a classifier of texts."""
+    """Return whether a ``config.json`` is that of a classifier of texts."""
     names = config.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else ""
     return name.endswith("ForSequenceClassification")
@@ -21,7 +21,18 @@ def is_classifier(config: dict[str, Any]) -> bool:
 def read_classifier(
     directory: Path, about: dict[str, Any], config: dict[str, Any], origin: str
 ) -> Description:
-    """Read the settings of a cross-encoder, or of another classifier of texts."""
+    """Read the settings of a cross-encoder or another classifier of texts.
+
+    Args:
+        directory: the directory of the model.
+        about: the contents of ``config_sentence_transformers.json``.
+        config: the contents of ``config.json``.
+        origin: the file that describes the model as a classifier, for messages.
+
+    Raises:
+        UnsupportedModel: an activation is unknown, or a prompt is the default.
+        BadConfig: a setting is not valid.
+    """
     nested = config.get("sentence_transformers")
     named = (
         about.get("activation_fn")
@@ -47,7 +58,7 @@ def read_classifier(
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the labels, in their order; empty if the config names none."""
+    """Return the names of the labels, in the order of their ids; empty if there are no names."""
     named = config.get("id2label")
     if not isinstance(named, dict) or not all(key.isdecimal() and len(key) < 10 for key in named):
         return ()

@@ -1,4 +1,4 @@
-"""The settings of a model besides its network and tokenizer."""
+"""The settings of a model other than its network and tokenizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,24 +9,25 @@ from bertq_bert.pooling import Step
 
 @dataclass(frozen=True)
 class Description:
-    """The settings of a model besides its network and tokenizer."""
+    """The settings of a model other than its network and tokenizer."""
 
-    #: folder of the transformer's files
+    #: directory of the transformer's files
     transformer: Path
     #: ``embed``, ``score`` or ``sparse``
     task: str
-    #: the file that says so, for messages
+    #: source of the settings, for messages: ``modules.json``, ``config.json``, ``bert-as-service``
     origin: str
-    #: pooling modes in order; one of ``splade_max`` and ``splade_sum`` if the task is sparse
+    #: pooling modes in order; ``splade_max`` or ``splade_sum`` if the task is sparse
     modes: tuple[str, ...] = ()
+    #: whether the pooling includes the tokens of the prompt
     include_prompt: bool = True
-    #: modules after the pooling, each with the folder of its weights
+    #: modules after the pooling, each with the directory of its weights
     steps: tuple[tuple[Step, Path], ...] = ()
-    #: of the labels, or of SPLADE's logits; None: by their number
+    #: activation of the labels, or of SPLADE's logits; None: it depends on the number of labels
     activation: str | None = None
-    #: most tokens of a text; None where only the network limits it
+    #: maximum tokens of a text; None if only the network limits them
     max_seq_len: int | None = None
-    #: whether the text is made lower case before the tokenizer
+    #: whether texts are converted to lower case before the tokenizer
     lower: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None

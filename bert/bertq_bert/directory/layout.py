@@ -1,4 +1,4 @@
-"""Where a model directory keeps its files: Google's release layout or Hugging Face's."""
+"""Finds the files of a model directory, in the layout of Google's releases or Hugging Face's."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _SHARDS = "model.safetensors.index.json"
 
 
 class Layout(Enum):
-    """Which names the checkpoint uses."""
+    """The layout of a checkpoint, which defines the names of its tensors."""
 
     GOOGLE = "google"
     HUGGING_FACE = "hugging face"
@@ -29,13 +29,13 @@ class ModelFiles:
     directory: Path
     #: ``bert_config.json`` or ``config.json``
     config: Path
-    #: ``model.safetensors``, ``model.safetensors.index.json`` with the files that it names, or the
+    #: ``model.safetensors``, ``model.safetensors.index.json``, which names other files, or the
     #: prefix of ``bert_model.ckpt.index`` and its data files
     weights: Path
 
     @property
     def name(self) -> str:
-        """The base name of the directory that has the weights."""
+        """The base name of the directory of the weights."""
         return self.weights.parent.name
 
 
@@ -46,13 +46,16 @@ def find_model(
     ckpt_name: str | None = None,
     config_name: str | None = None,
 ) -> ModelFiles:
-    """Look for a model in ``model_dir``. A directory with both layouts is read as Google's.
+    """Find the files of a model. A directory with both layouts is read as Google's.
 
-    The weights may be in ``tuned_model_dir`` instead, the checkpoint (without ``.index``) and the
-    config may have names of their own.
+    Args:
+        model_dir: the directory.
+        tuned_model_dir: the directory of the weights, if it is another one.
+        ckpt_name: name of the checkpoint, without ``.index``, if it is not the usual name.
+        config_name: name of the config, if it is not the usual name.
 
     Raises:
-        MissingFile: the directory, the config or the weights are not there; the message says which.
+        MissingFile: the directory, the config or the weights do not exist; the message says which.
         UnsafeCheckpoint: the only weights are a pickle.
     """
     directory = find_directory(model_dir)
@@ -85,10 +88,11 @@ def find_model(
 
 
 def find_module_weights(folder: Path) -> Path:
-    """The weights of a module after the pooling.
+    """Return the path of the weights of a module after the pooling.
 
     Raises:
-        MissingFile, UnsafeCheckpoint: there are none, or they are a pickle.
+        MissingFile: there are no weights.
+        UnsafeCheckpoint: the only weights are a pickle.
     """
     weights = folder / _SAFETENSORS
     if not weights.is_file():
@@ -97,13 +101,13 @@ def find_module_weights(folder: Path) -> Path:
 
 
 def _safetensors(directory: Path) -> Path:
-    """The weights of Hugging Face's layout: one file, or the index of several."""
+    """Return the path of Hugging Face's weights: a single file, or the index of several."""
     single, index = directory / _SAFETENSORS, directory / _SHARDS
     return index if index.is_file() and not single.is_file() else single
 
 
 def find_directory(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a directory that is there.
+    """Return the absolute path of an existing directory.
 
     Raises:
         MissingFile: the directory does not exist.
@@ -113,7 +117,7 @@ def find_directory(path: str | os.PathLike[str]) -> Path:
         directory = directory.resolve()
     try:
         is_directory = directory.is_dir()
-    except OSError:  # a name that is too long, say
+    except OSError:  # for example, the name is too long
         is_directory = False
     if not is_directory:
         raise MissingFile(f"no such model directory: {directory}")
@@ -123,18 +127,18 @@ def find_directory(path: str | os.PathLike[str]) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, say
+    except OSError:  # for example, the name is too long
         return False
 
 
 def _list(directory: Path, *patterns: str) -> str:
-    """List the files of some kinds in a directory, for an error."""
+    """Return the names of the files of a directory that match patterns, for a message."""
     names = sorted(path.name for pattern in patterns for path in directory.glob(pattern))
     return ", ".join(names) or "none"
 
 
 def _named_checkpoint(directory: Path, name: str) -> tuple[Layout, Path]:
-    """The checkpoint of that name: of either layout, with or without ``.index``."""
+    """Return the layout and the path of a checkpoint by its name, with or without ``.index``."""
     weights = directory / name.removesuffix(".index")
     if _is_file(Path(f"{weights}.index")):
         return Layout.GOOGLE, weights
@@ -162,12 +166,15 @@ def _checkpoint_prefix(directory: Path, indexes: list[Path]) -> Path:
 
 
 def _latest(directory: Path) -> Path:
-    """The index of the checkpoint that TensorFlow's file ``checkpoint`` calls the latest."""
+    """Return the path of the index of the latest checkpoint, as TensorFlow's ``checkpoint`` says.
+
+    The path may not exist.
+    """
     try:
         text = (directory / "checkpoint").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         text = ""
-    # the path is that of where it was trained
+    # The directory in the file is that of the training, so only the name is used.
     found = re.search(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', text, re.MULTILINE)
     return directory / (found[1] + ".index" if found else "checkpoint")
 

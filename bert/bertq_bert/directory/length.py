@@ -1,4 +1,4 @@
-"""Finds the longest sequence that a model takes, from its directory and from an option."""
+"""Finds the maximum length of a sequence, from the model's directory and an option."""
 
 from pathlib import Path
 
@@ -19,19 +19,20 @@ def find_max_length(
     min_tokens: int,
     has_positions: bool,
 ) -> int:
-    """Return the number of token ids of the longest sequence.
+    """Return the maximum number of token ids of a sequence.
 
     Args:
-        option: a number, ``"none"`` for the network's own limit, or None for the directory's.
-        description: the directory's settings; None: the default of bert-as-service.
-        config: the network.
-        config_file: for messages.
-        min_tokens: the fewest tokens that make a sequence of one token and the special ones.
+        option: a number, ``"none"`` for the limit of the network, or None for that of the
+            directory.
+        description: the settings of the directory; None: the default of bert-as-service.
+        config: the hyper-parameters of the network.
+        config_file: the file of the hyper-parameters, for messages.
+        min_tokens: number of tokens of the shortest sequence: one token and the special tokens.
         has_positions: whether tokens have positions, which limit the length.
 
     Raises:
-        BadLength: the option is no length that the network takes.
-        BadConfig: the directory's length leaves no room for a token.
+        BadLength: the option is not valid for the network.
+        BadConfig: the length of the directory is less than ``min_tokens``.
     """
     limit = config.max_position_embeddings
     if option is not None:
@@ -49,7 +50,7 @@ def find_max_length(
     named = _DEFAULT_TOKENS if description is None else description.max_seq_len
     length = limit if named is None else named
     if config.rotary:
-        limit = config.rotary[0].longest or length  # sentence-transformers does not limit it
+        limit = config.rotary[0].longest or length  # no limit in sentence-transformers
     if has_positions:
         length = min(length, limit)
     if length < min_tokens:

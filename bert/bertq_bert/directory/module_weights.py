@@ -8,7 +8,7 @@ from bertq_bert.variables import Variable
 
 
 def read_module_weights(description: Description | None, pooling: Pooling) -> Weights:
-    """Read the weights of the modules after the pooling, as ``modules/NUMBER/...``."""
+    """Read the weights of the modules after the pooling; their names are ``modules/NUMBER/...``."""
     found: Weights = {}
     folders = dict(description.steps) if description else {}
     for step in pooling.steps:
@@ -20,7 +20,7 @@ def read_module_weights(description: Description | None, pooling: Pooling) -> We
 
 
 def _module_variables(step: Step) -> list[Variable]:
-    """List the variables that a module has."""
+    """Return the tensors of a module."""
     prefix, inputs, outputs = f"modules/{step.number}", step.inputs or 0, step.outputs or 0
     if step.kind == "normalize":
         return []

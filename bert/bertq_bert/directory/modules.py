@@ -1,4 +1,4 @@
-"""Reads single modules of sentence-transformers: their kinds, folders and settings."""
+"""Reads the kind, the directory and the settings of a module of sentence-transformers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from bertq_bert.directory.settings import read_boolean, read_optional
 from bertq_bert.errors import BadConfig, BrokenFile, UnsupportedModel
 from bertq_bert.pooling import MODES, Step
 
-#: Old flags of a pooling's config, and the modes that they stand for.
+#: Flags in the config of a pooling, in the older form, and the mode that each stands for.
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -40,17 +40,17 @@ class Module(NamedTuple):
     #: name of its class
     kind: str
     folder: Path
-    #: its place in the file, from 0
+    #: its index in the file
     number: int
 
 
 def read_module(entry: Any, number: int, path: Path) -> Module:
-    """Read one entry of ``modules.json``."""
+    """Read one entry of ``modules.json``; ``number`` is its index, and ``path`` the file."""
     return Module(_read_kind(entry, path), _read_folder(entry, path), number)
 
 
 def read_step(module: Module, path: Path) -> Step:
-    """Read the settings of a module after the pooling."""
+    """Read the settings of a module after the pooling; ``path`` is ``modules.json``."""
     config_file = module.folder / "config.json"
     if module.kind == "Normalize":
         _check_features(read_optional(config_file), config_file)
@@ -68,7 +68,7 @@ def read_step(module: Module, path: Path) -> Step:
 
 
 def _read_dense(path: Path, number: int) -> Step:
-    """Read the settings of a dense layer after the pooling."""
+    """Read the settings of a dense layer after the pooling; ``path`` is its ``config.json``."""
     config = read_json(path)
     _check_features(config, path)
     if config.get("use_residual"):
@@ -83,7 +83,11 @@ def _read_dense(path: Path, number: int) -> Step:
 
 
 def _check_features(config: dict[str, Any], path: Path) -> None:
-    """Refuse a module that reads or writes other features than the sentence's vector."""
+    """Check that a module reads and writes only the vector of the sentence.
+
+    Raises:
+        UnsupportedModel: the module has other features as input or output.
+    """
     for key in ("module_input_name", "module_output_name"):
         value = config.get(key)
         if value not in (None, "sentence_embedding"):
@@ -93,7 +97,7 @@ def _check_features(config: dict[str, Any], path: Path) -> None:
 
 
 def _read_kind(entry: Any, path: Path) -> str:
-    """Return the name of a module's class."""
+    """Return the name of the class of a module, without its Python module."""
     kind = entry.get("type") if isinstance(entry, dict) else None
     if not isinstance(kind, str):
         raise BrokenFile(f"{path} has a module without a type")
@@ -107,7 +111,7 @@ def _read_kind(entry: Any, path: Path) -> str:
 
 
 def _read_folder(entry: Any, path: Path) -> Path:
-    """Return the folder of a module's files."""
+    """Return the directory of the files of a module."""
     name = entry.get("path", "")
     if not isinstance(name, str) or not _is_inside(name):
         raise BrokenFile(
@@ -118,14 +122,23 @@ def _read_folder(entry: Any, path: Path) -> Path:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name leads to a place inside the folder that it is read in."""
+    """Return whether a path leads to a place inside the directory of the file that names it."""
     path = Path(name)
     is_valid = name.isprintable() and all(len(part.encode()) <= 255 for part in path.parts)
     return is_valid and len(name) < 1000 and not path.is_absolute() and ".." not in path.parts
 
 
 def read_modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Return the modes of a ``Pooling`` module, from either form of its settings."""
+    """Return the modes of a ``Pooling`` module, from either form of its settings.
+
+    Args:
+        config: the settings.
+        path: the file of the settings, for messages.
+
+    Raises:
+        BadConfig: the setting is neither a mode nor a list of modes.
+        UnsupportedModel: a mode is unknown.
+    """
     named = config.get("pooling_mode")
     if named is not None:
         modes = [named] if isinstance(named, str) else named
@@ -144,7 +157,15 @@ def read_modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def read_activation(name: Any, path: Path) -> str:
-    """Return our name of an activation that is named by its class in torch."""
+    """Return bertq's name of an activation.
+
+    Args:
+        name: name of the activation's class in torch.
+        path: the file with the name, for messages.
+
+    Raises:
+        UnsupportedModel: the activation is unknown.
+    """
     found = None
     if isinstance(name, str) and name.startswith("torch.nn."):
         found = _ACTIVATIONS.get(name.rpartition(".")[2])

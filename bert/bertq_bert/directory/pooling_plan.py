@@ -21,13 +21,17 @@ def plan_model_pooling(
     num_labels: int | None,
     mask_cls_sep: bool,
 ) -> Pooling:
-    """Plan the pooling from the directory's settings; the options override them.
+    """Plan the pooling from the settings of the directory, which the options override.
 
     Args:
-        description: the directory's settings; None: the defaults of bert-as-service.
-        strategy, layers: options; None: the directory decides.
-        config: the network.
+        description: the settings of the directory; None: the defaults of bert-as-service.
+        strategy, layers: the options; None: as in the directory.
+        config: the hyper-parameters of the network.
         num_labels, mask_cls_sep: as for ``read_source``.
+
+    Raises:
+        BadOption: an option is not valid for the model.
+        BadConfig: the modules of the directory do not fit the network.
     """
 
     def plan(strategy: str, default_layers: tuple[int, ...]) -> Pooling:
@@ -62,7 +66,11 @@ def plan_model_pooling(
 
 
 def _add_steps(pooling: Pooling, description: Description, config: NetworkConfig) -> Pooling:
-    """Add the directory's modules after the pooling, if they fit."""
+    """Add the modules after the pooling.
+
+    Raises:
+        BadConfig: the input of a module has another size than the output before it.
+    """
     steps = [step for step, _ in description.steps]
     is_normalized = bool(steps) and steps[-1].kind == "normalize"
     if is_normalized:
@@ -84,7 +92,7 @@ def _add_steps(pooling: Pooling, description: Description, config: NetworkConfig
 
 
 def name_strategy(description: Description | None, pooling: Pooling) -> str:
-    """Return the name of the strategy that applies where no option names one."""
+    """Return the name of the pooling strategy for a model without the option."""
     if description is None:
         return _STRATEGY
     return {"score": "CLASSIFICATION", "sparse": pooling.modes[0].upper()}.get(

@@ -8,7 +8,15 @@ from bertq_bert.errors import BadConfig
 
 
 def read_prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str | None]:
-    """Return the prompts by name, and the name of the default prompt."""
+    """Return the prompts by name, and the name of the default prompt; None without a default.
+
+    Args:
+        about: the contents of ``config_sentence_transformers.json``.
+        path: a file in the same directory, for messages.
+
+    Raises:
+        BadConfig: a prompt is not a text, or the default prompt is none of the prompts.
+    """
     prompts = about.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         name.isprintable() and (text is None or isinstance(text, str))
@@ -28,6 +36,6 @@ def read_prompts(about: dict[str, Any], path: Path) -> tuple[dict[str, str], str
 
 
 def read_similarity(about: dict[str, Any]) -> str | None:
-    """Return the name of the similarity function, if it is a known one."""
+    """Return the name of the similarity function; None if it is missing or unknown."""
     name = about.get("similarity_fn_name")
     return name if name in ("cosine", "dot", "euclidean", "manhattan") else None

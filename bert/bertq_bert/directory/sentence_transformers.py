@@ -1,7 +1,7 @@
 """Reads the files that sentence-transformers adds to a model: modules, pooling, length, prompts.
 
-Both forms are read: that of versions 2 to 5, in which nearly every model on the hub is, and that of
-versions since 5.4.
+There are two forms of these files: that of versions 2 to 5, which nearly all models on the hub
+have, and that of versions since 5.4.
 """
 
 from dataclasses import replace
@@ -26,11 +26,11 @@ def read_description(directory: Path) -> Description | None:
     """Read the files that sentence-transformers or transformers added to a model.
 
     Returns:
-        The settings; None for a directory that has neither ``modules.json`` nor a classifier.
+        The settings; None if the directory has neither ``modules.json`` nor a classifier.
 
     Raises:
-        UnsupportedModel: a module, a mode or an activation is unknown; it is named.
-        BadConfig, BrokenFile, MissingFile: a file is damaged, or lacks a value.
+        UnsupportedModel: a module, a mode or an activation is unknown; the message names it.
+        BadConfig, BrokenFile, MissingFile: a file is damaged or missing, or lacks a value.
     """
     path = directory / "modules.json"
     if path.is_file():
@@ -84,7 +84,7 @@ def _read_modules(path: Path) -> Description:
 
 
 def _read_about(directory: Path) -> dict[str, Any]:
-    """Read ``config_sentence_transformers.json``; empty if there is no such file."""
+    """Read ``config_sentence_transformers.json``; return an empty dict if it does not exist."""
     path = directory / "config_sentence_transformers.json"
     about = read_optional(path)
     for key in ("truncate_dim", "max_active_dims"):
@@ -97,8 +97,14 @@ def _read_about(directory: Path) -> dict[str, Any]:
 
 
 def _add_pooling(description: Description, modules: list[Module], path: Path) -> Description:
-    """Add the pooling of a model for vectors, and the modules after it."""
-    modules = [module for module in modules if module.kind != "Dropout"]  # only used in training
+    """Add the pooling of a model for vectors, and the modules after the pooling.
+
+    Args:
+        description: the settings to add to.
+        modules: the modules after the transformer.
+        path: ``modules.json``, for messages.
+    """
+    modules = [module for module in modules if module.kind != "Dropout"]  # only for training
     if not modules or modules[0].kind != "Pooling":
         after = modules[0].kind if modules else "nothing"
         raise UnsupportedModel(
@@ -115,7 +121,13 @@ def _add_pooling(description: Description, modules: list[Module], path: Path) ->
 
 
 def _add_splade_pooling(description: Description, modules: list[Module], path: Path) -> Description:
-    """Add the pooling of SPLADE, whose rows weigh the tokens of the vocabulary."""
+    """Add the pooling of SPLADE, which computes a weight for each token of the vocabulary.
+
+    Args:
+        description: the settings to add to.
+        modules: the modules after the transformer.
+        path: ``modules.json``, for messages.
+    """
     kinds = [module.kind for module in modules]
     if kinds != ["SpladePooling"]:
         raise UnsupportedModel(

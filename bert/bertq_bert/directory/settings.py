@@ -1,4 +1,4 @@
-"""The settings of sentence-transformers' Transformer module, and of its tokenizer."""
+"""Reads the settings of sentence-transformers' Transformer module, and of its tokenizer."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from bertq_bert.config import read_json, shown
 from bertq_bert.errors import BadConfig, UnsupportedModel
 
-#: The transformer module's own settings: newest name first.
+#: Names of the file of the module's settings, newest first.
 _SETTINGS = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -16,10 +16,10 @@ _SETTINGS = (
     "sentence_xlm-roberta_config.json",
 )
 
-#: Settings of the transformer module that bertq does not have.
+#: Settings of the module that bertq does not support.
 _REFUSED = ("processing_kwargs", "query_length", "document_length", "query_expansion")
 
-#: Arguments for transformers that it may hold, and those that do not change a vector.
+#: Settings with arguments for transformers, and names of arguments that do not change a vector.
 _ARGUMENTS = (
     "model_args",
     "model_kwargs",
@@ -42,15 +42,21 @@ _HARMLESS = {
     "unpad_inputs",
 }
 
-#: Longest sequences that tokenizers of transformers have without a limit of their own: 1e30.
+#: A greater length means no limit: a tokenizer of transformers without a limit has 1e30.
 _UNLIMITED_TOKENS = 10**9
 
 
 def read_settings(transformer: Path) -> dict[str, Any]:
-    """The transformer module's settings, by any of the names that versions gave the file.
+    """Read the settings of the Transformer module, from a file with any of its names.
+
+    Args:
+        transformer: directory of the module.
+
+    Returns:
+        The settings; an empty dict if there is no such file.
 
     Raises:
-        UnsupportedModel: a setting would change the tokens or the network.
+        UnsupportedModel: a setting that bertq does not support may change the vectors.
     """
     side = read_optional(transformer / "tokenizer_config.json").get("truncation_side")
     if side not in (None, "right"):
@@ -81,10 +87,17 @@ def read_settings(transformer: Path) -> dict[str, Any]:
 
 
 def read_length(transformer: Path, settings: dict[str, Any]) -> int | None:
-    """Most tokens of a text.
+    """Return the maximum number of tokens of a text; None if only the network limits it.
 
-    ``max_seq_length``; or the tokenizer's own ``model_max_length``, which sentence-transformers
-    lowers to the network's positions. None: only the network limits it.
+    It is ``max_seq_length`` of the settings. Without that, it is ``model_max_length`` of the
+    tokenizer, which sentence-transformers reduces to the number of the network's positions.
+
+    Args:
+        transformer: directory of the module.
+        settings: the settings of the module.
+
+    Raises:
+        BadConfig: a value is not a positive whole number.
     """
     path = transformer / "sentence_bert_config.json"
     own = _tokens(settings.get("max_seq_length"), path)
@@ -108,7 +121,17 @@ def _tokens(value: Any, path: Path) -> int | None:
 
 
 def read_boolean(config: dict[str, Any], key: str, path: Path, *, default: bool = False) -> bool:
-    """True or False; null is ``default``."""
+    """Return a boolean of a config; ``default`` if it is missing or null.
+
+    Args:
+        config: the contents of a file.
+        key: name of the value.
+        path: the file, for messages.
+        default: the default.
+
+    Raises:
+        BadConfig: the value is not a boolean.
+    """
     value = config.get(key, default)
     if value is None:
         return default
@@ -118,5 +141,5 @@ def read_boolean(config: dict[str, Any], key: str, path: Path, *, default: bool 
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is no such file."""
+    """Read a file with a JSON object; return an empty dict if the file does not exist."""
     return read_json(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""The families of networks that bertq runs: one description each, over one network."""
+"""The families of networks that bertq runs, each described by settings of the same network."""
 
 from pathlib import Path
 
@@ -30,15 +30,15 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def read_config(path: Path) -> tuple[Family, NetworkConfig]:
-    """Read ``path``: the family that it names, and the network that it describes.
+    """Read the family and the hyper-parameters of a network from its config.
 
     Raises:
         MissingFile, BrokenFile: the file cannot be read.
-        UnsupportedModel: the family is none of ``FAMILIES``, or a part of it is not supported.
-        BadConfig: a value is missing, impossible, or an activation is unknown.
+        UnsupportedModel: the family is none of ``FAMILIES``, or a setting is not supported.
+        BadConfig: a value is missing or impossible, or an activation is unknown.
     """
     raw = read_json(path)
-    # Google's configs name no type
+    # Configs of Google have no model_type.
     kind = raw.get("model_type", "bert")
     family = next((family for family in FAMILIES if kind in family.model_types), None)
     if family is None:

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2018), and its relatives with the same block."""
+"""BERT (Devlin et al. 2018), and tables and settings for families with similar layers."""
 
 from bertq_bert.config import NetworkConfig
 from bertq_bert.families.family import Family, Line, Table, linear, norm
@@ -51,11 +51,14 @@ def read_block(
     """Read the settings that BERT and related families have in common.
 
     Args:
-        fields: the config.
-        offset: rows of the position table before the first position.
-        segments: the fewest kinds of segment.
-        epsilon: of LayerNorm, where the config does not say.
-        activation: of the feed-forward layers, where it does not say.
+        fields: the values of the config.
+        offset: number of rows of the position table before the first position.
+        segments: minimum number of segment types; 0 for a family without segments.
+        epsilon: default epsilon of LayerNorm.
+        activation: default activation of the feed-forward layers.
+
+    Returns:
+        Arguments for ``NetworkConfig``.
     """
     fields.require("position_embedding_type", "absolute")
     fields.require("is_decoder", False)

@@ -10,7 +10,7 @@ def _read(fields: Fields) -> NetworkConfig:
     values = read_block(fields)
     width = fields.size("embedding_size", default=128)
     values |= {
-        # where the widths are the same there is no projection
+        # If the widths are equal, there is no projection.
         "embedding_size": None if width == values["hidden_size"] else width,
         "head_act": "gelu",
         "masked_lm_act": "gelu",

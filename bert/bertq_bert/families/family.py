@@ -1,8 +1,8 @@
 """Descriptions of families of networks: how to read a config, and the names of the weights.
 
-A table has a line for each tensor: our name, which is Google's where it has one; the name in the
-checkpoint; and the axes, a letter each, of the tensor as we hold it. Kernels are [in, out] here and
-[out, in] in the file.
+A table has a line for each tensor: bertq's name, which is Google's name if there is one; the name
+in the checkpoint; and a letter for each axis of the tensor in memory. Kernels are [in, out] in
+memory, and [out, in] in the file.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,17 +17,17 @@ class Line(NamedTuple):
     """One tensor of a table."""
 
     name: str
-    #: in the checkpoint; several where versions of the family differ
+    #: name in the checkpoint; several names if versions of the family differ
     stored: str | tuple[str, ...]
-    #: V words, P positions, T segments, E embedding width, H hidden size, I intermediate size,
-    #: B relative buckets, A heads, L labels
+    #: axes: V words, P positions, T segments, E embedding width, H hidden size, I intermediate
+    #: size, B relative buckets, A heads, L labels
     axes: str
-    #: which of how many equal parts along the file's first axis it is: ``(0, 3)`` the first third
+    #: part of the tensor in the file, along its first axis: ``(0, 3)`` is the first third
     part: tuple[int, int] = (0, 1)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in the checkpoint, the usual one first."""
+        """The names in the checkpoint, the usual name first."""
         return (self.stored,) if isinstance(self.stored, str) else self.stored
 
 
@@ -35,7 +35,14 @@ Table = tuple[Line, ...]
 
 
 def linear(name: str, stored: str, axes: str, part: tuple[int, int] = (0, 1)) -> Table:
-    """The lines of a dense layer: kernel and bias."""
+    """Return the lines of a dense layer: kernel and bias.
+
+    Args:
+        name: bertq's name of the layer.
+        stored: name of the layer in the checkpoint.
+        axes: axes of the kernel.
+        part: as in ``Line``.
+    """
     return (
         Line(f"{name}/kernel", f"{stored}.weight", axes, part),
         Line(f"{name}/bias", f"{stored}.bias", axes[-1], part),
@@ -43,7 +50,7 @@ def linear(name: str, stored: str, axes: str, part: tuple[int, int] = (0, 1)) ->
 
 
 def norm(name: str, stored: str, axis: str = "H") -> Table:
-    """The lines of a LayerNorm, by its new and its old names."""
+    """Return the lines of a LayerNorm, with its new and its old names in checkpoints."""
     return (
         Line(f"{name}/gamma", (f"{stored}.weight", f"{stored}.gamma"), axis),
         Line(f"{name}/beta", (f"{stored}.bias", f"{stored}.beta"), axis),
@@ -54,24 +61,25 @@ def norm(name: str, stored: str, axis: str = "H") -> Table:
 class Family:
     """A family of networks."""
 
-    #: its name, for messages
+    #: name of the family, for messages
     name: str
-    #: values of ``model_type`` in its ``config.json``
+    #: values of ``model_type`` in ``config.json``
     model_types: tuple[str, ...]
     #: reads the hyper-parameters
     read: Callable[[Fields], NetworkConfig]
     #: optional prefixes of the names of tensors
     prefixes: tuple[str, ...]
+    #: tensors before the layers
     embeddings: Table
-    #: of one layer; ``{}`` in a name is the layer's number
+    #: tensors of a layer; ``{}`` in a name is the number of the layer
     layer: Table
-    #: after the last layer
+    #: tensors after the last layer
     final: Table = ()
-    #: the dense layer over the first token that some models have, ``CLS_POOLED``
+    #: tensors of the pooler, a dense layer over the first token, for ``CLS_POOLED``
     pooler: Table = ()
-    #: sequence classification: the layers between the network and the labels, and the labels
+    #: tensors of a classifier: the layers between the network and the labels, and the labels
     classifier: Table = ()
-    #: the masked-LM head
+    #: tensors of the masked-LM head
     masked_lm: Table = ()
 
     def tables(
@@ -82,7 +90,12 @@ class Family:
         classifier: bool = False,
         masked_lm: bool = False,
     ) -> Iterator[Line]:
-        """The lines of all tensors of a network with these heads."""
+        """Generate the lines of all tensors of a network.
+
+        Args:
+            config: the hyper-parameters.
+            pooler, classifier, masked_lm: whether to include the tensors of these heads.
+        """
         for line in self.embeddings:
             yield line
         for index in sorted({config.stored_layer(i) for i in range(config.num_hidden_layers)}):

@@ -16,7 +16,7 @@ def _read(fields: Fields) -> NetworkConfig:
     fields.require("logn_attention_scale", False)
     layers = fields.size("num_hidden_layers")
     scaling = fields.raw.get("rope_parameters") or fields.raw.get("rope_scaling")
-    # the hub's code has another default than transformers
+    # The default of the hub's code differs from that of transformers.
     default = 10_000.0 if fields.raw.get("model_type") == "new" else 160_000.0
     theta = fields.raw.get("rope_theta")
     rotary = read_rotary(fields, scaling, default if theta is None else theta)

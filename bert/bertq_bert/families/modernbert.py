@@ -20,7 +20,7 @@ def _read(fields: Fields) -> NetworkConfig:
     theta = fields.raw.get("global_rope_theta")
     theta = 160_000.0 if theta is None else theta
     local = fields.raw.get("local_rope_theta", 10_000.0)
-    # null: local attention has the base of global attention
+    # With null, local attention has the base of global attention.
     thetas = {_GLOBAL: theta, _LOCAL: theta if local is None else local}
     scaling = fields.raw.get("rope_scaling")
     rotary = {kind: read_rotary(fields, rope.get(kind, scaling), thetas[kind]) for kind in thetas}
@@ -84,7 +84,7 @@ MODERNBERT = Family(
         *norm("embeddings/LayerNorm", "embeddings.norm", "E"),
     ),
     layer=(
-        # the first layer has none: the embeddings are normalised already
+        # Not in the first layer, because the embeddings are normalized already.
         *norm("attention/output/LayerNorm", f"{_AT}.attn_norm"),
         *linear("attention/self/query", f"{_AT}.attn.Wqkv", "HH", (0, 3)),
         *linear("attention/self/key", f"{_AT}.attn.Wqkv", "HH", (1, 3)),

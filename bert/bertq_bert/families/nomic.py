@@ -1,7 +1,7 @@
 """NomicBERT (Nussbaum et al. 2024): BERT with rotary positions and a gated feed-forward layer.
 
-Two kinds of config describe it: that of transformers, and that of the code on the hub
-(``n_embd``, ``n_head``, ...).
+There are two kinds of config: that of transformers, and that of the code on the hub (``n_embd``,
+``n_head``, ...).
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from bertq_bert.families.rotary import read_rotary
 
 _AT = "encoder.layers.{}"
 
-#: Gated feed-forward layers by the names of the hub's code, and their activations.
+#: Names of gated feed-forward layers in the hub's code, and their activations.
 _GATED = {"swiglu": "silu", "geglu": "gelu", "glu": "sigmoid"}
 
 #: Defaults of the hub's code that differ from those of transformers.
@@ -28,7 +28,7 @@ _HUB_DEFAULTS = {
     "activation_function": "gelu_new",
 }
 
-#: Settings of the hub's code that bertq knows one value of.
+#: Settings of the hub's code, and the values that bertq supports.
 _REQUIRED: dict[str, tuple[object, ...]] = {
     "qkv_proj_bias": (False,),
     "mlp_fc1_bias": (False,),
@@ -42,7 +42,7 @@ _REQUIRED: dict[str, tuple[object, ...]] = {
     "rotary_emb_interleaved": (False,),
     "rotary_emb_scale_base": (),
     "rotary_head_dim": (False,),
-    # "gelu" alone means a feed-forward layer without a gate: no known model has one
+    # Not "gelu", a feed-forward layer without a gate, which no known model has.
     "activation_function": tuple(_GATED),
     "num_experts": (0,),
     "moe_every_n_layers": (0,),
@@ -78,9 +78,13 @@ def _read(fields: Fields) -> NetworkConfig:
 
 
 def _positions(fields: Fields) -> tuple[Rotary, int]:
-    """The rotary positions, and the longest sequence for which they are known."""
+    """Return the rotary positions, and the maximum sequence length that they allow.
+
+    Raises:
+        BadConfig: the base is missing.
+    """
     raw: Any = fields.raw
-    # transformers writes the trained length into the first, and the hub's code reads the second
+    # transformers writes the trained length to the first one; the hub's code reads the second one.
     sizes = [fields.size(key, default=0) for key in ("max_position_embeddings", "n_positions")]
     longest = max(sizes) or 2048
     theta = raw.get("rotary_emb_base")
@@ -88,7 +92,7 @@ def _positions(fields: Fields) -> tuple[Rotary, int]:
         raise BadConfig(f"{fields.path}: rotary_emb_base is missing")
     rotary = read_rotary(fields, raw.get("rope_parameters"), 1000.0 if theta is None else theta)
     if raw.get("rotary_scaling_factor"):
-        # beyond the trained length the base depends on the length of the batch: not served
+        # Not for longer sequences, because their base would depend on the length of the batch.
         longest = min(longest, fields.size("max_trained_positions", default=2048))
         rotary = replace(rotary, longest=longest)
     return rotary, longest

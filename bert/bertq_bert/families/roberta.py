@@ -14,7 +14,7 @@ from bertq_bert.families.fields import Fields
 
 
 def _read(fields: Fields) -> NetworkConfig:
-    # positions are counted from the padding token's id on
+    # The first position is the id of the padding token, plus 1.
     padding = fields.size("pad_token_id", default=1, least=0)
     values = read_block(fields, offset=padding + 1) | {
         "padding_id": padding,

@@ -1,4 +1,4 @@
-"""Reads the rotary positions that a config describes, in the forms of transformers 4 and 5."""
+"""Reads the settings of rotary positions, in the forms of transformers 4 and 5."""
 
 from typing import Any
 
@@ -8,16 +8,17 @@ from bertq_bert.families.fields import Fields
 
 
 def read_rotary(fields: Fields, values: Any, theta: Any, name: str = "rope_parameters") -> Rotary:
-    """Return the positions that a ``rope_parameters`` or ``rope_scaling`` stands for.
+    """Return the positions that ``rope_parameters`` or ``rope_scaling`` describes.
 
     Args:
-        fields: the config, for messages.
-        values: the JSON object; None for plain positions.
-        theta: the base, where the object does not name one.
-        name: of the key, for messages.
+        fields: the values of the config, for messages.
+        values: the JSON object; None for positions without scaling.
+        theta: the base, if the object has none.
+        name: name of the key, for messages.
 
     Raises:
-        UnsupportedModel: it is of another kind than plain, linear or NTK.
+        UnsupportedModel: the type is not default, linear or NTK.
+        BadConfig: a value is not a number above zero.
     """
     values = values if isinstance(values, dict) else {}
     theta = fields.number(values.get("rope_theta", theta), "rope_theta")

@@ -143,7 +143,7 @@ class GoogleTokenizer(Tokenizer):
 
     def _rewrite(self, text: str) -> str:
         if not self.cased and "Σ" in text:
-            # The library converts a final sigma to another lower case than Python and Google's code.
+            # The library's lower case of a final sigma is not that of Python and Google's code.
             text = text.translate(self._drop).lower()
         return text.translate(self._clean)
 
