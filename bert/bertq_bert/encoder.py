@@ -29,8 +29,8 @@ _CPU_TOKENS, _GPU_TOKENS = 512, 16384
 #: maximum limits the memory of attention, and the padding of short rows in a batch with a long one.
 _SCORES_PER_TOKEN = 512
 
-#: If a model takes rows of more tokens than the first number, the attention of one row alone may
-#: need too much memory. Then at most so many scores of all heads, 64 MiB in float32, are in memory.
+#: For a model that takes rows of more than ``_LONG_TOKENS`` tokens, the scores of all heads that
+#: are in memory at once have a maximum, 64 MiB in float32: a single row might need too much memory.
 _LONG_TOKENS, _MAX_SCORES = 1024, 2**24
 
 
@@ -88,7 +88,9 @@ class Encoder(Model):
         dimensions: int | None = None,
         precision: str = "float32",
     ) -> npt.NDArray[Any]:
-        """Return the rows of texts, in the order of ``texts``, as a service with this model does.
+        """Return the rows of texts, in the order of ``texts``.
+
+        A service with this model returns the same rows.
 
         Args:
             texts: texts and pairs of texts.

@@ -49,7 +49,7 @@ class Model:
     #: ``max_seq_len``, or None if the length is not fixed: then rows are as long as the longest
     #: sequence of the call
     row_shape: tuple[int | None, ...]
-    #: rows of the embedding table: a valid id is less than that
+    #: number of rows of the embedding table: valid ids are 0..vocab_size-1
     vocab_size: int
     tokenizer: Tokenizer = field(repr=False)
     #: number of segment types that the network was trained with: a pair with two segments needs 2;

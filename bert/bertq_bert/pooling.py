@@ -126,7 +126,7 @@ class Pooling:
         return "score" if self.has_labels else "sparse" if self.sparse else "embed"
 
     def width(self, hidden_size: int, vocab_size: int = 0) -> int:
-        """Return the size of a row, or of the vector of a token if a row has several.
+        """Return the size of a row, or of one vector if a row has a vector for each token.
 
         Args:
             hidden_size: size of a token's vector.

@@ -166,9 +166,9 @@ def _checkpoint_prefix(directory: Path, indexes: list[Path]) -> Path:
 
 
 def _latest(directory: Path) -> Path:
-    """Return the path of the index of the latest checkpoint, as TensorFlow's ``checkpoint`` says.
+    """Return the index of the latest checkpoint, which TensorFlow's file ``checkpoint`` names.
 
-    The path may not exist.
+    The returned path may not exist.
     """
     try:
         text = (directory / "checkpoint").read_text(encoding="utf-8")

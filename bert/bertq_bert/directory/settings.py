@@ -42,7 +42,7 @@ _HARMLESS = {
     "unpad_inputs",
 }
 
-#: A greater length means no limit: a tokenizer of transformers without a limit has 1e30.
+#: A length above this means no limit: tokenizers of transformers without a limit have 1e30.
 _UNLIMITED_TOKENS = 10**9
 
 

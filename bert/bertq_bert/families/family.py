@@ -65,7 +65,7 @@ class Family:
     name: str
     #: values of ``model_type`` in ``config.json``
     model_types: tuple[str, ...]
-    #: reads the hyper-parameters
+    #: function that reads the hyper-parameters
     read: Callable[[Fields], NetworkConfig]
     #: optional prefixes of the names of tensors
     prefixes: tuple[str, ...]

@@ -84,7 +84,7 @@ def _positions(fields: Fields) -> tuple[Rotary, int]:
         BadConfig: the base is missing.
     """
     raw: Any = fields.raw
-    # transformers writes the trained length to the first one; the hub's code reads the second one.
+    # transformers writes the trained length to the first, and the hub's code reads the second.
     sizes = [fields.size(key, default=0) for key in ("max_position_embeddings", "n_positions")]
     longest = max(sizes) or 2048
     theta = raw.get("rotary_emb_base")

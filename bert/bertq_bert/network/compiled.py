@@ -172,7 +172,7 @@ class CompiledNetwork:
         while (shape := self._wait_for_shape()) is not None:
             started = time.monotonic()
             try:
-                self(shape, [[0]])  # and padding
+                self(shape, [[0]])  # a batch of one token and padding
             except Exception as error:
                 errors += 1
                 self._record(shape, time.monotonic() - started, is_ready=False)

@@ -54,7 +54,7 @@ class Dense:
         self._matrices.clear()
 
     def split(self, array: Array | None, axis: int) -> list[Array | None]:
-        """Split an array along an axis into a piece for each part; None is a None for each."""
+        """Split an array along an axis, into a piece for each part; the pieces of None are None."""
         return [None] * self.parts if array is None else list(np.split(array, self.parts, axis))
 
     def combine(self, x: Tensor, inner: list[Tensor], name: str) -> Tensor:

@@ -151,7 +151,7 @@ class Network:
         return mask
 
     def select_tokens(self, layout: TokenLayout, mask: Tensor) -> Tensor:
-        """Return the flat index of the token of each row that the pooling uses.
+        """Return the flat index of the only token of each row that the pooling uses.
 
         Returns:
             The indices [B]; None if the pooling uses all tokens.

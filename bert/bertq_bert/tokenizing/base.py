@@ -1,4 +1,4 @@
-"""The base class of tokenizers, which truncates texts and adds special tokens."""
+"""The base class of tokenizers: truncation, special tokens, and lists of tokens."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Text: TypeAlias = str | tuple[str, str]
 
 
 class Tokenizer(ABC):
-    """Converts texts to token ids; thread-safe."""
+    """The base class of tokenizers, which convert texts to token ids; thread-safe."""
 
     #: the special tokens around texts
     template: Template
