@@ -1,6 +1,8 @@
 """Chunks of small requests that arrive together: encoded as a group, answered one by one."""
 
 import json
+import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,6 +69,35 @@ def test_each_chunk_of_a_group_gets_its_own_rows(redis: Redis, start: Start) -> 
         worker.wait_for_log(f"chunk {job}-0: {len(sentences)} rows")
     worker.wait_for(lambda: not redis.exists("unacked", "unacked_index"))
     assert 0 < redis.ttl(keys.reply(CLIENT)) <= 600
+
+
+def test_a_group_begins_when_the_last_one_is_answered(redis: Redis, start: Start) -> None:
+    start(128_000.0)  # half a second for each row
+    push(redis, {"first": (["a"], {})})
+    eventually(lambda: redis.hlen("unacked") == 1)
+    push(redis, {f"job{number}": (["a"], {}) for number in range(3)})
+    time.sleep(0.3)
+    assert redis.hlen("unacked") == 1
+    assert redis.llen(queues.SMALL) == 3
+    assert next(iter(answers(redis, 4))) == "first"
+
+
+def _has_unacked(redis: Redis, count: int) -> bool:
+    return redis.hlen("unacked") == count
+
+
+def test_groups_gather_while_they_wait_for_the_device(redis: Redis, start: Start) -> None:
+    start(5000.0)
+    message = json.loads(MessageBuilder(CLIENT).build("big-0", ["a"] * 256, queues.SHARED))
+    redis.hset(keys.job("big"), mapping={"state": jobs.ACTIVE, "chunks": 1})
+    redis.lpush(queues.SHARED, json.dumps(message))
+    eventually(lambda: redis.hexists(keys.job("big"), keys.attempts(0)))
+    time.sleep(0.5)  # it is tokenized, and computed
+    for number in range(3):
+        push(redis, {f"job{number}": (["a"], {})})
+        eventually(partial(_has_unacked, redis, 2 + number))
+    assert not redis.exists(keys.reply(CLIENT))
+    assert next(iter(answers(redis, 4))) == "big"
 
 
 def test_a_result_has_a_key_unless_its_client_can_do_without(redis: Redis, start: Start) -> None:

@@ -67,14 +67,16 @@ def test_a_worker_takes_only_what_fits_its_capacity(
 def test_a_worker_takes_few_chunks_with_long_texts(
     redis: Redis, client: BertClient, start: Start
 ) -> None:
-    long = "x" * limits.MAX_CHUNK_CHARACTERS
-    futures = [client.encode_async([f"{number} {long}"]) for number in range(10)]
-    eventually(lambda: redis.llen("bertq.small") == 10)
     worker = start(256 * SLOW, "-Q", "cpu0")  # a minute for each row
-    worker.wait_for(lambda: redis.hlen("unacked") == 8)  # 32 MiB
+    # Small chunks that wait for another batch do not delay one another.
+    futures = [client.encode_async(standins.sentences(17))]
+    worker.wait_for(lambda: redis.hlen("unacked") == 1)
+    long = "x" * limits.MAX_CHUNK_CHARACTERS
+    futures += [client.encode_async([f"{number} {long}"]) for number in range(10)]
+    worker.wait_for(lambda: redis.hlen("unacked") == 1 + 8)  # 32 MiB
+    worker.wait_for(lambda: redis.llen("bertq.small") == 2)
     time.sleep(1)
-    assert redis.hlen("unacked") == 8
-    assert redis.llen("bertq.small") == 2
+    assert redis.hlen("unacked") == 1 + 8
     for future in futures:
         future.cancel()
 

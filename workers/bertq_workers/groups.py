@@ -5,6 +5,10 @@ one thread. Celery still has the request of each chunk, so revoking, events and 
 not send the signals ``task_prerun``, ``task_postrun`` and ``task_success``; if anything is
 connected to one of them, no chunk is grouped.
 
+The next group begins when the last one is answered, so that the two do not compete for the
+interpreter, and more chunks gather in Redis for one batch. There are as many groups at once as the
+device has batches. If a group waits for the device, others are prepared to be computed with it.
+
 Only chunks for which everything goes well are completed here. All others run again, each alone,
 with Celery's trace: there, each error belongs to one chunk.
 """
@@ -12,7 +16,7 @@ with Celery's trace: there, each error belongs to one chunk.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -108,8 +112,18 @@ class GroupEncoder:
             and not any(signal.receivers for signal in _SIGNALS)
         )
 
-    def encode(self, requests: Sequence[ChunkRequest]) -> list[Answer | None]:
+    def may_begin(self, running: int) -> bool:
+        """Return whether another group may begin while some are encoded."""
+        return running < self._batcher.max_batches or self._batcher.has_waiting_small_chunks
+
+    def encode(
+        self, requests: Sequence[ChunkRequest], on_wait: Callable[[], object]
+    ) -> list[Answer | None]:
         """Encode a group of chunks.
+
+        Args:
+            requests: Celery's requests of the chunks.
+            on_wait: called if the chunks wait for other batches.
 
         Returns:
             For each chunk, its answer; None if it must run alone.
@@ -117,7 +131,7 @@ class GroupEncoder:
         answers: dict[str, Answer] = {}
         for encoding, members in self._by_encoding(requests):
             try:
-                answers |= self._encode(members, encoding)
+                answers |= self._encode(members, encoding, on_wait)
             except Exception as error:
                 log.debug("a group of %d chunks is split: %s", len(members), type(error).__name__)
         return [answers.get(request.id) for request in requests]
@@ -139,12 +153,16 @@ class GroupEncoder:
                 found[encoding].append(request)
         return list(found.items())
 
-    def _encode(self, requests: list[ChunkRequest], encoding: Encoding) -> dict[str, Answer]:
+    def _encode(
+        self, requests: list[ChunkRequest], encoding: Encoding, on_wait: Callable[[], object]
+    ) -> dict[str, Answer]:
         """Encode chunks with the same options; return the answers by task id."""
         started = time.perf_counter()
         texts = list(chain.from_iterable(request.args[0] for request in requests))
         ids, truncated = chunk.tokenize(self._encoder, texts, encoding)
         future = self._batcher.submit_small(ids)
+        if not future.done():
+            on_wait()
         rows = chunk.wait_for_rows(future, lambda: self._is_any_active(requests))
         finished = chunk.finish(self._encoder, rows, encoding)
         shown = self._encoder.tokens(ids) if encoding.show_tokens else None

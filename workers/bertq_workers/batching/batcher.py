@@ -131,6 +131,16 @@ class Batcher:
             self._run(batches)
         return chunk.future
 
+    @property
+    def max_batches(self) -> int:
+        """Number of batches that the device may have at the same time."""
+        return self._lanes + self._ahead
+
+    @property
+    def has_waiting_small_chunks(self) -> bool:
+        """Whether small chunks wait for a lane."""
+        return bool(self._small)
+
     def oldest_batch_seconds(self) -> float:
         """Return the seconds for which the oldest batch has been running; 0 without a batch."""
         return self._running.oldest_seconds()

@@ -15,6 +15,7 @@ the consumer's ``task_consumer``, ``initial_prefetch_count``, ``on_decode_error`
 ``create_task_handler``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -22,7 +23,6 @@ from kombu.common import ignore_errors
 
 from bertq.protocol import queues
 from bertq_workers.background.heartbeat import Heartbeat
-from bertq_workers.batching.capacity import Capacity
 from bertq_workers.celery_compat.pool import ChunkPool
 
 #: Maximum small requests taken in one command; more would be unavailable to other workers.
@@ -55,7 +55,8 @@ class Intake(bootsteps.StartStopStep):
         if len(small) == len(selected):
             take_several(channels[0], consumer.pool)
         else:
-            limit(channels[0], consumer.pool.capacity.large)
+            large = consumer.pool.capacity.large
+            limit(channels[0], lambda: large.is_available)
             channels += [self._open_small(consumer, queue) for queue in small]
         self._heartbeat.renew_for([channel.qos for channel in channels])
 
@@ -92,13 +93,13 @@ class Intake(bootsteps.StartStopStep):
         self._small_consumer = None
 
 
-def limit(channel: Any, capacity: Capacity) -> None:
+def limit(channel: Any, has_capacity: Callable[[], bool]) -> None:
     """Have a channel take a message only while there is capacity."""
     qos = channel.qos
     kombu_can_consume = type(qos).can_consume
 
     def can_consume() -> bool:
-        return capacity.is_available and bool(kombu_can_consume(qos))
+        return has_capacity() and bool(kombu_can_consume(qos))
 
     qos.can_consume = can_consume
 
@@ -109,7 +110,7 @@ def take_several(channel: Any, pool: ChunkPool) -> None:
     The pool may encode them as a group.
     """
     capacity = pool.capacity.small
-    limit(channel, capacity)
+    limit(channel, lambda: pool.takes_small)
 
     def max_messages() -> Any:
         prefetch = channel.qos.can_consume_max_estimate()

@@ -50,13 +50,20 @@ Callback = Callable[..., Any]
 class Groups(Protocol):
     """Something that encodes groups of chunks: a ``bertq_workers.groups.GroupEncoder``."""
 
+    def may_begin(self, running: int) -> bool:
+        """Return whether another group may begin while some are encoded.
+
+        Called on the hub's thread before chunks are taken.
+        """
+
     def accepts(self, request: ChunkRequest, record: JobRecord | None) -> bool:
         """Return whether a chunk of a job can be in a group; called on the hub's thread."""
 
-    def encode(self, requests: list[ChunkRequest]) -> Sequence[Any]:
+    def encode(self, requests: list[ChunkRequest], on_wait: Callable[[], object]) -> Sequence[Any]:
         """Return for each chunk an answer with ``summary`` and ``seconds``; None to run it alone.
 
-        The results of the answered chunks are stored.
+        The results of the answered chunks are stored. ``on_wait`` is called if the group waits for
+        other batches; ``may_begin`` may then give another answer.
         """
 
 
@@ -136,6 +143,8 @@ class ChunkPool(BasePool):
         self._idle: list[WorkQueue] = []
         #: Chunks of small requests that are not begun.
         self._small: list[PoolJob] = []
+        #: Queues of the threads that encode a group.
+        self._encoding: set[WorkQueue] = set()
         self._jobs: set[PoolJob] = set()
         self._is_open = True
         self._finished: deque[tuple[WorkQueue, list[Report]]] = deque()
@@ -177,9 +186,18 @@ class ChunkPool(BasePool):
             accept_callback(os.getpid(), time.monotonic())
         return job
 
-    def _put(self, work: Work) -> None:
+    def _put(self, work: Work) -> WorkQueue:
+        """Give work to a thread, and return the thread's queue."""
         work_queue = self._idle.pop() if self._idle else self._start_thread()
         work_queue.put(work)
+        return work_queue
+
+    @property
+    def takes_small(self) -> bool:
+        """Whether chunks of small requests may be taken now."""
+        if not self.capacity.small.is_available:
+            return False
+        return self.groups is None or self.groups.may_begin(len(self._encoding))
 
     def start_small(self, records: Mapping[str, JobRecord]) -> None:
         """Begin the chunks of small requests that were applied since the last call.
@@ -195,7 +213,7 @@ class ChunkPool(BasePool):
             else:
                 self._put(partial(_run, job))
         if group:
-            self._put(lambda: self._run_group(group))
+            self._encoding.add(self._put(lambda: self._run_group(group)))
 
     def _can_be_grouped(self, job: PoolJob, records: Mapping[str, JobRecord]) -> bool:
         request = job.request
@@ -262,7 +280,7 @@ class ChunkPool(BasePool):
         dropped = [Report(job, job.done, None) for job in group if job.dropped]
         chosen = [job for job in group if not job.dropped]
         try:
-            answers = self.groups.encode([job.request for job in chosen])
+            answers = self.groups.encode([job.request for job in chosen], self._wake)
         except BaseException:
             answers = [None] * len(chosen)  # the error comes again, for the chunk that causes it
         reports = [
@@ -291,6 +309,7 @@ class ChunkPool(BasePool):
         while self._finished:
             work_queue, reports = self._finished.popleft()
             self._idle.append(work_queue)
+            self._encoding.discard(work_queue)
             for report in reports:
                 self._finish(report)
 
