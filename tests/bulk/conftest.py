@@ -13,6 +13,7 @@ from bertq import BertClient
 from bertq.state import worker_info
 from tests.cli.runs import Run
 from tests.client.stub import Stub, info, stub_worker
+from tests.waiting import eventually
 
 Write = Callable[..., Path]
 Encode = Callable[..., Run]
@@ -54,10 +55,16 @@ def module_stub(module_redis_url: str) -> Iterator[Stub]:
         yield running
 
 
+def wait_until_idle(redis: Redis) -> None:
+    """Wait until the stub worker has dropped the chunks of failed and cancelled requests."""
+    eventually(lambda: not redis.exists("bertq", "bertq.small", "unacked"))
+
+
 @pytest.fixture
 def stub(module_stub: Stub, redis: Redis) -> Iterator[Stub]:
     """The stub worker, without the records of other tests."""
     worker_info.publish(redis, info(["bertq", "bertq.small"]))  # it expires
+    wait_until_idle(redis)
     module_stub.chunks.clear()
     module_stub.options.clear()
     module_stub.fingerprints = ["f"]

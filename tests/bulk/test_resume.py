@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from redis import Redis
 
 from bertq import BertClient
 from bertq.errors import (
@@ -17,7 +18,7 @@ from bertq.errors import (
     SentenceTooLong,
     Timeout,
 )
-from tests.bulk.conftest import Write, manifest, names, rows_kept, sentences
+from tests.bulk.conftest import Write, manifest, names, rows_kept, sentences, wait_until_idle
 from tests.bulk.test_sources import Stdin
 from tests.client.stub import Stub, rows
 
@@ -26,7 +27,9 @@ FAILING = [*TEXTS[:650], "!fail", *TEXTS[651:]]
 
 
 @pytest.fixture
-def half(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypatch: Any) -> Path:
+def half(
+    client: BertClient, stub: Stub, redis: Redis, corpus: Write, tmp_path: Path, monkeypatch: Any
+) -> Path:
     """An output without its second half, because the worker has ended."""
     output = tmp_path / "v.npy"
     quick = stub.encode
@@ -41,6 +44,7 @@ def half(client: BertClient, stub: Stub, corpus: Write, tmp_path: Path, monkeypa
         with pytest.raises(RemoteError):
             client.encode_file(corpus(TEXTS), output, batch_size=100)
     assert rows_kept(output) == 600
+    wait_until_idle(redis)
     stub.chunks.clear()
     return output
 
