@@ -118,17 +118,29 @@ def test_a_layer_that_cannot_be_divided_is_whole(tmp_path: Path, config: dict[st
     assert count(make(write_tiny_hf(tmp_path, **config), layer=-1), PRODUCTS) == 4 * 4
 
 
-def test_few_tokens_have_a_function_of_their_own_in_bfloat16(tiny_hf: Path) -> None:
-    graph = make(tiny_hf, dtype="bfloat16")
-    few, many = graph.functions[0], graph.functions[40]
-    norms = [count_of(traced, ("_MklLayerNorm",)) for traced in (few, many)]
-    assert norms == [0, 1 + 2 * 3]
-    held = [{tensor.ref() for tensor in traced.captured_inputs} for traced in (few, many)]
+@pytest.mark.parametrize(
+    ("dtype", "norms", "packed", "atol"),
+    [("float32", [0, 0], [True, False], 5e-6), ("bfloat16", [0, 7], [True, True], 0.1)],
+)
+def test_few_tokens_have_a_function_of_their_own(
+    tiny_hf: Path, dtype: str, norms: list[int], packed: list[bool], atol: float
+) -> None:
+    graph = make(tiny_hf, dtype=dtype)
+    both = graph.functions[0], graph.functions[40]
+    assert [count_of(traced, ("_MklLayerNorm",)) for traced in both] == norms
+    for traced, is_packed in zip(both, packed, strict=True):
+        products = [
+            operation.get_attr("is_filter_const")
+            for operation in traced.graph.get_operations()
+            if operation.type == "_MklNativeFusedMatMul"
+        ]
+        assert products == [is_packed] * (3 * 2 * 4)
+    held = [{tensor.ref() for tensor in traced.captured_inputs} for traced in both]
     # all but the table of positions, which is small
     assert len(held[0] - held[1]) <= 1
     sentence = list(range(2, 21))
     two, three = graph([sentence] * 2), graph([sentence] * 3)  # 38 tokens, and 57
-    np.testing.assert_allclose(two, three[:2], atol=0.1, rtol=0)
+    np.testing.assert_allclose(two, three[:2], atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "CLS_TOKEN", "NONE"])
@@ -215,7 +227,8 @@ def test_private_calls_of_tensorflow_give_the_same(
     monkeypatch.undo()
     batches = [[[2, 5, 3]], [[2, 5, 6, 3], [2, 3]], [[7] * 30] * 20]
     direct = [graph(ids) for ids in batches]
-    assert names == [graph.functions[0].name.decode()] * 3
+    few, many = (traced.name.decode() for traced in graph.functions.values())
+    assert names == [few, few, many]
     for name in ("execute", "EagerTensor"):
         monkeypatch.setattr(calls, name, None)
     public = make(tiny_hf)

@@ -38,6 +38,8 @@ class Dense:
         self.is_fused = is_fused
         #: whether the next graph to trace uses the fused LayerNorm
         self.has_fused_norm = False
+        #: whether oneDNN stores packed copies of the kernels for the next graph to trace
+        self.is_packed = False
         # Kept until the network is traced, because layers may share their weights.
         self._pieces: dict[str, Pieces] = {}
         self._matrices: dict[int, tuple[Array, Tensor]] = {}  # by the address of the array
@@ -102,9 +104,8 @@ class Dense:
         if self.is_fused:
             offset = np.zeros(kernel.shape[1], np.float32) if bias is None else bias
             name = activation if activation in onednn.ACTIVATIONS else "identity"
-            # In float32, packing does not save time.
-            packed = self.dtype != tf.float32
-            product = onednn.matmul(x, matrix, self.tensor(offset), name, packed=packed)
+            offset = self.tensor(offset)
+            product = onednn.matmul(x, matrix, offset, name, packed=self.is_packed)
             return product if name == activation else activate(activation, product)
         product = tf.matmul(x, matrix)
         product = product if bias is None else tf.nn.bias_add(product, self.tensor(bias))

@@ -29,15 +29,20 @@ _MIN_TOKENS = 8
 #: Each pair: up to the first number, the tokens of a batch are a multiple of the second.
 _STEPS = ((32, 2), (64, 4), (512, 16), (4096, 64), (2**31, 512))
 
-#: Minimum tokens of a batch for which the fused LayerNorm is used. For 20 tokens it takes 12 us,
-#: and the public operations 7 us; for 512 tokens it takes 30 us, and they take 100 us. In float32,
-#: where products take twice the time, the difference is 1 % of the time of a full batch; so all
-#: batches use the public operations.
-_FUSED_NORM_TOKENS = 40
+#: Batches with fewer tokens have a function of their own.
+#:
+#: In bfloat16, only the other one uses the fused LayerNorm. For 20 tokens it takes 12 us, and the
+#: public operations 7 us; for 512 tokens it takes 30 us, and they take 100 us. In float32, where
+#: products take twice the time, the difference is 1 % of the time of a full batch; so all batches
+#: use the public operations.
+#:
+#: In float32, only the function for small batches uses packed matrices: on a CPU of AMD's Zen 4,
+#: one sentence takes 0.8 of the time with them, and a full batch 1.05.
+_SMALL_TOKENS = 40
 
-#: Maximum bytes of dense weights of a network with a separate function for small batches in
-#: bfloat16: oneDNN stores a packed copy of each matrix for each function.
-_MAX_PACKED_TWICE_BYTES = 64 * 2**20
+#: Maximum bytes of the dense weights, in float32, of a network with a function for small batches:
+#: oneDNN stores a packed copy of each matrix for each function.
+_MAX_PACKED_BYTES = 64 * 2**20
 
 #: Maximum tokens of a row whose marks and places are cached for rows of the same length.
 _MAX_CACHED_TOKENS = 512
@@ -99,15 +104,12 @@ class Graph:
             config, weights, pooling, dtype, _MIN_TOKENS, parts,
             is_fused=is_fused, max_scores=max_scores,
         )  # fmt: skip
-        has_fused_norm = is_fused and dtype != "float32"
-        is_small = sum(array.nbytes for array in weights.values()) <= _MAX_PACKED_TWICE_BYTES
+        is_bfloat16 = is_fused and dtype == "bfloat16"
+        has_two = is_fused and sum(map(_size, weights.values())) <= _MAX_PACKED_BYTES
+        large = _trace(network, has_fused_norm=is_bfloat16, is_packed=is_bfloat16)
+        small = _trace(network, has_fused_norm=False, is_packed=True) if has_two else large
         #: the traced functions, by the minimum tokens of their batches
-        self.functions = {_FUSED_NORM_TOKENS: _trace(network, has_fused_norm=has_fused_norm)}
-        self.functions[0] = (
-            _trace(network, has_fused_norm=False)
-            if has_fused_norm and is_small
-            else self.functions[_FUSED_NORM_TOKENS]
-        )
+        self.functions = {0: small, _SMALL_TOKENS: large}
         self._calls = {tokens: direct_call(traced) for tokens, traced in self.functions.items()}
         self.max_scores = max_scores
         self.heads = config.num_attention_heads
@@ -169,7 +171,7 @@ class Graph:
         is_short_row = len(ids) == 1 and count <= _MAX_CACHED_TOKENS
         find = _find_places_of_row if is_short_row else _find_places
         tensors = [make_tensor(flatten(ids, tokens)), *find(marks(ids), tuple(lengths))]
-        call = self._calls[_FUSED_NORM_TOKENS if tokens >= _FUSED_NORM_TOKENS else 0]
+        call = self._calls[_SMALL_TOKENS if tokens >= _SMALL_TOKENS else 0]
         rows_of_batch: Array = call(tensors).numpy()
         return rows_of_batch
 
@@ -195,6 +197,11 @@ def _round_tokens(tokens: int) -> int:
     return max(_MIN_TOKENS, -(-tokens // step) * step)
 
 
-def _trace(network: Network, *, has_fused_norm: bool) -> Any:
+def _trace(network: Network, *, has_fused_norm: bool, is_packed: bool) -> Any:
     network.dense.has_fused_norm = has_fused_norm
+    network.dense.is_packed = is_packed
     return network.trace()
+
+
+def _size(array: Array) -> int:
+    return array.nbytes
