@@ -194,6 +194,14 @@ def test_the_length(copied: Copy, edit_json: Edit) -> None:
     assert model_of(path, max_seq_len=30).max_seq_len == 30
 
 
+def test_an_error_names_the_file_of_the_settings(copied: Copy, edit_json: Edit) -> None:
+    path = copied("bert-mean-norm-old")
+    (path / "sentence_bert_config.json").rename(path / "sentence_roberta_config.json")
+    edit_json(path / "sentence_roberta_config.json", max_seq_length="long")
+    with pytest.raises(BadConfig, match="sentence_roberta_config"):
+        model_of(path)
+
+
 def test_rotary_positions_do_not_end(copied: Copy, edit_json: Edit) -> None:
     """As in sentence-transformers: the length of the model overrides that of the tokenizer."""
     path = copied("gte-cls-norm")
@@ -462,8 +470,9 @@ def test_weights_of_a_module_that_do_not_fit(copied: Copy, edit_json: Edit) -> N
     save_file(tensors, file)
     edit_json(path / "2_Dense" / "config.json", in_features=48)
     assert_refused(path, BadConfig, r"2_Dense/config.json: .* rows of 48 numbers, and gets 24")
-    edit_json(path / "2_Dense" / "config.json", in_features="24")
-    assert_refused(path, BadConfig, r"2_Dense/config.json: in_features and out_features")
+    for value in ("24", True, 0):
+        edit_json(path / "2_Dense" / "config.json", in_features=value)
+        assert_refused(path, BadConfig, r"2_Dense/config.json: in_features and out_features")
 
 
 def test_a_classifier_with_modules_behind_it(copied: Copy) -> None:

@@ -59,7 +59,7 @@ def read_step(module: Module, path: Path) -> Step:
         return _read_dense(config_file, module.number)
     if module.kind == "LayerNorm":
         size = read_json(config_file).get("dimension")
-        if not isinstance(size, int) or size < 1:
+        if not _is_size(size):
             raise BadConfig(f"{config_file}: dimension must be a whole number")
         return Step("layer_norm", module.number, size, size)
     raise UnsupportedModel(
@@ -74,7 +74,7 @@ def _read_dense(path: Path, number: int) -> Step:
     if config.get("use_residual"):
         raise UnsupportedModel(f"{path}: use_residual is not supported")
     inputs, outputs = config.get("in_features"), config.get("out_features")
-    if not (isinstance(inputs, int) and isinstance(outputs, int) and min(inputs, outputs) > 0):
+    if not (_is_size(inputs) and _is_size(outputs)):
         raise BadConfig(f"{path}: in_features and out_features must be whole numbers")
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     has_bias = read_boolean(config, "bias", path, default=True)
@@ -175,3 +175,8 @@ def read_activation(name: Any, path: Path) -> str:
             f"{', '.join(_ACTIVATIONS)}"
         )
     return found
+
+
+def _is_size(value: Any) -> bool:
+    """Return whether a JSON value is a positive whole number."""
+    return type(value) is int and value > 0

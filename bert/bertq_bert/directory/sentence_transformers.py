@@ -18,6 +18,7 @@ from bertq_bert.directory.settings import (
     read_length,
     read_optional,
     read_settings,
+    settings_file,
 )
 from bertq_bert.errors import BrokenFile, UnsupportedModel
 
@@ -66,13 +67,13 @@ def _read_modules(path: Path) -> Description:
     if task not in ("feature-extraction", "fill-mask"):
         raise UnsupportedModel(f"{path}: transformer_task {shown(task)} is not supported")
     prompts, default = read_prompts(about, path)
-    settings_file = first.folder / "sentence_bert_config.json"
+    place = settings_file(first.folder) or first.folder
     description = Description(
         transformer=first.folder,
         task="embed",
         origin="modules.json",
         max_seq_len=read_length(first.folder, settings),
-        lower=read_boolean(settings, "do_lower_case", settings_file),
+        lower=read_boolean(settings, "do_lower_case", place),
         prompts=prompts,
         default_prompt=default,
         similarity=read_similarity(about),

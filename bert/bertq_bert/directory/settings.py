@@ -46,6 +46,12 @@ _HARMLESS = {
 _UNLIMITED_TOKENS = 10**9
 
 
+def settings_file(transformer: Path) -> Path | None:
+    """Return the file with the settings of a Transformer module; None if it has none."""
+    paths = (transformer / name for name in _SETTINGS)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def read_settings(transformer: Path) -> dict[str, Any]:
     """Read the settings of the Transformer module, from a file with any of its names.
 
@@ -64,7 +70,7 @@ def read_settings(transformer: Path) -> dict[str, Any]:
             f"{transformer / 'tokenizer_config.json'}: truncation_side is {shown(side)}: bertq "
             "cuts long texts on the right unless a request says otherwise"
         )
-    path = next((transformer / name for name in _SETTINGS if (transformer / name).is_file()), None)
+    path = settings_file(transformer)
     if path is None:
         return {}
     settings = read_json(path)
@@ -99,8 +105,7 @@ def read_length(transformer: Path, settings: dict[str, Any]) -> int | None:
     Raises:
         BadConfig: a value is not a positive whole number.
     """
-    path = transformer / "sentence_bert_config.json"
-    own = _tokens(settings.get("max_seq_length"), path)
+    own = _tokens(settings.get("max_seq_length"), settings_file(transformer) or transformer)
     if own is not None:
         return own
     path = transformer / "tokenizer_config.json"
