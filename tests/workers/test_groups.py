@@ -19,6 +19,7 @@ from bertq_client.inbox.results import decode
 from bertq_client.outbox.message import MessageBuilder
 from bertq_workers.groups import GroupEncoder
 from tests import records
+from tests.apps import create_app
 from tests.waiting import eventually
 from tests.workers import standins
 from tests.workers.standins import Start
@@ -80,6 +81,18 @@ def test_a_group_begins_when_the_last_one_is_answered(redis: Redis, start: Start
     assert redis.hlen("unacked") == 1
     assert redis.llen(queues.SMALL) == 3
     assert next(iter(answers(redis, 4))) == "first"
+
+
+def test_small_chunks_from_another_channel_begin(redis: Redis, start: Start) -> None:
+    worker = start(1.0)
+    url = worker.url
+    with create_app(url) as app:
+        # On the channel of large chunks.
+        app.control.add_consumer(queues.SMALL, reply=True, timeout=1)
+        for number in range(6):
+            push(redis, {f"job{number}": (["a"], {})})
+            answers(redis, number + 1)
+    assert worker.stop() == 0
 
 
 def _has_unacked(redis: Redis, count: int) -> bool:

@@ -118,5 +118,6 @@ def take_several(channel: Any, pool: ChunkPool) -> None:
         return min(number for number in limits if number is not None)
 
     channel.max_messages = max_messages
+    channel.on_deliver = pool.gather_small
     channel.on_delivered = pool.start_small
     channel.qos.reads_records = True

@@ -141,8 +141,8 @@ class ChunkPool(BasePool):
         self._queues: list[WorkQueue] = []
         #: Queues of the threads that have no work, the last used one last.
         self._idle: list[WorkQueue] = []
-        #: Chunks of small requests that are not begun.
-        self._small: list[PoolJob] = []
+        #: Chunks of small requests that are not begun; None unless they are being gathered.
+        self._small: list[PoolJob] | None = None
         #: Queues of the threads that encode a group.
         self._encoding: set[WorkQueue] = set()
         self._jobs: set[PoolJob] = set()
@@ -169,7 +169,7 @@ class ChunkPool(BasePool):
         error_callback: Callback = lambda _: None,
         **_: Any,
     ) -> PoolJob:
-        """Run a task on a thread; that of a small request after a call of ``start_small``."""
+        """Run a task on a thread; or, after ``gather_small``, that of a small request later."""
         job = PoolJob(lambda: target(*args, **(kwargs or {})), callback, error_callback)
         if not self._is_open:
             job.dropped = True  # not acknowledged: closing the channel returns it
@@ -177,7 +177,7 @@ class ChunkPool(BasePool):
         job.size, job.capacity = _size_of(args), self.capacity.for_queue(_queue_of(args))
         job.capacity.add(job.size)
         self._jobs.add(job)
-        if self.groups is not None and job.capacity is self.capacity.small:
+        if self._small is not None and job.capacity is self.capacity.small:
             self._small.append(job)
         else:
             self._put(partial(_run, job))
@@ -199,15 +199,20 @@ class ChunkPool(BasePool):
             return False
         return self.groups is None or self.groups.may_begin(len(self._encoding))
 
+    def gather_small(self) -> None:
+        """Gather the chunks of small requests that are applied, until ``start_small``."""
+        if self._small is None:
+            self._small = []
+
     def start_small(self, records: Mapping[str, JobRecord]) -> None:
-        """Begin the chunks of small requests that were applied since the last call.
+        """Begin the chunks of small requests that were applied since ``gather_small``.
 
         Args:
             records: the records of their jobs, by the tags of their messages.
         """
-        applied, self._small = self._small, []
+        applied, self._small = self._small, None
         group = []
-        for job in applied:
+        for job in applied or ():
             if self._can_be_grouped(job, records):
                 group.append(job)
             else:

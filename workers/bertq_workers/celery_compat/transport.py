@@ -43,6 +43,7 @@ class Channel(ExpiringChannel):
 
     Attributes:
         max_messages: returns how many messages the next command may take.
+        on_deliver: called before the messages of one command are delivered.
         on_delivered: called after the messages of one command are delivered, with the records of
             their jobs by delivery tag.
     """
@@ -52,6 +53,7 @@ class Channel(ExpiringChannel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.max_messages: Callable[[], int] = lambda: 1
+        self.on_deliver: Callable[[], object] = lambda: None
         self.on_delivered: Callable[[dict[str, JobRecord]], object] = lambda records: None
         self._client: Any = None
         self._command = "BRPOP"
@@ -181,6 +183,7 @@ class Channel(ExpiringChannel):
             return
 
         def deliver() -> None:
+            self.on_deliver()
             for message in messages.values():
                 self.connection._deliver(message, queue)
 
