@@ -35,7 +35,7 @@ class Batcher:
     ``small_rows`` rows go first. If both sizes are waiting, a batch of small chunks alternates with
     a batch that begins with the oldest large chunk. A large chunk fills the rest of the budget and
     continues in the next batch. The rows of a batch are sorted by length; they equal those of
-    ``Encoder.compute`` to 1e-6.
+    ``Encoder.compute`` to 5e-6.
 
     With ``ahead``, the device gets a full batch while it computes another one. It does not wait
     while the rows of a batch are copied to their chunks and the next batch is merged.
