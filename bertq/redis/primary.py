@@ -5,6 +5,7 @@ server for its role and its replication id, which a promoted replica changes. A 
 become a replica is left at its first refusal, and the next connection looks up the address again.
 """
 
+import os
 import re
 import threading
 import weakref
@@ -105,6 +106,20 @@ class Primary:
         """Record that a server takes no writes: no connection to it is used again."""
         with self._lock:
             self.generation += 1
+
+
+def _renew_locks() -> None:
+    """Give all primaries new locks in a forked child: another thread may have held the old ones.
+
+    Otherwise the first connection of the child would wait forever, also for another client.
+    """
+    for reference in list(_primaries.values()):
+        if (primary := reference()) is not None:
+            primary._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class _ToPrimary(_Connection):  # type: ignore[misc]

@@ -1,5 +1,10 @@
 """All connections of a process leave an old primary."""
 
+import multiprocessing
+import threading
+
+import pytest
+
 from bertq.redis.primary import Primary
 
 
@@ -17,3 +22,27 @@ def test_a_new_primary_is_known_in_the_whole_process() -> None:
     assert first.record("new", "service") == first.generation
     assert second.generation == of_second
     assert first.changes == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks beside a thread
+def test_a_fork_while_another_thread_connects() -> None:
+    compares, end = threading.Event(), threading.Event()
+
+    class Name(str):
+        def __ne__(self, other: object) -> bool:
+            compares.set()
+            return end.wait(60)
+
+    thread = threading.Thread(target=Primary().record, args=(Name("old"), "service"))
+    thread.start()
+    assert compares.wait(60)
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=Primary().record, args=("new", "service"))
+    child.start()
+    try:
+        child.join(20)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+        end.set()
+        thread.join()
