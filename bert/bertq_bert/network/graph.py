@@ -105,7 +105,8 @@ class Graph:
             is_fused=is_fused, max_scores=max_scores,
         )  # fmt: skip
         is_bfloat16 = is_fused and dtype == "bfloat16"
-        has_two = is_fused and sum(map(_size, weights.values())) <= _MAX_PACKED_BYTES
+        num_bytes = sum(array.nbytes for array in weights.values())
+        has_two = is_fused and num_bytes <= _MAX_PACKED_BYTES
         large = _trace(network, has_fused_norm=is_bfloat16, is_packed=is_bfloat16)
         small = _trace(network, has_fused_norm=False, is_packed=True) if has_two else large
         #: the traced functions, by the minimum tokens of their batches
@@ -201,7 +202,3 @@ def _trace(network: Network, *, has_fused_norm: bool, is_packed: bool) -> Any:
     network.dense.has_fused_norm = has_fused_norm
     network.dense.is_packed = is_packed
     return network.trace()
-
-
-def _size(array: Array) -> int:
-    return array.nbytes

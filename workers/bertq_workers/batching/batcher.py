@@ -83,7 +83,7 @@ class Batcher:
         self._memory_lock = threading.Lock()
         self._is_memory_short = False
         self._running = RunningBatches(lanes)
-        for number in range(lanes + ahead):
+        for number in range(self.max_batches):
             name = f"bertq-lane-{number}"
             WorkerThread(name, self._run_lane).start()
 
@@ -208,7 +208,7 @@ class Batcher:
         if self._busy_lanes < self._lanes:
             return True
         # Without a full batch, wait: more chunks may come until the device is free.
-        return self._busy_lanes < self._lanes + self._ahead and self._is_batch_full()
+        return self._busy_lanes < self.max_batches and self._is_batch_full()
 
     def _take_suspicious(self) -> list[list[Piece]]:
         """Return all batches of the oldest suspicious chunk, or none if it was cancelled."""
@@ -277,7 +277,7 @@ class Batcher:
         except BaseException as error:
             is_memory_short = isinstance(error, OutOfMemory | MemoryError)
             rows = sum(len(piece.rows) for piece in pieces)
-            if is_memory_short and not is_alone and self._lanes + self._ahead > 1:
+            if is_memory_short and not is_alone and self.max_batches > 1:
                 with self._alone_on_device():
                     return self._compute(pieces, is_alone=True)
             if is_memory_short:
