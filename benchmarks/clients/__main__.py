@@ -1,8 +1,8 @@
 """Measures many clients on one Redis: ``python -m benchmarks.clients``.
 
-10, 100 and 1,000 clients in a few processes send the same number of single sentences a second, all
-together, to one worker whose simulated model takes no time. It measures connections, keys, memory,
-processor time, and the time of an answer.
+10, 100 and 1,000 clients in a few processes send single sentences to one worker whose simulated
+model takes no time. All clients together send the same number a second. The benchmark measures
+connections, keys, memory, processor time, and the time of an answer.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Writes the model as ONNX, with the mean of the last layer: ``MODEL_DIR TARGET FORM``.
 
-A separate program, so that PyTorch and its threads are gone when other libraries are timed.
+This is a separate program, so that PyTorch's threads have ended when other libraries are timed.
 """
 
 import subprocess

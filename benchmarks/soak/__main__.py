@@ -42,8 +42,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="a primary with two replicas and three Sentinels, whose primary is killed or frozen "
-        "so often, instead of restarts and wipes of one server",
+        help="use a primary with two replicas and three Sentinels, and kill or freeze the primary "
+        "at this interval, instead of restarting and wiping one server",
     )
     add(
         "--client-kills",

@@ -67,7 +67,7 @@ class CompileCache:
         Call this before the import of TensorFlow.
 
         Args:
-            environ: the environment of the process, whose ``TF_XLA_FLAGS`` is changed.
+            environ: the environment of the process; its ``TF_XLA_FLAGS`` are extended.
         """
         atexit.register(self.close)
         given = environ.get(_FLAGS, "")
