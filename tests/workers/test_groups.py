@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from celery import signals
+from kombu import pools
 from numpy.typing import NDArray
 from redis import Redis
 
@@ -83,15 +84,36 @@ def test_a_group_begins_when_the_last_one_is_answered(redis: Redis, start: Start
     assert next(iter(answers(redis, 4))) == "first"
 
 
-def test_small_chunks_from_another_channel_begin(redis: Redis, start: Start) -> None:
+@pytest.mark.parametrize("reconnects", [False, True])
+def test_remote_control_stops_and_starts_small_chunks(
+    redis: Redis, start: Start, *, reconnects: bool
+) -> None:
     worker = start(1.0)
-    url = worker.url
-    with create_app(url) as app:
-        # On the channel of large chunks.
-        app.control.add_consumer(queues.SMALL, reply=True, timeout=1)
-        for number in range(6):
-            push(redis, {f"job{number}": (["a"], {})})
-            answers(redis, number + 1)
+    sent = 0
+
+    def push_another() -> bool:
+        """Send a chunk, and return whether it stays in the queue."""
+        nonlocal sent
+        push(redis, {f"job{sent}": (["a"], {})})
+        sent += 1
+        time.sleep(0.3)
+        return redis.llen(queues.SMALL) > 0
+
+    with create_app(worker.url) as app:
+        app.control.cancel_consumer(queues.SMALL, reply=True, timeout=1)
+    # The worker may receive one more answer of Redis.
+    eventually(push_another)
+    if reconnects:  # without a channel for small chunks
+        pools.reset()
+        redis.client_kill_filter(_type="normal", skipme=True)
+    with create_app(worker.url) as app:
+        for _ in range(2):
+            eventually(partial(app.control.add_consumer, queues.SMALL, reply=True, timeout=1))
+        for _ in range(6):
+            answers(redis, sent)
+            push_another()
+            answers(redis, sent)
+            assert was_traced(redis, f"job{sent - 1}") == reconnects
     assert worker.stop() == 0
 
 

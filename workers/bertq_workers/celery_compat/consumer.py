@@ -10,6 +10,7 @@ checks them):
   to acknowledge.
 - ``on_connection_error_before_connected`` and ``on_connection_error_after_connected`` are called
   for each of ``connection_errors``, before the consumer starts again.
+- ``add_task_queue`` and ``cancel_task_queue`` are called by remote control.
 """
 
 import logging
@@ -28,7 +29,7 @@ from kombu.exceptions import ContentDisallowed
 from redis import RedisError, ResponseError
 from redis.exceptions import NoPermissionError
 
-from bertq.protocol import keys
+from bertq.protocol import keys, queues
 from bertq.redis.connection import connect, explain, is_cluster_error
 from bertq.redis.outage import OutageLog, refuses_writes
 from bertq.redis.primary import ReadOnlyServer
@@ -56,10 +57,16 @@ class RefusedMessage(Exception):
 
 
 class Consumer(CeleryConsumer):
-    """Celery's consumer; logs the kind and size of a refused message on one line."""
+    """Celery's consumer; logs the kind and size of a refused message on one line.
+
+    Attributes:
+        small_consumer: kombu's consumer of the queue of small requests, which has a channel of its
+            own; None without one. Set by ``Intake``.
+    """
 
     connection_errors: tuple[type[BaseException], ...]  # set by Celery's class
     event_dispatcher: Any
+    small_consumer: Any = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Workers of bertq do not need each other's messages. As with --without-gossip and
@@ -133,6 +140,23 @@ class Consumer(CeleryConsumer):
         self._events_timer = None
         if self.event_dispatcher:
             self.event_dispatcher.flush()
+
+    def add_task_queue(self, queue: Any, *args: Any, **options: Any) -> Any:
+        """Take messages from another queue; that of small requests on its own channel."""
+        known = self.app.amqp.queues
+        if self.small_consumer is None or queue not in known or not queues.is_small(queue):
+            return super().add_task_queue(queue, *args, **options)
+        if not self.small_consumer.consuming_from(queue):
+            known.select_add(known[queue])
+            self.small_consumer.add_queue(known[queue])
+            self.small_consumer.consume()
+        return known[queue]
+
+    def cancel_task_queue(self, queue: Any) -> None:
+        """Take no more messages from a queue."""
+        super().cancel_task_queue(queue)
+        if self.small_consumer is not None:
+            self.small_consumer.cancel_by_queue(queue)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Return the handler of messages; only messages of chunks reach Celery's handler."""

@@ -39,13 +39,13 @@ class Intake(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._small_consumer: Any = None
         conf = consumer.app.conf
         timeout = conf.broker_transport_options["visibility_timeout"]
         self._heartbeat = Heartbeat(str(conf.broker_url), timeout / _HEARTBEATS_PER_TIMEOUT)
 
     def start(self, consumer: Any) -> None:
         """Limit the consumer's channel, and open the channel of small requests."""
+        consumer.small_consumer = None  # that of a lost connection
         channels = [consumer.task_consumer.channel]
         # At this server, before the first chunk is taken from it.
         consumer.pool.take_claims(channels[0]._create_client())
@@ -67,17 +67,17 @@ class Intake(bootsteps.StartStopStep):
         take_several(channel, consumer.pool)
         # The previous step does the same with the consumer's channel.
         channel.basic_qos(0, consumer.initial_prefetch_count, False)
-        self._small_consumer = consumer.app.amqp.TaskConsumer(
+        consumer.small_consumer = consumer.app.amqp.TaskConsumer(
             channel, queues=[queue], on_decode_error=consumer.on_decode_error
         )
-        self._small_consumer.on_message = consumer.create_task_handler()
-        self._small_consumer.consume()
+        consumer.small_consumer.on_message = consumer.create_task_handler()
+        consumer.small_consumer.consume()
         return channel
 
     def stop(self, consumer: Any) -> None:
         """Stop taking chunks; those in the worker can still be acknowledged."""
-        if self._small_consumer is not None:
-            ignore_errors(consumer, self._small_consumer.cancel)
+        if consumer.small_consumer is not None:
+            ignore_errors(consumer, consumer.small_consumer.cancel)
 
     def shutdown(self, consumer: Any) -> None:
         """Close the channels; unacknowledged and newly arriving chunks return to the queues."""
@@ -86,11 +86,11 @@ class Intake(bootsteps.StartStopStep):
         # The channels are closed here and not with the connection. There kombu 5.7 has already
         # forgotten the channel when it reads the answer to the last BRPOP, and loses the message in
         # that answer.
-        for messages in (self._small_consumer, consumer.task_consumer):
+        for messages in (consumer.small_consumer, consumer.task_consumer):
             if messages is not None:
                 ignore_errors(consumer, messages.cancel)
                 ignore_errors(consumer, messages.channel.close)
-        self._small_consumer = None
+        consumer.small_consumer = None
 
 
 def limit(channel: Any, has_capacity: Callable[[], bool]) -> None:
