@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ MAX_BYTES = 2**30
 _FLAGS = "TF_XLA_FLAGS"
 _ENTRIES, _RUNS, _LOCK = "entries", "runs", "lock"
 _DIGEST_SIZE = 64
+
+#: Time after which a directory without a lock was left by a process that ended while it started.
+_START_SECONDS = 600.0
 
 
 class CompileCache:
@@ -152,12 +156,14 @@ def _digest(path: Path) -> str:
 def _remove_ended(runs: Path) -> None:
     """Remove the directories of processes that have ended without removing them."""
     for run in runs.iterdir():
-        try:
-            with (run / _LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):  # the process is running, or another one has removed the directory
+            lock = run / _LOCK
+            if lock.exists():
+                with lock.open() as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(run, ignore_errors=True)
+            elif time.time() - run.stat().st_mtime > _START_SECONDS:
                 shutil.rmtree(run, ignore_errors=True)
-        except OSError:
-            continue  # the process is running, or has just started
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """What XLA has compiled, on disk."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,13 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path) -> None:
     opened(tmp_path)
     assert made.exists(), "the directory of a running process"
     cache.close()
+
+
+def test_directories_of_processes_killed_at_their_start_are_removed(tmp_path: Path) -> None:
+    old, new = (tmp_path / "runs" / name for name in ("old", "new"))
+    for directory in (old, new):
+        directory.mkdir(parents=True)  # not locked yet
+    os.utime(old, (time.time() - 3600,) * 2)
+    opened(tmp_path)
+    assert not old.exists()
+    assert new.exists()
