@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,12 @@ from bertq_cli.models import packaged
 from tests import process_cleanup
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
+
+with suppress(ImportError):  # .ci/pythons runs tests of the client without Hypothesis
+    from hypothesis import settings
+
+    # The same examples in each run: a failure is to be that of a change.
+    settings.load_profile("ci")
 
 _databases = itertools.count()
 

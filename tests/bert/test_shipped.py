@@ -224,6 +224,7 @@ MODEL = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "b"}
             UnsupportedModel,
             "makes no token of the letter a",
         ),
+        (MODEL | {"unk_token": ""}, {}, BrokenFile, "Missing .* token from the vocabulary"),
         (MODEL | {"vocab": {"a": 0, "b": 999}}, {}, BadVocabulary, "1000 tokens, .* only 500"),
     ],
 )

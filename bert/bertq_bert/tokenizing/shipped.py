@@ -30,6 +30,9 @@ log = logging.getLogger("bertq.model")
 #: Classes of transformers 5 that return ``token_type_ids`` for the network by default.
 _WITH_SEGMENTS = {"BertTokenizer", "ElectraTokenizer", "FunnelTokenizer", "SplinterTokenizer"}
 
+#: Letters of scripts that few vocabularies have: Cherokee, Runic, Ogham.
+_RARE_LETTERS = "\u13a0 \u16a0 \u1681"
+
 
 class ShippedTokenizer(Tokenizer):
     """A tokenizer of the ``tokenizers`` library; thread-safe."""
@@ -53,6 +56,7 @@ class ShippedTokenizer(Tokenizer):
         self._identity = identity
         self.vocabulary = rust.get_vocab(with_added_tokens=True)
         self._unknown = None if unknown is None else self.vocabulary.get(unknown)
+        rust.encode(_RARE_LETTERS)  # fails if the token for unknown words is not in the vocabulary
         self.template = _template(rust, segments=segments)
         self.splits_at_spaces = _splits_at_spaces(rust)
 
