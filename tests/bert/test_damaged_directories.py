@@ -51,7 +51,7 @@ JUNK = st.one_of(
 BYTES = st.sampled_from([b"", b"\x00", b"\xff\xfe", b"{", b"[" * 100_000, b"1" * 10_000, b"\n" * 9])
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_json_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     directory, path = copy(tmp_path_factory, data, ".json")
@@ -68,7 +68,7 @@ def test_a_damaged_json_file(tmp_path_factory: pytest.TempPathFactory, data: st.
     check(directory, data)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     directory, path = copy(tmp_path_factory, data, ".safetensors", ".txt")

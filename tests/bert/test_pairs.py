@@ -73,7 +73,7 @@ def test_tokens_as_they_are(small: Path, bare: bool, end: str) -> None:
 words = st.sampled_from(["the", "of him", "lord ", "abc", "|||", " ||| ", " ||| ", "\n", "\x00"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     texts=st.lists(st.lists(words, max_size=9), max_size=3),
     length=st.integers(3, 16),
@@ -89,7 +89,7 @@ def test_any_texts(texts: list[list[str]], length: int, end: str) -> None:
     assert found.cut == [row for row, sentence in enumerate(wanted) if sentence.cut]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     texts=st.lists(
         st.lists(st.sampled_from(["the", "|||", "nothing", "[SEP]"]), min_size=2, max_size=20),

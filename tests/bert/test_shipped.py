@@ -102,7 +102,7 @@ def test_lone_surrogates(name: str) -> None:
     assert tokenizer.look_up([["\ud800"]], 96).ids[0] is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=()), max_size=60))
 def test_unusual_texts(text: str) -> None:
     for name in NAMES:

@@ -87,7 +87,7 @@ mixed = st.lists(st.sampled_from(CHUNKS), max_size=40).map(lambda parts: "".join
 long_texts = st.lists(st.one_of(runs, mixed), min_size=1, max_size=4).map("".join)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     text=long_texts,
     tokens=st.sampled_from([1, 3, 8, 25, 64]),
@@ -98,7 +98,7 @@ def test_the_ids_are_those_of_the_whole_text(text: str, tokens: int, truncate: s
         assert_same_ids(tokenizer, text, tokens, truncate)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     first=long_texts,
     second=long_texts,
@@ -182,7 +182,7 @@ def test_which_tokenizers_split_at_spaces() -> None:
     assert {name for name, made in FAR.items() if not made.splits_at_spaces} == {"byte pairs"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=st.lists(
         st.builds(

@@ -38,7 +38,7 @@ def vocabulary_of(words: list[str]) -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(text=texts, cased=st.booleans())
 def test_agrees_with_google(text: str, cased: bool) -> None:
     vocabulary = vocabulary_of(fulltokenizer.basic(text, cased=cased))
@@ -67,7 +67,7 @@ def test_agrees_with_google_on_every_character(cased: bool) -> None:
     assert wrong == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text("abcdehnotu .,!THE", max_size=60))
 def test_greedy_longest_match_as_google(text: str) -> None:
     vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
@@ -80,7 +80,7 @@ def tiny(*, cased: bool = False, **options: Any) -> GoogleTokenizer:
     return GoogleTokenizer(vocabulary, cased=cased, **options)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=texts, cased=st.booleans())
 def test_places_of_tokens(text: str, cased: bool) -> None:
     vocabulary = vocabulary_of(fulltokenizer.basic(text, cased=cased))

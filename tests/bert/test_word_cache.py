@@ -40,7 +40,7 @@ def test_which_tokenizers_remember_words() -> None:
     assert others == {"unigram", "byte pairs", "words of byte pairs"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(texts, max_size=8))
 def test_the_ids_are_the_same(given_texts: list[str]) -> None:
     for name, cache in CACHES.items():

@@ -223,7 +223,7 @@ def row_of(fingerprint: str, encoding: Encoding, text: str) -> list[float]:
     return [ord(fingerprint), hash(encoding) % 1000, ord(text)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(1, 8),
     st.lists(st.tuples(MODELS, MODELS | st.none(), TEXTS, ENCODINGS), max_size=40),

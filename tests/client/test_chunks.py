@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,7 +17,6 @@ from bertq_client.outbox.deduplication import Deduplicator, PlannedChunk, split
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 300), st.integers(1, 2000))
 def test_every_sentence_is_in_one_chunk(lengths: list[int], rows: int, characters: int) -> None:
     plan = split(lengths, rows, characters)
@@ -27,7 +26,6 @@ def test_every_sentence_is_in_one_chunk(lengths: list[int], rows: int, character
         assert len(chunk) == 1 or sum(lengths[index] for index in chunk) <= characters
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 300))
 def test_sentences_of_like_length_are_together(lengths: list[int], rows: int) -> None:
     split_lengths = [lengths[index] for chunk in split(lengths, rows, 2000) for index in chunk]
@@ -50,7 +48,6 @@ def deal(texts: list[str], rows: int = 256) -> list[PlannedChunk]:
 TEXTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=300)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 50))
 def test_a_sentence_is_sent_once_for_all_its_places(texts: list[str], rows: int) -> None:
     plan = deal(texts, rows)
@@ -73,7 +70,6 @@ def rows_for(texts: list[str], chunk: PlannedChunk) -> NDArray[np.float32]:
     return np.repeat(np.array(codes, np.float32)[:, None], 3, axis=1)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 50), st.randoms(use_true_random=False))
 def test_rows_come_in_the_order_of_sentences(
     texts: list[str], rows: int, rng: random.Random

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertq import BertClient, SparseRows
@@ -81,7 +81,6 @@ def test_a_job_of_which_a_part_is_there(client: BertClient, stub: Stub) -> None:
     np.testing.assert_array_equal(found.vectors.toarray(), expected)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=99), st.randoms())
 def test_chunks_come_in_any_order(texts: list[str], rng: Any) -> None:
     deduplicator = Deduplicator()

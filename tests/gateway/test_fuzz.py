@@ -27,12 +27,7 @@ def test_every_answer_is_as_the_manual_says(
         # Where there is nothing to send, nothing can be wrong with it.
         for mode in GenerationMode if operation.body else [GenerationMode.POSITIVE]:
 
-            @settings(
-                max_examples=15,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            )
+            @settings(max_examples=15, suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy(generation_mode=mode))
             def check(case: Any) -> None:
                 response = case.call_and_validate(excluded_checks=[positive_data_acceptance])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ def through_the_wire(rows: SparseRows) -> Any:
     return result.rows
 
 
-@settings(deadline=None)
 @given(DENSE, st.data())
 def test_sparse_rows_are_those_of_the_array(dense: NDArray[Any], data: st.DataObject) -> None:
     rows = through_the_wire(SparseRows.from_dense(dense))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from kombu import serialization
@@ -39,7 +39,6 @@ def array_payload(dtype: Any, shape: Any, raw: bytes) -> bytes:
     return payload_of(msgpack.encode(msgpack.Ext(1, msgpack.encode([dtype, shape]))), raw)
 
 
-@settings(deadline=None)
 @given(ARRAYS)
 def test_arrays_survive(array: NDArray[Any]) -> None:
     back = wire.loads(wire.dumps({"rows": array}))["rows"]
@@ -66,7 +65,6 @@ def test_arrays_are_read_where_they_are() -> None:
             assert not back.flags.writeable
 
 
-@settings(deadline=None)
 @given(st.integers(0, 400), st.binary(max_size=3))
 def test_a_cut_payload_is_a_wire_error_or_a_plain_value(cut: int, tail: bytes) -> None:
     payload = wire.dumps({"status": "SUCCESS", "rows": np.ones((4, 8), np.float32), "id": "abc"})
@@ -79,7 +77,6 @@ def test_a_cut_payload_is_a_wire_error_or_a_plain_value(cut: int, tail: bytes) -
     assert not isinstance(value, np.ndarray)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
     try:

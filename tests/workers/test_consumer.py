@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from celery.events.dispatcher import EventDispatcher
+from celery.worker import control
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection
 
@@ -32,9 +33,12 @@ def test_no_other_place_of_the_consumer_logs_bodies() -> None:
 
 def test_celery_still_uses_the_replaced_functions() -> None:
     stock: Any = CeleryConsumer
+    remote: Any = control
     assert "_flush_events_promise" in inspect.getsource(stock.on_send_event_buffered)
     assert "len(buf) >= self.buffer_limit" in inspect.getsource(EventDispatcher.send)
     assert "self.connection_for_read(heartbeat=" in inspect.getsource(stock.connect)
+    assert "state.consumer.add_task_queue," in inspect.getsource(remote.add_consumer)
+    assert "state.consumer.cancel_task_queue," in inspect.getsource(remote.cancel_consumer)
     assert "self.blueprint.shutdown(self)" in inspect.getsource(stock.shutdown)
     assert "get_transport_cls()(client=self)" in inspect.getsource(Connection)
 
