@@ -64,8 +64,8 @@ def build_document(results: LatencyResults, facts: Mapping[str, str], bulk: int)
         ["the same, p95 ms", f"{quantiles['p95']:.0f}"],
         ["the same, p99 ms", f"{quantiles['p99']:.0f}"],
         ["its p95, in longest batches", f"{quantiles['p95'] / longest:.2f}"],
-        ["sentences timed beside it", f"{len(results.during_bulk):,}"],
-        ["sentences/s of the large request meanwhile", f"{results.bulk_rate:,.0f}"],
+        ["single sentences timed during that request", f"{len(results.during_bulk):,}"],
+        ["sentences/s of the large request", f"{results.bulk_rate:,.0f}"],
     ]
     numbers = {
         "clients": data,
