@@ -232,6 +232,45 @@ def test_processes_that_it_started_and_that_keep_its_output_open_are_killed() ->
     eventually(lambda: has_ended(pid))
 
 
+@pytest.mark.parametrize("first", ["cancelled", "ended"])
+def test_cancelling_again_waits_for_the_end_of_the_process(tmp_path: Path, first: str) -> None:
+    ending, ended = tmp_path / "ending", tmp_path / "ended"
+    program = (
+        "import os, pathlib, signal, sys, time\n"
+        "def end(*_):\n"
+        f"    pathlib.Path({str(ending)!r}).touch()\n"
+        "    time.sleep(1)\n"
+        f"    pathlib.Path({str(ended)!r}).touch()\n"
+        "    sys.exit()\n"
+        "signal.signal(15, end)\n"
+        "print('news', os.getpid(), flush=True)\n"
+        "time.sleep(60)"
+    )
+    lines: list[str] = []
+    process = make(program, lines)
+
+    async def run() -> None:
+        task = asyncio.create_task(process.supervise())
+        async with asyncio.timeout(20):
+            while len(lines) < 2:
+                await asyncio.sleep(0.02)
+            if first == "cancelled":
+                task.cancel()
+            else:
+                os.kill(int(lines[1].split()[-1]), 15)
+            while not ending.exists():
+                await asyncio.sleep(0.02)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0.05)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert ended.exists()
+
+    asyncio.run(run())
+    assert has_ended(int(lines[1].split()[-1]))
+
+
 def has_ended(pid: int) -> bool:
     """Return whether no process has this id, or only one that nobody has waited for."""
     try:

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from bertq.errors import BertqError
 from bertq_cli.service import child
@@ -151,8 +152,7 @@ class ManagedProcess:
             yield process
         finally:
             self.ready.clear()
-            await self._stop(process)
-            await reading
+            await _complete(self._stop(process, reading))
 
     async def _run_once(self) -> tuple[str, float]:
         """Run the process once; return how it ended, and the seconds for which it was ready.
@@ -219,7 +219,7 @@ class ManagedProcess:
         if not quiet and self.spec.is_shown(line):
             self.report(self.spec.name, line)
 
-    async def _stop(self, process: asyncio.subprocess.Process) -> None:
+    async def _stop(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.terminate()
@@ -228,6 +228,25 @@ class ManagedProcess:
         except TimeoutError:
             _kill_group(process)
             await process.wait()
+        await reading
+
+
+async def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, even if this task is cancelled meanwhile.
+
+    Raises:
+        CancelledError: this task was cancelled; ``work`` has ended.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:
