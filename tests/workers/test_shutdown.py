@@ -34,6 +34,24 @@ def test_a_warm_shutdown_finishes_taken_chunks(redis_url: str, redis: Redis, sta
     assert "Traceback" not in first.log
 
 
+def test_a_warm_shutdown_acknowledges_each_chunk_at_once(
+    redis_url: str, redis: Redis, start: Start
+) -> None:
+    # Otherwise other workers would receive it before the last one is answered.
+    worker = start(1000, "-Q", "cpu0")
+    with BertClient(redis_url=redis_url, timeout=60) as client:
+        client.encode_async(TEXTS)
+        worker.wait_for(lambda: bool(encoded_chunks(worker)))
+        worker.process.send_signal(signal.SIGTERM)
+        seen = set()
+        while worker.process.poll() is None:
+            seen.add(redis.hlen("unacked"))
+            time.sleep(0.01)
+    answered = len(encoded_chunks(worker))
+    assert answered > 1
+    assert seen >= set(range(1, answered))
+
+
 @pytest.mark.parametrize(
     "signals",
     [

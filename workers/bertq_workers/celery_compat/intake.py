@@ -24,6 +24,7 @@ from kombu.common import ignore_errors
 from bertq.protocol import queues
 from bertq_workers.background.heartbeat import Heartbeat
 from bertq_workers.celery_compat.pool import ChunkPool
+from bertq_workers.celery_compat.shutdown import is_stopping
 
 #: Maximum small requests taken in one command; more would be unavailable to other workers.
 _MAX_MESSAGES = 16
@@ -78,6 +79,9 @@ class Intake(bootsteps.StartStopStep):
         """Stop taking chunks; those in the worker can still be acknowledged."""
         if consumer.small_consumer is not None:
             ignore_errors(consumer, consumer.small_consumer.cancel)
+        if is_stopping():
+            for messages in self._consumers(consumer):
+                messages.channel.qos.flush()  # its timer will not run
 
     def shutdown(self, consumer: Any) -> None:
         """Close the channels; unacknowledged and newly arriving chunks return to the queues."""
@@ -86,11 +90,16 @@ class Intake(bootsteps.StartStopStep):
         # The channels are closed here and not with the connection. There kombu 5.7 has already
         # forgotten the channel when it reads the answer to the last BRPOP, and loses the message in
         # that answer.
-        for messages in (consumer.small_consumer, consumer.task_consumer):
-            if messages is not None:
-                ignore_errors(consumer, messages.cancel)
-                ignore_errors(consumer, messages.channel.close)
+        for messages in self._consumers(consumer):
+            ignore_errors(consumer, messages.cancel)
+            ignore_errors(consumer, messages.channel.close)
         consumer.small_consumer = None
+
+    @staticmethod
+    def _consumers(consumer: Any) -> list[Any]:
+        """Return kombu's consumers of the queues that are open."""
+        found = (consumer.small_consumer, consumer.task_consumer)
+        return [messages for messages in found if messages is not None]
 
 
 def limit(channel: Any, has_capacity: Callable[[], bool]) -> None:

@@ -118,7 +118,9 @@ class QoS(kombu_redis.QoS):
         self._unwritten.pop(delivery_tag, None)
         self._acked.append(delivery_tag)
         loop = get_event_loop()
-        if loop is None or len(self._acked) >= _MAX_COLLECTED_ACKS:
+        # While the worker shuts down, the loop runs no timers, and the heartbeat does not renew
+        # acknowledged messages: other workers would receive them.
+        if loop is None or is_stopping() or len(self._acked) >= _MAX_COLLECTED_ACKS:
             self.flush()
         elif self._ack_timer is None or self._ack_timer.canceled:
             self._ack_timer = loop.call_later(_ACK_DELAY_SECONDS, self._on_ack_timer)
