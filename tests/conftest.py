@@ -23,6 +23,8 @@ from tests import process_cleanup
 from tests.bert.checkpoints import write_tiny_hf
 from tests.servers import start_server
 
+pytest_plugins = ["tests.workers.fixtures"]
+
 with suppress(ImportError):  # .ci/pythons runs tests of the client without Hypothesis
     from hypothesis import settings
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from tests.apps import create_app
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers import standins
-from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
+from tests.workers.standins import StandInWorker, Start, encoded_chunks
 
 CHUNKS = 6
 SECRET = "confidential"
@@ -48,11 +47,6 @@ def server(start_own_server: StartServer) -> ValkeyServer:  # instead of the sha
 @pytest.fixture
 def redis_url(server: ValkeyServer) -> str:
     return f"redis://127.0.0.1:{server.port}/0"
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from bertq import BertClient
 from bertq.protocol import keys
 from bertq.state import worker_info
 from bertq_client.context import ClientTimings
-from tests.chaos.conftest import QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import StartServer
 from tests.waiting import eventually
 from tests.workers import standins
-from tests.workers.standins import Start, encoded_chunks, starter
+from tests.workers.standins import QuickWorker, Start, encoded_chunks, starter
 
 TEXTS = standins.sentences(256 * 12)
 

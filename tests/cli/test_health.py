@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,18 +24,9 @@ from tests.cli.runs import BERTQ
 from tests.client.stub import info
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
-from tests.workers.standins import StandInWorker, Start, starter
+from tests.workers.standins import Start
 
 HOST = socket.gethostname()
-
-
-class PoisonWorker(StandInWorker):
-    program = ("-m", "tests.chaos.poison")
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(PoisonWorker, redis_url, tmp_path)
 
 
 def run(url: str, *arguments: str, **variables: str) -> Result:
@@ -174,8 +163,10 @@ def test_a_redis_that_does_not_answer(start_own_server: StartServer) -> None:
     assert run(url).exit_code == 0
 
 
-def test_a_worker_whose_graph_hangs(start: Start, redis_url: str, client: BertClient) -> None:
-    start(1, "-Q", "cpu0")
+def test_a_worker_whose_graph_hangs(
+    start_poisoned: Start, redis_url: str, client: BertClient
+) -> None:
+    start_poisoned(1, "-Q", "cpu0").wait_ready()
     for asked in ([], ["--queue", "cpu0"], ["--node", f"cpu0@{HOST}"]):
         fit = run(redis_url, *asked, "--probe", "--json")
         assert fit.exit_code == 0, fit.output

@@ -16,16 +16,10 @@ from bertq import BertClient
 from bertq_cli.service.embedded_redis import free_port
 from tests.conftest import clean_environ
 from tests.waiting import eventually
-from tests.workers.standins import StandInWorker, Start, starter
+from tests.workers.standins import Start
 
 CHROMIUM = shutil.which("chromium")
 SECRET = "mysecret"
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start stand-in workers on the test's database; they end with the test."""
-    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 Flower = Callable[..., "subprocess.Popen[str]"]

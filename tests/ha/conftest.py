@@ -8,8 +8,7 @@ import pytest
 from benchmarks.replicas import Cluster
 from bertq import BertClient
 from bertq_client.context import ClientTimings
-from tests.chaos.conftest import QuickWorker
-from tests.workers.standins import Start, starter
+from tests.workers.standins import QuickWorker, Start, starter
 
 #: Starts servers and Sentinels; they end with the test.
 StartCluster = Callable[..., Cluster]

@@ -15,10 +15,9 @@ import numpy as np
 from benchmarks.replicas import Cluster, Host
 from bertq import BertClient
 from bertq_client.context import ClientTimings
-from tests.chaos.conftest import QuickWorker
 from tests.waiting import eventually
 from tests.workers import standins
-from tests.workers.standins import encoded_chunks
+from tests.workers.standins import QuickWorker, encoded_chunks
 
 TEXTS = standins.sentences(256 * 12)
 ROWS = standins.rows(TEXTS)

@@ -2,24 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 from redis import Redis
 
 from bertq import BertClient
 from bertq.protocol import keys
-from tests.chaos.conftest import PoisonWorker, QuickWorker
 from tests.chaos.leftovers import check_nothing_is_left
 from tests.chaos.poison import FAIL
 from tests.chaos.test_redis import kill_and_restart
 from tests.conftest import StartServer, clean_environ
 from tests.waiting import eventually
 from tests.workers import standins
-from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
+from tests.workers.standins import PoisonWorker, QuickWorker, Start, encoded_chunks, starter
 
 ROOT = Path(__file__).parents[2]
 CHUNKS = 12
@@ -55,18 +52,6 @@ print("whole", flush=True)
 
 
 workers = contextmanager(starter)
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start stand-in workers on the test's database; they end with the test."""
-    yield from starter(StandInWorker, redis_url, tmp_path)
-
-
-@pytest.fixture
-def start_quick(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start stand-in workers with short timeouts."""
-    yield from starter(QuickWorker, redis_url, tmp_path)
 
 
 def submit(url: str, rows: int = len(TEXTS)) -> str:
@@ -190,7 +175,7 @@ def test_a_poisoned_sentence_fails_only_its_chunk(
     texts = [*TEXTS[:600], FAIL]
     with BertClient(redis_url=redis_url, timeout=60) as client:
         job = client.submit(texts)
-    with workers(PoisonWorker, redis_url, tmp_path) as start:
+    with workers(PoisonWorker, redis_url, tmp_path, until_ready=False) as start:
         start(1, "-Q", "cpu0")
         with BertClient(redis_url=redis_url) as client:
             found = client.job(job.id)

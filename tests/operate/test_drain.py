@@ -35,9 +35,9 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_drained_worker_finishes_its_chunks_and_ends(
-    redis_url: str, redis: Redis, start: Start
+    redis_url: str, redis: Redis, start_quick: Start
 ) -> None:
-    first, second = start(500, "-Q", "cpu0"), start(500, "-Q", "cpu1")
+    first, second = start_quick(500, "-Q", "cpu0"), start_quick(500, "-Q", "cpu1")
     (name,) = (worker.node for worker in worker_info.read(redis) if "cpu0" in worker.queues)
     shown: list[Result] = []
     with BertClient(redis_url=redis_url, timeout=90) as client:
@@ -62,9 +62,9 @@ def test_a_drained_worker_finishes_its_chunks_and_ends(
 
 
 def test_unfinished_chunks_are_returned_after_the_timeout(
-    redis_url: str, redis: Redis, start: Start
+    redis_url: str, redis: Redis, start_quick: Start
 ) -> None:
-    first = start(60_000, "-Q", "cpu0")  # a batch takes a minute
+    first = start_quick(60_000, "-Q", "cpu0")  # a batch takes a minute
     with BertClient(redis_url=redis_url, timeout=90) as client:
         future = client.encode_async(TEXTS)
         eventually(lambda: redis.hlen("unacked"))
@@ -73,7 +73,7 @@ def test_unfinished_chunks_are_returned_after_the_timeout(
         assert " drains: " in shown.output
         assert first.process.wait(60) == 0
         assert redis.hlen("unacked") == redis.zcard("unacked_index") == 0
-        second = start(1, "-Q", "cpu1")
+        second = start_quick(1, "-Q", "cpu1")
         np.testing.assert_array_equal(future.result(60), standins.rows(TEXTS))
     assert encoded_chunks(first) == []
     assert len(encoded_chunks(second)) == CHUNKS

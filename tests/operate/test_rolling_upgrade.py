@@ -29,12 +29,6 @@ class NextWorker(StandInWorker):
 
 
 @pytest.fixture
-def start_stock(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start workers of this release."""
-    yield from starter(StandInWorker, redis_url, tmp_path)
-
-
-@pytest.fixture
 def start_next(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Start workers of the next release."""
     yield from starter(NextWorker, redis_url, tmp_path)
@@ -64,7 +58,7 @@ def next_client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ber
 
 
 def test_two_releases_share_a_queue(
-    start_stock: Start,
+    start: Start,
     start_next: Start,
     client: BertClient,
     redis: Redis,
@@ -84,7 +78,7 @@ def test_two_releases_share_a_queue(
             written.clear()
             np.testing.assert_array_equal(next_client.encode(TEXTS), standins.rows(TEXTS))
             assert set(written) == {NEXT}
-            older = start_stock(1, "-Q", "cpu0")
+            older = start(1, "-Q", "cpu0")
             # The same client, once it sees a worker of this release.
             eventually(lambda: len(next_client.server_config) == 2)
         with BertClient(redis_url=redis_url, timeout=90, check_length=False) as next_client:
@@ -99,7 +93,7 @@ def test_two_releases_share_a_queue(
 
 
 def test_a_message_of_the_next_release_waits_for_its_worker(
-    start_stock: Start, start_next: Start, next_client: BertClient, redis: Redis
+    start: Start, start_next: Start, next_client: BertClient, redis: Redis
 ) -> None:
     # The client knows one worker, of its own release.
     known = replace(info(["bertq", "bertq.small"]), fingerprint="clock-4", wire=[NEXT - 1, NEXT])
@@ -107,7 +101,7 @@ def test_a_message_of_the_next_release_waits_for_its_worker(
     redis.expire(keys.worker(known.node), 600)
     futures = [next_client.encode_async(texts) for texts in (TEXTS[:300], TEXTS[:2])]
     eventually(lambda: redis.llen("bertq") + redis.llen("bertq.small") == 3)
-    older = start_stock(1, "-Q", "cpu0")
+    older = start(1, "-Q", "cpu0")
     older.wait_for_log("returned for stub@test, which reads wire format", count=3, timeout=60)
     start_next(1, "-Q", "cpu1")
     for future, texts in zip(futures, (TEXTS[:300], TEXTS[:2]), strict=True):

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +13,9 @@ from tests.chaos.leftovers import check_nothing_is_left
 from tests.conftest import clean_environ
 from tests.waiting import eventually
 from tests.workers import standins
-from tests.workers.standins import StandInWorker, Start, encoded_chunks, starter
+from tests.workers.standins import Start, encoded_chunks
 
 TEXTS = standins.sentences(2000)
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 def celery(url: str, *arguments: str) -> str:

@@ -1,20 +1,12 @@
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import clean_environ
 from tests.forks import fork_server
-from tests.workers.standins import StandInWorker, Start, starter
 
 #: Starts a worker with options and variables; returns its exit status and its lines.
 Refuse = Callable[[list[str], dict[str, str]], tuple[int, list[str]]]
-
-
-@pytest.fixture
-def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start clock workers on the test's database; they end with the test."""
-    yield from starter(StandInWorker, redis_url, tmp_path)
 
 
 @pytest.fixture(scope="module")

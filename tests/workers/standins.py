@@ -54,6 +54,18 @@ class StandInWorker(WorkerProcess):
             )
 
 
+class QuickWorker(StandInWorker):
+    """A worker with short timeouts: ``tests/chaos/quick.py``."""
+
+    program = ("-m", "tests.chaos.quick")
+
+
+class PoisonWorker(StandInWorker):
+    """A worker that some sentences kill, hang or fail: ``tests/chaos/poison.py``."""
+
+    program = ("-m", "tests.chaos.poison")
+
+
 def encoded_chunks(*workers: StandInWorker) -> list[str]:
     """The ids of the chunks that workers have logged as encoded."""
     return list(
@@ -65,14 +77,24 @@ def encoded_chunks(*workers: StandInWorker) -> list[str]:
 Start = Callable[..., StandInWorker]
 
 
-def starter(kind: type[StandInWorker], url: str, directory: Path) -> Iterator[Start]:
-    """Start workers of a kind on a database; they end with the fixture that yields from this."""
+def starter(
+    kind: type[StandInWorker], url: str, directory: Path, *, until_ready: bool = True
+) -> Iterator[Start]:
+    """Start workers of a kind on a database; they end with the fixture that yields from this.
+
+    Args:
+        kind: the kind.
+        url: URL of the database.
+        directory: for their logs.
+        until_ready: whether to wait until a worker has published its info.
+    """
     workers: list[StandInWorker] = []
 
     def make(batch_ms: float, *options: str) -> StandInWorker:
         log = directory / f"{kind.__name__}-{len(workers)}.log"
         workers.append(kind(url, log, batch_ms, *options))
-        workers[-1].wait_ready()
+        if until_ready:
+            workers[-1].wait_ready()
         return workers[-1]
 
     yield make

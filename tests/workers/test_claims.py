@@ -15,11 +15,10 @@ from bertq.errors import ModelMismatch, RedisUnavailable
 from bertq.protocol import keys
 from bertq.state import claims, worker_info
 from bertq_workers.startup import admission
-from tests.chaos.conftest import QuickWorker
 from tests.client.stub import info
 from tests.conftest import WorkerProcess
 from tests.waiting import eventually
-from tests.workers.standins import StandInWorker
+from tests.workers.standins import QuickWorker, StandInWorker
 
 #: Options of workers with two different models.
 ONE = ("-Q", "cpu0")

@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,15 +45,6 @@ NAMES = {
 
 #: Those of a worker that compiles.
 COMPILE_NAMES = {"compiled_shapes", "compile_seconds"}
-
-
-class PoisonWorker(StandInWorker):
-    program = ("-m", "tests.chaos.poison")
-
-
-@pytest.fixture
-def start_poisoned(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    yield from starter(PoisonWorker, redis_url, tmp_path)
 
 
 @pytest.fixture
@@ -169,6 +159,7 @@ def test_a_chunk_that_the_service_fails_counts_as_a_failure(
     start_poisoned: Start, client: BertClient, port: int
 ) -> None:
     worker = start_poisoned(1, *metrics_options(port))
+    worker.wait_ready()
     with pytest.raises(RemoteError, match="ArithmeticError"):
         client.encode([f"{FAIL} {SECRET}"])
     worker.wait_for_log(": failed, ArithmeticError")
@@ -236,6 +227,7 @@ def test_a_hanging_batch_is_visible_in_the_metrics(
     start_poisoned: Start, client: BertClient, redis: Redis, port: int
 ) -> None:
     worker = start_poisoned(1, *metrics_options(port, "--batch-timeout", "8"))
+    worker.wait_ready()
     future = client.encode_async([f"{HANG} {SECRET}"])
     eventually(lambda: Scrape(port)["batch_seconds_running"] > 1, 20)
     found = Scrape(port)

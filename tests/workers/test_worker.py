@@ -20,11 +20,10 @@ from bertq import BertClient
 from bertq.errors import NoWorker, RemoteError
 from bertq.protocol import keys
 from bertq.state import jobs, worker_info
-from tests.chaos.conftest import QuickWorker
 from tests.chaos.quick import WORKER_TTL_SECONDS
 from tests.conftest import StartWorker, WorkerProcess
 from tests.waiting import eventually
-from tests.workers.standins import Start
+from tests.workers.standins import QuickWorker, Start
 
 SECRET = "xylophone"
 
