@@ -16,6 +16,7 @@ from kombu import Connection, Consumer, Producer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport import redis as stock
 from redis import Redis, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bertq_workers.celery_compat.transport import Transport
 from bertq_workers.celery_compat.unacked import QoS
@@ -167,6 +168,27 @@ def test_a_refused_acknowledgement_is_tried_again(
     ]
     suffer(WELL)
     turn(hub, lambda: not redis.exists("unacked", "unacked_index"))
+
+
+def test_a_stopping_worker_acknowledges_when_it_can(
+    connection: Any, redis: Redis, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(connection, "a", "b", "c")
+    channel, messages = take(connection, 3, 3)
+    monkeypatch.setattr(state, "should_stop", os.EX_OK)  # the loop does not turn any more
+    messages[0].ack()
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2
+
+    def refuse(**_: Any) -> None:
+        raise RedisConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(channel, "_create_client", refuse)
+        messages[1].ack()
+    assert redis.hlen("unacked") == redis.zcard("unacked_index") == 2
+    channel.close()
+    assert not redis.exists("unacked", "unacked_index")
+    assert redis.llen("q") == 1  # only the unanswered one
 
 
 @pytest.mark.parametrize("noted", [True, False])

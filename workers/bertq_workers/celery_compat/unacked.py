@@ -85,7 +85,7 @@ class QoS(kombu_redis.QoS):
         self._is_note_sent = False  # its answer is the next one on that connection
         self._timer: Any = None
         self._ack_timer: Any = None
-        self._paused_until = self._restore_after = 0.0
+        self._paused_until = self._restore_after = self._flush_after = 0.0
         self._outages: OutageLogs = self.channel.connection.outages
 
     def can_consume(self) -> bool:
@@ -120,7 +120,8 @@ class QoS(kombu_redis.QoS):
         loop = get_event_loop()
         # While the worker shuts down, the loop runs no timers, and the heartbeat does not renew
         # acknowledged messages: other workers would receive them.
-        if loop is None or is_stopping() or len(self._acked) >= _MAX_COLLECTED_ACKS:
+        is_due = is_stopping() and time.monotonic() >= self._flush_after
+        if loop is None or is_due or len(self._acked) >= _MAX_COLLECTED_ACKS:
             self.flush()
         elif self._ack_timer is None or self._ack_timer.canceled:
             self._ack_timer = loop.call_later(_ACK_DELAY_SECONDS, self._on_ack_timer)
@@ -139,8 +140,12 @@ class QoS(kombu_redis.QoS):
         except self.channel.connection_errors:
             del self._returning[delivery_tag]  # Celery would log the error with its traceback
 
-    def flush(self) -> None:
-        """Send the acknowledgements to Redis."""
+    def flush(self, *, is_closing: bool = False) -> None:
+        """Send the acknowledgements to Redis.
+
+        Args:
+            is_closing: whether the channel is being closed: there is no later attempt.
+        """
         self._unsent_acks.extend(self._acked)
         self._acked.clear()
         if not self._unsent_acks:
@@ -153,6 +158,10 @@ class QoS(kombu_redis.QoS):
                 pipe.zrem(self.unacked_index_key, *self._unsent_acks)
                 pipe.execute()
         except self.channel.connection_errors as error:
+            if is_stopping() and not is_closing:
+                # Redis may be back later. Each attempt may wait for it.
+                self._flush_after = time.monotonic() + self.retry_seconds
+                return
             # The chunks are delivered again, and dropped if their job is over. The channel will be
             # replaced, so one line is enough.
             if not self._has_lost_acks:
@@ -274,7 +283,7 @@ class QoS(kombu_redis.QoS):
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Return all unacknowledged messages to their queues, because the channel is closed."""
-        self.flush()
+        self.flush(is_closing=True)
         try:
             self._write_notes()
             super().restore_unacked_once(stderr)
