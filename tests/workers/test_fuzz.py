@@ -20,8 +20,8 @@ from tests.waiting import eventually
 from tests.workers import standins
 from tests.workers.standins import StandInWorker, Start
 
-#: Failing examples are not made smaller: what one message has done to the worker would count for
-#: those after it.
+#: Hypothesis does not shrink failing examples: all of them reach the same worker, which earlier
+#: messages have changed.
 FUZZ = settings(phases=[Phase.generate])
 
 #: In every text, and in nothing that a log may show.

@@ -232,7 +232,7 @@ class ManagedProcess:
 
 
 async def _complete(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` to its end, even if this task is cancelled meanwhile.
+    """Run ``work`` to its end, even if this task is cancelled while it waits.
 
     Raises:
         CancelledError: this task was cancelled; ``work`` has ended.

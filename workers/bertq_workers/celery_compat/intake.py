@@ -85,7 +85,6 @@ class Intake(bootsteps.StartStopStep):
 
     def shutdown(self, consumer: Any) -> None:
         """Close the channels; unacknowledged and newly arriving chunks return to the queues."""
-        self.stop(consumer)
         self._heartbeat.stop()
         # The channels are closed here and not with the connection. There kombu 5.7 has already
         # forgotten the channel when it reads the answer to the last BRPOP, and loses the message in
